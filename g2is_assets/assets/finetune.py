@@ -1,0 +1,171 @@
+"""Stage `finetune`: the subset's adapter, the random baseline's, and what both are worth on the domain's test rows."""
+
+import dagster as dg
+import polars as pl
+
+from g2is_assets.assets.publish import publish, read
+from g2is_assets.contracts import finetune as contracts
+from g2is_assets.contracts import gradients as gradient_contracts
+from g2is_assets.contracts import instructions as instruction_contracts
+from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.contracts.warmup import TRAINING_LOG
+from g2is_assets.core.sampling import hash_sample, paired_difference
+from g2is_assets.errors import SourceError
+from g2is_assets.progress import track
+from g2is_assets.resources import Workspace
+from g2is_assets.storage.lake import Draft, Version
+
+
+@dg.asset(
+    key=["finetune", "adapter"],
+    group_name="finetune",
+    kinds={"pytorch", "peft"},
+    code_version="1",
+    deps=[["selection", "subset"], ["instructions", "pool"], ["instructions", "target"]],
+    pool="model",
+)
+def adapter(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+    """The LoRA adapter trained on the domain's subset: a PEFT folder that any PEFT program loads.
+
+    The epoch with the lowest loss on the validation rows is kept, the untouched base model included.
+    """
+    subset = read(context, workspace, "selection/subset", domain=True)
+
+    def train(draft: Draft) -> None:
+        _train(draft, context, workspace, subset.table("subset", SUBSET)["row_id"].to_list())
+
+    return _publish_adapter(context, workspace, train, subset)
+
+
+@dg.asset(
+    key=["finetune", "baseline"],
+    group_name="finetune",
+    kinds={"pytorch", "peft"},
+    code_version="1",
+    deps=[["selection", "subset"], ["gradients", "pool"], ["instructions", "pool"], ["instructions", "target"]],
+    pool="model",
+)
+def baseline(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+    """The adapter of a random subset of the same size, trained by the same rule: what selection has to beat."""
+    subset = read(context, workspace, "selection/subset", domain=True)
+    gradients = read(context, workspace, "gradients/pool")
+    seed = workspace.project.domain(context.partition_key).finetune.seed
+
+    def train(draft: Draft) -> None:
+        n_rows = len(subset.table("subset", SUBSET))
+        pool = gradients.table("index", gradient_contracts.INDEX)["row_id"].to_list()
+        drawn = hash_sample(pool, n_rows, salt=f"baseline/{context.partition_key}/{seed}")
+        rows = pl.DataFrame({"domain": [context.partition_key] * n_rows, "row_id": sorted(drawn)})
+        draft.table("rows", contracts.BASELINE_ROWS, rows)
+        _train(draft, context, workspace, drawn)
+
+    return _publish_adapter(context, workspace, train, subset, gradients)
+
+
+def _publish_adapter(context, workspace, train, *inputs) -> dg.MaterializeResult:  # type: ignore[no-untyped-def]
+    settings = workspace.project.domain(context.partition_key).finetune
+    rows = [
+        read(context, workspace, "instructions/pool"),
+        read(context, workspace, "instructions/target", domain=True),
+    ]
+    return publish(
+        context,
+        workspace,
+        train,
+        settings=settings.model_dump(mode="json") | {"template": workspace.template.digest},
+        inputs={version.manifest.asset: version for version in [*inputs, *rows]} | {"model": workspace.model.digest},
+    )
+
+
+def _train(draft: Draft, context: dg.AssetExecutionContext, workspace: Workspace, row_ids: list[str]) -> None:
+    """Train on these pool rows, in this order, and write `adapter/` and the log."""
+    from g2is_assets.training.finetune import train_adapter
+    from g2is_assets.training.fit import n_fit_tokens
+    from g2is_assets.training.instructions import examples
+
+    settings = workspace.project.domain(context.partition_key).finetune
+    pool = read(context, workspace, "instructions/pool").table("pool", instruction_contracts.POOL)
+    chosen = pl.DataFrame({"row_id": row_ids}).join(pool, on="row_id", how="inner", maintain_order="left")
+    if len(chosen) != len(row_ids):
+        raise SourceError(f"{len(row_ids) - len(chosen)} chosen rows left the pool; materialise selection/subset again")
+    rows = examples(chosen, workspace.template)
+    validation = examples(_rows(context, workspace, "validation"), workspace.template)
+    with track(context.asset_key.path[-1], n_fit_tokens(rows, validation, settings.epochs), "tokens") as progress:
+        fit = train_adapter(
+            workspace.model,
+            rows,
+            validation,
+            settings,
+            draft.folder / "adapter",
+            device=workspace.project.settings.device,
+            progress=progress,
+        )
+    draft.table("log", TRAINING_LOG, pl.DataFrame(fit.log, schema=TRAINING_LOG.schema))
+    first = next(entry["validation_loss"] for entry in fit.log if entry["validation_loss"] is not None)
+    draft.metric(n_rows=len(rows), n_tokens=fit.n_tokens, best_epoch=fit.best_epoch)
+    draft.metric(validation_nll=fit.best_loss, base_validation_nll=float(first or 0))
+
+
+def _rows(context: dg.AssetExecutionContext, workspace: Workspace, split: str) -> pl.DataFrame:
+    target = read(context, workspace, "instructions/target", domain=True)
+    return target.table("target", instruction_contracts.TARGET).filter(pl.col("split") == split)
+
+
+@dg.asset(
+    key=["finetune", "evaluation"],
+    group_name="finetune",
+    kinds={"pytorch", "parquet"},
+    code_version="1",
+    deps=[["finetune", "adapter"], ["finetune", "baseline"], ["instructions", "target"]],
+    pool="model",
+)
+def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+    """Response NLL of every test row under the base model, the random baseline and the G2IS adapter.
+
+    Scores are paired by row, so the difference comes with an interval over rows (one seed, one random subset). A
+    domain without test rows is scored on its validation rows, which chose the epoch: only indicative.
+    """
+    tuned = {
+        "random": read(context, workspace, "finetune/baseline", domain=True),
+        "g2is": read(context, workspace, "finetune/adapter", domain=True),
+    }
+    target = read(context, workspace, "instructions/target", domain=True)
+
+    def write(draft: Draft) -> None:
+        rows = _rows(context, workspace, "test")
+        _score(draft, workspace, rows if len(rows) else _rows(context, workspace, "validation"), tuned)
+
+    return publish(
+        context,
+        workspace,
+        write,
+        settings={"template": workspace.template.digest},
+        inputs={version.manifest.asset: version for version in [*tuned.values(), target]}
+        | {"model": workspace.model.digest},
+        contract=contracts.SCORES,
+    )
+
+
+def _score(draft: Draft, workspace: Workspace, rows: pl.DataFrame, tuned: dict[str, Version]) -> None:
+    from g2is_assets.training.evaluate import response_nll
+    from g2is_assets.training.instructions import examples
+    from g2is_assets.training.lora import load_adapter
+
+    settings, encoded = workspace.project.settings, examples(rows, workspace.template)
+    scored = {}
+    with track("evaluation", len(rows) * (1 + len(tuned)), "rows") as progress:
+        for name in ("base", *tuned):
+            model = workspace.model.load(settings.device)
+            if name in tuned:
+                model = load_adapter(model, tuned[name].folder / "adapter")
+            nll = response_nll(model, workspace.model.tokenizer(), encoded, settings.gradients.batch_tokens, progress)
+            scored[name] = rows.select("domain", "split", "row_id", "n_response_tokens").with_columns(
+                model=pl.lit(name), nll=pl.Series(nll, dtype=pl.Float64)
+            )
+    table = pl.concat(scored.values()).sort("model", "row_id").select(*contracts.SCORES.columns)
+    draft.table("evaluation", contracts.SCORES, table)
+    nll = {name: scores["nll"].to_numpy() for name, scores in scored.items()}
+    draft.metric(split=str(rows["split"][0]), **{f"nll_{name}": float(values.mean()) for name, values in nll.items()})
+    for other in ("base", "random"):
+        mean, low, high = paired_difference(nll["g2is"], nll[other])
+        draft.metric(**{f"minus_{other}": mean, f"minus_{other}_low": low, f"minus_{other}_high": high})

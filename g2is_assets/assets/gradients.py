@@ -1,0 +1,137 @@
+"""Stage `gradients`: sketched per-example gradients of pool and domain rows at the warmup checkpoint."""
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from g2is_assets.assets.publish import publish, read
+from g2is_assets.config import FeatureKind
+from g2is_assets.contracts import gradients as contracts
+from g2is_assets.contracts import instructions as instruction_contracts
+from g2is_assets.contracts.contract import Contract
+from g2is_assets.progress import track
+from g2is_assets.resources import Workspace
+from g2is_assets.storage.gradient_store import GradientStore, Vectors, fill_store
+from g2is_assets.storage.lake import Draft, Version
+
+
+@dg.asset(
+    key=["gradients", "pool"],
+    group_name="gradients",
+    kinds={"pytorch", "parquet"},
+    code_version="1",
+    deps=[["instructions", "pool"], ["warmup", "checkpoint"]],
+    pool="model",
+)
+def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+    """The pool's gradients, mixed with Adam's moments and sketched: unit fp16 vectors with norm and loss.
+
+    Vectors lie in content-addressed shards: only rows that the store lacks are computed, and a vector made with other
+    settings is never mixed in. Rows without a usable gradient are listed with the reason.
+    """
+    rows = read(context, workspace, "instructions/pool")
+    kinds = workspace.project.settings.gradients.kinds
+    return _gradients(context, workspace, rows, instruction_contracts.POOL, kinds)
+
+
+@dg.asset(
+    key=["gradients", "target"],
+    group_name="gradients",
+    kinds={"pytorch", "parquet"},
+    code_version="1",
+    deps=[["instructions", "target"], ["warmup", "checkpoint"]],
+    pool="model",
+)
+def target(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+    """The plain gradients of a domain's validation rows, at the same checkpoint and with the same sketch.
+
+    Test rows have none: they take no part in selection.
+    """
+    rows = read(context, workspace, "instructions/target", domain=True)
+    return _gradients(context, workspace, rows, instruction_contracts.TARGET, ("sgd",))
+
+
+def _gradients(
+    context: dg.AssetExecutionContext,
+    workspace: Workspace,
+    rows: Version,
+    contract: Contract,
+    kinds: tuple[FeatureKind, ...],
+) -> dg.MaterializeResult:
+    settings = workspace.project.settings.gradients
+    checkpoint = read(context, workspace, "warmup/checkpoint")
+    asset = context.asset_key.to_user_string()
+    vectors = {
+        "kinds": list(kinds),
+        **settings.model_dump(mode="json", include={"sketch_dim", "nnz", "seed"}),
+        "model": workspace.model.digest,
+        "template": workspace.template.digest,
+        "checkpoint": {n: f.sha256 for n, f in checkpoint.manifest.files.items() if not n.endswith(".parquet")},
+        "loss": "row mean over response tokens",
+    }
+    store = GradientStore(workspace.lake.place(asset, "store"), vectors)
+
+    def write(draft: Draft) -> None:
+        table = rows.table(context.asset_key.path[-1], contract)
+        if "split" in table.columns:
+            table = table.filter(pl.col("split") == "validation")
+        _fill(draft, workspace, store, table, checkpoint.folder)
+
+    return publish(
+        context,
+        workspace,
+        write,
+        settings=vectors | {"store": store.folder.name},
+        inputs={rows.manifest.asset: rows, "warmup/checkpoint": checkpoint},
+    )
+
+
+def _fill(draft: Draft, workspace: Workspace, store: GradientStore, table: pl.DataFrame, checkpoint: Path) -> None:
+    from g2is_assets.training.batches import plan_batches
+    from g2is_assets.training.gradients import BatchGradients, GradientWorker
+    from g2is_assets.training.instructions import examples
+    from g2is_assets.training.text import Example
+
+    settings = workspace.project.settings
+    by_id = {example.row_id: example for example in examples(table, workspace.template)}
+
+    def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
+        items: list[list[Example]] = [[by_id[row_id] for row_id in batch] for batch in batches]
+
+        def make_worker() -> GradientWorker:
+            return GradientWorker(workspace.model, checkpoint, store.kinds, settings.gradients, settings.device)
+
+        with track("gradients", sum(row.n_tokens for batch in items for row in batch), "tokens") as progress:
+            result: BatchGradients
+            for batch, result in zip(items, workspace.engine.map(make_worker, items), strict=True):
+                n_tokens = [row.n_tokens for row in batch]
+                progress(sum(n_tokens))
+                features = {kind: values.numpy() for kind, values in result.features.items()}
+                yield Vectors([row.row_id for row in batch], n_tokens, result.losses.numpy(), features)
+
+    begun = time.monotonic()
+    filled = fill_store(
+        store,
+        {row_id: example.n_tokens for row_id, example in by_id.items()},
+        lambda lengths: plan_batches(lengths, settings.gradients.batch_tokens),
+        compute,
+        settings.gradients.shard_rows,
+    )
+    seconds = time.monotonic() - begun
+    set_aside = pl.DataFrame(
+        {"row_id": list(filled.set_aside), "reason": list(filled.set_aside.values())},
+        schema=contracts.SET_ASIDE.schema,
+    ).sort("row_id")
+    draft.table("index", contracts.INDEX, filled.index)
+    draft.table("set_aside", contracts.SET_ASIDE, set_aside)
+    draft.metric(
+        n_computed=filled.n_computed,
+        n_reused=len(by_id) - filled.n_computed,
+        n_damaged_shards=filled.n_damaged_shards,
+        n_set_aside=len(set_aside),
+        tokens_per_s=round(filled.n_tokens_computed / seconds, 1) if filled.n_computed else 0.0,
+        mean_loss=float(filled.index["loss"].mean() or 0.0),  # type: ignore[arg-type]
+    )

@@ -1,0 +1,109 @@
+"""Stage `instructions`: the pool and the domains' rows, normalised."""
+
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from g2is_assets.assets.publish import publish
+from g2is_assets.config import Source
+from g2is_assets.contracts import instructions as contracts
+from g2is_assets.errors import SourceError
+from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.resources import Workspace
+from g2is_assets.storage.lake import Draft
+from g2is_assets.storage.sources import find_files, read_rows, relative_name
+
+MIN_VALIDATION_ROWS = 2
+
+
+@dg.asset(key=["instructions", "pool"], group_name="instructions", kinds={"polars", "parquet"}, code_version="1")
+def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+    """The general instruction pool: one normalised row per distinct instruction.
+
+    Rows come from every source in the settings file. Equal rows are merged with all their sources and licences; rows
+    that cannot be used are kept beside it with their reason. A row's id is a hash of its content, so the same row has
+    the same id in every pool.
+    """
+    from g2is_assets.training.instructions import normalise
+
+    settings = workspace.project.settings.instructions
+    folder = workspace.project.path.parent
+    files = [(file, source) for source in settings.sources for file in find_files(source, folder)]
+
+    def write(draft: Draft) -> None:
+        found = normalise((row for file in files for row in read_rows(*file, folder)), workspace.template, settings.limit)
+        if not found.rows:
+            names = ", ".join(file for file, _ in files)
+            raise SourceError(f"the pool is empty: no usable row in {names} ({len(found.rejected)} set aside)")
+        table = found.table(contracts.POOL.schema)
+        draft.table("pool", contracts.POOL, table)
+        draft.table("rejected", contracts.REJECTED, found.rejected)
+        tokens = int(table["n_prompt_tokens"].sum() + table["n_response_tokens"].sum())
+        draft.metric(n_merged=found.n_merged, n_rejected=len(found.rejected), n_tokens=tokens)
+        draft.metric(n_sources=table["sources"].explode().n_unique(), n_truncated=int(table["truncated"].sum()))
+
+    return publish(
+        context,
+        workspace,
+        write,
+        settings=settings.model_dump(mode="json"),
+        inputs=_content(context, workspace, [file for file, _ in files]),
+        contract=contracts.POOL,
+    )
+
+
+@dg.asset(key=["instructions", "target"], group_name="instructions", kinds={"polars", "parquet"}, code_version="1")
+def target(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+    """A target domain's own rows: validation rows steer the selection, test rows only measure its result."""
+    domain = workspace.project.domain(context.partition_key)
+    settings = workspace.project.settings.instructions
+    splits = {"validation": domain.validation} | ({"test": domain.test} if domain.test else {})
+    for file in splits.values():
+        if not file.is_file():
+            raise SourceError(f"{file} does not exist; a domain needs validation.jsonl or validation.parquet")
+    return publish(
+        context,
+        workspace,
+        lambda draft: _write_target(draft, workspace, domain.name, splits),
+        settings={"max_length": settings.max_length, "system": settings.system},
+        inputs=_content(context, workspace, [str(file) for file in splits.values()]),
+        contract=contracts.TARGET,
+    )
+
+
+def _write_target(draft: Draft, workspace: Workspace, domain: str, splits: dict[str, Path]) -> None:
+    from g2is_assets.training.instructions import normalise
+
+    rows, rejected, n_merged = [], [], 0
+    for split, file in splits.items():
+        found = normalise(read_rows(str(file), Source(path=file.name), file.parent), workspace.template)
+        if split == "validation" and len(found.rows) < MIN_VALIDATION_ROWS:
+            reasons = "; ".join(f"line {r['line']}: {r['reason']}" for r in found.rejected.head(3).iter_rows(named=True))
+            raise SourceError(
+                f"{file}: {len(found.rows)} usable validation rows, at least {MIN_VALIDATION_ROWS} are needed"
+                + (f" (set aside: {reasons})" if reasons else "")
+            )
+        rows += [{**row, "domain": domain, "split": split} for row in found.rows]
+        rejected.append(found.rejected)
+        n_merged += found.n_merged
+    schema = contracts.TARGET.schema
+    table = pl.DataFrame([{name: row[name] for name in schema} for row in rows], schema=schema)
+    table = table.sort("split", "row_id")
+    draft.table("target", contracts.TARGET, table)
+    draft.table("rejected", contracts.REJECTED, pl.concat(rejected))
+    counts = {f"n_{split}": int((table["split"] == split).sum()) for split in ("validation", "test")}
+    draft.metric(**counts, n_merged=n_merged, n_rejected=sum(map(len, rejected)))
+
+
+def _content(context: dg.AssetExecutionContext, workspace: Workspace, files: list[str]) -> dict[str, str]:
+    """Content digests of the files, by path relative to the settings, and of what turns text into tokens.
+
+    What lies behind a URI is read again in every run: the run's id stands in for its digest.
+    """
+    folder = workspace.project.path.parent
+    digests = {
+        f"file:{relative_name(file, folder)}": context.run_id if "://" in file else file_sha256(Path(file))
+        for file in files
+    }
+    return digests | {"tokenizer": json_sha256([workspace.model.digest, workspace.template.digest])}

@@ -1,0 +1,62 @@
+"""Stage `knowledge`: the core-knowledge directions of a domain."""
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from g2is_assets.assets.features import stored_features
+from g2is_assets.assets.publish import publish, read
+from g2is_assets.contracts import knowledge as contracts
+from g2is_assets.core.knowledge import core_knowledge
+from g2is_assets.errors import SourceError
+from g2is_assets.resources import Workspace
+from g2is_assets.storage.lake import Draft
+
+
+@dg.asset(
+    key=["knowledge", "components"],
+    group_name="knowledge",
+    kinds={"numpy", "parquet"},
+    code_version="1",
+    deps=[["gradients", "target"]],
+)
+def components(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+    """The principal directions of the domain's validation gradients: what the walk has to serve.
+
+    A direction's sign is arbitrary in PCA; here each points towards the mean validation gradient, and whether it was
+    turned is recorded. The whole spectrum is kept beside them.
+    """
+    settings = workspace.project.domain(context.partition_key).knowledge
+    gradients = read(context, workspace, "gradients/target", domain=True)
+
+    def write(draft: Draft) -> None:
+        row_ids, features = stored_features(workspace, gradients, "sgd")
+        try:
+            found = core_knowledge(features.astype(np.float32), **settings.model_dump(exclude_none=True))
+        except ValueError as error:
+            raise SourceError(f"domain '{context.partition_key}', {len(row_ids)} validation gradients: {error}") from error
+        kept, domain = len(found.components), pl.lit(context.partition_key).alias("domain")
+        contract = contracts.components(features.shape[1])
+        table = pl.DataFrame(
+            {
+                "component": np.arange(kept),
+                "weight": found.weights,
+                "variance_share": found.shares[:kept],
+                "flipped": found.flipped,
+                "direction": found.components,
+            }
+        )
+        draft.table("components", contract, table.with_columns(domain).select(*contract.columns).cast(contract.schema))
+        spectrum = pl.DataFrame({"component": np.arange(len(found.shares)), "variance_share": found.shares})
+        spectrum = spectrum.with_columns(domain, kept=pl.col("component") < kept)
+        draft.table("spectrum", contracts.SPECTRUM, spectrum.select(*contracts.SPECTRUM.columns))
+        draft.metric(n_components=kept, variance_kept=float(found.shares[:kept].sum()))
+
+    return publish(
+        context,
+        workspace,
+        write,
+        settings=settings.model_dump(mode="json"),
+        inputs={"gradients/target": gradients},
+        contract=contracts.components(workspace.project.settings.gradients.sketch_dim),
+    )

@@ -1,0 +1,96 @@
+"""Stage `warmup`: a small random sample, and the adapter and Adam moments trained on it."""
+
+import dagster as dg
+import polars as pl
+
+from g2is_assets.assets.publish import publish, read
+from g2is_assets.contracts import instructions as instruction_contracts
+from g2is_assets.contracts import warmup as contracts
+from g2is_assets.core.sampling import hash_sample
+from g2is_assets.progress import track
+from g2is_assets.resources import Workspace
+from g2is_assets.storage.lake import Draft
+
+
+class SampleConfig(dg.Config):
+    """How the sample is drawn in this run."""
+
+    redraw: bool = False
+    """Draw again from the pool as it is now. This retrains the checkpoint and recomputes every gradient."""
+
+
+@dg.asset(
+    key=["warmup", "sample"],
+    group_name="warmup",
+    kinds={"polars", "parquet"},
+    code_version="1",
+    deps=[["instructions", "pool"]],
+)
+def sample(
+    context: dg.AssetExecutionContext, config: SampleConfig, workspace: dg.ResourceParam[Workspace]
+) -> dg.MaterializeResult:
+    """A small share of the pool in hash order, drawn once and kept until a redraw is asked for.
+
+    A pool that grows does not change it, so neither the checkpoint nor the gradients computed with it go stale.
+    """
+    settings = workspace.project.settings.warmup
+    pool = read(context, workspace, "instructions/pool")
+
+    def write(draft: Draft) -> None:
+        rows = pool.table("pool", instruction_contracts.POOL)
+        n_rows = max(1, round(settings.share * len(rows)))
+        drawn = hash_sample(rows["row_id"].to_list(), n_rows, salt=f"warmup/{settings.seed}")
+        chosen = rows.filter(pl.col("row_id").is_in(drawn)).select(*contracts.SAMPLE.columns)
+        draft.table("sample", contracts.SAMPLE, chosen)
+        draft.metric(share_of_pool=len(chosen) / len(rows))
+
+    return publish(
+        context,
+        workspace,
+        write,
+        settings={"share": settings.share, "seed": settings.seed},
+        inputs={"instructions/pool": pool},
+        contract=contracts.SAMPLE,
+        follows_inputs=False,
+        force=config.redraw,
+    )
+
+
+@dg.asset(
+    key=["warmup", "checkpoint"],
+    group_name="warmup",
+    kinds={"pytorch", "peft"},
+    code_version="1",
+    deps=[["warmup", "sample"]],
+    pool="model",
+)
+def checkpoint(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+    """LoRA weights after a short training on the sample, with Adam's moments by parameter name.
+
+    All gradients are taken here. It depends on the sample and the model alone; moments are checked name by name and
+    shape by shape when they are read.
+    """
+    settings = workspace.project.settings
+    rows = read(context, workspace, "warmup/sample")
+
+    def write(draft: Draft) -> None:
+        from g2is_assets.training.instructions import examples
+        from g2is_assets.training.warmup import train_warmup
+
+        sampled = examples(rows.table("sample", contracts.SAMPLE), workspace.template)
+        n_tokens = settings.warmup.epochs * sum(row.n_tokens for row in sampled)
+        with track("warmup", n_tokens, "tokens") as progress:
+            fit = train_warmup(
+                workspace.model, sampled, settings.warmup, draft.folder, device=settings.device, progress=progress
+            )
+        draft.table("log", contracts.TRAINING_LOG, pl.DataFrame(fit.log, schema=contracts.TRAINING_LOG.schema))
+        losses = [step["train_loss"] for step in fit.log]
+        draft.metric(n_steps=len(losses), n_tokens=fit.n_tokens, first_loss=losses[0] or 0, last_loss=losses[-1] or 0)
+
+    return publish(
+        context,
+        workspace,
+        write,
+        settings=settings.warmup.model_dump(mode="json", exclude={"share"}) | {"template": workspace.template.digest},
+        inputs={"warmup/sample": rows, "model": workspace.model.digest},
+    )

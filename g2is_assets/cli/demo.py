@@ -1,0 +1,106 @@
+"""`g2is demo`: refresh the pool and one domain, or all, then print what came out."""
+
+import logging
+import time
+import warnings
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from g2is_assets.cli.instance import prepare_instance
+from g2is_assets.config import Project, load_project
+from g2is_assets.contracts.instructions import POOL
+from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.errors import G2isError, SettingsError
+from g2is_assets.storage.lake import Lake
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
+    """Materialise through Dagster, in this process, with progress; a failing domain does not stop the others.
+
+    Raises:
+        G2isError: The settings are wrong, the pool failed, or a domain did; the message says which and why.
+    """
+    project = load_project(config)
+    if not project.domains:
+        raise SettingsError(f"{project.path.parent / project.settings.domains} holds no domain folder; add one")
+    chosen = sorted(project.domains) if all_domains else [domain or sorted(project.domains)[0]]
+    for name in chosen:
+        project.domain(name)
+    prepare_instance(project)
+    console = Console()
+    _listen()
+    import dagster as dg
+
+    from g2is_assets.definitions import build_defs
+
+    definitions = build_defs(project.path)
+    begun, failed = time.monotonic(), {}
+    with dg.DagsterInstance.get() as instance:
+        console.rule("pool")
+        definitions.resolve_job_def("refresh_pool").execute_in_process(instance=instance, run_config=QUIET)
+        for name in chosen:
+            console.rule(name)
+            job = definitions.resolve_job_def("refresh_domain")
+            try:
+                job.execute_in_process(instance=instance, run_config=QUIET, partition_key=name)
+            except G2isError as error:
+                failed[name] = error
+    for name in chosen:
+        if name not in failed:
+            _print_outcome(console, project, name)
+    console.print(f"Took {time.monotonic() - begun:.0f} s. See it all, with history and lineage: g2is ui")
+    if failed:
+        raise G2isError("; ".join(f"domain '{name}' failed: {error}" for name, error in failed.items()))
+
+
+def _listen() -> None:
+    """Show the project's own log lines; hide the libraries' notes about their own future."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="peft")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("  %(message)s"))
+    logger = logging.getLogger("g2is_assets")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _print_outcome(console: Console, project: Project, domain: str) -> None:
+    lake = Lake(project.home / "lake")
+    evaluation = lake.current("finetune/evaluation", domain).manifest.metrics
+    subset = lake.current("selection/subset", domain)
+    adapter = lake.current("finetune/adapter", domain)
+    random_epoch = lake.current("finetune/baseline", domain).manifest.metrics["best_epoch"]
+    n_rows = subset.manifest.n_rows["subset"]
+    table = Table(title=f"{project.domain(domain).title}: NLL on {evaluation['split']} rows (lower is better)")
+    for column in ("model", "rows trained on", "best epoch", "NLL", "G2IS minus it, 95 % interval over rows"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for name, rows, epoch in (("base", 0, ""), ("random", n_rows, random_epoch)):
+        low, high = (evaluation[f"minus_{name}_{end}"] for end in ("low", "high"))
+        interval = f"{evaluation[f'minus_{name}']:+.4f} [{low:+.4f}, {high:+.4f}]"
+        table.add_row(name, str(rows), str(epoch), f"{evaluation[f'nll_{name}']:.4f}", interval)
+    best = adapter.manifest.metrics["best_epoch"]
+    table.add_row("g2is", str(n_rows), str(best), f"{evaluation['nll_g2is']:.4f}", "")
+    console.print(table)
+    console.print(_verdict(evaluation))
+    pool = lake.current("instructions/pool").table("pool", POOL)
+    mix = subset.table("subset", SUBSET).join(pool, on="row_id").explode("sources")["sources"].value_counts(sort=True)
+    parts = [f"{source} {count}" for source, count in mix.sort("count", "sources", descending=[True, False]).iter_rows()]
+    console.print(f"Subset: {n_rows} of {len(pool)} rows; by source: {', '.join(parts)}")
+    console.print(f"Adapter: {adapter.folder / 'adapter'}", soft_wrap=True)
+
+
+def _verdict(evaluation: dict[str, int | float | str]) -> str:
+    """In words, what the intervals say."""
+    said = []
+    for other in ("base", "random"):
+        low, high = float(evaluation[f"minus_{other}_low"]), float(evaluation[f"minus_{other}_high"])
+        word = "better than" if high < 0 else "worse than" if low > 0 else "not told apart from"
+        said.append(f"{word} {'the base model' if other == 'base' else 'a random subset of the same size'}")
+    return f"Here G2IS is {said[0]} and {said[1]} (one seed)."
+
+

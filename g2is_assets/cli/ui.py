@@ -1,0 +1,65 @@
+"""`g2is ui`: Dagster's web server and daemon as child processes, until interrupted."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from g2is_assets.cli.instance import prepare_instance
+from g2is_assets.config import load_project
+from g2is_assets.errors import G2isError
+
+WORKSPACE = "load_from:\n  - python_module: g2is_assets.definitions\n"
+
+
+def run_ui(config: Path | None, port: int) -> None:
+    """Serve on 127.0.0.1 until interrupted; if one of the two processes ends, the other is ended too.
+
+    Raises:
+        G2isError: One of them could not start or ended by itself.
+    """
+    project = load_project(config)
+    instance = prepare_instance(project)
+    with tempfile.TemporaryDirectory() as scratch:
+        workspace = _workspace(Path(scratch))
+        commands = {
+            "dagster-webserver": ["dagster_webserver", "--host", "127.0.0.1", "--port", str(port)],
+            "dagster-daemon": ["dagster._daemon", "run"],
+        }
+        children = {
+            name: subprocess.Popen([sys.executable, "-m", *arguments, "--workspace", str(workspace)])
+            for name, arguments in commands.items()
+        }
+        click.echo(f"http://127.0.0.1:{port} - history in {instance} - stop with Ctrl-C")
+        _wait(children)
+
+
+def _workspace(scratch: Path) -> Path:
+    """The project's `workspace.yaml`, or the same text where the project is not the current folder."""
+    here = Path("workspace.yaml")
+    if here.is_file():
+        return here.resolve()
+    made = scratch / "workspace.yaml"
+    made.write_text(WORKSPACE, encoding="utf-8")
+    return made
+
+
+def _wait(children: dict[str, subprocess.Popen[bytes]]) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        while True:
+            for name, child in children.items():
+                if (code := child.poll()) is not None:
+                    raise G2isError(f"{name} ended with exit code {code}; its lines above say why")
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        click.echo("stopping")
+    finally:
+        for child in children.values():
+            child.terminate()
+        for child in children.values():
+            child.wait(timeout=20)

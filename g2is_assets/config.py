@@ -1,0 +1,310 @@
+"""Frozen settings, one section per stage, from `g2is.toml` and the domain folders.
+
+Unknown keys and values out of bounds are refused when the settings load, before anything runs. Paths are
+relative to the settings file. Nothing here reads data, models or Dagster.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from g2is_assets.errors import SettingsError
+
+DOMAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+EMBEDDED_MODEL = "smollm2-135m-instruct"
+
+FeatureKind = Literal["adam", "adam_without_momentum", "sgd"]
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Settings that cannot be changed after loading and refuse keys that they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=Section)
+
+
+class Source(Section):
+    """One pool source: a path or glob, or a URI handed to Polars; its name and licence serve rows that carry none."""
+
+    path: str
+    source: str | None = None
+    license: str | None = None
+
+
+class InstructionsSettings(Section):
+    """How rows are read and cut."""
+
+    sources: tuple[Source, ...] = Field(min_length=1)
+    max_length: Annotated[int, Field(ge=16)] = 512
+    system: str | None = None
+    limit: Count | None = None
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _plain_paths(cls, value: Any) -> Any:
+        items = value if isinstance(value, list | tuple) else [value]
+        return [{"path": item} if isinstance(item, str) else item for item in items]
+
+
+class LoraSettings(Section):
+    """A LoRA adapter and how long it trains."""
+
+    rank: Count = 8
+    alpha: Count = 32
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    learning_rate: Rate = 2e-4
+    batch_size: Count = 4
+    seed: int = 0
+
+
+class WarmupSettings(LoraSettings):
+    """The short training on a random sample that gives the checkpoint and Adam's moments."""
+
+    share: Share = 0.10
+    epochs: Count = 2
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+
+
+class GradientsSettings(Section):
+    """What is stored of every row's gradient, and how the work is cut into batches and shards."""
+
+    kinds: tuple[FeatureKind, ...] = Field(default=("adam", "adam_without_momentum"), min_length=1)
+    sketch_dim: Annotated[int, Field(ge=64)] = 8192
+    nnz: Annotated[int, Field(ge=1, le=64)] = 1
+    seed: int = 0
+    batch_tokens: Annotated[int, Field(ge=64)] = 1024
+    shard_rows: Count = 128
+
+
+class GraphSettings(Section):
+    """Which edges of the instruction graph are stored for people and for duplicate groups."""
+
+    kind: FeatureKind = "adam"
+    n_neighbors: Count = 32
+    n_conflicts: Annotated[int, Field(ge=0)] = 8
+    duplicate_cosine: Annotated[float, Field(gt=0.9, le=1.0)] = 0.999
+
+
+class KnowledgeSettings(Section):
+    """PCA of the domain's validation features: at most one of the three ways to say how many components."""
+
+    explained_variance: Rate | None = None
+    n_components: Count | None = None
+    component_fraction: Share | None = None
+    centered: bool = True
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        given = [self.explained_variance, self.n_components, self.component_fraction]
+        if sum(value is not None for value in given) > 1:
+            raise ValueError("set only one of explained_variance, n_components, component_fraction")
+        return self
+
+
+class SelectionSettings(Section):
+    """The gradient walk. A budget below 1 is a share of the pool, from 1 up a number of rows."""
+
+    method: Literal["g2is", "reference"] = "g2is"
+    kind: FeatureKind = "adam"
+    budget: Annotated[float, Field(gt=0.0)] = 0.05
+    delta: Annotated[float, Field(ge=0.0, le=1.0)] = 0.8
+    consistency: Literal["previous", "best", "anchor"] = "previous"
+    min_core_cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
+    conflicts_across: bool = False
+
+    @model_validator(mode="after")
+    def _whole_rows_and_plain_reference(self) -> Self:
+        if self.budget >= 1 and self.budget != int(self.budget):
+            raise ValueError(f"budget = {self.budget}: from 1 up it counts rows and must be whole")
+        options = (self.consistency, self.min_core_cosine, self.conflicts_across)
+        if self.method == "reference" and options != ("previous", None, False):
+            raise ValueError("method = 'reference' is the published walk and takes only delta")
+        return self
+
+
+class FinetuneSettings(LoraSettings):
+    """Training on the subset; the random baseline follows the same rule."""
+
+    epochs: Count = 3
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+
+
+class Settings(Section):
+    """Everything that `g2is.toml` says. Section names are the stages."""
+
+    model: str = EMBEDDED_MODEL
+    revision: str | None = None
+    device: str = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    owner: str = "team:g2is"
+    home: str = "."
+    domains: str = "domains"
+    instructions: InstructionsSettings
+    warmup: WarmupSettings = WarmupSettings()
+    gradients: GradientsSettings = GradientsSettings()
+    graph: GraphSettings = GraphSettings()
+    knowledge: KnowledgeSettings = KnowledgeSettings()
+    selection: SelectionSettings = SelectionSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+
+    @model_validator(mode="after")
+    def _stored_kinds(self) -> Self:
+        for section, kind in (("graph", self.graph.kind), ("selection", self.selection.kind)):
+            if kind not in self.gradients.kinds:
+                raise ValueError(f"{section}.kind = '{kind}' is not among gradients.kinds {list(self.gradients.kinds)}")
+        return self
+
+
+class DomainFile(Section):
+    """What `domain.toml` may say."""
+
+    title: str | None = None
+    budget: float | None = None
+    owner: str | None = None
+    knowledge: dict[str, Any] = {}
+    selection: dict[str, Any] = {}
+    finetune: dict[str, Any] = {}
+
+
+class Domain(Section):
+    """One target domain: its files and the settings resolved for it."""
+
+    name: str
+    title: str
+    owner: str | None
+    validation: Path
+    test: Path | None
+    knowledge: KnowledgeSettings
+    selection: SelectionSettings
+    finetune: FinetuneSettings
+
+
+class Project(Section):
+    """Settings together with where they were found."""
+
+    path: Path
+    settings: Settings
+    domains: dict[str, Domain]
+
+    @property
+    def home(self) -> Path:
+        """The folder that holds `lake/` and `.dagster/`."""
+        moved = os.environ.get("G2IS_HOME")
+        return Path(moved).resolve() if moved else (self.path.parent / self.settings.home).resolve()
+
+    @property
+    def model(self) -> str:
+        """The model setting, with a relative folder resolved against the settings file."""
+        folder = self.path.parent / self.settings.model
+        return str(folder.resolve()) if folder.is_dir() else self.settings.model
+
+    def domain(self, name: str) -> Domain:
+        """The domain of that name, or an error that lists those there are."""
+        if name not in self.domains:
+            known = ", ".join(sorted(self.domains)) or "none"
+            raise SettingsError(f"there is no domain '{name}' in {self.path.parent / self.settings.domains} ({known})")
+        return self.domains[name]
+
+
+def settings_path(given: str | Path | None = None) -> Path:
+    """The settings file: the one given, else `G2IS_CONFIG`, else `data/g2is.toml`."""
+    return Path(given or os.environ.get("G2IS_CONFIG") or "data/g2is.toml").resolve()
+
+
+def load_project(path: str | Path | None = None) -> Project:
+    """Read and check the settings file and every domain folder.
+
+    Raises:
+        SettingsError: A file is missing, is not TOML, or holds an unknown key or a value out of bounds.
+    """
+    file = settings_path(path)
+    settings = _parse(Settings, _read_toml(file), file)
+    folder = file.parent / settings.domains
+    domains = {}
+    if folder.is_dir():
+        for child in sorted(folder.iterdir()):
+            if child.is_dir() and not child.name.startswith("."):
+                domains[child.name] = _load_domain(child, settings)
+    return Project(path=file, settings=settings, domains=domains)
+
+
+def _load_domain(folder: Path, settings: Settings) -> Domain:
+    if not DOMAIN_NAME.fullmatch(folder.name):
+        raise SettingsError(f"{folder}: a domain's name must match {DOMAIN_NAME.pattern}; rename the folder")
+    file = folder / "domain.toml"
+    said = _parse(DomainFile, _read_toml(file) if file.exists() else {}, file)
+    budget = {} if said.budget is None else {"budget": said.budget}
+    knowledge = settings.knowledge
+    if said.knowledge.keys() & {"explained_variance", "n_components", "component_fraction"}:
+        knowledge = KnowledgeSettings(centered=knowledge.centered)  # the domain's own rule replaces the project's
+    sections: dict[str, Any] = {
+        name: _parse(type(base), base.model_dump(exclude_unset=True) | override, file, name)
+        for name, base, override in (
+            ("knowledge", knowledge, said.knowledge),
+            ("selection", settings.selection, budget | said.selection),
+            ("finetune", settings.finetune, said.finetune),
+        )
+    }
+    if sections["selection"].kind not in settings.gradients.kinds:
+        raise SettingsError(f"{file}: selection.kind '{sections['selection'].kind}' is not among gradients.kinds")
+    validation, test = (_rows_file(folder, stem) for stem in ("validation", "test"))
+    return Domain(
+        name=folder.name,
+        title=said.title or folder.name,
+        owner=said.owner,
+        validation=validation or folder / "validation.jsonl",
+        test=test,
+        **sections,
+    )
+
+
+def _rows_file(folder: Path, stem: str) -> Path | None:
+    found = [folder / f"{stem}.{ending}" for ending in ("jsonl", "parquet") if (folder / f"{stem}.{ending}").exists()]
+    if len(found) > 1:
+        raise SettingsError(f"{folder}: both {found[0].name} and {found[1].name} exist; keep one")
+    return found[0] if found else None
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{file} does not exist; name another with --config or G2IS_CONFIG") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file} is not valid TOML: {error}") from error
+
+
+def _parse(kind: type[S], values: dict[str, Any], file: Path, prefix: str = "") -> S:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            where = ".".join(str(part) for part in ((prefix,) if prefix else ()) + fault["loc"])
+            if fault["type"] == "extra_forbidden":
+                lines.append(f"unknown setting '{where}'{_suggestion(kind, fault['loc'])}")
+            else:
+                lines.append(f"{where or 'settings'}: {fault['msg']} (given: {fault['input']!r:.80})")
+        raise SettingsError(f"{file}: " + "; ".join(lines)) from None
+
+
+def _suggestion(kind: type[Section], loc: tuple[int | str, ...]) -> str:
+    model: Any = kind
+    for part in loc[:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = field.annotation if field else None
+    known = list(model.model_fields) if hasattr(model, "model_fields") else []
+    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(known)}" if known else ""

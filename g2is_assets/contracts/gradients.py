@@ -1,0 +1,43 @@
+"""Tables of the stage `gradients`: which rows have vectors and where, and the shards that hold them."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import polars as pl
+
+from g2is_assets.contracts.contract import Column, Contract
+
+INDEX: Final = Contract(
+    "gradient index",
+    "Every row with gradients, in the order of the instructions table, and the shard that holds its vectors",
+    {
+        "row_id": Column(pl.String, "The row", unique=True),
+        "shard": Column(pl.String, "Shard of the gradient store, without its ending"),
+        "position": Column(pl.Int64, "Row within the shard", minimum=0),
+        "loss": Column(pl.Float64, "Mean response NLL at the warmup checkpoint, nats per token", minimum=0),
+        "n_tokens": Column(pl.Int64, "Tokens of prompt and response", minimum=1),
+    },
+)
+
+SET_ASIDE: Final = Contract(
+    "rows without gradients",
+    "Rows whose gradient is zero or not finite; they take no further part",
+    {
+        "row_id": Column(pl.String, "The row", unique=True),
+        "reason": Column(pl.String, "Why it has no vector"),
+    },
+    sorted_by=("row_id",),
+)
+
+
+def shard(kinds: Sequence[str], sketch_dim: int) -> Contract:
+    """Contract of one shard: unit fp16 vectors and the norm before normalisation, per feature kind."""
+    columns = {
+        "row_id": Column(pl.String, "The row", unique=True),
+        "loss": Column(pl.Float64, "Mean response NLL, nats per token", minimum=0),
+        "n_tokens": Column(pl.Int64, "Tokens of prompt and response", minimum=1),
+    }
+    for kind in kinds:
+        columns[f"features_{kind}"] = Column(pl.Array(pl.Float16, sketch_dim), f"Sketched {kind} gradient, unit norm")
+        columns[f"norm_{kind}"] = Column(pl.Float64, f"Norm of the sketched {kind} gradient", minimum=0)
+    return Contract("gradient shard", "Vectors of some rows, as they were computed", columns)

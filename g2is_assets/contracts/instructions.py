@@ -1,0 +1,50 @@
+"""Tables of the stage `instructions`: normalised rows, and the rows set aside with their reason."""
+
+from typing import Final
+
+import polars as pl
+
+from g2is_assets.contracts.contract import Column, Contract
+
+MESSAGES: Final = pl.List(pl.Struct({"role": pl.String(), "content": pl.String()}))
+
+_ROW: Final = {
+    "row_id": Column(pl.String, "First 32 hex digits of the SHA-256 of messages and response", unique=True),
+    "ids": Column(pl.List(pl.String), "Every id that the sources gave this row"),
+    "sources": Column(pl.List(pl.String), "Every source that holds this row, sorted"),
+    "licenses": Column(pl.List(pl.String), "Every licence under which it was found, sorted; `unknown` where none is said"),
+    "messages": Column(MESSAGES, "The prompt's turns, before the chat template"),
+    "prompt": Column(pl.String, "The prompt's turns as text, for people"),
+    "response": Column(pl.String, "What the model is to answer; the only part that carries loss"),
+    "n_prompt_tokens": Column(pl.Int64, "Tokens of the rendered prompt", minimum=0),
+    "n_response_tokens": Column(pl.Int64, "Response tokens left within max_length, end token included", minimum=1),
+    "truncated": Column(pl.Boolean, "Whether max_length cut the response"),
+    "n_merged": Column(pl.Int64, "How many equal rows were merged into this one, itself included", minimum=1),
+}
+
+POOL: Final = Contract("instructions/pool", "One row per distinct instruction", _ROW, sorted_by=("row_id",))
+
+TARGET: Final = Contract(
+    "instructions/target",
+    "A domain's validation rows (they steer selection) and test rows (they only measure)",
+    {
+        "domain": Column(pl.String, "The target domain"),
+        "split": Column(pl.String, "`validation` or `test`"),
+        **{**_ROW, "row_id": Column(pl.String, "First 32 hex digits of the SHA-256 of messages and response")},
+        "answer": Column(pl.String, "Short exact answer, where the row has one", nullable=True),
+        "choices": Column(pl.List(pl.String), "Candidate answers, where the row has some", nullable=True),
+    },
+    sorted_by=("split", "row_id"),
+)
+
+REJECTED: Final = Contract(
+    "rejected rows",
+    "Rows that cannot be used, each with its reason; nothing is dropped silently",
+    {
+        "file": Column(pl.String, "File or URI"),
+        "line": Column(pl.Int64, "Line of a JSONL file, row of a Parquet file, counted from 1", minimum=1),
+        "id": Column(pl.String, "The row's id, where it has one", nullable=True),
+        "source": Column(pl.String, "The row's source"),
+        "reason": Column(pl.String, "Why it was set aside"),
+    },
+)

@@ -1,0 +1,37 @@
+"""Tables of the stage `knowledge`: a domain's core directions and the spectrum that they were cut from."""
+
+from typing import Final
+
+import polars as pl
+
+from g2is_assets.contracts.contract import Column, Contract
+
+
+def components(sketch_dim: int) -> Contract:
+    """Contract of the directions, whose length is the sketch's."""
+    return Contract(
+        "knowledge/components",
+        "Principal directions of the domain's validation gradients, the strongest first",
+        {
+            "domain": Column(pl.String, "The target domain"),
+            "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
+            "weight": Column(pl.Float64, "Variance share among the kept directions; they sum to 1", minimum=0, maximum=1),
+            "variance_share": Column(pl.Float64, "Share of all variance", minimum=0, maximum=1),
+            "flipped": Column(pl.Boolean, "Whether its sign was turned towards the mean validation gradient"),
+            "direction": Column(pl.Array(pl.Float32, sketch_dim), "Unit vector in the sketched gradient space"),
+        },
+        sorted_by=("component",),
+    )
+
+
+SPECTRUM: Final = Contract(
+    "knowledge/components spectrum",
+    "Variance share of every direction, kept or not",
+    {
+        "domain": Column(pl.String, "The target domain"),
+        "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
+        "variance_share": Column(pl.Float64, "Share of all variance", minimum=0, maximum=1),
+        "kept": Column(pl.Boolean, "Whether it is part of the core knowledge"),
+    },
+    sorted_by=("component",),
+)

@@ -1,0 +1,40 @@
+"""Tables of the stage `selection`: the chosen rows with the reason for each, and the budgets."""
+
+from typing import Final
+
+import polars as pl
+
+from g2is_assets.contracts.contract import Column, Contract
+
+SUBSET: Final = Contract(
+    "selection/subset",
+    "The rows that the gradient walk took, in order, with what it saw at each step",
+    {
+        "domain": Column(pl.String, "The target domain"),
+        "order": Column(pl.Int64, "0 is the first row taken", unique=True, minimum=0),
+        "row_id": Column(pl.String, "The row in instructions/pool", unique=True),
+        "component": Column(pl.Int64, "Core-knowledge component whose walk took it", minimum=0),
+        "step": Column(pl.Int64, "Step of that walk; 0 is its anchor", minimum=0),
+        "predecessor": Column(pl.String, "Row taken just before by the same walk", nullable=True),
+        "predecessor_cosine": Column(pl.Float64, "Coherence: cosine to the predecessor", nullable=True),
+        "min_cosine": Column(pl.Float64, "Smallest cosine to any row that it must not conflict with", nullable=True),
+        "min_cosine_row": Column(pl.String, "The row with that smallest cosine", nullable=True),
+        "core_cosine": Column(pl.Float64, "Cosine to the component"),
+        "consistency_before": Column(pl.Float64, "Consistency that it was measured against", nullable=True),
+        "consistency": Column(pl.Float64, "|cosine| of the walk's sum to the component, this row included"),
+    },
+    sorted_by=("order",),
+)
+
+BUDGETS: Final = Contract(
+    "selection/subset budgets",
+    "How the domain's budget was split over its components, and how much of it each walk could use",
+    {
+        "domain": Column(pl.String, "The target domain"),
+        "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
+        "weight": Column(pl.Float64, "Variance share among the kept directions", minimum=0, maximum=1),
+        "budget": Column(pl.Int64, "Rows that its walk may take", minimum=0),
+        "n_taken": Column(pl.Int64, "Rows that it took; fewer where no free row was left without conflict", minimum=0),
+    },
+    sorted_by=("component",),
+)

@@ -1,0 +1,31 @@
+"""Tables of the stage `warmup`, and the training log that `finetune` shares."""
+
+from typing import Final
+
+import polars as pl
+
+from g2is_assets.contracts.contract import Column, Contract
+from g2is_assets.contracts.instructions import MESSAGES
+
+SAMPLE: Final = Contract(
+    "warmup/sample",
+    "The rows that warm the adapter up, whole, so that the checkpoint does not depend on later pools",
+    {
+        "row_id": Column(pl.String, "The row in instructions/pool at the time of drawing", unique=True),
+        "messages": Column(MESSAGES, "The prompt's turns"),
+        "response": Column(pl.String, "The response"),
+    },
+    sorted_by=("row_id",),
+)
+
+TRAINING_LOG: Final = Contract(
+    "training log",
+    "One row per optimizer step or evaluation",
+    {
+        "step": Column(pl.Int64, "Optimizer steps taken", minimum=0),
+        "epoch": Column(pl.Float64, "Passes over the rows", minimum=0),
+        "train_loss": Column(pl.Float64, "Mean row loss of the step's batch, nats per token", nullable=True),
+        "learning_rate": Column(pl.Float64, "Rate of the step", nullable=True),
+        "validation_loss": Column(pl.Float64, "Mean row loss of the validation rows, nats per token", nullable=True),
+    },
+)

@@ -1,0 +1,1 @@
+"""Pure maths on arrays: projection, core knowledge, graph and walk. No files, models or Dagster."""

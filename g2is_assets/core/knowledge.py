@@ -1,0 +1,79 @@
+"""Core knowledge of a target domain: oriented principal directions of its validation features."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class CoreKnowledge:
+    """Directions that summarise a domain, the strongest first.
+
+    Attributes:
+        components: (c, d) float32, orthonormal rows, each with a non-negative dot product with the mean feature.
+        weights: (c,) float64, variance shares of the kept components, normalised to sum 1.
+        shares: (min(v, d),) float64, variance share of every direction, kept or not: the spectrum.
+        flipped: (c,) bool, whether the orientation rule turned the sign that the SVD gave.
+    """
+
+    components: NDArray[np.float32]
+    weights: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    flipped: NDArray[np.bool_]
+
+
+def core_knowledge(
+    validation: ArrayLike,
+    *,
+    explained_variance: float = 0.5,
+    n_components: int | None = None,
+    component_fraction: float | None = None,
+    centered: bool = True,
+) -> CoreKnowledge:
+    """PCA of the validation features (G2IS §3.2), oriented towards their mean.
+
+    The first n directions whose cumulative share is strictly above `explained_variance` are kept, as scikit-learn
+    counts, unless `n_components` or `component_fraction` (of min(v - 1, d)) says how many. A PCA direction has an
+    arbitrary sign while anchors use the signed cosine; so each direction is turned to a non-negative dot product
+    with the mean feature, and a product of exactly 0 keeps the sign in which the largest entry is positive.
+
+    Args:
+        validation: (v, d) float features, v >= 2; used as they are, in float64.
+        explained_variance: Share of the variance in (0, 1).
+        n_components: Number of directions in 1..min(v, d), instead of the share.
+        component_fraction: Share of min(v - 1, d) in (0, 1], rounded up, instead of the share.
+        centered: Subtract the mean first. The paper does; it removes the mean direction from the knowledge.
+
+    Raises:
+        ValueError: Fewer than 2 rows, entries that are not finite, no variance at all, or a count out of range.
+    """
+    rows = np.asarray(validation, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[0] < 2 or not np.isfinite(rows).all():
+        raise ValueError(f"core knowledge needs a finite (v >= 2, d) array, got shape {rows.shape}")
+    mean = rows.mean(axis=0)
+    _, singular, directions = np.linalg.svd(rows - mean if centered else rows, full_matrices=False)
+    variance = singular**2
+    if variance.sum() <= np.finfo(np.float64).eps * np.square(rows).sum():
+        raise ValueError(f"the {rows.shape[0]} validation features are all equal: there is no variance to explain")
+    shares = variance / variance.sum()
+    if n_components is not None and component_fraction is not None:
+        raise ValueError("set n_components or component_fraction, not both")
+    if component_fraction is not None:
+        n_components = max(1, int(np.ceil(component_fraction * min(rows.shape[0] - 1, rows.shape[1]))))
+    if n_components is None:
+        n_components = min(int(np.searchsorted(np.cumsum(shares), explained_variance, side="right")) + 1, len(shares))
+    if not 1 <= n_components <= len(shares):
+        raise ValueError(f"n_components = {n_components} is not in 1..{len(shares)} for {rows.shape[0]} rows")
+    kept = directions[:n_components]
+    towards_mean = kept @ mean
+    # The mean of centred features can be 0 up to rounding; then its sign would be noise.
+    undecided = np.abs(towards_mean) <= 1e-12 * np.linalg.norm(rows, axis=1).max()
+    largest = kept[np.arange(n_components), np.abs(kept).argmax(axis=1)]
+    flipped = np.where(undecided, largest < 0, towards_mean < 0)
+    return CoreKnowledge(
+        components=np.where(flipped[:, None], -kept, kept).astype(np.float32),
+        weights=shares[:n_components] / shares[:n_components].sum(),
+        shares=shares,
+        flipped=flipped,
+    )

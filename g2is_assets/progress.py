@@ -1,0 +1,61 @@
+"""Progress of long steps: a rich bar with time left in a terminal, a plain log line every few seconds elsewhere.
+
+The layers that do the work call `track`; they neither print nor know who watches.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG_EVERY_S: Final = 20.0
+"""Longest silence of a long step in a log, in seconds."""
+
+log = logging.getLogger("g2is_assets")
+
+
+def say(message: str) -> None:
+    """One plain line for whoever watches: the terminal, or the run's log."""
+    log.info(message)
+
+
+@contextmanager
+def track(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """Show progress of `total` units; yields a function that takes the number of units just done."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(label, total, unit)
+        return
+    columns = (
+        TextColumn("  {task.description:<34}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda n: bar.advance(task, n)
+
+
+def _lines(label: str, total: int, unit: str) -> Callable[[int], None]:
+    begun = shown = time.monotonic()
+    done = 0
+
+    def advance(n: int) -> None:
+        nonlocal done, shown
+        done += n
+        now = time.monotonic()
+        if now - shown >= LOG_EVERY_S or (done >= total and now - begun >= LOG_EVERY_S):
+            shown = now
+            rate = done / (now - begun)
+            left = max(total - done, 0) / rate if rate else float("inf")
+            log.info("%s: %d of %d %s, %.1f %s/s, about %.0f s left", label, done, total, unit, rate, unit, left)
+
+    return advance

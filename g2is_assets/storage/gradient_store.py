@@ -1,0 +1,272 @@
+"""The gradient store: content-addressed shards of sketched gradients, computed once per row and settings.
+
+A store folder holds vectors made with one set of settings, written in `store.json`; its name is their digest. A shard
+is a Parquet file with a JSON record beside it (SHA-256, row ids, rows set aside), both renamed into place, the record
+last. A shard without a whole record, or whose bytes differ from it, does not count, and its rows are computed again.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from g2is_assets.contracts import gradients as contracts
+from g2is_assets.errors import StoreError
+from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.storage.lake import read_parquet, write_atomically
+
+ZERO_GRADIENT: Final = "zero gradient"
+NOT_FINITE: Final = "gradient or loss is not finite"
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Sketched gradients of some rows, before normalisation.
+
+    Attributes:
+        row_ids: The rows.
+        n_tokens: Their token counts.
+        losses: (n,) float.
+        features: Per kind, (n, sketch_dim) float32.
+    """
+
+    row_ids: list[str]
+    n_tokens: list[int]
+    losses: NDArray[np.float32]
+    features: Mapping[str, NDArray[np.float32]]
+
+
+class GradientStore:
+    """Shards of one address."""
+
+    def __init__(self, root: Path, settings: Mapping[str, Any]) -> None:
+        """Open or start the store for these settings.
+
+        Args:
+            root: Folder of all stores of one asset.
+            settings: Everything that determines a row's vector, besides the row itself; must hold `kinds` and
+                `sketch_dim`.
+
+        Raises:
+            StoreError: The folder was made with other settings, which the message lists.
+        """
+        self.settings = json.loads(json.dumps(dict(settings)))
+        self.kinds: list[str] = list(settings["kinds"])
+        self.sketch_dim: int = settings["sketch_dim"]
+        self.folder = root / json_sha256(self.settings)[:16]
+        record = self.folder / "store.json"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not record.exists():
+            write_atomically(record, json.dumps(self.settings, indent=2, sort_keys=True) + "\n")
+            return
+        found = _read_json(record)
+        if found != self.settings:
+            names = found.keys() | self.settings.keys()
+            differing = sorted(name for name in names if found.get(name) != self.settings.get(name))
+            raise StoreError(f"{self.folder} was made with other settings: {', '.join(differing)}; move it away")
+
+    def read_index(self) -> tuple[pl.DataFrame, dict[str, str], list[str]]:
+        """Rows with vectors, rows set aside with their reason, and names of damaged shards, all digests checked."""
+        tables = [pl.DataFrame(schema=contracts.INDEX.schema)]
+        set_aside: dict[str, str] = {}
+        damaged: list[str] = []
+        for file in sorted(self.folder.glob("*.shard.json")):
+            name = file.name.removesuffix(".shard.json")
+            try:
+                record = _read_json(file)
+                if file_sha256(self.folder / f"{name}.parquet") != record["sha256"]:
+                    raise StoreError(f"{name}: digest differs")
+                table = read_parquet(self.folder / f"{name}.parquet", columns=["row_id", "loss", "n_tokens"])
+                set_aside |= record["set_aside"]
+            except (StoreError, OSError, KeyError, TypeError):
+                damaged.append(name)
+                continue
+            position = pl.int_range(len(table), dtype=pl.Int64).alias("position")
+            tables.append(table.with_columns(position, shard=pl.lit(name)).select(*contracts.INDEX.columns))
+        # A row may stand in two shards after a repair; the first one serves.
+        index = pl.concat(tables).unique("row_id", keep="first", maintain_order=True)
+        return index, set_aside, damaged
+
+    def remove(self, shards: Sequence[str]) -> None:
+        """Delete shards, the record first, so that a shard never seems whole while it goes."""
+        for name in shards:
+            (self.folder / f"{name}.shard.json").unlink(missing_ok=True)
+            (self.folder / f"{name}.parquet").unlink(missing_ok=True)
+
+    def plan(self, wanted: Iterable[str], batches: Sequence[Sequence[str]], shard_rows: int) -> list["Shard"]:
+        """Fix which batches form which shard before the first is computed; an unfinished plan for these rows goes on.
+
+        Args:
+            wanted: Rows of the whole materialisation; they identify the plan.
+            batches: Rows still to compute, batch by batch.
+            shard_rows: Rows from which a shard is full.
+        """
+        file = self.folder / "plan.json"
+        identity = json_sha256([sorted(wanted), shard_rows])
+        if file.exists():
+            found = _read_json(file)
+            if found["identity"] == identity:
+                shards = [Shard(s["name"], s["batches"]) for s in found["shards"]]
+                missing = {row for batch in batches for row in batch}
+                planned = {row for shard in shards for batch in shard.batches for row in batch}
+                if missing <= planned:
+                    return [s for s in shards if not missing.isdisjoint(row for batch in s.batches for row in batch)]
+        shards = []
+        for batch in batches:
+            if not shards or sum(map(len, shards[-1].batches)) >= shard_rows:
+                shards.append(Shard("", []))
+            shards[-1].batches.append(list(batch))
+        shards = [Shard(json_sha256(s.batches)[:16], s.batches) for s in shards]
+        plan = {"identity": identity, "shards": [{"name": s.name, "batches": s.batches} for s in shards]}
+        write_atomically(file, json.dumps(plan) + "\n")
+        return shards
+
+    def write(self, name: str, parts: Sequence[Vectors]) -> int:
+        """Write one shard; rows with a zero or non-finite gradient are recorded with their reason instead.
+
+        Returns:
+            Number of rows set aside.
+        """
+        row_ids = [row for part in parts for row in part.row_ids]
+        losses = np.concatenate([part.losses for part in parts]).astype(np.float64)
+        n_tokens = [n for part in parts for n in part.n_tokens]
+        features = {kind: np.concatenate([part.features[kind] for part in parts]) for kind in self.kinds}
+        norms = {kind: np.linalg.norm(f.astype(np.float64), axis=1) for kind, f in features.items()}
+        finite = np.isfinite(losses) & np.all([np.isfinite(norm) for norm in norms.values()], axis=0)
+        nonzero = np.all([norm > 0 for norm in norms.values()], axis=0)
+        good = finite & nonzero
+        columns: dict[str, Any] = {
+            "row_id": [row for row, keep in zip(row_ids, good, strict=True) if keep],
+            "loss": losses[good],
+            "n_tokens": [n for n, keep in zip(n_tokens, good, strict=True) if keep],
+        }
+        for kind in self.kinds:
+            unit = features[kind][good] / norms[kind][good, None]
+            columns[f"features_{kind}"] = unit.astype(np.float16)
+            columns[f"norm_{kind}"] = norms[kind][good]
+        contract = contracts.shard(self.kinds, self.sketch_dim)
+        path = self.folder / f"{name}.parquet"
+        scratch = self.folder / f".{name}.parquet"
+        table = pl.DataFrame(columns, schema_overrides=contract.schema)
+        contract.validate(table).write_parquet(scratch, compression="uncompressed", statistics=False)
+        scratch.replace(path)
+        set_aside = {
+            row: NOT_FINITE if not ok else ZERO_GRADIENT
+            for row, ok, keep in zip(row_ids, finite, good, strict=True)
+            if not keep
+        }
+        record = {"sha256": file_sha256(path), "n_rows": len(table), "set_aside": set_aside}
+        write_atomically(self.folder / f"{name}.shard.json", json.dumps(record, sort_keys=True) + "\n")
+        return len(set_aside)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What `fill_store` found and did.
+
+    Attributes:
+        index: Contract `gradient index`: the wanted rows that have vectors, in the order wanted.
+        set_aside: Wanted rows without vectors, with the reason.
+        n_computed: Rows computed now.
+        n_tokens_computed: Their tokens.
+        n_damaged_shards: Shards that were damaged and computed again.
+    """
+
+    index: pl.DataFrame
+    set_aside: dict[str, str]
+    n_computed: int
+    n_tokens_computed: int
+    n_damaged_shards: int
+
+
+def fill_store(
+    store: GradientStore,
+    wanted: Mapping[str, int],
+    plan_batches: Callable[[Sequence[int]], list[list[int]]],
+    compute: Callable[[Iterable[list[str]]], Iterator[Vectors]],
+    shard_rows: int,
+) -> Filled:
+    """Compute exactly the wanted rows that the store lacks, shard by shard, and index all of them.
+
+    Killed at any moment, the next call loses at most one shard and follows the same plan to the same bytes.
+
+    Args:
+        store: The open store.
+        wanted: Token count by row id, in the order of the instructions table.
+        plan_batches: Groups positions of rows by their token counts.
+        compute: Vectors of each batch of row ids, in order; called once, and only if a row is missing.
+        shard_rows: Rows from which a shard is full.
+    """
+    index, set_aside, damaged = store.read_index()
+    store.remove(damaged)
+    have = set(index["row_id"]) | set_aside.keys()
+    missing = [row for row in wanted if row not in have]
+    n_tokens = 0
+    if missing:
+        positions = plan_batches([wanted[row] for row in missing])
+        shards = store.plan(wanted, [[missing[i] for i in batch] for batch in positions], shard_rows)
+        batches = [batch for shard in shards for batch in shard.batches]
+        vectors = compute(batches)
+        for shard in shards:
+            store.write(shard.name, [next(vectors) for _ in shard.batches])
+        n_tokens = sum(wanted[row] for batch in batches for row in batch)
+        index, set_aside, _ = store.read_index()
+    order = pl.DataFrame({"row_id": list(wanted)}, schema={"row_id": pl.String})
+    return Filled(
+        index=order.join(index, on="row_id", how="inner", maintain_order="left").select(*contracts.INDEX.columns),
+        set_aside={row: set_aside[row] for row in wanted if row in set_aside},
+        n_computed=len(missing),
+        n_tokens_computed=n_tokens,
+        n_damaged_shards=len(damaged),
+    )
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A planned shard: its name, which is the digest of its batches, and their row ids."""
+
+    name: str
+    batches: list[list[str]]
+
+
+def read_features(folder: Path, index: pl.DataFrame, kind: str) -> NDArray[np.float16]:
+    """Unit vectors of one kind for the rows of an index, in its order.
+
+    Args:
+        folder: The store's folder.
+        index: Table of the contract `gradient index`.
+        kind: Feature kind.
+
+    Returns:
+        (n, sketch_dim) float16.
+    """
+    out: NDArray[np.float16] | None = None
+    for shard, where, positions in _by_shard(index):
+        values = read_parquet(folder / f"{shard}.parquet", columns=[f"features_{kind}"]).to_series().to_numpy()
+        if out is None:
+            out = np.empty((len(index), values.shape[1]), dtype=np.float16)
+        out[where] = values[positions]
+    if out is None:
+        raise StoreError(f"{folder}: no row has gradients")
+    return out
+
+
+def _by_shard(index: pl.DataFrame) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.int64]]]:
+    numbered = index.with_row_index("where")
+    for (shard,), rows in numbered.group_by("shard", maintain_order=True):
+        yield str(shard), rows["where"].to_numpy(), rows["position"].to_numpy()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} is damaged: {error}; delete it and materialise again") from error
+    if not isinstance(value, dict):
+        raise StoreError(f"{path} is damaged: not a JSON object; delete it and materialise again")
+    return value

@@ -1,0 +1,217 @@
+"""The lake's layout and its one way of writing: a version folder appears whole or not at all.
+
+`<lake>/<stage>/<noun>/[<partition>/]<version>/` holds payload files and `manifest.json`; `current.json` beside the
+versions names the one that readers follow. Nothing else writes below a stage, but the gradient store.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from g2is_assets.contracts.contract import Contract
+from g2is_assets.errors import MissingInputError, StoreError
+from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.storage.manifest import MANIFEST, Input, Manifest, describe_files, git_revision, library_versions
+from g2is_assets.storage.manifest import read_manifest as _read_manifest
+
+Metric = int | float | str
+
+
+@dataclass(frozen=True)
+class Version:
+    """One materialised version of an asset."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def as_input(self) -> Input:
+        """How a downstream manifest names this version."""
+        return Input(data_version=self.manifest.data_version, manifest_sha256=file_sha256(self.folder / MANIFEST))
+
+    def table(self, name: str, contract: Contract) -> pl.DataFrame:
+        """Read a table and hold it to its contract.
+
+        Raises:
+            StoreError: The file is missing or not Parquet.
+            ContractError: It breaks the contract.
+        """
+        return contract.validate(read_parquet(self.folder / f"{name}.parquet"), where=str(self.folder))
+
+
+class Draft:
+    """A version being written: tables and files under a temporary name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metrics: dict[str, Metric] = {}
+        self.n_rows: dict[str, int] = {}
+
+    def table(self, name: str, contract: Contract, table: pl.DataFrame) -> None:
+        """Write a table that keeps its contract.
+
+        Raises:
+            ContractError: It does not; then nothing of this version remains.
+        """
+        contract.validate(table).write_parquet(self.folder / f"{name}.parquet", compression="zstd")
+        self.n_rows[name] = len(table)
+
+    def metric(self, **values: Metric) -> None:
+        """Record numbers for people: shown in the UI, kept in the manifest, no part of the data version."""
+        self.metrics |= values
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What determines a version: which asset, made by which code, with which settings, from which inputs.
+
+    `follows_inputs = False` keeps changed inputs from making the version stale: it is remade on request only.
+    """
+
+    asset: str
+    partition: str | None
+    code_version: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    follows_inputs: bool = True
+
+    @property
+    def input_digest(self) -> str:
+        """SHA-256 of everything that the payload may depend on."""
+        versions = {name: value.data_version for name, value in self.inputs.items()} if self.follows_inputs else {}
+        return json_sha256([self.asset, self.partition, self.code_version, dict(self.settings), versions])
+
+
+class Lake:
+    """All versions of all assets below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def place(self, asset: str, partition: str | None = None) -> Path:
+        """The folder that holds an asset's versions."""
+        return self.root.joinpath(*asset.split("/"), *([partition] if partition else []))
+
+    def find(self, asset: str, partition: str | None = None) -> Version | None:
+        """The current version, or None if there is none.
+
+        Raises:
+            StoreError: `current.json` is damaged or names a version that is not there.
+        """
+        pointer = self.place(asset, partition) / "current.json"
+        if not pointer.exists():
+            return None
+        try:
+            name = json.loads(pointer.read_text(encoding="utf-8"))["version"]
+            folder = pointer.parent / Path(name).name
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{pointer} is damaged; delete it and materialise {asset} again") from error
+        return Version(folder, _read_manifest(folder))
+
+    def current(self, asset: str, partition: str | None = None) -> Version:
+        """The current version.
+
+        Raises:
+            MissingInputError: It has not been materialised.
+        """
+        version = self.find(asset, partition)
+        if version is None:
+            label = f"{asset}[{partition}]" if partition else asset
+            raise MissingInputError(f"{label} has not been materialised in {self.root}; materialise it first")
+        return version
+
+    def make(self, recipe: Recipe, run_id: str, write: Callable[[Draft], None], *, force: bool = False) -> tuple[Version, bool]:
+        """The version that a recipe describes, written if no whole one exists; and whether it was written.
+
+        A version made earlier from equal inputs serves again, also when it is not the current one. On any failure the
+        temporary folder is removed and the current version stays.
+        """
+        place = self.place(recipe.asset, recipe.partition)
+        if not force and (version := self._reusable(place, recipe)):
+            self._point(place, version.folder.name)
+            return version, False
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(dir=place, prefix=".writing-"))
+        except OSError as error:
+            raise StoreError(f"{place} cannot be written: {error}; free space or set G2IS_HOME to another place") from error
+        try:
+            draft = Draft(scratch)
+            write(draft)
+            version = self._commit(draft, recipe, run_id, place)
+        except OSError as error:
+            raise StoreError(f"{place}: writing failed: {error}; the previous version is intact") from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return version, True
+
+    def _reusable(self, place: Path, recipe: Recipe) -> Version | None:
+        for folder in sorted(place.glob(f"{recipe.input_digest[:12]}-*")):
+            try:
+                version = Version(folder, _read_manifest(folder))
+                whole = all((folder / n).stat().st_size == f.n_bytes for n, f in version.manifest.files.items())
+            except (StoreError, OSError):
+                continue  # damaged: made again
+            if whole and version.manifest.input_digest == recipe.input_digest:
+                return version
+        return None
+
+    def _commit(self, draft: Draft, recipe: Recipe, run_id: str, place: Path) -> Version:
+        files = describe_files(draft.folder)
+        manifest = Manifest(
+            asset=recipe.asset,
+            partition=recipe.partition,
+            data_version=json_sha256({name: record.sha256 for name, record in files.items()}),
+            input_digest=recipe.input_digest,
+            code_version=recipe.code_version,
+            settings=dict(recipe.settings),
+            inputs=dict(recipe.inputs),
+            files=files,
+            n_rows=draft.n_rows,
+            metrics=draft.metrics,
+            run_id=run_id,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            git_revision=git_revision(),
+            libraries=library_versions(),
+        )
+        (draft.folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        final = place / f"{manifest.input_digest[:12]}-{manifest.data_version[:12]}"
+        if final.exists():  # a damaged or deliberately remade version of the same name
+            shutil.rmtree(final)
+        draft.folder.rename(final)
+        self._point(place, final.name)
+        return Version(final, manifest)
+
+    def _point(self, place: Path, version: str) -> None:
+        write_atomically(place / "current.json", json.dumps({"version": version}) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file under a temporary name and rename it: readers see the old text or the new, never half."""
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(scratch, path)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """Read one of the lake's Parquet files.
+
+    Raises:
+        StoreError: It is missing, truncated or not Parquet.
+    """
+    try:
+        return pl.read_parquet(path, columns=columns, memory_map=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise StoreError(f"{path} is missing or damaged: {reason}; materialise the asset again") from error
+
+

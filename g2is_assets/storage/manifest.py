@@ -1,0 +1,100 @@
+"""The manifest: what a version is made of, from what, by which code; one JSON file, written last."""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from g2is_assets.errors import StoreError
+from g2is_assets.hashing import file_sha256
+
+MANIFEST: Final = "manifest.json"
+LIBRARIES: Final = ("dagster", "numpy", "peft", "polars", "safetensors", "scipy", "torch", "transformers")
+
+
+class Input(BaseModel):
+    """One input of a version: an upstream asset, a file or a model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_version: str
+    manifest_sha256: str | None = None
+
+
+class FileRecord(BaseModel):
+    """Size and digest of one payload file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    n_bytes: int
+
+
+class Manifest(BaseModel):
+    """Everything there is to know about one version of one asset.
+
+    `data_version` is the digest of the payload's content; `input_digest`, of code version, resolved settings and the
+    inputs' data versions, alone decides whether work may be skipped. Times and the run id enter neither.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    asset: str
+    partition: str | None
+    data_version: str
+    input_digest: str
+    code_version: str
+    settings: dict[str, Any]
+    inputs: dict[str, Input]
+    files: dict[str, FileRecord]
+    n_rows: dict[str, int]
+    metrics: dict[str, int | float | str]
+    run_id: str
+    created_at: str
+    git_revision: str
+    libraries: dict[str, str]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a version folder.
+
+    Raises:
+        StoreError: It is missing, not JSON, or not a manifest.
+    """
+    file = folder / MANIFEST
+    try:
+        return Manifest.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        raise StoreError(f"{file} is missing or damaged ({type(error).__name__}); materialise the asset again") from error
+
+
+def describe_files(folder: Path) -> dict[str, FileRecord]:
+    """Size and digest of every file below a folder, by relative path."""
+    return {
+        file.relative_to(folder).as_posix(): FileRecord(sha256=file_sha256(file), n_bytes=file.stat().st_size)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != MANIFEST
+    }
+
+
+@lru_cache
+def library_versions() -> dict[str, str]:
+    """Versions of Python and the libraries that determine results."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+@lru_cache
+def git_revision() -> str:
+    """Commit of this project's checkout, with `+changes` if the tree differs from it, or `unknown` outside of one."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout
+        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.strip() + ("+changes" if dirty.stdout.strip() else "")

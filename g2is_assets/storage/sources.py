@@ -1,0 +1,159 @@
+"""Reading pool sources and domain files: JSONL or Parquet rows in three formats, each fault named by file and row."""
+
+import glob
+import json
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from g2is_assets.config import Source
+from g2is_assets.contracts.rows import Instruction, Unusable
+from g2is_assets.errors import SourceError
+
+FORMATS: Final = "instruction/input/output, prompt/response, prompt/completion or messages"
+ROLES: Final = frozenset({"system", "user", "assistant"})
+
+
+def find_files(source: Source, folder: Path) -> list[str]:
+    """Files of a source, sorted: a path or glob relative to `folder`, or one URI.
+
+    Raises:
+        SourceError: Nothing matches.
+    """
+    if "://" in source.path:
+        return [source.path]
+    pattern = str(folder / source.path)
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise SourceError(f"{pattern} does not exist or matches no file; correct `sources` in the settings file")
+    return found
+
+
+def relative_name(file: str, folder: Path) -> str:
+    """How tables and manifests name a file: relative to the settings, so that a moved project keeps its versions."""
+    return file if "://" in file else Path(os.path.relpath(file, folder)).as_posix()
+
+
+def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction | Unusable]:
+    """Rows of a JSONL or Parquet file or URI, usable or set aside with a reason.
+
+    Args:
+        file: Path or URI.
+        source: Its name and licence serve rows that carry none.
+        folder: Rows name their file relative to it.
+
+    Raises:
+        SourceError: The file is missing, broken or in an unknown format; the message names the line or columns.
+    """
+    local = Path(file)
+    if "://" not in file and not local.is_file():
+        raise SourceError(f"{file} does not exist or is no file")
+    if file.endswith(".parquet"):
+        records = _parquet(file)
+    elif file.endswith((".jsonl", ".ndjson")):
+        records = _json_uri(file) if "://" in file else _jsonl(local)
+    else:
+        raise SourceError(f"{file}: the name must end in .jsonl or .parquet")
+    base = Source(path=file, source=source.source or local.stem, license=source.license)
+    for line, record in records:
+        yield _normalise(record, relative_name(file, folder), line, base)
+
+
+def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    record = json.loads(line)
+                except (json.JSONDecodeError, RecursionError) as error:
+                    raise SourceError(f"{file}, line {number}: not valid JSON ({error}); correct or remove it") from None
+                if not isinstance(record, dict):
+                    raise SourceError(f"{file}, line {number}: a JSON object is needed, not {type(record).__name__}")
+                yield number, record
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{file} is not UTF-8: {error}") from None
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error}") from error
+
+
+def _parquet(file: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        table = pl.read_parquet(file)
+    except Exception as error:  # Polars and its cloud readers raise many kinds
+        raise SourceError(f"{file} cannot be read as Parquet: {_first_line(error)}") from error
+    yield from enumerate(table.iter_rows(named=True), start=1)
+
+
+def _json_uri(uri: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        table = pl.scan_ndjson(uri).collect()
+    except Exception as error:  # likewise
+        raise SourceError(f"{uri} cannot be read as JSONL: {_first_line(error)}") from error
+    yield from enumerate(table.iter_rows(named=True), start=1)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _normalise(record: Mapping[str, Any], file: str, line: int, base: Source) -> Instruction | Unusable:
+    source = _text(record.get("source")) or str(base.source)
+    identity = None if record.get("id") is None else str(record["id"])
+    turns = _turns(record, file, line)
+    fault = _fault(turns)
+    if fault:
+        return Unusable(file, line, identity, source, fault)
+    messages = tuple({"role": turn["role"], "content": _text(turn["content"])} for turn in turns)
+    choices = record.get("choices")
+    return Instruction(
+        messages=messages[:-1],
+        response=messages[-1]["content"],
+        source=source,
+        license=_text(record.get("license")) or base.license or "unknown",
+        file=file,
+        line=line,
+        id=identity,
+        answer=None if record.get("answer") is None else str(record["answer"]),
+        choices=None if choices is None else tuple(str(choice) for choice in choices),
+    )
+
+
+def _turns(record: Mapping[str, Any], file: str, line: int) -> list[Any]:
+    """The row as a list of turns, the response last."""
+    if isinstance(record.get("messages"), list):
+        return list(record["messages"])
+    for prompt, response in (("instruction", "output"), ("prompt", "response"), ("prompt", "completion")):
+        if prompt in record and response in record:
+            text, extra = record[prompt], record.get("input") if prompt == "instruction" else None
+            if isinstance(text, str) and isinstance(extra, str) and extra.strip():
+                text = f"{text.rstrip()}\n\n{extra}"
+            return [{"role": "user", "content": text}, {"role": "assistant", "content": record[response]}]
+    columns = ", ".join(sorted(map(str, record))) or "none"
+    raise SourceError(f"{file}, line {line}: missing columns; needed: {FORMATS}; found: {columns}")
+
+
+def _fault(turns: Iterable[Any]) -> str | None:
+    turns = list(turns)
+    for turn in turns:
+        if not isinstance(turn, Mapping) or turn.get("role") not in ROLES:
+            return "a message without a role among system, user, assistant"
+        if not isinstance(turn.get("content"), str):
+            return f"the {turn['role']} text is not a string"
+        if not _text(turn["content"]):
+            return "empty response" if turn is turns[-1] else f"empty {turn['role']} text"
+    if len(turns) < 2 or turns[-1]["role"] != "assistant":
+        return "no response: the last message is not the assistant's"
+    return None
+
+
+def _text(value: Any) -> str:
+    """Trimmed text in Unicode normal form C, so that equal rows get equal ids; lone surrogates are replaced."""
+    if not isinstance(value, str):
+        return ""
+    return unicodedata.normalize("NFC", value.encode("utf-8", "replace").decode("utf-8")).strip()

