@@ -8,19 +8,17 @@ import dagster as dg
 def build_jobs(
     pool_assets: list[dg.AssetsDefinition],
     domain_assets: list[dg.AssetsDefinition],
-    partitions: dg.PartitionsDefinition[str],
 ) -> list[Any]:
     """`refresh_pool` for what all domains share, `refresh_domain` for one domain's partition."""
     return [
         dg.define_asset_job(
             "refresh_pool",
             selection=dg.AssetSelection.assets(*pool_assets),
-            description="Bring pool, warmup checkpoint, pool gradients and graph up to date. Skips what has not changed.",
+            description="Bring pool, checkpoint, pool gradients and graph up to date; skip what has not changed.",
         ),
         dg.define_asset_job(
             "refresh_domain",
             selection=dg.AssetSelection.assets(*domain_assets),
-            partitions_def=partitions,
-            description="Bring one domain up to date, from its rows to the evaluated adapter. Skips what has not changed.",
+            description="Bring one domain up to date, from its rows to the evaluated adapter; skip the unchanged.",
         ),
     ]

@@ -6,7 +6,7 @@ import dagster as dg
 
 from g2is_assets.assets import finetune, gradients, graph, instructions, knowledge, selection, warmup
 from g2is_assets.automation import build_jobs
-from g2is_assets.checks import build_checks
+from g2is_assets.checks import CHECKS
 from g2is_assets.config import load_project
 from g2is_assets.partitions import domain_partitions
 from g2is_assets.resources import Workspace
@@ -43,8 +43,8 @@ def build_defs(config_path: str | Path | None = None) -> dg.Definitions:
     domain_assets = [asset.map_asset_specs(per_domain) for asset in DOMAIN_ASSETS]
     return dg.Definitions(
         assets=[*pool_assets, *domain_assets],
-        asset_checks=build_checks(partitions),
-        jobs=build_jobs(pool_assets, domain_assets, partitions),
+        asset_checks=CHECKS,
+        jobs=build_jobs(pool_assets, domain_assets),
         resources={"workspace": Workspace(project)},
         executor=dg.in_process_executor,
     )

@@ -1,5 +1,7 @@
 """Stage `finetune`: the subset's adapter, the random baseline's, and what both are worth on the domain's test rows."""
 
+from collections.abc import Callable
+
 import dagster as dg
 import polars as pl
 
@@ -62,7 +64,9 @@ def baseline(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Work
     return _publish_adapter(context, workspace, train, subset, gradients)
 
 
-def _publish_adapter(context, workspace, train, *inputs) -> dg.MaterializeResult:  # type: ignore[no-untyped-def]
+def _publish_adapter(
+    context: dg.AssetExecutionContext, workspace: Workspace, train: Callable[[Draft], None], *inputs: Version
+) -> dg.MaterializeResult:
     settings = workspace.project.domain(context.partition_key).finetune
     rows = [
         read(context, workspace, "instructions/pool"),
@@ -158,9 +162,10 @@ def _score(draft: Draft, workspace: Workspace, rows: pl.DataFrame, tuned: dict[s
             model = workspace.model.load(settings.device)
             if name in tuned:
                 model = load_adapter(model, tuned[name].folder / "adapter")
-            nll = response_nll(model, workspace.model.tokenizer(), encoded, settings.gradients.batch_tokens, progress)
+            tokenizer = workspace.model.tokenizer()
+            losses = response_nll(model, tokenizer, encoded, settings.gradients.batch_tokens, progress)
             scored[name] = rows.select("domain", "split", "row_id", "n_response_tokens").with_columns(
-                model=pl.lit(name), nll=pl.Series(nll, dtype=pl.Float64)
+                model=pl.lit(name), nll=pl.Series(losses, dtype=pl.Float64)
             )
     table = pl.concat(scored.values()).sort("model", "row_id").select(*contracts.SCORES.columns)
     draft.table("evaluation", contracts.SCORES, table)

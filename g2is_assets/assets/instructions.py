@@ -25,22 +25,23 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
     that cannot be used are kept beside it with their reason. A row's id is a hash of its content, so the same row has
     the same id in every pool.
     """
-    from g2is_assets.training.instructions import normalise
+    from g2is_assets.training.instructions import count_tokens, normalise
 
     settings = workspace.project.settings.instructions
     folder = workspace.project.path.parent
     files = [(file, source) for source in settings.sources for file in find_files(source, folder)]
 
     def write(draft: Draft) -> None:
-        found = normalise((row for file in files for row in read_rows(*file, folder)), workspace.template, settings.limit)
+        found = normalise(
+            (row for file in files for row in read_rows(*file, folder)), workspace.template, settings.limit
+        )
         if not found.rows:
             names = ", ".join(file for file, _ in files)
             raise SourceError(f"the pool is empty: no usable row in {names} ({len(found.rejected)} set aside)")
         table = found.table(contracts.POOL.schema)
         draft.table("pool", contracts.POOL, table)
         draft.table("rejected", contracts.REJECTED, found.rejected)
-        tokens = int(table["n_prompt_tokens"].sum() + table["n_response_tokens"].sum())
-        draft.metric(n_merged=found.n_merged, n_rejected=len(found.rejected), n_tokens=tokens)
+        draft.metric(n_merged=found.n_merged, n_rejected=len(found.rejected), n_tokens=count_tokens(table))
         draft.metric(n_sources=table["sources"].explode().n_unique(), n_truncated=int(table["truncated"].sum()))
 
     return publish(
@@ -79,7 +80,9 @@ def _write_target(draft: Draft, workspace: Workspace, domain: str, splits: dict[
     for split, file in splits.items():
         found = normalise(read_rows(str(file), Source(path=file.name), file.parent), workspace.template)
         if split == "validation" and len(found.rows) < MIN_VALIDATION_ROWS:
-            reasons = "; ".join(f"line {r['line']}: {r['reason']}" for r in found.rejected.head(3).iter_rows(named=True))
+            reasons = "; ".join(
+                f"line {r['line']}: {r['reason']}" for r in found.rejected.head(3).iter_rows(named=True)
+            )
             raise SourceError(
                 f"{file}: {len(found.rows)} usable validation rows, at least {MIN_VALIDATION_ROWS} are needed"
                 + (f" (set aside: {reasons})" if reasons else "")
@@ -103,7 +106,7 @@ def _content(context: dg.AssetExecutionContext, workspace: Workspace, files: lis
     """
     folder = workspace.project.path.parent
     digests = {
-        f"file:{relative_name(file, folder)}": context.run_id if "://" in file else file_sha256(Path(file))
+        f"file:{relative_name(file, folder)}": context.run.run_id if "://" in file else file_sha256(Path(file))
         for file in files
     }
     return digests | {"tokenizer": json_sha256([workspace.model.digest, workspace.template.digest])}

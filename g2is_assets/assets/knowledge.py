@@ -34,7 +34,9 @@ def components(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
         try:
             found = core_knowledge(features.astype(np.float32), **settings.model_dump(exclude_none=True))
         except ValueError as error:
-            raise SourceError(f"domain '{context.partition_key}', {len(row_ids)} validation gradients: {error}") from error
+            raise SourceError(
+                f"domain '{context.partition_key}', {len(row_ids)} validation gradients: {error}"
+            ) from error
         kept, domain = len(found.components), pl.lit(context.partition_key).alias("domain")
         contract = contracts.components(features.shape[1])
         table = pl.DataFrame(

@@ -55,7 +55,7 @@ def publish(
     )
     label = f"{recipe.asset}[{partition}]" if partition else recipe.asset
     begun = time.monotonic()
-    version, written = workspace.lake.make(recipe, context.run_id, write, force=force)
+    version, written = workspace.lake.make(recipe, context.run.run_id, write, force=force)
     rebuild_views(workspace.lake)
     say(f"{label}: " + (f"done in {time.monotonic() - begun:.1f} s" if written else "unchanged"))
     return dg.MaterializeResult(

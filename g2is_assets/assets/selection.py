@@ -37,6 +37,8 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
     knowledge = read(context, workspace, "knowledge/components", domain=True)
 
     def write(draft: Draft) -> None:
+        from g2is_assets.training.instructions import count_tokens
+
         row_ids, features = stored_features(workspace, gradients, settings.kind)
         nodes = graph.table("neighbors", graph_contracts.NODES)
         eligible = nodes.filter(pl.col("row_id") == pl.col("duplicate_group"))["row_id"]
@@ -59,8 +61,7 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         )
         draft.table("budgets", contracts.BUDGETS, split)
         rows = table.join(pool.table("pool", instruction_contracts.POOL), on="row_id", how="inner")
-        tokens = int(rows["n_prompt_tokens"].sum() + rows["n_response_tokens"].sum())
-        draft.metric(budget=total, n_short_of_budget=total - len(table), n_tokens=tokens)
+        draft.metric(budget=total, n_short_of_budget=total - len(table), n_tokens=count_tokens(rows))
         draft.metric(n_sources=rows["sources"].explode().n_unique())
 
     return publish(

@@ -1,5 +1,5 @@
 """Asset checks: thin wrappers around pure evaluators. They watch; contracts, checked before a write, protect."""
 
-from g2is_assets.checks.wrappers import build_checks
+from g2is_assets.checks.wrappers import CHECKS
 
-__all__ = ["build_checks"]
+__all__ = ["CHECKS"]

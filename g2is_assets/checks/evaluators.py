@@ -1,5 +1,6 @@
 """Pure evaluators of stored tables and arrays: each returns whether it passed, with the numbers behind it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +20,7 @@ class Verdict:
 
     passed: bool
     description: str
-    numbers: dict[str, float | int]
+    numbers: Mapping[str, float | int]
 
 
 def features_are_unit(features: NDArray[np.float16]) -> Verdict:
@@ -76,15 +77,17 @@ def budgets_add_up(budgets: pl.DataFrame, n_rows: int, total: int) -> Verdict:
     return Verdict(passed, f"{allotted} of {total} rows allotted, {taken} taken, {n_rows} in the subset", numbers)
 
 
-def tuned_beats(metrics: dict[str, int | float | str]) -> Verdict:
+def tuned_beats(metrics: Mapping[str, int | float | str]) -> Verdict:
     """The G2IS adapter has a lower mean test NLL than the base model and than the random subset of the same size."""
     names = [f"minus_{other}{end}" for other in ("base", "random") for end in ("", "_low", "_high")]
     numbers = {name: float(metrics[name]) for name in names}
-    passed = numbers["minus_base"] < 0 and numbers["minus_random"] < 0
-    text = ", ".join(
-        f"{numbers[f'minus_{other}']:+.4f} [{numbers[f'minus_{other}_low']:+.4f}, {numbers[f'minus_{other}_high']:+.4f}]"
-        f" against {other}"
-        for other in ("base", "random")
-    )
+    said = []
+    for other in ("base", "random"):
+        mean, low, high = (numbers[f"minus_{other}{end}"] for end in ("", "_low", "_high"))
+        said.append(f"{mean:+.4f} [{low:+.4f}, {high:+.4f}] against {other}")
     covers = "95 % interval over rows, one training seed, one random subset"
-    return Verdict(passed, f"nats per token: {text} ({covers}; {metrics['split']} rows)", numbers)
+    return Verdict(
+        numbers["minus_base"] < 0 and numbers["minus_random"] < 0,
+        f"nats per token: {', '.join(said)} ({covers}; {metrics['split']} rows)",
+        numbers,
+    )

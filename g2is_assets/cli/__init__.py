@@ -36,7 +36,7 @@ def main() -> None:
 @click.option("--domain", help="The target domain; default: the first by name.")
 @click.option("--all", "all_domains", is_flag=True, help="Every domain, one after the other.")
 def demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
-    """Materialise everything for one domain and print what came out.
+    r"""Materialise everything for one domain and print what came out.
 
     \b
     Example: g2is demo --domain shop_arithmetic
@@ -50,7 +50,7 @@ def demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
 @config_option
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Of the web server.")
 def ui(config: Path | None, port: int) -> None:
-    """Open Dagster's web server and daemon for this project, on this machine only.
+    r"""Open Dagster's web server and daemon for this project, on this machine only.
 
     \b
     Example: g2is ui --port 3333

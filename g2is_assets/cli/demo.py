@@ -89,7 +89,9 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
     console.print(_verdict(evaluation))
     pool = lake.current("instructions/pool").table("pool", POOL)
     mix = subset.table("subset", SUBSET).join(pool, on="row_id").explode("sources")["sources"].value_counts(sort=True)
-    parts = [f"{source} {count}" for source, count in mix.sort("count", "sources", descending=[True, False]).iter_rows()]
+    parts = [
+        f"{source} {count}" for source, count in mix.sort("count", "sources", descending=[True, False]).iter_rows()
+    ]
     console.print(f"Subset: {n_rows} of {len(pool)} rows; by source: {', '.join(parts)}")
     console.print(f"Adapter: {adapter.folder / 'adapter'}", soft_wrap=True)
 
@@ -102,5 +104,3 @@ def _verdict(evaluation: dict[str, int | float | str]) -> str:
         word = "better than" if high < 0 else "worse than" if low > 0 else "not told apart from"
         said.append(f"{word} {'the base model' if other == 'base' else 'a random subset of the same size'}")
     return f"Here G2IS is {said[0]} and {said[1]} (one seed)."
-
-

@@ -30,9 +30,9 @@ class Contract:
     sorted_by: tuple[str, ...] = field(default=())
 
     @property
-    def schema(self) -> dict[str, pl.DataType | type[pl.DataType]]:
+    def schema(self) -> pl.Schema:
         """Column types by name, for building an empty or typed frame."""
-        return {name: column.dtype for name, column in self.columns.items()}
+        return pl.Schema({name: column.dtype for name, column in self.columns.items()})
 
     def validate(self, table: pl.DataFrame, where: str = "") -> pl.DataFrame:
         """The table itself, if it keeps the contract.
@@ -42,7 +42,7 @@ class Contract:
                 rows are not in order. The message names the table, the column and the first offending row.
         """
         label = f"{self.name}{f' ({where})' if where else ''}"
-        wanted = pl.Schema(self.schema)
+        wanted = self.schema
         if table.schema != wanted:
             differing = [n for n in {**wanted, **table.schema} if wanted.get(n) != table.schema.get(n)]
             pairs = ", ".join(f"{n}: {table.schema.get(n)} instead of {wanted.get(n)}" for n in differing)
@@ -58,7 +58,9 @@ class Contract:
     def _validate_column(self, label: str, name: str, column: Column, values: pl.Series) -> None:
         def refuse(bad: pl.Series, fault: str) -> None:
             if (row := bad.arg_true()).len():
-                raise ContractError(f"{label}: column {name}, row {row[0]}: {fault} ({row.len()} of {len(values)} rows)")
+                raise ContractError(
+                    f"{label}: column {name}, row {row[0]}: {fault} ({row.len()} of {len(values)} rows)"
+                )
 
         if not column.nullable:
             refuse(values.is_null(), "value is missing")

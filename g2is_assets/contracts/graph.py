@@ -6,7 +6,7 @@ import polars as pl
 
 from g2is_assets.contracts.contract import Column, Contract
 
-_COSINE: Final = {"minimum": -1 - 1e-5, "maximum": 1 + 1e-5}  # float32 products of unit rows overshoot a little
+_LIMIT: Final = 1 + 1e-5  # float32 products of unit rows overshoot 1 a little
 
 EDGES: Final = Contract(
     "graph/neighbors edges",
@@ -16,7 +16,7 @@ EDGES: Final = Contract(
         "other_row_id": Column(pl.String, "The row at the other end"),
         "relation": Column(pl.String, "`neighbor` (largest cosines) or `conflict` (smallest, negative ones only)"),
         "rank": Column(pl.Int64, "0 is the strongest", minimum=0),
-        "cosine": Column(pl.Float64, "Cosine of the two features", **_COSINE),
+        "cosine": Column(pl.Float64, "Cosine of the two features", minimum=-_LIMIT, maximum=_LIMIT),
     },
 )
 
@@ -25,7 +25,7 @@ NODES: Final = Contract(
     "Statistics of every row over the complete graph",
     {
         "row_id": Column(pl.String, "The row", unique=True),
-        "mean_cosine": Column(pl.Float64, "Mean cosine to the other rows", **_COSINE),
+        "mean_cosine": Column(pl.Float64, "Mean cosine to the other rows", minimum=-_LIMIT, maximum=_LIMIT),
         "conflict_share": Column(pl.Float64, "Share of the other rows with a negative cosine", minimum=0, maximum=1),
         "in_degree": Column(pl.Int64, "How many rows list this one among their nearest", minimum=0),
         "duplicate_group": Column(pl.String, "First row id of its near-duplicate group; only that row is eligible"),

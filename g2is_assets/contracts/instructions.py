@@ -12,7 +12,9 @@ _ROW: Final = {
     "row_id": Column(pl.String, "First 32 hex digits of the SHA-256 of messages and response", unique=True),
     "ids": Column(pl.List(pl.String), "Every id that the sources gave this row"),
     "sources": Column(pl.List(pl.String), "Every source that holds this row, sorted"),
-    "licenses": Column(pl.List(pl.String), "Every licence under which it was found, sorted; `unknown` where none is said"),
+    "licenses": Column(
+        pl.List(pl.String), "Every licence under which it was found, sorted; `unknown` where none is said"
+    ),
     "messages": Column(MESSAGES, "The prompt's turns, before the chat template"),
     "prompt": Column(pl.String, "The prompt's turns as text, for people"),
     "response": Column(pl.String, "What the model is to answer; the only part that carries loss"),

@@ -84,7 +84,7 @@ def build_graph(
         cosines[own] = -torch.inf
         top = torch.topk(cosines, near_count, dim=1)
         near[here], near_cos[here] = top.indices.numpy(), top.values.numpy()
-        pairs.append(torch.nonzero(cosines >= duplicate_cosine).numpy() + [[start, 0]])
+        pairs.append(torch.nonzero(cosines >= duplicate_cosine).numpy() + np.array([[start, 0]]))
         cosines[own] = torch.inf
         bottom = torch.topk(cosines, far_count, dim=1, largest=False)
         far[here], far_cos[here] = bottom.indices.numpy(), bottom.values.numpy()

@@ -28,7 +28,8 @@ def paired_difference(
     """Mean of first - second with its percentile bootstrap interval over rows.
 
     Args:
-        first, second: (n,) scores of the same rows in the same order, n >= 2.
+        first: (n,) scores, n >= 2.
+        second: (n,) scores of the same rows in the same order.
         confidence: Of the interval.
         n_resamples: Bootstrap draws.
         seed: Of the draws.

@@ -5,7 +5,7 @@ a running minimum gives "no conflict" and a running sum gives "consistency" for 
 """
 
 from dataclasses import dataclass, field, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,7 +30,7 @@ class Walk:
         min_cosine_row: int64, the row with that smallest cosine, -1 where there is none.
         core_cosine: float64, cosine to the component.
         consistency_before: float64, the value that consistency was measured against, NaN for an anchor.
-        consistency: float64, |cosine of the sum of the component's rows to the component|, this row included.
+        consistency: float64, |cosine to the component| of the sum of its rows, this one included.
     """
 
     rows: NDArray[np.int64]
@@ -83,9 +83,10 @@ def gradient_walk(
 
     For component K: start at the anchor, the free row with the largest cosine to K. With S the rows taken for K and
     s* the last of them, take the free row z with the largest cos(z, s*) such that cos(z, s) >= 0 for all s in S and
-    |cos(sum(S + z), K)| >= delta * |cos(sum(S), K)|. When no row qualifies, the component ends short of its budget.
+    |cos(sum(S + z), K)| >= delta * |cos(sum(S), K)|. When no row qualifies, the component ends short.
     Deterministic: components in order, ties to the lower row index. Cost: one (n, d) matrix-vector product per row
-    taken, over the rows not yet in conflict. Memory: float32 features, at most half of them twice, and a few vectors of length n.
+    taken, over the rows not yet in conflict. Memory: the float32 features, at most half of them twice, and a few
+    vectors of length n.
 
     Args:
         features: (n, d) float, normalised here to float32 unit rows; zero rows have cosine 0 with everything.
@@ -245,9 +246,8 @@ class _Trace:
 
     def finish(self) -> Walk:
         whole = {"rows", "component", "step", "predecessor", "min_cosine_row"}
-        return Walk(
-            **{
-                f.name: np.array([r[f.name] for r in self.records], dtype=np.int64 if f.name in whole else np.float64)
-                for f in fields(Walk)
-            }
-        )
+        columns: dict[str, Any] = {
+            f.name: np.array([r[f.name] for r in self.records], dtype=np.int64 if f.name in whole else np.float64)
+            for f in fields(Walk)
+        }
+        return Walk(**columns)

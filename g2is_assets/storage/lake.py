@@ -128,7 +128,9 @@ class Lake:
             raise MissingInputError(f"{label} has not been materialised in {self.root}; materialise it first")
         return version
 
-    def make(self, recipe: Recipe, run_id: str, write: Callable[[Draft], None], *, force: bool = False) -> tuple[Version, bool]:
+    def make(
+        self, recipe: Recipe, run_id: str, write: Callable[[Draft], None], *, force: bool = False
+    ) -> tuple[Version, bool]:
         """The version that a recipe describes, written if no whole one exists; and whether it was written.
 
         A version made earlier from equal inputs serves again, also when it is not the current one. On any failure the
@@ -142,7 +144,9 @@ class Lake:
             place.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(dir=place, prefix=".writing-"))
         except OSError as error:
-            raise StoreError(f"{place} cannot be written: {error}; free space or set G2IS_HOME to another place") from error
+            raise StoreError(
+                f"{place} cannot be written: {error}; free space or set G2IS_HOME to another place"
+            ) from error
         try:
             draft = Draft(scratch)
             write(draft)
@@ -213,5 +217,3 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise StoreError(f"{path} is missing or damaged: {reason}; materialise the asset again") from error
-
-

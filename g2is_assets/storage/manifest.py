@@ -70,7 +70,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as error:
-        raise StoreError(f"{file} is missing or damaged ({type(error).__name__}); materialise the asset again") from error
+        raise StoreError(
+            f"{file} is missing or damaged ({type(error).__name__}); materialise the asset again"
+        ) from error
 
 
 def describe_files(folder: Path) -> dict[str, FileRecord]:

@@ -72,7 +72,9 @@ def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 try:
                     record = json.loads(line)
                 except (json.JSONDecodeError, RecursionError) as error:
-                    raise SourceError(f"{file}, line {number}: not valid JSON ({error}); correct or remove it") from None
+                    raise SourceError(
+                        f"{file}, line {number}: not valid JSON ({error}); correct or remove it"
+                    ) from None
                 if not isinstance(record, dict):
                     raise SourceError(f"{file}, line {number}: a JSON object is needed, not {type(record).__name__}")
                 yield number, record

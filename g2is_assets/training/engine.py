@@ -10,9 +10,7 @@ Result = TypeVar("Result")
 class Engine(Protocol):
     """Maps items through workers; the driver that calls it alone writes files."""
 
-    def map(
-        self, make_worker: Callable[[], Callable[[Item], Result]], items: Iterable[Item]
-    ) -> Iterator[Result]:
+    def map(self, make_worker: Callable[[], Callable[[Item], Result]], items: Iterable[Item]) -> Iterator[Result]:
         """Results in the order of the items; each worker is made once and keeps its model."""
         ...
 
@@ -20,9 +18,7 @@ class Engine(Protocol):
 class InProcessEngine:
     """One worker in this process."""
 
-    def map(
-        self, make_worker: Callable[[], Callable[[Item], Result]], items: Iterable[Item]
-    ) -> Iterator[Result]:
+    def map(self, make_worker: Callable[[], Callable[[Item], Result]], items: Iterable[Item]) -> Iterator[Result]:
         """Results in the order of the items, computed as they are asked for."""
         worker = make_worker()
         for item in items:

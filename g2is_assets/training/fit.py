@@ -106,7 +106,9 @@ def fit_lora(
     result.optimizer = trainer.optimizer
     model.eval()
     if not all(torch.isfinite(p).all() for p in lora_parameters(model).values()):
-        raise ModelError(f"training diverged: the LoRA weights are not finite; lower learning_rate ({settings.learning_rate})")
+        raise ModelError(
+            f"training diverged: the LoRA weights are not finite; lower learning_rate ({settings.learning_rate})"
+        )
     return result
 
 
@@ -134,7 +136,9 @@ class _KeepBest(TrainerCallback):  # type: ignore[misc]
         self.result = result
         self.weights: dict[str, Tensor] = {}
 
-    def on_evaluate(self, _args: Any, state: Any, _control: Any, *, model: Any, metrics: dict[str, float], **_: Any) -> None:
+    def on_evaluate(
+        self, _args: Any, state: Any, _control: Any, *, model: Any, metrics: dict[str, float], **_: Any
+    ) -> None:
         loss = metrics["eval_loss"]
         if not self.weights or loss < self.result.best_loss:
             self.weights = {name: p.detach().clone() for name, p in lora_parameters(model).items()}

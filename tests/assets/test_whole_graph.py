@@ -1,0 +1,305 @@
+"""The whole graph, for real, with a tiny random model and two domains."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+from conftest import write_project
+
+from g2is_assets.definitions import build_defs
+from g2is_assets.errors import G2isError, MissingInputError, SettingsError, SourceError
+from g2is_assets.storage.lake import Lake
+
+MakeProject = Callable[..., Path]
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+DOMAINS = ("sums", "words")
+
+
+def run(
+    settings: Path, instance: dg.DagsterInstance, job: str, domain: str | None = None, **ops: object
+) -> dg.ExecuteInProcessResult:
+    config = QUIET | ({"ops": ops} if ops else {})
+    return (
+        build_defs(settings)
+        .resolve_job_def(job)
+        .execute_in_process(instance=instance, run_config=config, partition_key=domain)
+    )
+
+
+def run_all(settings: Path, instance: dg.DagsterInstance) -> dict[str, int]:
+    """Refresh everything; returns for every asset partition whether it did work."""
+    results = [run(settings, instance, "refresh_pool")]
+    results += [run(settings, instance, "refresh_domain", domain) for domain in DOMAINS]
+    computed = {}
+    for result in results:
+        for event in result.get_asset_materialization_events():
+            materialization = event.step_materialization_data.materialization
+            key = "/".join(materialization.asset_key.path) + (
+                f"[{materialization.partition}]" if materialization.partition else ""
+            )
+            computed[key] = int(materialization.metadata["g2is/computed"].value)
+    return computed
+
+
+def payload(lake: Path) -> dict[str, str]:
+    """Digest of every payload file of every current version, by asset, partition and file."""
+    digests = {}
+    for pointer in sorted(lake.rglob("current.json")):
+        version = pointer.parent / json.loads(pointer.read_text())["version"]
+        for file in sorted(version.rglob("*")):
+            if file.is_file() and file.name != "manifest.json":
+                name = f"{pointer.parent.relative_to(lake)}/{file.relative_to(version)}"
+                digests[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    for shard in sorted(lake.rglob("store/*/*.parquet")):
+        digests[str(shard.relative_to(lake))] = hashlib.sha256(shard.read_bytes()).hexdigest()
+    return digests
+
+
+@pytest.fixture(scope="module")
+def built_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which everything has been materialised."""
+    settings = write_project(tmp_path_factory.mktemp("built") / "project", tiny_model)
+    with dg.DagsterInstance.ephemeral() as instance:
+        computed = run_all(settings, instance)
+    assert set(computed.values()) == {1}
+    assert len(computed) == 5 + 7 * len(DOMAINS)
+    return settings
+
+
+@pytest.fixture
+def built(built_once: Path, tmp_path: Path) -> Path:
+    """A copy of it at another place: a lake moves with its project."""
+    shutil.copytree(built_once.parent, tmp_path / "project")
+    return tmp_path / "project" / built_once.name
+
+
+def test_a_second_run_computes_nothing_and_changes_no_byte(built: Path, instance: dg.DagsterInstance) -> None:
+    before = payload(built.parent / "lake")
+    assert set(run_all(built, instance).values()) == {0}
+    assert payload(built.parent / "lake") == before
+
+
+def test_a_run_elsewhere_gives_the_same_bytes(
+    built: Path, make_project: MakeProject, instance: dg.DagsterInstance
+) -> None:
+    again = make_project("elsewhere")
+    run_all(again, instance)
+    first, second = payload(built.parent / "lake"), payload(again.parent / "lake")
+    differing = {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
+    assert differing == set()
+    assert any(name.startswith("selection/subset/sums/") for name in first)
+
+
+def test_all_checks_report_and_only_the_quality_check_may_fail(built: Path, instance: dg.DagsterInstance) -> None:
+    results = [run(built, instance, "refresh_pool"), *(run(built, instance, "refresh_domain", d) for d in DOMAINS)]
+    evaluations = [evaluation for result in results for evaluation in result.get_asset_check_evaluations()]
+    assert len(evaluations) == 1 + 4 * len(DOMAINS)
+    failed = {evaluation.check_name for evaluation in evaluations if not evaluation.passed}
+    assert failed <= {"tuned_beats_base_and_random"}
+
+
+def test_a_grown_pool_computes_only_its_new_rows_and_keeps_the_checkpoint(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
+    lake = Lake(built.parent / "lake")
+    checkpoint = lake.current("warmup/checkpoint").manifest.data_version
+    more = built.parent / "pool" / "more.jsonl"
+    more.write_text(
+        "".join(json.dumps({"instruction": f"Name number {n}.", "output": f"It is {n}."}) + "\n" for n in range(3))
+    )
+    result = run(built, instance, "refresh_pool")
+    assert result.success
+    gradients = lake.current("gradients/pool").manifest
+    assert (gradients.metrics["n_computed"], gradients.metrics["n_reused"]) == (3, 40)
+    assert gradients.n_rows["index"] == 43
+    assert lake.current("warmup/checkpoint").manifest.data_version == checkpoint
+    more.unlink()
+    run(built, instance, "refresh_pool")
+    assert lake.current("gradients/pool").manifest.n_rows["index"] == 40
+
+
+def test_a_redraw_on_request_draws_from_the_pool_as_it_is(built: Path, instance: dg.DagsterInstance) -> None:
+    lake = Lake(built.parent / "lake")
+    before = set(lake.current("warmup/sample").table("sample", _sample_contract())["row_id"])
+    with (built.parent / "pool" / "sums.jsonl").open("a") as file:
+        file.writelines(json.dumps({"prompt": f"Say {n}.", "response": str(n)}) + "\n" for n in range(60))
+    run(built, instance, "refresh_pool")
+    assert set(lake.current("warmup/sample").table("sample", _sample_contract())["row_id"]) == before
+    run(built, instance, "refresh_pool", warmup__sample={"config": {"redraw": True}})
+    after = set(lake.current("warmup/sample").table("sample", _sample_contract())["row_id"])
+    assert len(after) == 20
+    assert after != before
+
+
+def test_the_subset_is_part_of_the_pool_and_respects_the_budget(built: Path) -> None:
+    lake = Lake(built.parent / "lake")
+    pool = pl.read_parquet(lake.current("instructions/pool").folder / "pool.parquet")
+    for domain in DOMAINS:
+        subset = pl.read_parquet(lake.current("selection/subset", domain).folder / "subset.parquet")
+        assert 1 <= len(subset) <= 6  # 15 % of 40 rows
+        assert set(subset["row_id"]) <= set(pool["row_id"])
+
+
+def test_the_adapter_is_a_folder_that_peft_loads(built: Path, tiny_model: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    folder = Lake(built.parent / "lake").current("finetune/adapter", "sums").folder / "adapter"
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model = PeftModel.from_pretrained(base, folder)
+    assert model.peft_config["default"].r == 2
+
+
+def test_scores_are_stored_per_row_for_three_models(built: Path) -> None:
+    version = Lake(built.parent / "lake").current("finetune/evaluation", "words")
+    scores = pl.read_parquet(version.folder / "evaluation.parquet")
+    assert dict(scores["model"].value_counts().iter_rows()) == {"base": 7, "random": 7, "g2is": 7}
+    mean = scores.filter(pl.col("model") == "g2is")["nll"].mean()
+    assert mean == pytest.approx(version.manifest.metrics["nll_g2is"])
+
+
+def test_a_domain_without_test_rows_is_scored_on_validation_and_says_so(
+    make_project: MakeProject, instance: dg.DagsterInstance
+) -> None:
+    settings = make_project()
+    (settings.parent / "domains" / "sums" / "test.jsonl").unlink()
+    run(settings, instance, "refresh_pool")
+    run(settings, instance, "refresh_domain", "sums")
+    metrics = Lake(settings.parent / "lake").current("finetune/evaluation", "sums").manifest.metrics
+    assert metrics["split"] == "validation"
+
+
+def test_duplicates_are_merged_with_all_sources_and_counted(
+    make_project: MakeProject, instance: dg.DagsterInstance
+) -> None:
+    settings = make_project()
+    rows = (settings.parent / "pool" / "sums.jsonl").read_text().splitlines()
+    copies = [json.loads(row) | {"id": None, "source": "copy", "license": "MIT"} for row in rows[:4]]
+    (settings.parent / "pool" / "copy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in copies))
+    run(settings, instance, "refresh_pool")
+    version = Lake(settings.parent / "lake").current("instructions/pool")
+    pool = pl.read_parquet(version.folder / "pool.parquet")
+    merged = pool.filter(pl.col("n_merged") == 2)
+    assert version.manifest.metrics["n_merged"] == 4
+    assert len(pool) == 40
+    assert merged["sources"].to_list() == [["copy", "sums"]] * 4
+    assert merged["licenses"].to_list() == [["Apache-2.0", "MIT"]] * 4
+
+
+def test_unusable_rows_are_set_aside_with_their_reason(make_project: MakeProject, instance: dg.DagsterInstance) -> None:
+    settings = make_project()
+    rows = [
+        {"instruction": "Say nothing.", "output": " "},
+        {"instruction": "word " * 200, "output": "lost"},
+        {"messages": [{"role": "user", "content": "hello"}]},
+    ]
+    (settings.parent / "pool" / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(settings, instance, "refresh_pool")
+    version = Lake(settings.parent / "lake").current("instructions/pool")
+    rejected = pl.read_parquet(version.folder / "rejected.parquet")
+    assert version.manifest.metrics["n_rejected"] == 3
+    assert rejected["line"].to_list() == [1, 2, 3]
+    assert [reason.split(":")[0] for reason in rejected["reason"]] == [
+        "empty response",
+        "no response left",
+        "no response",
+    ]
+
+
+def _sample_contract():  # type: ignore[no-untyped-def]
+    from g2is_assets.contracts.warmup import SAMPLE
+
+    return SAMPLE
+
+
+def break_settings(settings: Path, text: str) -> None:
+    settings.write_text(settings.read_text() + text)
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], type[G2isError], str]] = {
+    "a missing pool": (
+        lambda s: [file.unlink() for file in (s.parent / "pool").iterdir()],
+        SourceError,
+        r"pool/\*\.jsonl.*matches no file",
+    ),
+    "an empty pool": (
+        lambda s: [file.write_text("") for file in (s.parent / "pool").iterdir()],
+        SourceError,
+        r"the pool is empty.*sums\.jsonl",
+    ),
+    "a missing column": (
+        lambda s: (s.parent / "pool" / "sums.jsonl").write_text('{"question": "a", "output": "b"}\n'),
+        SourceError,
+        r"sums\.jsonl, line 1: missing columns.*question",
+    ),
+    "a malformed line": (
+        lambda s: (s.parent / "pool" / "sums.jsonl").write_text('{"instruction": "a", "output": "b"}\n{"instr\n'),
+        SourceError,
+        r"sums\.jsonl, line 2: not valid JSON",
+    ),
+    "an unknown setting": (
+        lambda s: break_settings(s, "learning_rat = 0.1\n"),
+        SettingsError,
+        r"g2is\.toml: unknown setting 'finetune\.learning_rat'; did you mean 'learning_rate'",
+    ),
+    "an unreadable model": (
+        lambda s: s.write_text(s.read_text().replace('model = "', 'model = "/nowhere', 1)),
+        G2isError,
+        r"cannot be loaded.*set `model`",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_pool_or_setting_raises_one_clear_error_and_writes_nothing(
+    make_project: MakeProject, instance: dg.DagsterInstance, fault: str
+) -> None:
+    spoil, error, message = FAULTS[fault]
+    settings = make_project()
+    spoil(settings)
+    with pytest.raises(error, match=message):
+        run(settings, instance, "refresh_pool")
+    assert list((settings.parent / "lake").rglob("*.parquet")) == []
+    assert list((settings.parent / "lake").rglob(".writing-*")) == []
+
+
+def test_a_domain_with_one_usable_row_fails_alone(built: Path, instance: dg.DagsterInstance) -> None:
+    validation = built.parent / "domains" / "words" / "validation.jsonl"
+    validation.write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a", "output": ""}\n')
+    before = payload(built.parent / "lake")
+    with pytest.raises(SourceError, match=r"words/validation\.jsonl: 1 usable validation rows.*line 2: empty response"):
+        run(built, instance, "refresh_domain", "words")
+    assert payload(built.parent / "lake") == before
+    assert run(built, instance, "refresh_domain", "sums").success
+
+
+def test_a_budget_larger_than_the_pool_is_refused(built: Path, instance: dg.DagsterInstance) -> None:
+    (built.parent / "domains" / "sums" / "domain.toml").write_text("budget = 4000\n")
+    before = payload(built.parent / "lake")
+    with pytest.raises(SettingsError, match=r"domain 'sums': the budget of 4000 rows is larger than the pool's \d+"):
+        run(built, instance, "refresh_domain", "sums")
+    assert payload(built.parent / "lake") == before
+
+
+def test_a_domain_before_its_pool_names_what_to_materialise(
+    make_project: MakeProject, instance: dg.DagsterInstance
+) -> None:
+    with pytest.raises(MissingInputError, match="warmup/checkpoint has not been materialised"):
+        run(make_project(), instance, "refresh_domain", "sums")
+
+
+def test_an_override_of_one_domain_changes_that_domain_only(built: Path, instance: dg.DagsterInstance) -> None:
+    (built.parent / "domains" / "sums" / "domain.toml").write_text("budget = 2\n[finetune]\nseed = 7\n")
+    computed = run_all(built, instance)
+    assert {name for name, value in computed.items() if value} == {
+        "selection/subset[sums]",
+        "finetune/adapter[sums]",
+        "finetune/baseline[sums]",
+        "finetune/evaluation[sums]",
+    }
+    assert Lake(built.parent / "lake").current("selection/subset", "sums").manifest.n_rows["subset"] == 2

@@ -1,0 +1,117 @@
+"""Hash samples and the paired bootstrap."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from g2is_assets.core.sampling import hash_sample, paired_difference
+
+IDS = [f"row{i:04d}" for i in range(200)]
+
+
+def test_a_sample_is_the_first_rows_by_the_hash_of_salt_and_id():
+    ranked = sorted(IDS, key=lambda row: hashlib.sha256(f"warmup/{row}".encode()).hexdigest())
+    assert hash_sample(IDS, 20, "warmup") == ranked[:20]
+
+
+def test_the_order_of_the_ids_does_not_matter():
+    assert hash_sample(IDS[::-1], 20, "a") == hash_sample(IDS, 20, "a")
+
+
+def test_a_larger_sample_contains_the_smaller():
+    assert hash_sample(IDS, 50, "a")[:20] == hash_sample(IDS, 20, "a")
+
+
+def test_other_salts_give_other_samples_with_no_more_in_common_than_chance():
+    first, second = set(hash_sample(IDS, 100, "a")), set(hash_sample(IDS, 100, "b"))
+    # Hypergeometric: 50 in common are expected, with a standard deviation of 3.5.
+    assert abs(len(first & second) - 50) < 4 * 3.5
+
+
+def test_every_row_is_drawn_about_equally_often():
+    n_salts = 300
+    drawn = [row for salt in range(n_salts) for row in hash_sample(IDS, 50, f"salt{salt}")]
+    counts = np.array([drawn.count(row) for row in IDS])
+    assert counts.sum() == 50 * n_salts
+    deviation = np.sqrt(n_salts * 0.25 * 0.75)
+    assert np.abs(counts - n_salts * 0.25).max() < 4.5 * deviation
+    assert 0.7 * deviation < counts.std() < 1.3 * deviation
+
+
+@given(n=st.integers(1, 60), share=st.floats(0, 1), new=st.text(min_size=1, max_size=8))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_a_row_that_joins_the_pool_displaces_at_most_one_other(n: int, share: float, new: str):
+    ids, n_rows = IDS[:n], round(share * n)
+    before, after = set(hash_sample(ids, n_rows, "s")), set(hash_sample([*ids, f"new {new}"], n_rows, "s"))
+    assert len(before - after) == len(after - before) <= 1
+    assert after - before <= {f"new {new}"}
+
+
+def test_all_rows_and_no_rows_may_be_drawn():
+    assert sorted(hash_sample(IDS, 200, "s")) == IDS
+    assert hash_sample(IDS, 0, "s") == []
+
+
+@pytest.mark.parametrize("n_rows", [-1, 201])
+def test_more_rows_than_there_are_or_fewer_than_none_are_refused(n_rows: int):
+    with pytest.raises(ValueError, match=f"cannot draw {n_rows} of 200"):
+        hash_sample(IDS, n_rows, "s")
+
+
+def scores(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=n) * 5
+    return first, first - rng.normal(loc=0.3, scale=1.0, size=n)
+
+
+@pytest.mark.parametrize(("confidence", "quantile"), [(0.95, 1.960), (0.8, 1.282)])
+def test_the_interval_of_normal_differences_is_that_of_their_mean(confidence: float, quantile: float):
+    first, second = scores()
+    mean, low, high = paired_difference(first, second, confidence=confidence, n_resamples=4000)
+    differences = first - second
+    half = quantile * differences.std(ddof=1) / np.sqrt(len(differences))
+    assert mean == pytest.approx(differences.mean(), abs=1e-12)
+    assert low == pytest.approx(mean - half, abs=0.1 * half)
+    assert high == pytest.approx(mean + half, abs=0.1 * half)
+
+
+def test_rows_are_paired_so_that_what_both_models_share_does_not_widen_the_interval():
+    first, second = scores()
+    _, low, high = paired_difference(first, second)
+    _, wide_low, wide_high = paired_difference(first, np.random.default_rng(1).permutation(second))
+    assert (high - low) * 4 < wide_high - wide_low
+
+
+def test_the_other_way_round_the_interval_is_mirrored():
+    first, second = scores()
+    mean, low, high = paired_difference(first, second)
+    mirrored = paired_difference(second, first)
+    assert mirrored == pytest.approx((-mean, -high, -low), rel=0.05)
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    first, second = scores(50)
+    assert paired_difference(first, second, seed=1) == paired_difference(first, second, seed=1)
+    assert paired_difference(first, second, seed=1) != paired_difference(first, second, seed=2)
+
+
+def test_a_constant_difference_is_its_own_interval():
+    assert paired_difference([1.5, 2.5, 3.5], [1.0, 2.0, 3.0]) == (0.5, 0.5, 0.5)
+
+
+def test_equal_scores_differ_by_nothing():
+    assert paired_difference([1.0, 2.0], [1.0, 2.0]) == (0.0, 0.0, 0.0)
+
+
+def test_most_intervals_cover_the_true_difference():
+    rng = np.random.default_rng(2)
+    covered = 0
+    for seed in range(100):
+        differences = rng.normal(loc=0.2, size=60)
+        _, low, high = paired_difference(differences, np.zeros(60), n_resamples=500, seed=seed)
+        covered += low <= 0.2 <= high
+    # 95 of 100 are expected; the percentile interval of 60 rows covers a little less.
+    assert 87 <= covered <= 99
