@@ -27,7 +27,7 @@ Count = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """Settings that cannot be changed after loading and refuse keys that they do not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Section)
@@ -142,9 +142,9 @@ class FinetuneSettings(LoraSettings):
 class Settings(Section):
     """Everything that `g2is.toml` says. Section names are the stages."""
 
-    model: str = EMBEDDED_MODEL
+    model: Annotated[str, Field(min_length=1)] = EMBEDDED_MODEL
     revision: str | None = None
-    device: str = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     owner: str = "team:g2is"
     home: str = "."
@@ -230,11 +230,10 @@ def load_project(path: str | Path | None = None) -> Project:
     file = settings_path(path)
     settings = _parse(Settings, _read_toml(file), file)
     folder = file.parent / settings.domains
-    domains = {}
-    if folder.is_dir():
-        for child in sorted(folder.iterdir()):
-            if child.is_dir() and not child.name.startswith("."):
-                domains[child.name] = _load_domain(child, settings)
+    if not folder.is_dir() and "domains" in settings.model_fields_set:
+        raise SettingsError(f"{file}: the folder of domains, {folder}, does not exist; make it or set `domains`")
+    children = sorted(child for child in folder.glob("[!.]*") if child.is_dir())
+    domains = {child.name: _load_domain(child, settings) for child in children}
     return Project(path=file, settings=settings, domains=domains)
 
 
@@ -244,6 +243,8 @@ def _load_domain(folder: Path, settings: Settings) -> Domain:
     file = folder / "domain.toml"
     said = _parse(DomainFile, _read_toml(file) if file.exists() else {}, file)
     budget = {} if said.budget is None else {"budget": said.budget}
+    if budget and "budget" in said.selection:
+        raise SettingsError(f"{file}: `budget` is set twice, also in [selection]; keep one")
     knowledge = settings.knowledge
     if said.knowledge.keys() & {"explained_variance", "n_components", "component_fraction"}:
         knowledge = KnowledgeSettings(centered=knowledge.centered)  # the domain's own rule replaces the project's
@@ -282,7 +283,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise SettingsError(f"{file} does not exist; name another with --config or G2IS_CONFIG") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not TOML, too deep, or a number beyond bounds
         raise SettingsError(f"{file} is not valid TOML: {error}") from error
 
 
@@ -296,8 +297,15 @@ def _parse(kind: type[S], values: dict[str, Any], file: Path, prefix: str = "") 
             if fault["type"] == "extra_forbidden":
                 lines.append(f"unknown setting '{where}'{_suggestion(kind, fault['loc'])}")
             else:
-                lines.append(f"{where or 'settings'}: {fault['msg']} (given: {fault['input']!r:.80})")
+                lines.append(f"{where or 'settings'}: {fault['msg']} (given: {_shown(fault['input'])})")
         raise SettingsError(f"{file}: " + "; ".join(lines)) from None
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:80]
+    except ValueError:  # an integer of thousands of digits
+        return "a number too large to print"
 
 
 def _suggestion(kind: type[Section], loc: tuple[int | str, ...]) -> str:

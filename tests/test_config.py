@@ -131,9 +131,7 @@ def test_a_file_without_sources_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("budget", "value"), [("0.05", 0.05), ("0.999", 0.999), ("1", 1), ("25", 25), ("25.0", 25)])
-def test_a_budget_is_a_share_below_one_and_a_whole_count_from_one_up(
-    tmp_path: Path, budget: str, value: float
-) -> None:
+def test_a_budget_is_a_share_below_one_and_a_whole_count_from_one_up(tmp_path: Path, budget: str, value: float) -> None:
     assert load(tmp_path, f"[selection]\nbudget = {budget}").settings.selection.budget == value
 
 

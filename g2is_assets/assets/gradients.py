@@ -14,7 +14,7 @@ from g2is_assets.contracts import instructions as instruction_contracts
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.progress import track
 from g2is_assets.resources import Workspace
-from g2is_assets.storage.gradient_store import GradientStore, Vectors, fill_store
+from g2is_assets.storage.gradient_store import STORE, GradientStore, Vectors, fill_store
 from g2is_assets.storage.lake import Draft, Version
 
 
@@ -72,7 +72,7 @@ def _gradients(
         "checkpoint": {n: f.sha256 for n, f in checkpoint.manifest.files.items() if not n.endswith(".parquet")},
         "loss": "row mean over response tokens",
     }
-    store = GradientStore(workspace.lake.place(asset, "store"), vectors)
+    store = GradientStore(workspace.lake.place(asset) / STORE, vectors)
 
     def write(draft: Draft) -> None:
         table = rows.table(context.asset_key.path[-1], contract)
@@ -86,6 +86,7 @@ def _gradients(
         write,
         settings=vectors | {"store": store.folder.name},
         inputs={rows.manifest.asset: rows, "warmup/checkpoint": checkpoint},
+        intact=lambda version: store.holds(version.table("index", contracts.INDEX)),
     )
 
 

@@ -76,9 +76,10 @@ def target(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
 def _write_target(draft: Draft, workspace: Workspace, domain: str, splits: dict[str, Path]) -> None:
     from g2is_assets.training.instructions import normalise
 
+    folder = workspace.project.path.parent
     rows, rejected, n_merged = [], [], 0
     for split, file in splits.items():
-        found = normalise(read_rows(str(file), Source(path=file.name), file.parent), workspace.template)
+        found = normalise(read_rows(str(file), Source(path=file.name), folder), workspace.template)
         if split == "validation" and len(found.rows) < MIN_VALIDATION_ROWS:
             reasons = "; ".join(
                 f"line {r['line']}: {r['reason']}" for r in found.rejected.head(3).iter_rows(named=True)

@@ -30,6 +30,7 @@ def publish(
     contract: Contract | None = None,
     follows_inputs: bool = True,
     force: bool = False,
+    intact: Callable[[Version], bool] = lambda version: True,
 ) -> dg.MaterializeResult:
     """Make this asset's version, or let an equal one serve, and describe it to Dagster.
 
@@ -42,6 +43,7 @@ def publish(
         contract: Of the main table, which has the asset's last name.
         follows_inputs: False for an asset that is remade on request only.
         force: Make it anew in any case.
+        intact: Whether what an earlier version refers to outside its folder is whole.
     """
     key = context.asset_key
     partition = context.partition_key if context.has_partition_key else None
@@ -55,7 +57,7 @@ def publish(
     )
     label = f"{recipe.asset}[{partition}]" if partition else recipe.asset
     begun = time.monotonic()
-    version, written = workspace.lake.make(recipe, context.run.run_id, write, force=force)
+    version, written = workspace.lake.make(recipe, context.run.run_id, write, force=force, intact=intact)
     rebuild_views(workspace.lake)
     say(f"{label}: " + (f"done in {time.monotonic() - begun:.1f} s" if written else "unchanged"))
     return dg.MaterializeResult(

@@ -56,7 +56,7 @@ def subset_keeps_the_rules(subset: pl.DataFrame, features: NDArray[np.float16], 
     for (_,), part in subset.group_by("component", maintain_order=True):
         own = rows[part["order"].to_numpy()]
         pairs = (own @ own.T)[np.triu_indices(len(own), 1)]
-        conflicts += int((pairs < -COSINE_TOLERANCE).sum())
+        conflicts += int((~(pairs >= -COSINE_TOLERANCE)).sum())  # NaN counts too
         smallest = min(smallest, float(pairs.min(initial=1.0)))
     walked = subset.filter(pl.col("step") > 0)
     broken = walked.filter(pl.col("consistency") < delta * pl.col("consistency_before") - COSINE_TOLERANCE)

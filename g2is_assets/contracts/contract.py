@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
 
 from g2is_assets.errors import ContractError
@@ -68,6 +69,8 @@ class Contract:
             refuse(values.is_duplicated(), "value is repeated")
         if values.dtype.is_float():
             refuse((~values.is_finite()).fill_null(False), "value is not finite")
+        elif isinstance(values.dtype, pl.Array) and values.dtype.inner.is_float() and len(values):
+            refuse(pl.Series(~np.isfinite(values.to_numpy()).all(axis=1)), "an entry is not finite")
         if column.minimum is not None:
             refuse((values < column.minimum).fill_null(False), f"value is below {column.minimum}")
         if column.maximum is not None:

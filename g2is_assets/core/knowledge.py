@@ -60,7 +60,8 @@ def core_knowledge(
     if n_components is not None and component_fraction is not None:
         raise ValueError("set n_components or component_fraction, not both")
     if component_fraction is not None:
-        n_components = max(1, int(np.ceil(component_fraction * min(rows.shape[0] - 1, rows.shape[1]))))
+        exact = component_fraction * min(rows.shape[0] - 1, rows.shape[1])
+        n_components = max(1, int(np.ceil(exact - 1e-9)))  # 0.28 * 25 is a little above 7 in floating point
     if n_components is None:
         n_components = min(int(np.searchsorted(np.cumsum(shares), explained_variance, side="right")) + 1, len(shares))
     if not 1 <= n_components <= len(shares):

@@ -36,8 +36,16 @@ def paired_difference(
 
     Returns:
         (mean, low, high). It covers the choice of rows only, not seeds of training or of the random subset.
+
+    Raises:
+        ValueError: Shapes differ, there are fewer than 2 rows, or a score is not finite.
     """
-    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if one.ndim != 1 or one.shape != other.shape or len(one) < 2 or not np.isfinite([one, other]).all():
+        raise ValueError(
+            f"paired scores need two equal, finite vectors of 2 rows or more, got {one.shape}, {other.shape}"
+        )
+    differences = one - other
     mean = float(differences.mean())
     if np.ptp(differences) == 0:  # the bootstrap of a constant is that constant
         return mean, mean, mean

@@ -17,7 +17,14 @@ def unit_rows(vectors: ArrayLike) -> NDArray[np.float32]:
 
     Returns:
         (n, d) float32, C-contiguous, every row of norm 1 or 0.
+
+    Raises:
+        ValueError: An entry is not finite, or so large that a norm overflows float32.
     """
-    rows = np.ascontiguousarray(vectors, dtype=np.float32)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(vectors, dtype=np.float32)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not np.isfinite(norms).all():
+        bad = int((~np.isfinite(norms)).argmax())
+        raise ValueError(f"row {bad} is not finite or overflows float32")
     return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > ZERO_NORM)

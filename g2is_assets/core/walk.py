@@ -105,8 +105,8 @@ def gradient_walk(
     limits = np.asarray(budgets)
     if rows.ndim != 2 or cores.ndim != 2 or rows.shape[1] != cores.shape[1] or limits.shape != (len(cores),):
         raise ValueError(f"features {rows.shape}, components {cores.shape} and budgets {limits.shape} do not fit")
-    if not np.isfinite(rows).all() or not np.isfinite(cores).all() or (limits < 0).any():
-        raise ValueError("features and components must be finite and budgets not negative")
+    if (limits != np.floor(limits)).any() or (limits < 0).any():
+        raise ValueError(f"budgets must be whole and not negative, got {limits}")
     if method not in get_args(Method) or consistency not in get_args(Consistency) or not 0 <= delta <= 1:
         raise ValueError(f"unknown method '{method}' or consistency '{consistency}', or delta {delta} not in [0, 1]")
     if method == "reference" and (consistency, min_core_cosine, conflicts_across) != ("previous", None, False):

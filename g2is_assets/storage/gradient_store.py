@@ -8,6 +8,7 @@ last. A shard without a whole record, or whose bytes differ from it, does not co
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,9 @@ from g2is_assets.contracts import gradients as contracts
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256, json_sha256
 from g2is_assets.storage.lake import read_parquet, write_atomically
+
+STORE: Final = "_store"
+"""Folder of an asset that holds its stores; no domain can have this name."""
 
 ZERO_GRADIENT: Final = "zero gradient"
 NOT_FINITE: Final = "gradient or loss is not finite"
@@ -60,7 +64,10 @@ class GradientStore:
         self.sketch_dim: int = settings["sketch_dim"]
         self.folder = root / json_sha256(self.settings)[:16]
         record = self.folder / "store.json"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.folder} cannot be made: {error}; set G2IS_HOME to another place") from error
         if not record.exists():
             write_atomically(record, json.dumps(self.settings, indent=2, sort_keys=True) + "\n")
             return
@@ -91,6 +98,12 @@ class GradientStore:
         # A row may stand in two shards after a repair; the first one serves.
         index = pl.concat(tables).unique("row_id", keep="first", maintain_order=True)
         return index, set_aside, damaged
+
+    def holds(self, index: pl.DataFrame) -> bool:
+        """Whether every row of an index still stands, in a whole shard, where it says."""
+        found, _, _ = self.read_index()
+        where = ["row_id", "shard", "position"]
+        return len(index.join(found, on=where, how="semi")) == len(index)
 
     def remove(self, shards: Sequence[str]) -> None:
         """Delete shards, the record first, so that a shard never seems whole while it goes."""
@@ -133,6 +146,8 @@ class GradientStore:
             Number of rows set aside.
         """
         row_ids = [row for part in parts for row in part.row_ids]
+        if not row_ids:
+            raise StoreError(f"{self.folder}: no vectors were computed for shard {name}")
         losses = np.concatenate([part.losses for part in parts]).astype(np.float64)
         n_tokens = [n for part in parts for n in part.n_tokens]
         features = {kind: np.concatenate([part.features[kind] for part in parts]) for kind in self.kinds}
@@ -206,21 +221,23 @@ def fill_store(
     store.remove(damaged)
     have = set(index["row_id"]) | set_aside.keys()
     missing = [row for row in wanted if row not in have]
-    n_tokens = 0
+    n_computed = n_tokens = 0
     if missing:
         positions = plan_batches([wanted[row] for row in missing])
         shards = store.plan(wanted, [[missing[i] for i in batch] for batch in positions], shard_rows)
         batches = [batch for shard in shards for batch in shard.batches]
         vectors = compute(batches)
         for shard in shards:
-            store.write(shard.name, [next(vectors) for _ in shard.batches])
-        n_tokens = sum(wanted[row] for batch in batches for row in batch)
+            store.write(shard.name, list(islice(vectors, len(shard.batches))))
+        if next(vectors, None) is not None:  # asked once more, so that progress and worker close
+            raise StoreError(f"{store.folder}: more vectors than batches were computed")
+        n_computed, n_tokens = sum(map(len, batches)), sum(wanted[row] for batch in batches for row in batch)
         index, set_aside, _ = store.read_index()
     order = pl.DataFrame({"row_id": list(wanted)}, schema={"row_id": pl.String})
     return Filled(
         index=order.join(index, on="row_id", how="inner", maintain_order="left").select(*contracts.INDEX.columns),
         set_aside={row: set_aside[row] for row in wanted if row in set_aside},
-        n_computed=len(missing),
+        n_computed=n_computed,
         n_tokens_computed=n_tokens,
         n_damaged_shards=len(damaged),
     )

@@ -4,25 +4,28 @@
 versions names the one that readers follow. Nothing else writes below a stage, but the gradient store.
 """
 
+import errno
 import json
+import math
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
 from g2is_assets.contracts.contract import Contract
-from g2is_assets.errors import MissingInputError, StoreError
+from g2is_assets.errors import ContractError, MissingInputError, StoreError
 from g2is_assets.hashing import file_sha256, json_sha256
 from g2is_assets.storage.manifest import MANIFEST, Input, Manifest, describe_files, git_revision, library_versions
 from g2is_assets.storage.manifest import read_manifest as _read_manifest
 
 Metric = int | float | str
+WRITE_ERRORS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,17 @@ class Version:
         return Input(data_version=self.manifest.data_version, manifest_sha256=file_sha256(self.folder / MANIFEST))
 
     def table(self, name: str, contract: Contract) -> pl.DataFrame:
-        """Read a table and hold it to its contract.
+        """Read a table and hold it to its digest and its contract.
 
         Raises:
-            StoreError: The file is missing or not Parquet.
+            StoreError: The file is missing, or its bytes are not those that were written.
             ContractError: It breaks the contract.
         """
-        return contract.validate(read_parquet(self.folder / f"{name}.parquet"), where=str(self.folder))
+        file = self.folder / f"{name}.parquet"
+        table = read_parquet(file)
+        if file_sha256(file) != self.manifest.files[file.name].sha256:
+            raise StoreError(f"{file} is damaged: its digest differs from the manifest; materialise again")
+        return contract.validate(table, where=str(self.folder))
 
 
 class Draft:
@@ -65,7 +72,14 @@ class Draft:
         self.n_rows[name] = len(table)
 
     def metric(self, **values: Metric) -> None:
-        """Record numbers for people: shown in the UI, kept in the manifest, no part of the data version."""
+        """Record numbers for people: shown in the UI, kept in the manifest, no part of the data version.
+
+        Raises:
+            StoreError: A number is not finite, which JSON cannot hold.
+        """
+        bad = [name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
+        if bad:
+            raise StoreError(f"metrics that are not finite: {', '.join(bad)}")
         self.metrics |= values
 
 
@@ -129,20 +143,37 @@ class Lake:
         return version
 
     def make(
-        self, recipe: Recipe, run_id: str, write: Callable[[Draft], None], *, force: bool = False
+        self,
+        recipe: Recipe,
+        run_id: str,
+        write: Callable[[Draft], None],
+        *,
+        force: bool = False,
+        intact: Callable[[Version], bool] = lambda version: True,
     ) -> tuple[Version, bool]:
         """The version that a recipe describes, written if no whole one exists; and whether it was written.
 
         A version made earlier from equal inputs serves again, also when it is not the current one. On any failure the
         temporary folder is removed and the current version stays.
+
+        Args:
+            recipe: What determines the version.
+            run_id: For the manifest.
+            write: Computes and writes the payload.
+            force: Write in any case.
+            intact: Whether what an earlier version refers to outside its folder is whole, so that it may serve again.
+
+        Raises:
+            StoreError: The place cannot be written.
         """
         place = self.place(recipe.asset, recipe.partition)
-        if not force and (version := self._reusable(place, recipe)):
+        if not force and (version := self._reusable(place, recipe, intact)):
             self._point(place, version.folder.name)
             return version, False
         try:
             place.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(dir=place, prefix=".writing-"))
+            scratch = place / f".writing-{uuid.uuid4().hex}"
+            scratch.mkdir()
         except OSError as error:
             raise StoreError(
                 f"{place} cannot be written: {error}; free space or set G2IS_HOME to another place"
@@ -152,17 +183,19 @@ class Lake:
             write(draft)
             version = self._commit(draft, recipe, run_id, place)
         except OSError as error:
+            if error.errno not in WRITE_ERRORS:
+                raise
             raise StoreError(f"{place}: writing failed: {error}; the previous version is intact") from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return version, True
 
-    def _reusable(self, place: Path, recipe: Recipe) -> Version | None:
+    def _reusable(self, place: Path, recipe: Recipe, intact: Callable[[Version], bool]) -> Version | None:
         for folder in sorted(place.glob(f"{recipe.input_digest[:12]}-*")):
             try:
                 version = Version(folder, _read_manifest(folder))
-                whole = all((folder / n).stat().st_size == f.n_bytes for n, f in version.manifest.files.items())
-            except (StoreError, OSError):
+                whole = describe_files(folder) == version.manifest.files and intact(version)
+            except (StoreError, ContractError):
                 continue  # damaged: made again
             if whole and version.manifest.input_digest == recipe.input_digest:
                 return version
@@ -187,11 +220,13 @@ class Lake:
             libraries=library_versions(),
         )
         (draft.folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        final = place / f"{manifest.input_digest[:12]}-{manifest.data_version[:12]}"
-        if final.exists():  # a damaged or deliberately remade version of the same name
-            shutil.rmtree(final)
+        name = f"{manifest.input_digest[:12]}-{manifest.data_version[:12]}"
+        replaced = sorted(place.glob(f"{name}*"))  # damaged, or deliberately made anew
+        final = place / (f"{name}-{draft.folder.name[-6:]}" if replaced else name)
         draft.folder.rename(final)
         self._point(place, final.name)
+        for old in replaced:  # only now, so that there is a current version at every moment
+            shutil.rmtree(old, ignore_errors=True)
         return Version(final, manifest)
 
     def _point(self, place: Path, version: str) -> None:
@@ -200,20 +235,19 @@ class Lake:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a small file under a temporary name and rename it: readers see the old text or the new, never half."""
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
+    scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)
 
 
-def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+def read_parquet(path: Path, columns: list[str] | None = None, n_rows: int | None = None) -> pl.DataFrame:
     """Read one of the lake's Parquet files.
 
     Raises:
         StoreError: It is missing, truncated or not Parquet.
     """
     try:
-        return pl.read_parquet(path, columns=columns, memory_map=False)
+        return pl.read_parquet(path, columns=columns, n_rows=n_rows, glob=False, memory_map=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise StoreError(f"{path} is missing or damaged: {reason}; materialise the asset again") from error

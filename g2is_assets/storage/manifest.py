@@ -80,7 +80,7 @@ def describe_files(folder: Path) -> dict[str, FileRecord]:
     return {
         file.relative_to(folder).as_posix(): FileRecord(sha256=file_sha256(file), n_bytes=file.stat().st_size)
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name != MANIFEST
+        if file.is_file() and file != folder / MANIFEST
     }
 
 

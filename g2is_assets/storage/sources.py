@@ -4,7 +4,7 @@ import glob
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ def find_files(source: Source, folder: Path) -> list[str]:
     """
     if "://" in source.path:
         return [source.path]
-    pattern = str(folder / source.path)
+    pattern = source.path if Path(source.path).is_absolute() else f"{glob.escape(str(folder))}/{source.path}"
     found = sorted(glob.glob(pattern, recursive=True))
     if not found:
         raise SourceError(f"{pattern} does not exist or matches no file; correct `sources` in the settings file")
@@ -65,13 +65,13 @@ def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction |
 
 def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        with file.open(encoding="utf-8") as lines:
+        with file.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
                 try:
                     record = json.loads(line)
-                except (json.JSONDecodeError, RecursionError) as error:
+                except (ValueError, RecursionError) as error:  # not JSON, too deep, or a number beyond bounds
                     raise SourceError(
                         f"{file}, line {number}: not valid JSON ({error}); correct or remove it"
                     ) from None
@@ -86,7 +86,7 @@ def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _parquet(file: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        table = pl.read_parquet(file)
+        table = pl.read_parquet(file, glob="://" in file)
     except Exception as error:  # Polars and its cloud readers raise many kinds
         raise SourceError(f"{file} cannot be read as Parquet: {_first_line(error)}") from error
     yield from enumerate(table.iter_rows(named=True), start=1)
@@ -106,13 +106,15 @@ def _first_line(error: Exception) -> str:
 
 def _normalise(record: Mapping[str, Any], file: str, line: int, base: Source) -> Instruction | Unusable:
     source = _text(record.get("source")) or str(base.source)
-    identity = None if record.get("id") is None else str(record["id"])
+    identity = _optional(record.get("id"))
     turns = _turns(record, file, line)
-    fault = _fault(turns)
-    if fault:
-        return Unusable(file, line, identity, source, fault)
-    messages = tuple({"role": turn["role"], "content": _text(turn["content"])} for turn in turns)
     choices = record.get("choices")
+    fault = turns if isinstance(turns, str) else _fault(turns)
+    if choices is not None and not isinstance(choices, list):
+        fault = "`choices` is not a list"
+    if fault or isinstance(turns, str):
+        return Unusable(file, line, identity, source, str(fault))
+    messages = tuple({"role": turn["role"], "content": _text(turn["content"])} for turn in turns)
     return Instruction(
         messages=messages[:-1],
         response=messages[-1]["content"],
@@ -121,37 +123,47 @@ def _normalise(record: Mapping[str, Any], file: str, line: int, base: Source) ->
         file=file,
         line=line,
         id=identity,
-        answer=None if record.get("answer") is None else str(record["answer"]),
-        choices=None if choices is None else tuple(str(choice) for choice in choices),
+        answer=_optional(record.get("answer")),
+        choices=None if choices is None else tuple(_text(str(choice)) for choice in choices),
     )
 
 
-def _turns(record: Mapping[str, Any], file: str, line: int) -> list[Any]:
-    """The row as a list of turns, the response last."""
+def _turns(record: Mapping[str, Any], file: str, line: int) -> list[Any] | str:
+    """The row as a list of turns, the response last; or what is wrong with it."""
     if isinstance(record.get("messages"), list):
         return list(record["messages"])
     for prompt, response in (("instruction", "output"), ("prompt", "response"), ("prompt", "completion")):
         if prompt in record and response in record:
             text, extra = record[prompt], record.get("input") if prompt == "instruction" else None
-            if isinstance(text, str) and isinstance(extra, str) and extra.strip():
+            if extra is not None and not isinstance(extra, str):
+                return "the input is not a string"
+            if isinstance(text, str) and extra and extra.strip():
                 text = f"{text.rstrip()}\n\n{extra}"
             return [{"role": "user", "content": text}, {"role": "assistant", "content": record[response]}]
+    if "messages" in record:
+        return "`messages` is not a list"
     columns = ", ".join(sorted(map(str, record))) or "none"
     raise SourceError(f"{file}, line {line}: missing columns; needed: {FORMATS}; found: {columns}")
 
 
-def _fault(turns: Iterable[Any]) -> str | None:
-    turns = list(turns)
+def _fault(turns: list[Any]) -> str | None:
     for turn in turns:
-        if not isinstance(turn, Mapping) or turn.get("role") not in ROLES:
+        role = turn.get("role") if isinstance(turn, Mapping) else None
+        if not isinstance(role, str) or role not in ROLES:
             return "a message without a role among system, user, assistant"
         if not isinstance(turn.get("content"), str):
-            return f"the {turn['role']} text is not a string"
+            return f"the {role} text is not a string"
         if not _text(turn["content"]):
-            return "empty response" if turn is turns[-1] else f"empty {turn['role']} text"
-    if len(turns) < 2 or turns[-1]["role"] != "assistant":
+            return "empty response" if turn is turns[-1] and role == "assistant" else f"empty {role} text"
+    if not turns or turns[-1]["role"] != "assistant":
         return "no response: the last message is not the assistant's"
+    if all(turn["role"] != "user" for turn in turns):
+        return "no prompt: no message is the user's"
     return None
+
+
+def _optional(value: Any) -> str | None:
+    return None if value is None else _text(str(value))
 
 
 def _text(value: Any) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 import duckdb
 
 from g2is_assets.contracts.gradients import INDEX
-from g2is_assets.errors import StoreError
-from g2is_assets.storage.lake import Lake, Version
+from g2is_assets.errors import ContractError, StoreError
+from g2is_assets.storage.gradient_store import STORE
+from g2is_assets.storage.lake import Lake, Version, read_parquet
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,10 @@ DATABASE = "g2is.duckdb"
 def rebuild_views(lake: Lake) -> Path:
     """Write `<lake>/g2is.duckdb` anew: `<stage>_<noun>` for the main table, `<stage>_<noun>_<table>` for the others.
 
-    Domains are one view: the tables carry a column `domain`. Vectors are views named `gradients_<noun>_vectors`.
+    A table of several domains is one view. Vectors are views named `gradients_<noun>_vectors`. A damaged version is
+    left out with a warning, so that it does not hide the others.
     """
+    lake.root.mkdir(parents=True, exist_ok=True)
     files: dict[str, list[Path]] = {}
     vectors: dict[str, set[Path]] = {}
     for version in _current_versions(lake):
@@ -31,16 +34,16 @@ def rebuild_views(lake: Lake) -> Path:
                 view = f"{stage}_{noun}" + ("" if table == noun else f"_{table}")
                 files.setdefault(view, []).append(version.folder / name)
         if stage == "gradients":
-            store = lake.place(version.manifest.asset, "store") / str(version.manifest.settings["store"])
-            shards = version.table("index", INDEX)["shard"].unique().sort()
-            vectors.setdefault(f"gradients_{noun}_vectors", set()).update(store / f"{s}.parquet" for s in shards)
-    views = files | {view: sorted(paths) for view, paths in vectors.items()}
+            vectors.setdefault(f"gradients_{noun}_vectors", set()).update(_shards(lake, version))
+    views = files | {view: sorted(paths) for view, paths in vectors.items() if paths}
     with tempfile.TemporaryDirectory(dir=lake.root, prefix=".views-") as scratch:
         made = Path(scratch) / DATABASE
         with duckdb.connect(str(made)) as connection:
             for view, paths in sorted(views.items()):
                 listed = ", ".join(_literal(str(path)) for path in paths)
-                connection.execute(f'CREATE VIEW "{view}" AS SELECT * FROM read_parquet([{listed}])')
+                # Folder names such as `n=1` are no columns.
+                source = f"read_parquet([{listed}], hive_partitioning = false)"
+                connection.execute(f'CREATE VIEW "{view}" AS SELECT * FROM {source}')
         os.replace(made, lake.root / DATABASE)
     return lake.root / DATABASE
 
@@ -51,11 +54,25 @@ def _current_versions(lake: Lake) -> list[Version]:
         parts = pointer.parent.relative_to(lake.root).parts
         try:
             version = lake.find("/".join(parts[:2]), parts[2] if len(parts) == 3 else None)
-        except StoreError as error:  # one damaged version must not hide the others
+            if version:
+                for name in version.manifest.files:
+                    if name.endswith(".parquet"):
+                        read_parquet(version.folder / name, n_rows=0)
+                found.append(version)
+        except StoreError as error:
             log.warning("left out of the views: %s", error)
-            continue
-        if version:
-            found.append(version)
+    return found
+
+
+def _shards(lake: Lake, version: Version) -> list[Path]:
+    store = lake.place(version.manifest.asset) / STORE / str(version.manifest.settings["store"])
+    found = []
+    try:
+        for name in version.table("index", INDEX)["shard"].unique().sort():
+            read_parquet(store / f"{name}.parquet", n_rows=0)
+            found.append(store / f"{name}.parquet")
+    except (StoreError, ContractError) as error:
+        log.warning("left out of the views: %s", error)
     return found
 
 

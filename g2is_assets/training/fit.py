@@ -4,7 +4,7 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from g2is_assets.errors import ModelError
 from g2is_assets.training.lora import lora_parameters
 from g2is_assets.training.loss import row_losses
 from g2is_assets.training.text import Example, collator
+
+MAX_GRAD_NORM: Final = 1.0
+"""Batch gradients are clipped to this norm (transformers' default, as in LESS): Adam's moments are of clipped ones."""
 
 
 @dataclass
@@ -63,8 +66,11 @@ def fit_lora(
         progress: Called with tokens done, `n_fit_tokens` of them in all.
 
     Raises:
-        ModelError: The loss is not finite.
+        ModelError: A loss is not finite.
+        ValueError: There are no rows.
     """
+    if not rows:
+        raise ValueError("there are no rows to train on")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".lora_" in name)
     with tempfile.TemporaryDirectory() as scratch:  # the Trainer wants a folder; with these settings it writes nothing
@@ -76,6 +82,7 @@ def fit_lora(
             per_device_train_batch_size=settings.batch_size,
             per_device_eval_batch_size=2 * settings.batch_size,
             weight_decay=0.0,
+            max_grad_norm=MAX_GRAD_NORM,
             seed=settings.seed,
             data_seed=settings.seed,
             use_cpu=next(model.parameters()).device.type == "cpu",
@@ -105,7 +112,8 @@ def fit_lora(
     result.log = _tidy(trainer.state.log_history)
     result.optimizer = trainer.optimizer
     model.eval()
-    if not all(torch.isfinite(p).all() for p in lora_parameters(model).values()):
+    losses = [entry[name] for entry in result.log for name in ("train_loss", "validation_loss")]
+    if not all(loss is None or math.isfinite(loss) for loss in losses):
         raise ModelError(
             f"training diverged: the LoRA weights are not finite; lower learning_rate ({settings.learning_rate})"
         )

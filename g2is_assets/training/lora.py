@@ -21,6 +21,7 @@ def add_lora(model: Any, settings: LoraSettings, base_name: str) -> Any:
         ModelError: No layer carries one of the target names.
     """
     from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
     config = LoraConfig(
         r=settings.rank,
@@ -29,6 +30,7 @@ def add_lora(model: Any, settings: LoraSettings, base_name: str) -> Any:
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2's transposed layers
     )
     torch.manual_seed(settings.seed)
     try:
@@ -63,7 +65,11 @@ def load_adapter(model: Any, folder: Path) -> Any:
     """The model with the adapter of a PEFT folder, frozen."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, folder).eval()
+    try:
+        return PeftModel.from_pretrained(model, folder).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the adapter in {folder} cannot be loaded: {reason}; materialise it again") from error
 
 
 def adapter_tensors(folder: Path) -> dict[str, Tensor]:

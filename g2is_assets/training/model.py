@@ -121,11 +121,16 @@ def _digest(folder: Path) -> str:
     files = [f for f in files if f.name != "source.json"]
     if not any(f.suffix == ".safetensors" for f in files) or not (folder / "config.json").exists():
         raise ModelError(f"{folder} holds no model: config.json and at least one .safetensors file are needed")
-    return json_sha256({f.name: _file_digest(f, f.stat().st_size, f.stat().st_mtime_ns) for f in files})
+    return json_sha256({f.name: _file_digest(f) for f in files})
+
+
+def _file_digest(file: Path) -> str:
+    stat = file.stat()
+    return _digest_once(file, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
 
 
 @lru_cache
-def _file_digest(file: Path, size: int, mtime_ns: int) -> str:
+def _digest_once(file: Path, _state: tuple[int, ...]) -> str:
     return file_sha256(file)
 
 
@@ -138,8 +143,7 @@ def _converted(folder: Path) -> bool:
     weights = folder / "model.safetensors"
     if said["gguf_sha256"] != GGUF_SHA256 or not weights.exists():
         return False
-    stat = weights.stat()
-    if _file_digest(weights, stat.st_size, stat.st_mtime_ns) != said["model_sha256"]:
+    if _file_digest(weights) != said["model_sha256"]:
         say(f"{weights} is damaged and will be converted again")
         return False
     return True

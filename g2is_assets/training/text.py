@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from jinja2 import TemplateError
+
+from g2is_assets.errors import ModelError
 from g2is_assets.hashing import json_sha256
 
 IGNORED: Final = -100
@@ -68,11 +71,20 @@ class Template:
             turns = [{"role": "system", "content": self.system}, *turns]
         if self.tokenizer.chat_template is None:
             bos = self.tokenizer.bos_token or ""
-            return bos + "\n".join(turn["content"] for turn in turns) + "\n", response + self.tokenizer.eos_token
+            return bos + "\n".join(turn["content"] for turn in turns) + "\n", self._ended(response)
         prompt = self._apply(turns, add_generation_prompt=True)
         whole = self._apply([*turns, {"role": "assistant", "content": response}])
-        completion = whole[len(prompt) :].rstrip() if whole.startswith(prompt) else response + self.tokenizer.eos_token
+        completion = whole[len(prompt) :].rstrip() if whole.startswith(prompt) else response
+        if completion.endswith(response.rstrip()):  # the template ends no turn
+            completion = self._ended(completion)
         return self._strip_default(prompt, turns), completion
+
+    def _ended(self, response: str) -> str:
+        if self.tokenizer.eos_token is None:
+            raise ModelError(
+                "the tokenizer has neither a chat template that ends a turn nor an end token; set another model"
+            )
+        return response + str(self.tokenizer.eos_token)
 
     def _strip_default(self, prompt: str, turns: Sequence[Message]) -> str:
         if turns[0]["role"] == "system" or not prompt.startswith(self._default_prefix):
@@ -94,7 +106,14 @@ class Template:
         return prefix, bos if keeps else ""
 
     def _apply(self, turns: list[dict[str, str]], **options: Any) -> str:
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **options))
+        try:
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **options))
+        except TemplateError as error:
+            roles = ", ".join(turn["role"] for turn in turns)
+            raise ModelError(
+                f"the model's chat template refuses a row with the roles {roles}: {error}; "
+                "unset `system` or remove such rows"
+            ) from error
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

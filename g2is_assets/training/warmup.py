@@ -112,6 +112,8 @@ def load_moments(file: Path, model: Any) -> Moments:
     found: dict[str, dict[str, Tensor]] = {"exp_avg": {}, "exp_avg_sq": {}}
     for key, tensor in tensors.items():
         part, _, name = key.partition("/")
+        if part not in found:
+            raise ModelError(f"{file}: unknown entry {key}; materialise warmup/checkpoint again")
         found[part][name] = tensor
     for part, named in found.items():
         shapes = {name: tuple(t.shape) for name, t in named.items()}

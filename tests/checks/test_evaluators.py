@@ -162,8 +162,6 @@ def test_an_adapter_better_than_both_passes_and_says_by_how_much() -> None:
     assert "test rows" in verdict.description
 
 
-@pytest.mark.parametrize(
-    ("base", "random"), [(0.1, -0.2), (-0.5, 0.1), (-0.5, 0.0), (0.0, -0.5), (float("nan"), -0.5)]
-)
+@pytest.mark.parametrize(("base", "random"), [(0.1, -0.2), (-0.5, 0.1), (-0.5, 0.0), (0.0, -0.5), (float("nan"), -0.5)])
 def test_an_adapter_that_is_not_better_than_both_fails(base: float, random: float) -> None:
     assert not tuned_beats(metrics(base, random)).passed

@@ -105,9 +105,7 @@ def test_a_value_that_is_not_finite_is_refused_by_column_and_row(value: float) -
 
 
 def test_a_value_below_the_minimum_is_refused_by_column_and_row() -> None:
-    assert refusal(people(share=[0.0, -0.01, 1.0])) == (
-        "people: column share, row 1: value is below 0 (1 of 3 rows)"
-    )
+    assert refusal(people(share=[0.0, -0.01, 1.0])) == ("people: column share, row 1: value is below 0 (1 of 3 rows)")
     assert "column age, row 2: value is below 0" in refusal(people(age=[None, 0, -1]))
 
 

@@ -120,7 +120,9 @@ def test_the_reference_walk_is_the_brute_force_walk(problem: Problem):
     assert pairs(walk_of(problem)) == expected
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "+".join(options) + f"={[*options.values()][0]}")
+@pytest.mark.parametrize(
+    "options", OPTIONS, ids=lambda options: "+".join(f"{key}={value}" for key, value in options.items())
+)
 @given(problem=problems())
 @settings(bounded, max_examples=30)
 def test_every_option_of_g2is_is_the_brute_force_walk_with_that_option(options: dict[str, Any], problem: Problem):
@@ -356,7 +358,7 @@ NAN_ROW = np.array([[np.nan, 1.0]])
     ],
 )
 def test_input_that_does_not_fit_or_is_not_finite_is_refused(features: Any, components: Any, budgets: list[int]):
-    with pytest.raises(ValueError, match="do not fit|must be finite"):
+    with pytest.raises(ValueError, match=r"do not fit|must be finite"):
         gradient_walk(features, components, budgets)
 
 

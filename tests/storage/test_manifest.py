@@ -29,7 +29,10 @@ WHOLE = Manifest(
     input_digest="i" * 64,
     code_version="1",
     settings={"max_length": 512, "system": None, "nested": {"list": [1, 2.5, "x"]}},
-    inputs={"file:a.jsonl": Input(data_version="a" * 64), "warmup/sample": Input(data_version="b", manifest_sha256="c")},
+    inputs={
+        "file:a.jsonl": Input(data_version="a" * 64),
+        "warmup/sample": Input(data_version="b", manifest_sha256="c"),
+    },
     files={"target.parquet": FileRecord(sha256="e" * 64, n_bytes=12)},
     n_rows={"target": 3},
     metrics={"n_test": 0, "mean_loss": 1.0, "split": "test"},
@@ -57,7 +60,7 @@ def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
     ids=["empty", "cut", "list", "null", "no_fields", "not_utf8", "truncated"],
 )
 def test_a_damaged_manifest_is_refused_by_name(tmp_path: Path, text: str | bytes) -> None:
-    with pytest.raises(StoreError, match="manifest.json is missing or damaged"):
+    with pytest.raises(StoreError, match=r"manifest\.json is missing or damaged"):
         read_manifest(write(tmp_path, text))
 
 

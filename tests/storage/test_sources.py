@@ -167,7 +167,7 @@ def test_missing_columns_are_refused_with_those_found(tmp_path: Path) -> None:
         ({"prompt": "a", "completion": None}, "the assistant text is not a string"),
         ({"instruction": None, "input": "x", "output": "y"}, "the user text is not a string"),
         ({"messages": []}, "no response"),
-        ({"messages": [assistant("b")]}, "no response"),
+        ({"messages": [assistant("b")]}, "no prompt"),
         ({"messages": [user("a")]}, "no response"),
         ({"messages": [user("a"), assistant("b"), user("c")]}, "no response"),
         ({"messages": ["a", "b"]}, "without a role"),
@@ -293,7 +293,7 @@ def test_another_prompt_response_role_or_cut_between_turns_is_another_id(tmp_pat
         GOOD,
         GOOD | {"prompt": "Say Hi."},
         GOOD | {"response": "Hi!"},
-        {"messages": [{"role": "system", "content": "Say hi."}, assistant("Hi.")]},
+        {"messages": [{"role": "system", "content": "Say"}, user("hi."), assistant("Hi.")]},
         {"messages": [user("Say"), user("hi."), assistant("Hi.")]},
         {"messages": [user("Say hi."), assistant("Hi."), assistant("Hi.")]},
     ]

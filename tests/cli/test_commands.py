@@ -1,0 +1,108 @@
+"""The command line as people use it: real processes, a persistent instance, exit codes, no traceback."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+
+MakeProject = Callable[..., Path]
+
+
+def g2is(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from g2is_assets.cli import main; main()", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=300
+    )
+
+
+def test_demo_prints_what_came_out_and_the_second_time_computes_nothing(make_project: MakeProject) -> None:
+    settings = make_project()
+    first = g2is("demo", "--domain", "words", COLUMNS="140", G2IS_CONFIG=str(settings))
+    assert first.returncode == 0, first.stderr
+    for part in ("NLL on test rows", "base", "random", "g2is", "by source:", "g2is ui"):
+        assert part in first.stdout
+    adapter = next(line for line in first.stdout.splitlines() if line.startswith("Adapter: ")).removeprefix("Adapter: ")
+    assert (Path(adapter) / "adapter_model.safetensors").exists()
+    second = g2is("demo", "--domain", "words", "--config", str(settings))
+    lines = [line for line in second.stderr.splitlines() if line.startswith("  ") and "/" in line.split(":")[0]]
+    assert len(lines) == 12
+    assert all(line.endswith(": unchanged") for line in lines)
+    with dg.DagsterInstance.from_config(str(settings.parent / ".dagster")) as instance:
+        assert sorted(run.job_name for run in instance.get_runs()) == ["refresh_domain"] * 2 + ["refresh_pool"] * 2
+
+
+def test_a_failing_domain_does_not_stop_the_others(make_project: MakeProject) -> None:
+    settings = make_project()
+    (settings.parent / "domains" / "sums" / "validation.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    done = g2is("demo", "--all", "--config", str(settings), COLUMNS="140")
+    assert done.returncode == 1
+    assert "domain 'sums' failed" in done.stderr
+    assert "at least 2 are needed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "words: NLL on test rows" in done.stdout
+
+
+def test_mistakes_are_one_line_without_a_traceback(make_project: MakeProject, tmp_path: Path) -> None:
+    settings = make_project()
+    for arguments, message in (
+        (("demo", "--config", str(tmp_path / "none.toml")), "does not exist"),
+        (("demo", "--config", str(settings), "--domain", "poetry"), "there is no domain 'poetry'"),
+        (("demo", "--nonsense"), "No such option"),
+    ):
+        done = g2is(*arguments)
+        assert done.returncode != 0
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (settings.parent / "lake").exists()
+
+
+def test_ui_serves_the_assets_and_ends_its_processes(make_project: MakeProject) -> None:
+    settings = make_project()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-c", "from g2is_assets.cli import main; main()", "ui", "--port", str(port)]
+    log = (settings.parent / "ui.log").open("w")
+    process = subprocess.Popen(
+        [*command, "--config", str(settings)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        answer = _ask(port, process)
+        keys = {"/".join(node["assetKey"]["path"]) for node in answer["data"]["assetNodes"]}
+        assert "selection/subset" in keys
+        assert len(keys) == 12
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        log.close()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _ask(port: int, process: subprocess.Popen[bytes]) -> dict:  # type: ignore[type-arg]
+    """Asset keys from the web server's GraphQL, once it answers with some."""
+    query = json.dumps({"query": "{ assetNodes { assetKey { path } } }"}).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql", data=query, headers={"Content-Type": "application/json"}
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "g2is ui ended by itself"
+        try:
+            with urllib.request.urlopen(request, timeout=5) as response:
+                answer = json.load(response)
+        except OSError:
+            time.sleep(1)
+            continue
+        if answer.get("data", {}).get("assetNodes"):
+            return answer
+        time.sleep(1)
+    raise AssertionError("the web server showed no assets within 120 s")

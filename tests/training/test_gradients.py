@@ -1,0 +1,260 @@
+"""Per-example gradients against the same model in float64, one row at a time; Adam's direction; the worker."""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, Qwen2Config
+
+from g2is_assets.config import FeatureKind, GradientsSettings, LoraSettings
+from g2is_assets.core.projection import Sketch
+from g2is_assets.training.gradients import GradientWorker, adam_direction, per_example_gradients
+from g2is_assets.training.lora import add_lora, load_adapter, lora_parameters
+from g2is_assets.training.loss import row_losses
+from g2is_assets.training.model import ModelSource
+from g2is_assets.training.text import IGNORED, Example
+from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments
+
+VOCAB = 97
+SHAPE = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+SPECIAL = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
+# Weights larger than usual, so that attention is not uniform and q and k have gradients that matter.
+GROUPED = SHAPE | SPECIAL | {"num_key_value_heads": 2, "initializer_range": 0.2}
+Q_K_V_O = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+FAMILIES: dict[str, tuple[Any, tuple[str, ...], str]] = {
+    "llama-sdpa": (LlamaConfig(**GROUPED), Q_K_V_O, "sdpa"),
+    "llama-eager": (LlamaConfig(**GROUPED), (*Q_K_V_O, "gate_proj", "up_proj", "down_proj"), "eager"),
+    "llama-tied": (LlamaConfig(**GROUPED, tie_word_embeddings=True), Q_K_V_O, "sdpa"),
+    "qwen2": (Qwen2Config(**GROUPED), Q_K_V_O, "sdpa"),
+    "gemma2-softcapped": (
+        Gemma2Config(
+            **GROUPED, head_dim=8, query_pre_attn_scalar=8, final_logit_softcapping=5.0, attn_logit_softcapping=20.0
+        ),
+        Q_K_V_O,
+        "eager",
+    ),
+    "gpt2": (
+        GPT2Config(
+            vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.2, **SPECIAL
+        ),
+        ("c_attn", "c_proj"),
+        "sdpa",
+    ),
+}  # fmt: skip
+
+LENGTHS = [(5, 2), (12, 1), (9, 8), (7, 4)]
+"""(tokens, prompt tokens) of the rows: the third has a response of one token."""
+
+
+@pytest.fixture(scope="module")
+def examples() -> list[Example]:
+    generator = torch.Generator().manual_seed(0)
+    ids = [torch.randint(2, VOCAB, (n,), generator=generator).tolist() for n, _ in LENGTHS]
+    return [Example(f"row{i}", ids[i], n_prompt) for i, (_, n_prompt) in enumerate(LENGTHS)]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def model(request: pytest.FixtureRequest, tools: Any) -> Any:
+    config, targets, attention = FAMILIES[request.param]
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation=attention)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "fan_in_fan_out"
+        )  # PEFT tells that it fits itself to GPT-2's transposed layers
+        lora = add_lora(base, LoraSettings(rank=3, alpha=6, targets=targets), "tiny")
+    return tools.fill_lora(lora).requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="module")
+def expected(model: Any, examples: list[Example], tools: Any) -> list[tuple[float, dict[str, Tensor]]]:
+    """Per row the loss and the gradient of every LoRA parameter, in float64."""
+    exact = copy.deepcopy(model).double()
+    named = {n.replace(".default", ""): p.requires_grad_(True) for n, p in exact.named_parameters() if ".lora_" in n}
+    found = []
+    for example in examples:
+        loss = tools.plain_nll(exact, example)
+        gradients = torch.autograd.grad(loss, list(named.values()))
+        found.append((loss.item(), dict(zip(named, gradients, strict=True))))
+    return found
+
+
+def padded(examples: Sequence[Example], side: str) -> dict[str, Tensor]:
+    longest = max(example.n_tokens for example in examples)
+    batch: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "labels": []}
+    for example in examples:
+        for key, fill in (("input_ids", 0), ("attention_mask", 0), ("labels", IGNORED)):
+            padding, values = [fill] * (longest - example.n_tokens), example.features()[key]
+            batch[key].append(values + padding if side == "right" else padding + values)
+    return {key: torch.tensor(values) for key, values in batch.items()}
+
+
+def gradients_of(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    found: dict[str, Tensor] = {}
+
+    def consume(name: str, gradient: Tensor) -> None:
+        assert name not in found, f"{name} arrived twice"
+        found[name] = gradient
+
+    with per_example_gradients(model, consume):
+        losses = row_losses(model, batch)
+        losses.sum().backward()
+    return losses.detach(), found
+
+
+def flat(gradients: dict[str, Tensor], row: int) -> Tensor:
+    return torch.cat([gradients[name][row].flatten() for name in sorted(gradients)])
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_gradients_of_a_padded_batch_are_those_of_each_row_alone_in_float64(
+    model: Any, examples: list[Example], expected: list[tuple[float, dict[str, Tensor]]], side: str
+):
+    _, found = gradients_of(model, padded(examples, side))
+    assert found.keys() == lora_parameters(model).keys()
+    for row, (_, exact) in enumerate(expected):
+        for name, gradient in exact.items():
+            error = ((found[name][row].double() - gradient).norm() / gradient.norm()).item()
+            assert error < 1e-5, f"row {row}, {name}: relative error {error:.1e}, norm {gradient.norm():.1e}"
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_losses_of_a_padded_batch_are_those_of_each_row_alone_in_float64(
+    model: Any, examples: list[Example], expected: list[tuple[float, dict[str, Tensor]]], side: str
+):
+    with torch.no_grad():
+        losses = row_losses(model, padded(examples, side))
+    assert losses.dtype == torch.float32
+    assert losses.tolist() == pytest.approx([loss for loss, _ in expected], rel=1e-5)
+
+
+def test_a_row_has_the_same_gradient_alone_and_in_a_batch(model: Any, examples: list[Example]):
+    _, together = gradients_of(model, padded(examples, "right"))
+    for row, example in enumerate(examples):
+        _, alone = gradients_of(model, padded([example], "right"))
+        cosine = torch.cosine_similarity(flat(together, row).double(), flat(alone, 0).double(), dim=0).item()
+        assert cosine >= 0.99999, f"row {row}: cosine {cosine}"
+
+
+def test_no_parameter_gathers_a_gradient_and_no_hook_stays(model: Any, examples: list[Example]):
+    _, found = gradients_of(model, padded(examples, "right"))
+    assert found
+    assert all(p.grad is None for p in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert not row_losses(model, padded(examples, "right")).requires_grad
+
+
+def test_hooks_are_gone_after_an_error_too(model: Any, examples: list[Example]):
+    def fail(name: str, gradient: Tensor) -> None:
+        raise RuntimeError("stop here")
+
+    with pytest.raises(RuntimeError, match="stop here"), per_example_gradients(model, fail):
+        row_losses(model, padded(examples, "right")).sum().backward()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+# --- Adam's direction ---------------------------------------------------------------------------------------------
+
+
+def moments(beta1: float, beta2: float, epsilon: float) -> Moments:
+    return Moments({}, {}, beta1, beta2, epsilon, step=1)
+
+
+def test_adam_direction_of_a_hand_worked_row():
+    # (.9 * 1 + .1 * 2) / sqrt(.99 * 4 + .01 * 4) = 1.1 / 2, and (.45 - .3) / sqrt(15.84 + .09) = .15 / 3.991240...
+    found = adam_direction(
+        torch.tensor([[2.0, -3.0]]), torch.tensor([1.0, 0.5]), torch.tensor([4.0, 16.0]), moments(0.9, 0.99, 0.0)
+    )
+    torch.testing.assert_close(found, torch.tensor([[0.55, 0.15 / 15.93**0.5]]), rtol=1e-6, atol=0)
+
+
+def test_without_momentum_only_the_fresh_gradient_is_in_the_numerator():
+    found = adam_direction(torch.tensor([[2.0], [-2.0]]), 0.0, torch.tensor([4.0]), moments(0.9, 0.99, 0.0))
+    torch.testing.assert_close(found, torch.tensor([[0.1], [-0.1]]))
+
+
+def test_epsilon_stands_inside_the_root_and_there_is_no_bias_correction():
+    # .9 * 1 / sqrt(1e-4): outside the root it would be 9000.
+    found = adam_direction(torch.zeros(1, 1), torch.ones(1), torch.zeros(1), moments(0.9, 0.999, 1e-4))
+    assert found.item() == pytest.approx(90.0, rel=1e-6)
+
+
+# --- the worker ---------------------------------------------------------------------------------------------------
+
+KINDS: tuple[FeatureKind, ...] = ("adam", "adam_without_momentum", "sgd")
+SKETCH = GradientsSettings(sketch_dim=256, nnz=2, seed=3)
+
+
+@pytest.fixture(scope="module")
+def worker(source: ModelSource, checkpoint: Path) -> GradientWorker:
+    return GradientWorker(source, checkpoint, KINDS, SKETCH, device="cpu")
+
+
+def test_the_fused_mix_is_adams_direction_followed_by_the_sketch(
+    worker: GradientWorker, source: ModelSource, checkpoint: Path, rows: Sequence[Example]
+):
+    model = load_adapter(source.load("cpu"), checkpoint / "adapter")
+    state = load_moments(checkpoint / MOMENTS_FILE, model)
+    batch = worker.collate([row.features() for row in rows])
+    losses, gradients = gradients_of(model, batch)
+    sizes = {name: p.numel() for name, p in lora_parameters(model).items()}
+    sketch = Sketch(sizes, SKETCH.sketch_dim, SKETCH.nnz, SKETCH.seed)
+    expected = {kind: sketch.zeros(len(rows)) for kind in KINDS}
+    for name, gradient in gradients.items():
+        g, m, v = gradient.flatten(1), state.exp_avg[name].flatten(), state.exp_avg_sq[name].flatten()
+        sketch.add(expected["sgd"], name, g)
+        sketch.add(expected["adam"], name, adam_direction(g, m, v, state))
+        sketch.add(expected["adam_without_momentum"], name, adam_direction(g, 0.0, v, state))
+    found = worker(rows)
+    torch.testing.assert_close(found.losses, losses, rtol=1e-6, atol=0)
+    for kind in KINDS:
+        error = (found.features[kind] - expected[kind]).norm(dim=1) / expected[kind].norm(dim=1)
+        assert error.max() < 1e-5, f"{kind}: relative errors {error.tolist()}"
+    assert not torch.allclose(expected["adam"], expected["adam_without_momentum"], rtol=0.1)
+
+
+def test_a_row_has_the_same_features_alone_in_a_batch_and_in_another_order(
+    worker: GradientWorker, rows: Sequence[Example]
+):
+    together, backwards = worker(rows), worker(rows[::-1])
+    for kind in KINDS:
+        alone = torch.cat([worker([row]).features[kind] for row in rows])
+        for other in (alone, backwards.features[kind].flip(0)):
+            cosines = torch.cosine_similarity(together.features[kind].double(), other.double())
+            assert cosines.min() >= 0.99999, f"{kind}: {cosines.tolist()}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_does_not_depend_on_which_others_are_computed(
+    worker: GradientWorker, source: ModelSource, checkpoint: Path, rows: Sequence[Example], kind: FeatureKind
+):
+    alone = GradientWorker(source, checkpoint, [kind], SKETCH, device="cpu")(rows)
+    assert alone.features.keys() == {kind}
+    assert torch.equal(alone.features[kind], worker(rows).features[kind])
+
+
+def test_the_worker_gives_the_same_bytes_twice(worker: GradientWorker, rows: Sequence[Example]):
+    first, second = worker(rows), worker(rows)
+    assert torch.equal(first.losses, second.losses)
+    assert all(torch.equal(first.features[kind], second.features[kind]) for kind in KINDS)
+
+
+def test_the_losses_are_those_of_the_warmed_up_model(
+    worker: GradientWorker, source: ModelSource, checkpoint: Path, rows: Sequence[Example], tools: Any
+):
+    model = load_adapter(source.load("cpu"), checkpoint / "adapter")
+    with torch.no_grad():
+        expected = [tools.plain_nll(model, row).item() for row in rows]
+    assert worker(rows).losses.tolist() == pytest.approx(expected, rel=1e-5)
