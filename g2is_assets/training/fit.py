@@ -90,6 +90,7 @@ def fit_lora(
             eval_strategy="epoch" if validation else "no",
             eval_on_start=bool(validation),
             logging_steps=1,
+            logging_nan_inf_filter=False,  # a loss that is not finite must show
             report_to=[],
             disable_tqdm=True,
             remove_unused_columns=False,

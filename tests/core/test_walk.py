@@ -358,7 +358,7 @@ NAN_ROW = np.array([[np.nan, 1.0]])
     ],
 )
 def test_input_that_does_not_fit_or_is_not_finite_is_refused(features: Any, components: Any, budgets: list[int]):
-    with pytest.raises(ValueError, match=r"do not fit|must be finite"):
+    with pytest.raises(ValueError, match=r"do not fit|not finite|must be whole"):
         gradient_walk(features, components, budgets)
 
 
