@@ -139,11 +139,14 @@ def _converted(folder: Path) -> bool:
     record = folder / "source.json"
     if not record.exists():
         return False
-    said = json.loads(record.read_text())
+    try:
+        said = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        said = {}
     weights = folder / "model.safetensors"
-    if said["gguf_sha256"] != GGUF_SHA256 or not weights.exists():
+    if said.get("gguf_sha256") != GGUF_SHA256 or not weights.exists():
         return False
-    if _file_digest(weights) != said["model_sha256"]:
+    if _file_digest(weights) != said.get("model_sha256"):
         say(f"{weights} is damaged and will be converted again")
         return False
     return True
