@@ -145,6 +145,8 @@ class Settings(Section):
     model: Annotated[str, Field(min_length=1)] = EMBEDDED_MODEL
     revision: str | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
+    engine: Literal["in_process", "ray"] = "in_process"
+    workers: Count = 1
     threads: Annotated[int, Field(ge=0)] = 0
     owner: str = "team:g2is"
     home: str = "."

@@ -24,12 +24,10 @@ class Workspace:
     @cached_property
     def model(self) -> Any:
         """The base model's source: local folder, name and digest."""
-        import torch
-
+        from g2is_assets.training.engine import set_threads
         from g2is_assets.training.model import find_model
 
-        if self.project.settings.threads:
-            torch.set_num_threads(self.project.settings.threads)
+        set_threads(self.project.settings.threads)
         return find_model(self.project.model, self.lake.root / "models", self.project.settings.revision)
 
     @cached_property
@@ -43,6 +41,7 @@ class Workspace:
     @cached_property
     def engine(self) -> Any:
         """Where gradients are computed."""
-        from g2is_assets.training.engine import InProcessEngine
+        from g2is_assets.training.engine import make_engine, set_threads
 
-        return InProcessEngine()
+        set_threads(self.project.settings.threads)
+        return make_engine(self.project.settings.engine, self.project.settings.workers)

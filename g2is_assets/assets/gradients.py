@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -102,9 +103,10 @@ def _fill(draft: Draft, workspace: Workspace, store: GradientStore, table: pl.Da
     def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
         items: list[list[Example]] = [[by_id[row_id] for row_id in batch] for batch in batches]
 
-        def make_worker() -> GradientWorker:
-            return GradientWorker(workspace.model, checkpoint, store.kinds, settings.gradients, settings.device)
-
+        # Plain arguments, so that a worker can also be made in another process.
+        make_worker = partial(
+            GradientWorker, workspace.model, checkpoint, store.kinds, settings.gradients, settings.device
+        )
         with track("gradients", sum(row.n_tokens for batch in items for row in batch), "tokens") as progress:
             result: BatchGradients
             for batch, result in zip(items, workspace.engine.map(make_worker, items), strict=True):
