@@ -93,6 +93,7 @@ def _gradients(
 
 def _fill(draft: Draft, workspace: Workspace, store: GradientStore, table: pl.DataFrame, checkpoint: Path) -> None:
     from g2is_assets.training.batches import plan_batches
+    from g2is_assets.training.cost import BatchCost, summarise
     from g2is_assets.training.gradients import BatchGradients, GradientWorker
     from g2is_assets.training.instructions import examples
     from g2is_assets.training.text import Example
@@ -112,9 +113,11 @@ def _fill(draft: Draft, workspace: Workspace, store: GradientStore, table: pl.Da
             for batch, result in zip(items, workspace.engine.map(make_worker, items), strict=True):
                 n_tokens = [row.n_tokens for row in batch]
                 progress(sum(n_tokens))
+                costs.append(result.cost)
                 features = {kind: values.numpy() for kind, values in result.features.items()}
                 yield Vectors([row.row_id for row in batch], n_tokens, result.losses.numpy(), features)
 
+    costs: list[BatchCost] = []
     begun = time.monotonic()
     filled = fill_store(
         store,
@@ -123,7 +126,7 @@ def _fill(draft: Draft, workspace: Workspace, store: GradientStore, table: pl.Da
         compute,
         settings.gradients.shard_rows,
     )
-    seconds = time.monotonic() - begun
+    report = summarise(costs, time.monotonic() - begun)
     set_aside = pl.DataFrame(
         {"row_id": list(filled.set_aside), "reason": list(filled.set_aside.values())},
         schema=contracts.SET_ASIDE.schema,
@@ -135,6 +138,7 @@ def _fill(draft: Draft, workspace: Workspace, store: GradientStore, table: pl.Da
         n_reused=len(by_id) - filled.n_computed,
         n_damaged_shards=filled.n_damaged_shards,
         n_set_aside=len(set_aside),
-        tokens_per_s=round(filled.n_tokens_computed / seconds, 1) if filled.n_computed else 0.0,
+        n_tokens_computed=filled.n_tokens_computed,
         mean_loss=float(filled.index["loss"].mean() or 0.0),  # type: ignore[arg-type]
+        **report,
     )

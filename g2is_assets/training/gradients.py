@@ -5,17 +5,18 @@ its output, row by row; a row's weight gradient is δᵀx over its own tokens. E
 so the (n_rows, n_parameters) array never exists.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from g2is_assets.config import GradientsSettings
 from g2is_assets.core.projection import Sketch
+from g2is_assets.training.cost import BatchCost, Gram, floor_seconds
 from g2is_assets.training.lora import canonical_name, load_adapter, lora_parameters
 from g2is_assets.training.loss import row_losses
 from g2is_assets.training.model import ModelSource
@@ -23,6 +24,9 @@ from g2is_assets.training.text import Example, collator
 from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments
 
 Consume = Callable[[str, Tensor], None]
+
+SAMPLED_CALLS: Final = frozenset({3, 12})
+"""Batches of a worker on which distortion is measured; the floor is measured on the batch after each."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,12 @@ class BatchGradients:
     Attributes:
         features: Per kind, (n_rows, sketch_dim) float32, not normalised.
         losses: (n_rows,) float32, mean response NLL in nats.
+        cost: Seconds, and samples of floor and distortion.
     """
 
     features: dict[str, Tensor]
     losses: Tensor
+    cost: BatchCost
 
 
 @contextmanager
@@ -118,35 +124,49 @@ class GradientWorker:
             {n: p.numel() for n, p in parameters.items()}, settings.sketch_dim, settings.nnz, settings.seed
         )
         self.sketch.to(self.device)
-        self.constants = {name: _AdamTerms(name, moments, self.device) for name in parameters}
+        self.n_calls = 0
+        self.terms = {name: _AdamTerms(name, moments, self.device) for name in parameters}
         self.collate = collator(source.tokenizer())
 
     def __call__(self, examples: Sequence[Example]) -> BatchGradients:
-        """Features and losses of one batch, in the order given."""
-        batch = {key: t.to(self.device) for key, t in self.collate([e.features() for e in examples]).items()}
-        sums = {kind: self.sketch.zeros(len(examples)).to(self.device) for kind in self.kinds}
+        """Features and losses of one batch, in the order given, with what they cost."""
+        self.n_calls += 1
+        cost = BatchCost(len(examples), sum(example.n_tokens for example in examples))
+        gram = Gram() if self.n_calls in SAMPLED_CALLS else None
+        with cost.clock("total"):
+            batch = {key: t.to(self.device) for key, t in self.collate([e.features() for e in examples]).items()}
+            sums = {kind: self.sketch.zeros(len(examples)).to(self.device) for kind in self.kinds}
 
-        def consume(name: str, gradient: Tensor) -> None:
-            self._consume(sums, name, gradient.flatten(start_dim=1))
+            def consume(name: str, gradient: Tensor) -> None:
+                with cost.clock("mix"):
+                    directions = self.directions(name, gradient.flatten(start_dim=1))
+                with cost.clock("sketch"):
+                    for kind, direction in directions.items():
+                        self.sketch.add(sums[kind], name, direction)
+                if gram:
+                    for kind, direction in directions.items():
+                        gram.add(kind, direction)
 
-        with per_example_gradients(self.model, consume):
-            losses = row_losses(self.model, batch)
-            losses.sum().backward()  # type: ignore[no-untyped-call]
-        return BatchGradients({kind: total.cpu() for kind, total in sums.items()}, losses.detach().cpu())
+            with per_example_gradients(self.model, consume):
+                losses = row_losses(self.model, batch)
+                losses.sum().backward()  # type: ignore[no-untyped-call]
+        if gram:
+            cost.cosine_errors = gram.cosine_errors(sums)
+        elif self.n_calls - 1 in SAMPLED_CALLS:  # not the batch that also paid for exact products
+            cost.floor_s = floor_seconds(self.model, batch, list(lora_parameters(self.model).values()))
+        features = {kind: total.cpu() for kind, total in sums.items()}
+        return BatchGradients(features, losses.detach().cpu(), cost)
 
-    def _consume(self, sums: Mapping[str, Tensor], name: str, gradient: Tensor) -> None:
-        if "sgd" in sums:
-            self.sketch.add(sums["sgd"], name, gradient)
-        if "adam" not in sums and "adam_without_momentum" not in sums:
-            return
-        terms = self.constants[name]
-        # Same values as adam_direction; the root is shared by both kinds and the constant terms are computed once.
+    def directions(self, name: str, gradient: Tensor) -> dict[str, Tensor]:
+        """One parameter's part of every wanted kind, (n_rows, size) float32; same values as `adam_direction`."""
+        if self.kinds == ("sgd",):
+            return {"sgd": gradient}
+        terms = self.terms[name]
+        # The root is shared by both Adam kinds, and what is the same for every row was computed once.
         scale = torch.addcmul(terms.squared, gradient, gradient, value=terms.one_minus_beta2).rsqrt_()
         fresh = (gradient * scale).mul_(terms.one_minus_beta1)
-        if "adam_without_momentum" in sums:
-            self.sketch.add(sums["adam_without_momentum"], name, fresh)
-        if "adam" in sums:
-            self.sketch.add(sums["adam"], name, scale.mul_(terms.momentum).add_(fresh))
+        every = {"sgd": gradient, "adam_without_momentum": fresh, "adam": scale.mul_(terms.momentum).add_(fresh)}
+        return {kind: every[kind] for kind in self.kinds}
 
 
 class _AdamTerms:
