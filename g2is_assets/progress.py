@@ -16,6 +16,33 @@ LOG_EVERY_S: Final = 20.0
 """Longest silence of a long step in a log, in seconds."""
 
 log = logging.getLogger("g2is_assets")
+_console: Console | None = None
+
+
+def show_on(console: Console) -> None:
+    """Draw bars and print lines on this console.
+
+    A step that runs inside Dagster has its standard streams captured; a console made before that, on a copy of the
+    stream, still reaches the terminal.
+    """
+    global _console
+    _console = console
+    handler = _ConsoleHandler(console)
+    log.handlers = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints log lines above the bar, if there is one."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line."""
+        self.console.print(f"  {record.getMessage()}", markup=False, highlight=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
@@ -26,8 +53,8 @@ def say(message: str) -> None:
 @contextmanager
 def track(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """Show progress of `total` units; yields a function that takes the number of units just done."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    console = _console
+    if console is None or not console.is_terminal:
         yield _lines(label, total, unit)
         return
     columns = (
@@ -39,7 +66,7 @@ def track(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda n: bar.advance(task, n)
 

@@ -1,6 +1,6 @@
 """`g2is demo`: refresh the pool and one domain, or all, then print what came out."""
 
-import logging
+import os
 import time
 import warnings
 from pathlib import Path
@@ -13,6 +13,7 @@ from g2is_assets.config import Project, load_project
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import G2isError, SettingsError
+from g2is_assets.progress import show_on
 from g2is_assets.storage.lake import Lake
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -32,7 +33,9 @@ def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None
         project.domain(name)
     prepare_instance(project)
     console = Console()
-    _listen()
+    # A copy of the stream, since Dagster captures the original while a step runs.
+    show_on(Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8")))
+    _hush()
     import dagster as dg
 
     from g2is_assets.definitions import build_defs
@@ -57,16 +60,10 @@ def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None
         raise G2isError("; ".join(f"domain '{name}' failed: {error}" for name, error in failed.items()))
 
 
-def _listen() -> None:
-    """Show the project's own log lines; hide the libraries' notes about their own future."""
+def _hush() -> None:
+    """Hide the libraries' notes about their own future."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="peft")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("  %(message)s"))
-    logger = logging.getLogger("g2is_assets")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 def _print_outcome(console: Console, project: Project, domain: str) -> None:

@@ -1,7 +1,10 @@
 """The command line as people use it: real processes, a persistent instance, exit codes, no traceback."""
 
+import contextlib
 import json
 import os
+import pty
+import re
 import signal
 import socket
 import subprocess
@@ -37,6 +40,24 @@ def test_demo_prints_what_came_out_and_the_second_time_computes_nothing(make_pro
     assert all(line.endswith(": unchanged") for line in lines)
     with dg.DagsterInstance.from_config(str(settings.parent / ".dagster")) as instance:
         assert sorted(run.job_name for run in instance.get_runs()) == ["refresh_domain"] * 2 + ["refresh_pool"] * 2
+
+
+def test_demo_draws_bars_with_the_time_left_in_a_terminal(make_project: MakeProject) -> None:
+    """Dagster captures a step's streams, so this is not a matter of course."""
+    settings = make_project()
+    master, terminal = pty.openpty()
+    command = [sys.executable, "-c", "from g2is_assets.cli import main; main()", "demo", "--config", str(settings)]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal ends with the process
+        while part := os.read(master, 65536):
+            shown += part
+    os.close(master)
+    assert process.wait(timeout=120) == 0
+    for step in (b"warmup", b"gradients", b"graph", b"adapter", b"baseline", b"evaluation"):
+        assert re.search(rb"  " + step + rb" .{0,400}?/\d+ .{0,200}?left", shown, flags=re.S), step
 
 
 def test_a_failing_domain_does_not_stop_the_others(make_project: MakeProject) -> None:
