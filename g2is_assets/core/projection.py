@@ -2,10 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
+
+TABLE_BYTES: Final = 256 * 2**20
+"""Most memory that tables of signs may take; a larger projection unpacks its bits at each use."""
 
 
 class Sketch:
@@ -31,8 +36,11 @@ class Sketch:
             seed: Any integer; it is part of the projection's identity.
         """
         self.sketch_dim = sketch_dim
+        tabled = 4 * nnz * sum(sizes.values()) <= TABLE_BYTES
         self._draws = {
-            name: [_draw(name, size, sketch_dim, nnz, seed, repetition) for repetition in range(nnz)]
+            name: [
+                _Draw.make(size, sketch_dim, nnz, f"{seed}/{name}/{repetition}", tabled) for repetition in range(nnz)
+            ]
             for name, size in sizes.items()
         }
 
@@ -49,9 +57,9 @@ class Sketch:
             values: (n_rows, size of the parameter) float32.
         """
         k = self.sketch_dim
-        for signs, starts in self._draws[name]:
-            signed = values * signs
-            for block, start in enumerate(starts):
+        for draw in self._draws[name]:
+            signed = values * draw.signs()
+            for block, start in enumerate(draw.starts):
                 part = signed[:, block * k : (block + 1) * k]
                 fits = min(part.shape[1], k - start)
                 into[:, start : start + fits] += part[:, :fits]
@@ -60,17 +68,40 @@ class Sketch:
 
     def to(self, device: torch.device) -> "Sketch":
         """Move the signs to a device; `zeros` then has to be moved by the caller."""
-        self._draws = {name: [(s.to(device), starts) for s, starts in draws] for name, draws in self._draws.items()}
+        self._draws = {name: [draw.to(device) for draw in draws] for name, draws in self._draws.items()}
         return self
 
 
-def _draw(name: str, size: int, k: int, nnz: int, seed: int, repetition: int) -> tuple[Tensor, list[int]]:
-    """Signs ±1/sqrt(nnz) (size,) and one start bucket per run of k entries."""
-    n_blocks = -(-size // k)
-    n_sign_bytes = -(-size // 8)
-    # 8 bytes per start: modulo bias below 2^-50 for any sketch_dim in use.
-    stream = hashlib.shake_256(f"{seed}/{name}/{repetition}".encode()).digest(n_sign_bytes + 8 * n_blocks)
-    bits = np.unpackbits(np.frombuffer(stream, np.uint8, n_sign_bytes), count=size)
-    starts = np.frombuffer(stream, "<u8", n_blocks, offset=n_sign_bytes) % np.uint64(k)
-    signs = torch.from_numpy(bits.astype(np.float32) * 2 - 1) / nnz**0.5
-    return signs, [int(start) for start in starts]
+@dataclass(frozen=True)
+class _Draw:
+    """What was drawn for one parameter: a start bucket per run of sketch_dim entries, and a sign per entry.
+
+    Signs are kept as float32 where all tables fit in TABLE_BYTES, else as bits that are unpacked at each use.
+    """
+
+    size: int
+    scale: float
+    starts: list[int]
+    bits: Tensor
+    table: Tensor | None
+
+    @classmethod
+    def make(cls, size: int, k: int, nnz: int, label: str, tabled: bool) -> "_Draw":
+        n_blocks, n_sign_bytes = -(-size // k), -(-size // 8)
+        # 8 bytes per start: modulo bias below 2^-50 for any sketch_dim in use.
+        stream = hashlib.shake_256(label.encode()).digest(n_sign_bytes + 8 * n_blocks)
+        starts = np.frombuffer(stream, "<u8", n_blocks, offset=n_sign_bytes) % np.uint64(k)
+        bits = torch.from_numpy(np.frombuffer(stream, np.uint8, n_sign_bytes).copy())
+        draw = cls(size, nnz**-0.5, [int(start) for start in starts], bits, None)
+        return replace(draw, table=draw.signs()) if tabled else draw
+
+    def signs(self) -> Tensor:
+        """(size,) float32, ±1/sqrt(nnz)."""
+        if self.table is not None:
+            return self.table
+        shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=self.bits.device)
+        ones = (self.bits[:, None] >> shifts & 1).flatten()[: self.size]
+        return ones.float().mul_(2).sub_(1).mul_(self.scale)
+
+    def to(self, device: torch.device) -> "_Draw":
+        return replace(self, bits=self.bits.to(device), table=None if self.table is None else self.table.to(device))

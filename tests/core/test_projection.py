@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from g2is_assets.core import projection
 from g2is_assets.core.projection import Sketch
 
 SIZES = {"layers.0.lora_A.weight": 50, "layers.0.lora_B.weight": 23}
@@ -166,3 +167,15 @@ def test_stored_sketches_stay_comparable_across_versions(nnz: int, expected: lis
     # With other numbers, every stored gradient would be incomparable with new ones.
     sketch = Sketch({"w": 10}, 4, nnz=nnz, seed=3)
     assert project(sketch, {"w": torch.arange(1.0, 11.0)[None]})[0].tolist() == expected
+
+
+def test_signs_unpacked_at_each_use_are_those_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.randn(3, 1003, generator=torch.Generator().manual_seed(0))
+    tabled = Sketch({"a": 1003}, sketch_dim=64, nnz=2)
+    monkeypatch.setattr(projection, "TABLE_BYTES", 0)
+    unpacked = Sketch({"a": 1003}, sketch_dim=64, nnz=2)
+    first, second = tabled.zeros(3), unpacked.zeros(3)
+    tabled.add(first, "a", values)
+    unpacked.add(second, "a", values)
+    assert torch.equal(first, second)
+    assert first.abs().max() > 0
