@@ -299,7 +299,9 @@ def _parse(kind: type[S], values: dict[str, Any], file: Path, prefix: str = "") 
             if fault["type"] == "extra_forbidden":
                 lines.append(f"unknown setting '{where}'{_suggestion(kind, fault['loc'])}")
             else:
-                lines.append(f"{where or 'settings'}: {fault['msg']} (given: {_shown(fault['input'])})")
+                said = fault["msg"].removeprefix("Value error, ")
+                given = "" if isinstance(fault["input"], dict) else f" (given: {_shown(fault['input'])})"
+                lines.append(f"{where or 'settings'}: {said}{given}")
         raise SettingsError(f"{file}: " + "; ".join(lines)) from None
 
 

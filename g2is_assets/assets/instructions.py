@@ -1,6 +1,7 @@
 """Stage `instructions`: the pool and the domains' rows, normalised."""
 
 from pathlib import Path
+from typing import Final
 
 import dagster as dg
 import polars as pl
@@ -14,7 +15,8 @@ from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
 from g2is_assets.storage.sources import find_files, read_rows, relative_name
 
-MIN_VALIDATION_ROWS = 2
+MIN_ROWS: Final = {"validation": 2, "test": 2}
+"""PCA and intervals need two rows; a domain may do without a test file, but not with an empty one."""
 
 
 @dg.asset(key=["instructions", "pool"], group_name="instructions", kinds={"polars", "parquet"}, code_version="1")
@@ -37,7 +39,7 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
         )
         if not found.rows:
             names = ", ".join(file for file, _ in files)
-            raise SourceError(f"the pool is empty: no usable row in {names} ({len(found.rejected)} set aside)")
+            raise SourceError(f"the pool is empty: no usable row in {names}{_reasons(found.rejected)}")
         table = found.table(contracts.POOL.schema)
         draft.table("pool", contracts.POOL, table)
         draft.table("rejected", contracts.REJECTED, found.rejected)
@@ -80,14 +82,9 @@ def _write_target(draft: Draft, workspace: Workspace, domain: str, splits: dict[
     rows, rejected, n_merged = [], [], 0
     for split, file in splits.items():
         found = normalise(read_rows(str(file), Source(path=file.name), folder), workspace.template)
-        if split == "validation" and len(found.rows) < MIN_VALIDATION_ROWS:
-            reasons = "; ".join(
-                f"line {r['line']}: {r['reason']}" for r in found.rejected.head(3).iter_rows(named=True)
-            )
-            raise SourceError(
-                f"{file}: {len(found.rows)} usable validation rows, at least {MIN_VALIDATION_ROWS} are needed"
-                + (f" (set aside: {reasons})" if reasons else "")
-            )
+        if len(found.rows) < MIN_ROWS[split]:
+            least = f"at least {MIN_ROWS[split]} distinct ones are needed"
+            raise SourceError(f"{file}: {len(found.rows)} usable {split} rows, {least}{_reasons(found.rejected)}")
         rows += [{**row, "domain": domain, "split": split} for row in found.rows]
         rejected.append(found.rejected)
         n_merged += found.n_merged
@@ -98,6 +95,12 @@ def _write_target(draft: Draft, workspace: Workspace, domain: str, splits: dict[
     draft.table("rejected", contracts.REJECTED, pl.concat(rejected))
     counts = {f"n_{split}": int((table["split"] == split).sum()) for split in ("validation", "test")}
     draft.metric(**counts, n_merged=n_merged, n_rejected=sum(map(len, rejected)))
+
+
+def _reasons(rejected: pl.DataFrame) -> str:
+    """Why rows were set aside, by the first few."""
+    said = [f"{row['file']}, line {row['line']}: {row['reason']}" for row in rejected.head(3).iter_rows(named=True)]
+    return f" ({len(rejected)} set aside; {'; '.join(said)})" if said else ""
 
 
 def _content(context: dg.AssetExecutionContext, workspace: Workspace, files: list[str]) -> dict[str, str]:

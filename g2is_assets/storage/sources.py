@@ -22,12 +22,14 @@ def find_files(source: Source, folder: Path) -> list[str]:
     """Files of a source, sorted: a path or glob relative to `folder`, or one URI.
 
     Raises:
-        SourceError: Nothing matches.
+        SourceError: Nothing matches, or a folder does.
     """
     if "://" in source.path:
         return [source.path]
     pattern = source.path if Path(source.path).is_absolute() else f"{glob.escape(str(folder))}/{source.path}"
     found = sorted(glob.glob(pattern, recursive=True))
+    if any(Path(file).is_dir() for file in found):
+        raise SourceError(f"{pattern} is or matches a folder; name the files in it, such as {source.path}/*.jsonl")
     if not found:
         raise SourceError(f"{pattern} does not exist or matches no file; correct `sources` in the settings file")
     return found

@@ -227,6 +227,16 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type[G2isError], str]] = {
         SourceError,
         r"pool/\*\.jsonl.*matches no file",
     ),
+    "a folder as source": (
+        lambda s: s.write_text(s.read_text().replace("pool/*.jsonl", "pool")),
+        SourceError,
+        r"pool is or matches a folder; name the files in it, such as pool/\*\.jsonl",
+    ),
+    "prompts that fill max_length": (
+        lambda s: s.write_text(s.read_text().replace("max_length = 96", "max_length = 16")),
+        SourceError,
+        r"the pool is empty.*40 set aside; pool/sums\.jsonl, line 1: no response left",
+    ),
     "an empty pool": (
         lambda s: [file.write_text("") for file in (s.parent / "pool").iterdir()],
         SourceError,
@@ -272,10 +282,18 @@ def test_a_domain_with_one_usable_row_fails_alone(built: Path, instance: dg.Dags
     validation = built.parent / "domains" / "words" / "validation.jsonl"
     validation.write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a", "output": ""}\n')
     before = payload(built.parent / "lake")
-    with pytest.raises(SourceError, match=r"words/validation\.jsonl: 1 usable validation rows.*line 2: empty response"):
+    with pytest.raises(
+        SourceError, match=r"words/validation\.jsonl: 1 usable validation rows, at least 2.*line 2: empty response"
+    ):
         run(built, instance, "refresh_domain", "words")
     assert payload(built.parent / "lake") == before
     assert run(built, instance, "refresh_domain", "sums").success
+
+
+def test_a_test_file_without_usable_rows_is_refused(built: Path, instance: dg.DagsterInstance) -> None:
+    (built.parent / "domains" / "words" / "test.jsonl").write_text("")
+    with pytest.raises(SourceError, match=r"words/test\.jsonl: 0 usable test rows"):
+        run(built, instance, "refresh_domain", "words")
 
 
 def test_a_budget_larger_than_the_pool_is_refused(built: Path, instance: dg.DagsterInstance) -> None:
