@@ -119,23 +119,21 @@ class GradientStore:
             batches: Rows still to compute, batch by batch.
             shard_rows: Rows from which a shard is full.
         """
-        file = self.folder / "plan.json"
-        identity = json_sha256([sorted(wanted), shard_rows])
+        # One file per set of rows: domains that share a store do not disturb each other's plans. It stays, so that a
+        # shard damaged later is computed again as it was.
+        file = self.folder / f"plan-{json_sha256([sorted(wanted), shard_rows])[:16]}.json"
         if file.exists():
-            found = _read_json(file)
-            if found["identity"] == identity:
-                shards = [Shard(s["name"], s["batches"]) for s in found["shards"]]
-                missing = {row for batch in batches for row in batch}
-                planned = {row for shard in shards for batch in shard.batches for row in batch}
-                if missing <= planned:
-                    return [s for s in shards if not missing.isdisjoint(row for batch in s.batches for row in batch)]
+            shards = [Shard(s["name"], s["batches"]) for s in _read_json(file)["shards"]]
+            missing = {row for batch in batches for row in batch}
+            if missing <= {row for shard in shards for batch in shard.batches for row in batch}:
+                return [s for s in shards if not missing.isdisjoint(row for batch in s.batches for row in batch)]
         shards = []
         for batch in batches:
             if not shards or sum(map(len, shards[-1].batches)) >= shard_rows:
                 shards.append(Shard("", []))
             shards[-1].batches.append(list(batch))
         shards = [Shard(json_sha256(s.batches)[:16], s.batches) for s in shards]
-        plan = {"identity": identity, "shards": [{"name": s.name, "batches": s.batches} for s in shards]}
+        plan = {"shards": [{"name": s.name, "batches": s.batches} for s in shards]}
         write_atomically(file, json.dumps(plan) + "\n")
         return shards
 

@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -86,45 +87,62 @@ def test_mistakes_are_one_line_without_a_traceback(make_project: MakeProject, tm
     assert not (settings.parent / "lake").exists()
 
 
-def test_ui_serves_the_assets_and_ends_its_processes(make_project: MakeProject) -> None:
+LAUNCH = """
+mutation { launchRun(executionParams: {
+  selector: {
+    repositoryLocationName: "g2is_assets.definitions", repositoryName: "__repository__", jobName: "refresh_pool"
+  },
+  mode: "default", runConfigData: {loggers: {console: {config: {log_level: "ERROR"}}}}
+}) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
+
+
+def test_ui_shows_the_assets_runs_a_job_and_ends_its_processes(make_project: MakeProject) -> None:
     settings = make_project()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-c", "from g2is_assets.cli import main; main()", "ui", "--port", str(port)]
-    log = (settings.parent / "ui.log").open("w")
-    process = subprocess.Popen(
-        [*command, "--config", str(settings)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        answer = _ask(port, process)
-        keys = {"/".join(node["assetKey"]["path"]) for node in answer["data"]["assetNodes"]}
-        assert "selection/subset" in keys
-        assert len(keys) == 12
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
-        log.close()
+    with (settings.parent / "ui.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--config", str(settings)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            nodes = ask(port, process, "{ assetNodes { assetKey { path } } }", lambda data: data["assetNodes"])
+            keys = {"/".join(node["assetKey"]["path"]) for node in nodes}
+            assert "selection/subset" in keys
+            assert len(keys) == 12
+            run = ask(port, process, LAUNCH, lambda data: data["launchRun"])
+            assert run["__typename"] == "LaunchRunSuccess", run
+            status = f'{{ runOrError(runId: "{run["run"]["runId"]}") {{ ... on Run {{ status }} }} }}'
+            finished = {"SUCCESS", "FAILURE", "CANCELED"}
+            end = ask(port, process, status, lambda data: {data["runOrError"]["status"]} & finished)
+            assert end == {"SUCCESS"}
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+    assert (settings.parent / "lake" / "graph" / "neighbors" / "current.json").exists()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _ask(port: int, process: subprocess.Popen[bytes]) -> dict:  # type: ignore[type-arg]
-    """Asset keys from the web server's GraphQL, once it answers with some."""
-    query = json.dumps({"query": "{ assetNodes { assetKey { path } } }"}).encode()
+def ask(port: int, process: subprocess.Popen[bytes], query: str, pick: Callable[[Any], Any]) -> Any:
+    """What `pick` takes from the web server's answer, asked again until there is something."""
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/graphql", data=query, headers={"Content-Type": "application/json"}
+        f"http://127.0.0.1:{port}/graphql",
+        data=json.dumps({"query": query}).encode(),
+        headers={"Content-Type": "application/json"},
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         assert process.poll() is None, "g2is ui ended by itself"
         try:
-            with urllib.request.urlopen(request, timeout=5) as response:
+            with urllib.request.urlopen(request, timeout=30) as response:
                 answer = json.load(response)
         except OSError:
             time.sleep(1)
             continue
-        if answer.get("data", {}).get("assetNodes"):
-            return answer
+        if found := pick(answer["data"]):
+            return found
         time.sleep(1)
-    raise AssertionError("the web server showed no assets within 120 s")
+    raise AssertionError(f"no answer within 180 s to {query}")
