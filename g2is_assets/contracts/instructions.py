@@ -21,6 +21,8 @@ _ROW: Final = {
     "n_prompt_tokens": Column(pl.Int64, "Tokens of the rendered prompt", minimum=0),
     "n_response_tokens": Column(pl.Int64, "Response tokens left within max_length, end token included", minimum=1),
     "truncated": Column(pl.Boolean, "Whether max_length cut the response"),
+    "answer": Column(pl.String, "Short exact answer, where the row has one", nullable=True),
+    "choices": Column(pl.List(pl.String), "Candidate answers, where the row has some", nullable=True),
     "n_merged": Column(pl.Int64, "How many equal rows were merged into this one, itself included", minimum=1),
 }
 
@@ -33,8 +35,6 @@ TARGET: Final = Contract(
         "domain": Column(pl.String, "The target domain"),
         "split": Column(pl.String, "`validation` or `test`"),
         **{**_ROW, "row_id": Column(pl.String, "First 32 hex digits of the SHA-256 of messages and response")},
-        "answer": Column(pl.String, "Short exact answer, where the row has one", nullable=True),
-        "choices": Column(pl.List(pl.String), "Candidate answers, where the row has some", nullable=True),
     },
     sorted_by=("split", "row_id"),
 )

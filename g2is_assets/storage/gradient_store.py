@@ -6,6 +6,7 @@ last. A shard without a whole record, or whose bytes differ from it, does not co
 """
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -104,6 +105,20 @@ class GradientStore:
         found, _, _ = self.read_index()
         where = ["row_id", "shard", "position"]
         return len(index.join(found, on=where, how="semi")) == len(index)
+
+    def require_space(self, n_rows: int) -> None:
+        """Refuse to start on rows whose vectors the disk cannot hold.
+
+        Raises:
+            StoreError: Less space is free than the vectors take, with a tenth to spare.
+        """
+        needed = int(1.1 * n_rows * len(self.kinds) * self.sketch_dim * 2)
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise StoreError(
+                f"{self.folder}: {n_rows} rows need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
+                "free space or set G2IS_HOME to another disk"
+            )
 
     def remove(self, shards: Sequence[str]) -> None:
         """Delete shards, the record first, so that a shard never seems whole while it goes."""
@@ -224,6 +239,7 @@ def fill_store(
         positions = plan_batches([wanted[row] for row in missing])
         shards = store.plan(wanted, [[missing[i] for i in batch] for batch in positions], shard_rows)
         batches = [batch for shard in shards for batch in shard.batches]
+        store.require_space(sum(map(len, batches)))
         vectors = compute(batches)
         for shard in shards:
             store.write(shard.name, list(islice(vectors, len(shard.batches))))

@@ -17,7 +17,7 @@ class Instructions:
     """Usable rows, sorted by row id, and those set aside.
 
     Attributes:
-        rows: One record per distinct row, with the columns of the pool's contract and `answer`, `choices`.
+        rows: One record per distinct row, with the columns of the pool's contract.
         rejected: Contract `rejected rows`.
         n_merged: Rows that were merged into an equal one.
     """

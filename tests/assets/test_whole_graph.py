@@ -181,12 +181,15 @@ def test_duplicates_are_merged_with_all_sources_and_counted(
     rows = (settings.parent / "pool" / "sums.jsonl").read_text().splitlines()
     copies = [json.loads(row) | {"id": None, "source": "copy", "license": "MIT"} for row in rows[:4]]
     (settings.parent / "pool" / "copy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in copies))
+    with (settings.parent / "pool" / "sums.jsonl").open("a") as file:
+        file.write(json.dumps({"prompt": "Yes or no?", "response": "Yes.", "answer": "Yes", "choices": ["Yes", "No"]}))
     run(settings, instance, "refresh_pool")
     version = Lake(settings.parent / "lake").current("instructions/pool")
     pool = pl.read_parquet(version.folder / "pool.parquet")
+    assert pool.filter(pl.col("answer") == "Yes")["choices"].to_list() == [["Yes", "No"]]
     merged = pool.filter(pl.col("n_merged") == 2)
     assert version.manifest.metrics["n_merged"] == 4
-    assert len(pool) == 40
+    assert len(pool) == 41
     assert merged["sources"].to_list() == [["copy", "sums"]] * 4
     assert merged["licenses"].to_list() == [["Apache-2.0", "MIT"]] * 4
 

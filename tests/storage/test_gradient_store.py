@@ -432,3 +432,11 @@ def test_whatever_is_wanted_and_damaged_each_missing_row_is_computed_once(
             assert filled.set_aside.keys() == set(wanted) - set(good)
             if good:
                 holds(store, filled, good)
+
+
+def test_a_run_that_needs_more_disk_than_there_is_says_so_before_it_starts(tmp_path: Path) -> None:
+    store = GradientStore(tmp_path, SETTINGS | {"sketch_dim": 10**15})
+    compute = Compute()
+    with pytest.raises(StoreError, match=r"10 rows need \d+\.\d+ GB, .* GB are free"):
+        fill(store, ROWS, compute)
+    assert compute.calls == 0
