@@ -21,6 +21,7 @@ from g2is_assets.contracts import gradients as contracts
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256, json_sha256
 from g2is_assets.storage.lake import read_parquet, write_atomically
+from g2is_assets.storage.mapped import MAPPED, mapped_vectors
 
 STORE: Final = "_store"
 """Folder of an asset that holds its stores; no domain can have this name."""
@@ -125,6 +126,8 @@ class GradientStore:
         for name in shards:
             (self.folder / f"{name}.shard.json").unlink(missing_ok=True)
             (self.folder / f"{name}.parquet").unlink(missing_ok=True)
+            for copy in (self.folder / MAPPED).glob(f"{name}.*"):
+                copy.unlink()
 
     def plan(self, wanted: Iterable[str], batches: Sequence[Sequence[str]], shard_rows: int) -> list["Shard"]:
         """Fix which batches form which shard before the first is computed; an unfinished plan for these rows goes on.
@@ -275,10 +278,13 @@ def read_features(folder: Path, index: pl.DataFrame, kind: str) -> NDArray[np.fl
 
     Returns:
         (n, sketch_dim) float16.
+
+    Raises:
+        StoreError: A shard is missing or damaged, or the index is empty.
     """
     out: NDArray[np.float16] | None = None
     for shard, where, positions in _by_shard(index):
-        values = read_parquet(folder / f"{shard}.parquet", columns=[f"features_{kind}"]).to_series().to_numpy()
+        values = mapped_vectors(folder, shard, _read_json(folder / f"{shard}.shard.json")["sha256"], kind)
         if out is None:
             out = np.empty((len(index), values.shape[1]), dtype=np.float16)
         out[where] = values[positions]

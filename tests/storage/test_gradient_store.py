@@ -27,6 +27,7 @@ from g2is_assets.storage.gradient_store import (
     fill_store,
     read_features,
 )
+from g2is_assets.storage.mapped import MAPPED
 
 ROOT = Path(__file__).parents[2]
 DIM = 16
@@ -440,3 +441,27 @@ def test_a_run_that_needs_more_disk_than_there_is_says_so_before_it_starts(tmp_p
     with pytest.raises(StoreError, match=r"10 rows need \d+\.\d+ GB, .* GB are free"):
         fill(store, ROWS, compute)
     assert compute.calls == 0
+
+
+def test_mapped_copies_equal_the_shards_and_are_made_again_when_deleted_or_cut_off(store: GradientStore) -> None:
+    filled, _ = fill(store, ROWS)
+    first = read_features(store.folder, filled.index, "sgd")
+    copies = sorted((store.folder / MAPPED).glob("*.sgd.*.npy"))
+    assert len(copies) == filled.index["shard"].n_unique()
+    copies[0].unlink()
+    copies[1].write_bytes(copies[1].read_bytes()[:-10])
+    assert np.array_equal(read_features(store.folder, filled.index, "sgd"), first)
+    assert sorted((store.folder / MAPPED).glob("*.sgd.*.npy")) == copies
+    for name in filled.index["shard"].unique():
+        table = pl.read_parquet(store.folder / f"{name}.parquet")
+        (copy,) = (store.folder / MAPPED).glob(f"{name}.sgd.*.npy")
+        assert np.array_equal(np.load(copy), table["features_sgd"].to_numpy())
+
+
+def test_a_shard_that_differs_from_its_record_is_not_mapped(store: GradientStore) -> None:
+    filled, _ = fill(store, ROWS)
+    file = store.folder / f"{filled.index['shard'][0]}.parquet"
+    table = pl.read_parquet(file)
+    table.with_columns(loss=table["loss"] + 1).write_parquet(file)
+    with pytest.raises(StoreError, match="digest differs from its record"):
+        read_features(store.folder, filled.index, "adam")
