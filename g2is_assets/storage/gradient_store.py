@@ -143,8 +143,11 @@ class GradientStore:
         if file.exists():
             shards = [Shard(s["name"], s["batches"]) for s in _read_json(file)["shards"]]
             missing = {row for batch in batches for row in batch}
-            if missing <= {row for shard in shards for batch in shard.batches for row in batch}:
-                return [s for s in shards if not missing.isdisjoint(row for batch in s.batches for row in batch)]
+            touched = [shard for shard in shards if not missing.isdisjoint(shard.row_ids)]
+            if missing == {
+                row for shard in touched for row in shard.row_ids
+            }:  # whole shards are missing, no part of one
+                return touched
         shards = []
         for batch in batches:
             if not shards or sum(map(len, shards[-1].batches)) >= shard_rows:
@@ -266,6 +269,11 @@ class Shard:
 
     name: str
     batches: list[list[str]]
+
+    @property
+    def row_ids(self) -> list[str]:
+        """All rows, in the order in which they are computed."""
+        return [row for batch in self.batches for row in batch]
 
 
 def read_features(folder: Path, index: pl.DataFrame, kind: str) -> NDArray[np.float16]:
