@@ -133,7 +133,7 @@ def ask(port: int, process: subprocess.Popen[bytes], query: str, pick: Callable[
         data=json.dumps({"query": query}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 420
     while time.monotonic() < deadline:
         assert process.poll() is None, "g2is ui ended by itself"
         try:
@@ -145,4 +145,4 @@ def ask(port: int, process: subprocess.Popen[bytes], query: str, pick: Callable[
         if found := pick(answer["data"]):
             return found
         time.sleep(1)
-    raise AssertionError(f"no answer within 180 s to {query}")
+    raise AssertionError(f"no answer within 420 s to {query}")
