@@ -22,6 +22,7 @@ FeatureKind = Literal["adam", "adam_without_momentum", "sgd"]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
@@ -64,7 +65,7 @@ class LoraSettings(Section):
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     learning_rate: Rate = 2e-4
     batch_size: Count = 4
-    seed: int = 0
+    seed: Seed = 0
 
 
 class WarmupSettings(LoraSettings):
@@ -81,7 +82,7 @@ class GradientsSettings(Section):
     kinds: tuple[FeatureKind, ...] = Field(default=("adam", "adam_without_momentum"), min_length=1)
     sketch_dim: Annotated[int, Field(ge=64)] = 8192
     nnz: Annotated[int, Field(ge=1, le=64)] = 1
-    seed: int = 0
+    seed: Seed = 0
     batch_tokens: Annotated[int, Field(ge=64)] = 1024
     shard_rows: Count = 128
 
@@ -148,7 +149,7 @@ class Settings(Section):
     engine: Literal["in_process", "ray"] = "in_process"
     workers: Count = 1
     threads: Annotated[int, Field(ge=0)] = 0
-    owner: str = "team:g2is"
+    owner: Annotated[str, Field(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+)$")] = "team:g2is"
     home: str = "."
     domains: str = "domains"
     instructions: InstructionsSettings
@@ -172,7 +173,6 @@ class DomainFile(Section):
 
     title: str | None = None
     budget: float | None = None
-    owner: str | None = None
     knowledge: dict[str, Any] = {}
     selection: dict[str, Any] = {}
     finetune: dict[str, Any] = {}
@@ -183,7 +183,6 @@ class Domain(Section):
 
     name: str
     title: str
-    owner: str | None
     validation: Path
     test: Path | None
     knowledge: KnowledgeSettings
@@ -264,7 +263,6 @@ def _load_domain(folder: Path, settings: Settings) -> Domain:
     return Domain(
         name=folder.name,
         title=said.title or folder.name,
-        owner=said.owner,
         validation=validation or folder / "validation.jsonl",
         test=test,
         **sections,

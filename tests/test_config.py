@@ -171,16 +171,16 @@ def test_a_domain_has_the_projects_settings_unless_it_overrides_them(tmp_path: P
     add_domain(
         tmp_path,
         "special",
-        'title = "The shop"\nowner = "team:shop"\nbudget = 12\n[selection]\ndelta = 0.9\n[finetune]\nepochs = 7\n',
+        'title = "The shop"\nbudget = 12\n[selection]\ndelta = 0.9\n[finetune]\nepochs = 7\n',
         ("validation.parquet", "test.jsonl"),
     )
     domains = load(tmp_path, "[selection]\nbudget = 0.02\ndelta = 0.6\n[finetune]\nrank = 4\n").domains
     assert list(domains) == ["plain", "special"]
     plain, special = domains["plain"], domains["special"]
-    assert (plain.title, plain.owner, plain.test) == ("plain", None, None)
+    assert (plain.title, plain.test) == ("plain", None)
     assert (plain.selection.budget, plain.selection.delta, plain.finetune.rank) == (0.02, 0.6, 4)
     assert plain.validation == tmp_path / "domains" / "plain" / "validation.jsonl"
-    assert (special.title, special.owner) == ("The shop", "team:shop")
+    assert special.title == "The shop"
     assert (special.selection.budget, special.selection.delta) == (12, 0.9)
     assert (special.finetune.epochs, special.finetune.rank) == (7, 4)
     assert special.validation.name == "validation.parquet"

@@ -33,10 +33,9 @@ def adapter(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Works
     """
     subset = read(context, workspace, "selection/subset", domain=True)
 
-    def train(draft: Draft) -> None:
-        _train(draft, context, workspace, subset.table("subset", SUBSET)["row_id"].to_list())
-
-    return _publish_adapter(context, workspace, train, subset)
+    return _publish_adapter(
+        context, workspace, lambda draft, own: subset.table("subset", SUBSET)["row_id"].to_list(), subset
+    )
 
 
 @dg.asset(
@@ -53,47 +52,62 @@ def baseline(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Work
     gradients = read(context, workspace, "gradients/pool")
     seed = workspace.project.domain(context.partition_key).finetune.seed
 
-    def train(draft: Draft) -> None:
+    def draw(draft: Draft, own: set[str]) -> list[str]:
         n_rows = len(subset.table("subset", SUBSET))
-        pool = gradients.table("index", gradient_contracts.INDEX)["row_id"].to_list()
+        pool = [row for row in gradients.table("index", gradient_contracts.INDEX)["row_id"] if row not in own]
         drawn = hash_sample(pool, n_rows, salt=f"baseline/{context.partition_key}/{seed}")
         rows = pl.DataFrame({"domain": [context.partition_key] * n_rows, "row_id": sorted(drawn)})
         draft.table("rows", contracts.BASELINE_ROWS, rows)
-        _train(draft, context, workspace, drawn)
+        return drawn
 
-    return _publish_adapter(context, workspace, train, subset, gradients)
+    return _publish_adapter(context, workspace, draw, subset, gradients)
 
 
 def _publish_adapter(
-    context: dg.AssetExecutionContext, workspace: Workspace, train: Callable[[Draft], None], *inputs: Version
+    context: dg.AssetExecutionContext,
+    workspace: Workspace,
+    choose: Callable[[Draft, set[str]], list[str]],
+    *inputs: Version,
 ) -> dg.MaterializeResult:
+    """Train on the pool rows that `choose` names, given the domain's own row ids, which are not to be trained on."""
     settings = workspace.project.domain(context.partition_key).finetune
-    rows = [
-        read(context, workspace, "instructions/pool"),
-        read(context, workspace, "instructions/target", domain=True),
-    ]
+    pool = read(context, workspace, "instructions/pool")
+    target = read(context, workspace, "instructions/target", domain=True)
+
+    def write(draft: Draft) -> None:
+        own = target.table("target", instruction_contracts.TARGET)
+        _train(draft, context, workspace, choose(draft, set(own["row_id"])), pool, own)
+
     return publish(
         context,
         workspace,
-        train,
+        write,
         settings=settings.model_dump(mode="json") | {"template": workspace.template.digest},
-        inputs={version.manifest.asset: version for version in [*inputs, *rows]} | {"model": workspace.model.digest},
+        inputs={version.manifest.asset: version for version in [*inputs, pool, target]}
+        | {"model": workspace.model.digest},
     )
 
 
-def _train(draft: Draft, context: dg.AssetExecutionContext, workspace: Workspace, row_ids: list[str]) -> None:
+def _train(
+    draft: Draft,
+    context: dg.AssetExecutionContext,
+    workspace: Workspace,
+    row_ids: list[str],
+    pool: Version,
+    own: pl.DataFrame,
+) -> None:
     """Train on these pool rows, in this order, and write `adapter/` and the log."""
     from g2is_assets.training.finetune import train_adapter
     from g2is_assets.training.fit import n_fit_tokens
     from g2is_assets.training.instructions import examples
 
     settings = workspace.project.domain(context.partition_key).finetune
-    pool = read(context, workspace, "instructions/pool").table("pool", instruction_contracts.POOL)
-    chosen = pl.DataFrame({"row_id": row_ids}).join(pool, on="row_id", how="inner", maintain_order="left")
+    rows_of_pool = pool.table("pool", instruction_contracts.POOL)
+    chosen = pl.DataFrame({"row_id": row_ids}).join(rows_of_pool, on="row_id", how="inner", maintain_order="left")
     if len(chosen) != len(row_ids):
         raise SourceError(f"{len(row_ids) - len(chosen)} chosen rows left the pool; materialise selection/subset again")
     rows = examples(chosen, workspace.template)
-    validation = examples(_rows(context, workspace, "validation"), workspace.template)
+    validation = examples(own.filter(pl.col("split") == "validation"), workspace.template)
     with track(context.asset_key.path[-1], n_fit_tokens(rows, validation, settings.epochs), "tokens") as progress:
         fit = train_adapter(
             workspace.model,
@@ -108,11 +122,6 @@ def _train(draft: Draft, context: dg.AssetExecutionContext, workspace: Workspace
     first = next(entry["validation_loss"] for entry in fit.log if entry["validation_loss"] is not None)
     draft.metric(n_rows=len(rows), n_tokens=fit.n_tokens, best_epoch=fit.best_epoch)
     draft.metric(validation_nll=fit.best_loss, base_validation_nll=float(first or 0))
-
-
-def _rows(context: dg.AssetExecutionContext, workspace: Workspace, split: str) -> pl.DataFrame:
-    target = read(context, workspace, "instructions/target", domain=True)
-    return target.table("target", instruction_contracts.TARGET).filter(pl.col("split") == split)
 
 
 @dg.asset(
@@ -136,8 +145,9 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
     target = read(context, workspace, "instructions/target", domain=True)
 
     def write(draft: Draft) -> None:
-        rows = _rows(context, workspace, "test")
-        _score(draft, workspace, rows if len(rows) else _rows(context, workspace, "validation"), tuned)
+        own = target.table("target", instruction_contracts.TARGET)
+        rows = own.filter(pl.col("split") == "test")
+        _score(draft, workspace, rows if len(rows) else own, tuned)
 
     return publish(
         context,

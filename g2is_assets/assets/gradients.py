@@ -72,6 +72,7 @@ def _gradients(
         "template": workspace.template.digest,
         "checkpoint": {n: f.sha256 for n, f in checkpoint.manifest.files.items() if not n.endswith(".parquet")},
         "loss": "row mean over response tokens",
+        "code_version": context.assets_def.code_versions_by_key[context.asset_key],
     }
     store = GradientStore(workspace.lake.place(asset) / STORE, vectors)
 
@@ -125,6 +126,7 @@ def _fill(draft: Draft, workspace: Workspace, store: GradientStore, table: pl.Da
         lambda lengths: plan_batches(lengths, settings.gradients.batch_tokens),
         compute,
         settings.gradients.shard_rows,
+        settings.gradients.batch_tokens,
     )
     report = summarise(costs, time.monotonic() - begun)
     set_aside = pl.DataFrame(

@@ -15,8 +15,8 @@ from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
 from g2is_assets.storage.sources import find_files, read_rows, relative_name
 
-MIN_ROWS: Final = {"validation": 2, "test": 2}
-"""PCA and intervals need two rows; a domain may do without a test file, but not with an empty one."""
+MIN_ROWS: Final = {"pool": 2, "validation": 2, "test": 2}
+"""Graph, PCA and intervals need two rows; a domain may do without a test file, but not with an empty one."""
 
 
 @dg.asset(key=["instructions", "pool"], group_name="instructions", kinds={"polars", "parquet"}, code_version="1")
@@ -37,9 +37,10 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
         found = normalise(
             (row for file in files for row in read_rows(*file, folder)), workspace.template, settings.limit
         )
-        if not found.rows:
+        if len(found.rows) < MIN_ROWS["pool"]:
             names = ", ".join(file for file, _ in files)
-            raise SourceError(f"the pool is empty: no usable row in {names}{_reasons(found.rejected)}")
+            count = "no usable row" if not found.rows else "only one usable row"
+            raise SourceError(f"the pool is empty: {count} in {names}{_reasons(found.rejected)}")
         table = found.table(contracts.POOL.schema)
         draft.table("pool", contracts.POOL, table)
         draft.table("rejected", contracts.REJECTED, found.rejected)
@@ -64,7 +65,7 @@ def target(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
     splits = {"validation": domain.validation} | ({"test": domain.test} if domain.test else {})
     for file in splits.values():
         if not file.is_file():
-            raise SourceError(f"{file} does not exist; a domain needs validation.jsonl or validation.parquet")
+            raise SourceError(f"{file} is not there as a file; a domain needs validation.jsonl or validation.parquet")
     return publish(
         context,
         workspace,
@@ -91,6 +92,12 @@ def _write_target(draft: Draft, workspace: Workspace, domain: str, splits: dict[
     schema = contracts.TARGET.schema
     table = pl.DataFrame([{name: row[name] for name in schema} for row in rows], schema=schema)
     table = table.sort("split", "row_id")
+    both = table.filter(pl.col("row_id").is_duplicated())
+    if len(both):
+        raise SourceError(
+            f"domain '{domain}': {both['row_id'].n_unique()} rows are both validation and test, such as "
+            f"{both['prompt'][0][:60]!r}; test rows must be others"
+        )
     draft.table("target", contracts.TARGET, table)
     draft.table("rejected", contracts.REJECTED, pl.concat(rejected))
     counts = {f"n_{split}": int((table["split"] == split).sum()) for split in ("validation", "test")}

@@ -22,26 +22,37 @@ from g2is_assets.storage.lake import Draft
     group_name="selection",
     kinds={"numpy", "parquet"},
     code_version="1",
-    deps=[["gradients", "pool"], ["graph", "neighbors"], ["knowledge", "components"], ["instructions", "pool"]],
+    deps=[
+        ["gradients", "pool"],
+        ["graph", "neighbors"],
+        ["knowledge", "components"],
+        ["instructions", "pool"],
+        ["instructions", "target"],
+    ],
 )
 def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
     """The rows that the gradient walk took for this domain, in order, each with the reason.
 
     Exact on the complete instruction graph. No two rows of one component conflict, every row keeps its component's
-    consistency, and a walk may end short of its budget; the split of the budget is kept beside the rows.
+    consistency, and a walk may end short of its budget; the split of the budget is kept beside the rows. Pool rows that
+    equal one of the domain's own rows are never taken.
     """
     settings = workspace.project.domain(context.partition_key).selection
     gradients, graph, pool = (
         read(context, workspace, asset) for asset in ("gradients/pool", "graph/neighbors", "instructions/pool")
     )
     knowledge = read(context, workspace, "knowledge/components", domain=True)
+    target = read(context, workspace, "instructions/target", domain=True)
 
     def write(draft: Draft) -> None:
         from g2is_assets.training.instructions import count_tokens
 
         row_ids, features = stored_features(workspace, gradients, settings.kind)
         nodes = graph.table("neighbors", graph_contracts.NODES)
-        eligible = nodes.filter(pl.col("row_id") == pl.col("duplicate_group"))["row_id"]
+        own = target.table("target", instruction_contracts.TARGET)["row_id"]
+        eligible = nodes.filter(pl.col("row_id") == pl.col("duplicate_group"), ~pl.col("row_id").is_in(own.implode()))[
+            "row_id"
+        ]
         kept = np.flatnonzero(pl.Series(row_ids).is_in(eligible.implode()).to_numpy())
         ids = np.array(row_ids)[kept]
         cores = knowledge.table("components", knowledge_contracts.components(features.shape[1]))
@@ -63,6 +74,7 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         rows = table.join(pool.table("pool", instruction_contracts.POOL), on="row_id", how="inner")
         draft.metric(budget=total, n_short_of_budget=total - len(table), n_tokens=count_tokens(rows))
         draft.metric(n_sources=rows["sources"].explode().n_unique())
+        draft.metric(n_pool_rows_of_the_domain=int(nodes["row_id"].is_in(own.implode()).sum()))
 
     return publish(
         context,
@@ -74,6 +86,7 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
             "graph/neighbors": graph,
             "knowledge/components": knowledge,
             "instructions/pool": pool,
+            "instructions/target": target,
         },
         contract=contracts.SUBSET,
     )
@@ -89,7 +102,7 @@ def n_rows_of(settings: SelectionSettings, n_pool: int, n_eligible: int, domain:
     if total > n_eligible:
         raise SettingsError(
             f"domain '{domain}': the budget of {total} rows is larger than the pool's {n_eligible} eligible rows "
-            f"({n_pool} with gradients, near-duplicates counted once); lower `budget`"
+            f"({n_pool} with gradients, near-duplicates counted once, the domain's own rows left out); lower `budget`"
         )
     return total
 

@@ -48,7 +48,8 @@ def sample(
         context,
         workspace,
         write,
-        settings={"share": settings.share, "seed": settings.seed},
+        # With another template or length, rows of the old sample might not fit any more.
+        settings={"share": settings.share, "seed": settings.seed, "template": workspace.template.digest},
         inputs={"instructions/pool": pool},
         contract=contracts.SAMPLE,
         follows_inputs=False,

@@ -50,7 +50,7 @@ def components_are_orthonormal_and_oriented(
 def subset_keeps_the_rules(
     context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.AssetCheckResult:
-    """No two rows of a component conflict, and every step kept its consistency; recomputed from the store."""
+    """No two rows of a component conflict, cosines taken anew from the store; consistency as the walk recorded it."""
 
     def evaluate(domain: str) -> Verdict:
         settings = workspace.project.domain(domain).selection
@@ -116,7 +116,7 @@ def _result(verdicts: Mapping[str, Verdict], severity: dg.AssetCheckSeverity) ->
     lines = [f"{name}: {verdict.description}" for name, verdict in verdicts.items()]
     numbers = {f"{name}/{key}": value for name, v in verdicts.items() for key, value in v.numbers.items()}
     return dg.AssetCheckResult(
-        passed=all(verdict.passed for verdict in verdicts.values()),
+        passed=bool(verdicts) and all(verdict.passed for verdict in verdicts.values()),
         severity=severity,
         description="; ".join(lines) or "nothing has been materialised yet",
         metadata=numbers,

@@ -100,4 +100,6 @@ def _verdict(evaluation: dict[str, int | float | str]) -> str:
         low, high = float(evaluation[f"minus_{other}_low"]), float(evaluation[f"minus_{other}_high"])
         word = "better than" if high < 0 else "worse than" if low > 0 else "not told apart from"
         said.append(f"{word} {'the base model' if other == 'base' else 'a random subset of the same size'}")
+    if evaluation["split"] != "test":
+        return f"On its own validation rows, so only indicative, G2IS is {said[0]} and {said[1]}. Add test.jsonl."
     return f"Here G2IS is {said[0]} and {said[1]} (one seed)."

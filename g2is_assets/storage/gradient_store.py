@@ -96,7 +96,11 @@ class GradientStore:
                 damaged.append(name)
                 continue
             position = pl.int_range(len(table), dtype=pl.Int64).alias("position")
-            tables.append(table.with_columns(position, shard=pl.lit(name)).select(*contracts.INDEX.columns))
+            tables.append(
+                table.with_columns(position, shard=pl.lit(name), sha256=pl.lit(record["sha256"])).select(
+                    *contracts.INDEX.columns
+                )
+            )
         # A row may stand in two shards after a repair; the first one serves.
         index = pl.concat(tables).unique("row_id", keep="first", maintain_order=True)
         return index, set_aside, damaged
@@ -104,7 +108,7 @@ class GradientStore:
     def holds(self, index: pl.DataFrame) -> bool:
         """Whether every row of an index still stands, in a whole shard, where it says."""
         found, _, _ = self.read_index()
-        where = ["row_id", "shard", "position"]
+        where = ["row_id", "shard", "position", "sha256"]
         return len(index.join(found, on=where, how="semi")) == len(index)
 
     def require_space(self, n_rows: int) -> None:
@@ -129,17 +133,20 @@ class GradientStore:
             for copy in (self.folder / MAPPED).glob(f"{name}.*"):
                 copy.unlink()
 
-    def plan(self, wanted: Iterable[str], batches: Sequence[Sequence[str]], shard_rows: int) -> list["Shard"]:
+    def plan(
+        self, wanted: Iterable[str], batches: Sequence[Sequence[str]], shard_rows: int, batch_tokens: int = 0
+    ) -> list["Shard"]:
         """Fix which batches form which shard before the first is computed; an unfinished plan for these rows goes on.
 
         Args:
             wanted: Rows of the whole materialisation; they identify the plan.
             batches: Rows still to compute, batch by batch.
             shard_rows: Rows from which a shard is full.
+            batch_tokens: Setting behind the batches; another one is another plan.
         """
         # One file per set of rows: domains that share a store do not disturb each other's plans. It stays, so that a
         # shard damaged later is computed again as it was.
-        file = self.folder / f"plan-{json_sha256([sorted(wanted), shard_rows])[:16]}.json"
+        file = self.folder / f"plan-{json_sha256([sorted(wanted), shard_rows, batch_tokens])[:16]}.json"
         if file.exists():
             shards = [Shard(s["name"], s["batches"]) for s in _read_json(file)["shards"]]
             missing = {row for batch in batches for row in batch}
@@ -224,6 +231,7 @@ def fill_store(
     plan_batches: Callable[[Sequence[int]], list[list[int]]],
     compute: Callable[[Iterable[list[str]]], Iterator[Vectors]],
     shard_rows: int,
+    batch_tokens: int = 0,
 ) -> Filled:
     """Compute exactly the wanted rows that the store lacks, shard by shard, and index all of them.
 
@@ -235,6 +243,7 @@ def fill_store(
         plan_batches: Groups positions of rows by their token counts.
         compute: Vectors of each batch of row ids, in order; called once, and only if a row is missing.
         shard_rows: Rows from which a shard is full.
+        batch_tokens: Setting behind `plan_batches`; another one is another plan.
     """
     index, set_aside, damaged = store.read_index()
     store.remove(damaged)
@@ -243,7 +252,7 @@ def fill_store(
     n_computed = n_tokens = 0
     if missing:
         positions = plan_batches([wanted[row] for row in missing])
-        shards = store.plan(wanted, [[missing[i] for i in batch] for batch in positions], shard_rows)
+        shards = store.plan(wanted, [[missing[i] for i in batch] for batch in positions], shard_rows, batch_tokens)
         batches = [batch for shard in shards for batch in shard.batches]
         store.require_space(sum(map(len, batches)))
         vectors = compute(batches)
@@ -292,7 +301,7 @@ def read_features(folder: Path, index: pl.DataFrame, kind: str) -> NDArray[np.fl
     """
     out: NDArray[np.float16] | None = None
     for shard, where, positions in _by_shard(index):
-        values = mapped_vectors(folder, shard, _read_json(folder / f"{shard}.shard.json")["sha256"], kind)
+        values = mapped_vectors(folder, shard, index["sha256"][int(where[0])], kind)
         if out is None:
             out = np.empty((len(index), values.shape[1]), dtype=np.float16)
         out[where] = values[positions]

@@ -191,14 +191,20 @@ class Lake:
         return version, True
 
     def _reusable(self, place: Path, recipe: Recipe, intact: Callable[[Version], bool]) -> Version | None:
-        for folder in sorted(place.glob(f"{recipe.input_digest[:12]}-*")):
+        try:
+            current = self.find(recipe.asset, recipe.partition)
+        except StoreError:
+            current = None
+        # The current version first: of several from equal inputs it is the one that was made on request.
+        names = {current.folder.name: None} if current else {}
+        names |= dict.fromkeys(sorted(folder.name for folder in place.glob(f"{recipe.input_digest[:12]}-*")))
+        for name in names:
             try:
-                version = Version(folder, _read_manifest(folder))
-                whole = describe_files(folder) == version.manifest.files and intact(version)
+                version = _whole_version(place / name)
+                if version.manifest.input_digest == recipe.input_digest and intact(version):
+                    return version
             except (StoreError, ContractError):
                 continue  # damaged: made again
-            if whole and version.manifest.input_digest == recipe.input_digest:
-                return version
         return None
 
     def _commit(self, draft: Draft, recipe: Recipe, run_id: str, place: Path) -> Version:
@@ -221,16 +227,31 @@ class Lake:
         )
         (draft.folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         name = f"{manifest.input_digest[:12]}-{manifest.data_version[:12]}"
-        replaced = sorted(place.glob(f"{name}*"))  # damaged, or deliberately made anew
+        replaced = sorted(place.glob(f"{name}*"))
+        for folder in replaced:  # made with equal content by another process, or anew on request: that one stays
+            try:
+                version = _whole_version(folder)
+            except StoreError:
+                continue
+            self._point(place, folder.name)
+            return version
         final = place / (f"{name}-{draft.folder.name[-6:]}" if replaced else name)
         draft.folder.rename(final)
         self._point(place, final.name)
-        for old in replaced:  # only now, so that there is a current version at every moment
+        for old in replaced:  # damaged ones; only now, so that there is a current version at every moment
             shutil.rmtree(old, ignore_errors=True)
         return Version(final, manifest)
 
     def _point(self, place: Path, version: str) -> None:
         write_atomically(place / "current.json", json.dumps({"version": version}) + "\n")
+
+
+def _whole_version(folder: Path) -> Version:
+    """The version in a folder, if its files are those of its manifest."""
+    version = Version(folder, _read_manifest(folder))
+    if describe_files(folder) != version.manifest.files:
+        raise StoreError(f"{folder} differs from its manifest; materialise the asset again")
+    return version
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -43,7 +43,10 @@ def rebuild_views(lake: Lake) -> Path:
                 listed = ", ".join(_literal(str(path)) for path in paths)
                 # Folder names such as `n=1` are no columns.
                 source = f"read_parquet([{listed}], hive_partitioning = false)"
-                connection.execute(f'CREATE VIEW "{view}" AS SELECT * FROM {source}')
+                try:
+                    connection.execute(f'CREATE VIEW "{view}" AS SELECT * FROM {source}')
+                except duckdb.Error as error:  # another process replaced a version meanwhile: it rebuilds the views too
+                    log.warning("view %s left out: %s", view, error)
         os.replace(made, lake.root / DATABASE)
     return lake.root / DATABASE
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from g2is_assets.config import GradientsSettings
 from g2is_assets.core.projection import Sketch
+from g2is_assets.errors import ModelError
 from g2is_assets.training.cost import BatchCost, Gram, floor_seconds
 from g2is_assets.training.lora import canonical_name, load_adapter, lora_parameters
 from g2is_assets.training.loss import row_losses
@@ -50,12 +51,24 @@ def per_example_gradients(model: Any, consume: Consume) -> Iterator[None]:
 
     The gradient is (n_rows, *parameter shape) float32, exact for losses summed over rows of which each depends on its
     own row of the batch. No parameter needs `requires_grad`: the graph starts at the embeddings, so that no summed
-    weight gradient is computed beside it. Works for every base layer, since A and B are linear layers themselves.
+    weight gradient is computed beside it. Works for linear and GPT-2's transposed layers, since A and B are linear
+    themselves.
+
+    Raises:
+        ModelError: During the forward pass, a layer that does not see each row once: the output layer, experts.
     """
+    seen: set[str] = set()
+    n_rows = [0]
 
     def watch(name: str) -> Callable[[Any, tuple[Tensor, ...], Tensor], None]:
         def forward(_module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             x = inputs[0].detach()
+            if x.dim() != 3 or len(x) != n_rows[0] or name in seen:
+                raise ModelError(
+                    f"{name}: per-example gradients need a layer that sees (rows, positions, width) once per pass, got "
+                    f"{tuple(x.shape)} for {n_rows[0]} rows; take it out of `targets`"
+                )
+            seen.add(name)
 
             def backward(delta: Tensor) -> None:
                 consume(name, torch.bmm(delta.transpose(1, 2), x))
@@ -65,6 +78,8 @@ def per_example_gradients(model: Any, consume: Consume) -> Iterator[None]:
         return forward
 
     def differentiable(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
+        seen.clear()
+        n_rows[0] = len(output)
         return output.detach().requires_grad_(True)
 
     hooks = [model.get_input_embeddings().register_forward_hook(differentiable)]

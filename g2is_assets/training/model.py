@@ -76,6 +76,8 @@ def pick_device(device: str) -> str:
     """`auto` becomes `cuda` where there is one, else `cpu`."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device = '{device}', but torch finds no CUDA device here; set device = 'auto' or 'cpu'")
     return device
 
 

@@ -18,7 +18,8 @@ graph/neighbors <- gradients/pool
 instructions/pool <-
 instructions/target [domain] <-
 knowledge/components [domain] <- gradients/target
-selection/subset [domain] <- gradients/pool, graph/neighbors, instructions/pool, knowledge/components
+selection/subset [domain] <- gradients/pool, graph/neighbors, instructions/pool, instructions/target, \
+knowledge/components
 warmup/checkpoint <- warmup/sample
 warmup/sample <- instructions/pool
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
-from conftest import write_project
+from conftest import write_jsonl, write_project
 
 from g2is_assets.definitions import build_defs
 from g2is_assets.errors import G2isError, MissingInputError, SettingsError, SourceError
@@ -134,6 +134,47 @@ def test_a_redraw_on_request_draws_from_the_pool_as_it_is(built: Path, instance:
     after = set(lake.current("warmup/sample").table("sample", _sample_contract())["row_id"])
     assert len(after) == 20
     assert after != before
+    run(built, instance, "refresh_pool")
+    assert set(lake.current("warmup/sample").table("sample", _sample_contract())["row_id"]) == after
+
+
+def test_another_sketch_makes_everything_behind_it_anew(built: Path, instance: dg.DagsterInstance) -> None:
+    lake = Lake(built.parent / "lake")
+    before = lake.current("gradients/pool").manifest
+    built.write_text(built.read_text().replace("[gradients]", "[gradients]\nseed = 1"))
+    computed = run_all(built, instance)
+    assert {name for name, value in computed.items() if not value} == {
+        "instructions/pool",
+        "warmup/sample",
+        "warmup/checkpoint",
+        *(f"instructions/target[{domain}]" for domain in DOMAINS),
+    }
+    after = lake.current("gradients/pool").manifest
+    assert after.metrics["n_computed"] == 40
+    assert after.data_version != before.data_version
+
+
+def test_the_domains_own_rows_in_the_pool_are_never_trained_on(built: Path, instance: dg.DagsterInstance) -> None:
+    own = [row for n in ("validation", "test") for row in _rows(built.parent / "domains" / "sums" / f"{n}.jsonl")]
+    write_jsonl(built.parent / "pool" / "leak.jsonl", own)
+    (built.parent / "domains" / "sums" / "domain.toml").write_text("budget = 30\n")
+    run(built, instance, "refresh_pool")
+    run(built, instance, "refresh_domain", "sums")
+    lake = Lake(built.parent / "lake")
+    target = pl.read_parquet(lake.current("instructions/target", "sums").folder / "target.parquet")
+    subset = lake.current("selection/subset", "sums")
+    chosen = set(pl.read_parquet(subset.folder / "subset.parquet")["row_id"])
+    drawn = set(pl.read_parquet(lake.current("finetune/baseline", "sums").folder / "rows.parquet")["row_id"])
+    assert subset.manifest.metrics["n_pool_rows_of_the_domain"] == 12
+    assert (chosen | drawn).isdisjoint(target["row_id"])
+    assert len(chosen) > 12
+
+
+def test_rows_that_are_both_validation_and_test_are_refused(built: Path, instance: dg.DagsterInstance) -> None:
+    folder = built.parent / "domains" / "words"
+    shutil.copy(folder / "validation.jsonl", folder / "test.jsonl")
+    with pytest.raises(SourceError, match="domain 'words': 5 rows are both validation and test"):
+        run(built, instance, "refresh_domain", "words")
 
 
 def test_the_subset_is_part_of_the_pool_and_respects_the_budget(built: Path) -> None:
@@ -212,6 +253,10 @@ def test_unusable_rows_are_set_aside_with_their_reason(make_project: MakeProject
         "no response left",
         "no response",
     ]
+
+
+def _rows(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def _sample_contract():  # type: ignore[no-untyped-def]

@@ -216,12 +216,21 @@ def test_force_makes_it_anew_also_with_other_content(lake: Lake) -> None:
     assert numbers_of(version) == [2]
 
 
-def test_force_with_equal_content_makes_it_anew_with_an_equal_data_version(lake: Lake) -> None:
+def test_force_with_equal_content_leaves_the_whole_version_where_it_is(lake: Lake) -> None:
     first = make(lake, 1)
     second, written = lake.make(RECIPE, "second run", Writer(1), force=True)
     assert written
-    assert second.manifest.data_version == first.manifest.data_version
-    assert lake.current("stage/noun").manifest.run_id == "second run"
+    assert second.folder == first.folder
+    assert numbers_of(lake.current("stage/noun")) == [1]
+
+
+def test_what_was_made_on_request_stays_current(lake: Lake) -> None:
+    """Whatever the names of the versions are that equal inputs led to."""
+    for number in range(1, 9):
+        lake.make(RECIPE, "run", Writer(number), force=True)
+        version, written = lake.make(RECIPE, "run", Unwritable())
+        assert not written
+        assert numbers_of(version) == [number]
 
 
 def damage_manifest(folder: Path) -> None:

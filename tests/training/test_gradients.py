@@ -13,11 +13,12 @@ from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaCo
 
 from g2is_assets.config import FeatureKind, GradientsSettings, LoraSettings
 from g2is_assets.core.projection import Sketch
+from g2is_assets.errors import ModelError
 from g2is_assets.training.gradients import GradientWorker, adam_direction, per_example_gradients
 from g2is_assets.training.lora import add_lora, load_adapter, lora_parameters
 from g2is_assets.training.loss import row_losses
 from g2is_assets.training.model import ModelSource
-from g2is_assets.training.text import IGNORED, Example
+from g2is_assets.training.text import IGNORED, Example, collator
 from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments
 
 VOCAB = 97
@@ -258,3 +259,10 @@ def test_the_losses_are_those_of_the_warmed_up_model(
     with torch.no_grad():
         expected = [tools.plain_nll(model, row).item() for row in rows]
     assert worker(rows).losses.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_output_layer_is_refused_since_it_does_not_see_each_row_once(source: ModelSource, rows: Sequence[Example]):
+    model = add_lora(source.load("cpu"), LoraSettings(rank=2, targets=("q_proj", "lm_head")), source.name)
+    model.requires_grad_(False)
+    with pytest.raises(ModelError, match=r"lm_head.*take it out of `targets`"):
+        gradients_of(model, collator(source.tokenizer())([row.features() for row in rows[:2]]))
