@@ -50,6 +50,7 @@ def _workspace(scratch: Path) -> Path:
 
 def _wait(children: dict[str, subprocess.Popen[bytes]]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background commands with it ignored
     try:
         while True:
             for name, child in children.items():
@@ -62,4 +63,7 @@ def _wait(children: dict[str, subprocess.Popen[bytes]]) -> None:
         for child in children.values():
             child.terminate()
         for child in children.values():
-            child.wait(timeout=20)
+            try:
+                child.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                child.kill()

@@ -113,12 +113,14 @@ def gradient_walk(
         raise ValueError("method='reference' takes no options but delta")
     state = _State(unit_rows(rows), conflicts_across)
     trace = _Trace()
-    for component, (core, limit) in enumerate(zip(unit_rows(cores), limits, strict=True)):
-        if limit == 0:
-            continue
-        _walk_component(state, trace, component, core, int(limit), delta, consistency, min_core_cosine)
-        if not state.free.any():
-            break
+    # Every vector is finite by now, yet some BLAS kernels raise the invalid flag on unused vector lanes.
+    with np.errstate(invalid="ignore"):
+        for component, (core, limit) in enumerate(zip(unit_rows(cores), limits, strict=True)):
+            if limit == 0:
+                continue
+            _walk_component(state, trace, component, core, int(limit), delta, consistency, min_core_cosine)
+            if not state.free.any():
+                break
     return trace.finish()
 
 
