@@ -1,1 +1,1 @@
-"""Pure maths on arrays: projection, core knowledge, graph and walk. No files, models or Dagster."""
+"""Pure maths on arrays and texts: projection, core knowledge, graph, walk and leakage. No files, models or Dagster."""

@@ -1,0 +1,207 @@
+"""Leakage and repetition by text: pool rows that give away a domain's rows, and pool rows that are equal.
+
+Texts in, row numbers out. What to do with a leaking row is decided elsewhere; near-duplicates by gradient are found
+in `core.graph`.
+"""
+
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+LONG_GRAM_WORDS: Final = 13
+"""Words in a row that two independent texts hardly ever share; the length is GPT-3's."""
+
+MIN_PROMPT_WORDS: Final = 4
+"""Words from which an equal prompt alone is a leak: below, prompts such as "Translate:" repeat by chance."""
+
+MIN_TRIGRAMS: Final = 4
+"""Distinct trigrams from which a prompt is compared by them: below, one common phrase would already be a leak."""
+
+SHORT_PROMPT_TRIGRAMS: Final = 5
+"""Distinct trigrams up to which a prompt counts as short."""
+
+NEAR_PERCENT: Final = 60
+"""Percent of a prompt's distinct trigrams in a pool row from which it nearly equals the prompt."""
+
+NEAR_PERCENT_SHORT: Final = 70
+"""The same for short prompts, where few trigrams coincide more easily."""
+
+TEMPLATE_PERCENT: Final = 20
+"""A trigram in more than this percent of a domain's rows is its template: an item's own words stand in few rows."""
+
+TEMPLATE_MIN_ROWS: Final = 5
+"""Rows that a template stands in at least: in a small domain two similar rows are already above the percent."""
+
+Reason = Literal["equal", "shared 13-gram", "word trigrams"]
+_Gram = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Text:
+    """What leakage looks at in a row.
+
+    Attributes:
+        prompt: The whole prompt: instruction and input.
+        response: The answer.
+    """
+
+    prompt: str
+    response: str
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A pool row that equals or nearly equals a domain row.
+
+    Attributes:
+        pool_row: Index in the pool.
+        domain_row: Index in the domain.
+        reason: The strongest rule that holds, see `find_leaks`.
+        share: 1.0 if equal, else the share in [0, 1] of the domain prompt's distinct trigrams that the pool row holds;
+            0 is possible where only the response is shared.
+    """
+
+    pool_row: int
+    domain_row: int
+    reason: Reason
+    share: float
+
+
+def find_leaks(pool: Sequence[Text], domain: Sequence[Text]) -> list[Leak]:
+    """Pool rows that equal or nearly equal a row of the domain.
+
+    Texts are compared as words (`words`). The reasons, the strongest first:
+
+    - equal: prompt and response equal the domain row's, or the prompt alone does and has `MIN_PROMPT_WORDS` or more.
+    - shared 13-gram: 13 words in a row of the pool row's prompt or of its response stand in the domain row's prompt or
+      response. A 13-gram that is mostly the domain's own template does not count: it says that two rows pose the same
+      kind of task, and would throw out all rows of that kind. Template is a trigram in more than `TEMPLATE_PERCENT` of
+      the domain's rows and in at least `TEMPLATE_MIN_ROWS` of them; mostly is more than half of the 13-gram's
+      trigrams. So neither a 13-gram in that many rows counts nor one that adds an item's first words to a template.
+    - word trigrams: prompt and response of the pool row together hold at least `NEAR_PERCENT` of the distinct trigrams
+      of the domain row's prompt (`NEAR_PERCENT_SHORT` where there are 4 or 5; prompts with fewer are compared for
+      equality only). Templates count here: a row that repeats a long template around a few other words is a leak.
+
+    The 13-gram rule follows the decontamination of GPT-3 (Brown et al. 2020, appendix C): lower-cased words without
+    punctuation, and common 13-grams do not count. There a hit cuts a window out of the training document, and common
+    means found in more than 10 training documents; here a hit marks the whole row, as instruction rows are short, and
+    common is counted over the domain, so that a row's verdict does not depend on the rest of the pool.
+
+    Args:
+        pool: (n,) texts, passed over once.
+        domain: (v,) texts, of which an index of n-grams is held in memory.
+
+    Returns:
+        At most one leak per pool row, in the order of the pool: the strongest reason, then the largest share, then the
+        lowest domain row. Apart from that last tie, the order of the rows changes nothing.
+    """
+    index = _Index(domain)
+    leaks = (index.leak(row, text) for row, text in enumerate(pool))
+    return [leak for leak in leaks if leak is not None]
+
+
+def equal_text_groups(texts: Sequence[Text]) -> NDArray[np.int64]:
+    """Groups of rows whose prompts and responses are equal as `words`.
+
+    Args:
+        texts: (n,) texts.
+
+    Returns:
+        (n,) int64, the lowest index of the rows with the same text, the row itself included.
+    """
+    first: dict[tuple[str, str], int] = {}
+    keys = (_key(text, words(text.prompt), words(text.response)) for text in texts)
+    return np.array([first.setdefault(key, row) for row, key in enumerate(keys)], dtype=np.int64)
+
+
+def words(text: str) -> list[str]:
+    """The words by which texts are compared: NFKC, casefold, punctuation deleted, split at white space.
+
+    Punctuation is Unicode's category P. It is deleted, not replaced by a space: "1,000" is "1000", but "3.5" is "35",
+    too, and "6 * 2" is "6 / 2". Symbols such as + and = stay. Writing without spaces gives one long word, so that
+    only equality can find it.
+    """
+    return unicodedata.normalize("NFKC", text).casefold().translate(_punctuation()).split()
+
+
+@cache
+def _punctuation() -> dict[int, None]:
+    """Translation table that deletes punctuation."""
+    return {code: None for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)).startswith("P")}
+
+
+def _key(text: Text, prompt: list[str], response: list[str]) -> tuple[str, str]:
+    """Equal for texts of equal words; a part without words, such as a response of brackets, stands for itself."""
+    return " ".join(prompt) or text.prompt.strip(), " ".join(response) or text.response.strip()
+
+
+def _grams(length: int, *parts: Sequence[str]) -> Iterator[_Gram]:
+    """N-grams of each part in turn; none runs across two parts."""
+    return (gram for part in parts for gram in zip(*(part[start:] for start in range(length)), strict=False))
+
+
+class _Index:
+    """Where the domain's texts, prompts, prompt trigrams and 13-grams stand."""
+
+    def __init__(self, domain: Sequence[Text]) -> None:
+        self._texts: dict[tuple[str, str], int] = {}
+        self._prompts: dict[str, int] = {}
+        self._n_trigrams: list[int] = []
+        self._trigrams: dict[_Gram, list[int]] = {}
+        self._long_grams: dict[_Gram, list[int]] = {}
+        parts = [(words(text.prompt), words(text.response)) for text in domain]
+        template = _template(parts)
+        for row, (prompt, response) in enumerate(parts):
+            key = _key(domain[row], prompt, response)
+            self._texts.setdefault(key, row)
+            if len(prompt) >= MIN_PROMPT_WORDS:
+                self._prompts.setdefault(key[0], row)
+            trigrams = set(_grams(3, prompt))
+            self._n_trigrams.append(len(trigrams))
+            for gram in trigrams:
+                self._trigrams.setdefault(gram, []).append(row)
+            for gram in set(_grams(LONG_GRAM_WORDS, prompt, response)):
+                if not _is_mostly(template, gram):
+                    self._long_grams.setdefault(gram, []).append(row)
+
+    def leak(self, pool_row: int, text: Text) -> Leak | None:
+        """The strongest leak of a pool row, if any."""
+        prompt, response = words(text.prompt), words(text.response)
+        key = _key(text, prompt, response)
+        # Prompts first: where one is equal, the rows of equal text are among those of equal prompt.
+        equal = self._prompts.get(key[0], self._texts.get(key))
+        if equal is not None:
+            return Leak(pool_row, equal, "equal", 1.0)
+        found = Counter(row for gram in set(_grams(3, prompt, response)) for row in self._trigrams.get(gram, ()))
+        shared = {row for gram in _grams(LONG_GRAM_WORDS, prompt, response) for row in self._long_grams.get(gram, ())}
+        rows = shared or {row for row, n_found in found.items() if _is_near(n_found, self._n_trigrams[row])}
+        if not rows:
+            return None
+        # A prompt of one or two words has no trigrams; its response may be shared all the same.
+        share, negative_row = max((found[row] / max(self._n_trigrams[row], 1), -row) for row in rows)
+        return Leak(pool_row, -negative_row, "shared 13-gram" if shared else "word trigrams", share)
+
+
+def _template(parts: Sequence[tuple[list[str], list[str]]]) -> set[_Gram]:
+    """Trigrams that stand in so many of the rows (prompt and response of each) that they belong to none."""
+    n_rows = Counter(gram for prompt, response in parts for gram in set(_grams(3, prompt, response)))
+    return {gram for gram, n in n_rows.items() if n >= TEMPLATE_MIN_ROWS and 100 * n > TEMPLATE_PERCENT * len(parts)}
+
+
+def _is_mostly(template: set[_Gram], gram: _Gram) -> bool:
+    """Whether more than half of a long n-gram's trigrams are template."""
+    trigrams = list(_grams(3, gram))
+    return 2 * sum(trigram in template for trigram in trigrams) > len(trigrams)
+
+
+def _is_near(n_found: int, n_trigrams: int) -> bool:
+    """Whether a pool row with `n_found` of a prompt's distinct trigrams nearly equals it."""
+    percent = NEAR_PERCENT_SHORT if n_trigrams <= SHORT_PROMPT_TRIGRAMS else NEAR_PERCENT
+    return n_trigrams >= MIN_TRIGRAMS and 100 * n_found >= percent * n_trigrams
