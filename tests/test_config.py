@@ -112,7 +112,7 @@ def test_a_value_out_of_bounds_is_refused_by_name(tmp_path: Path, text: str, nam
     assert named in message
 
 
-@pytest.mark.parametrize("text", ["threads = -1\n", "model = 5\n"])
+@pytest.mark.parametrize("text", ["threads = -1\n", "keep_versions = 0\n", "model = 5\n"])
 def test_a_wrong_value_outside_of_the_sections_is_refused_by_name(tmp_path: Path, text: str) -> None:
     file = tmp_path / "g2is.toml"
     file.write_text(text + SOURCES)

@@ -58,3 +58,28 @@ def ui(config: Path | None, port: int) -> None:
     from g2is_assets.cli.ui import run_ui
 
     run_ui(config, port)
+
+
+@main.command()
+@config_option
+@click.option("--dry-run", is_flag=True, help="Change nothing, only say what would go.")
+@click.option(
+    "--min-age-hours",
+    default=24.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="What changed later stays: it may belong to a run in progress.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def gc(config: Path | None, dry_run: bool, min_age_hours: float, as_json: bool) -> None:
+    r"""Drop from the lake what nothing refers to.
+
+    Versions beyond `keep_versions` of g2is.toml lose their payload; their manifests and row ids stay. Gradients that no
+    other version uses go too, and what killed runs left behind. Run it while no refresh runs.
+
+    \b
+    Example: g2is gc --dry-run
+    """
+    from g2is_assets.cli.gc import run_gc
+
+    run_gc(config, min_age_hours, dry_run, as_json)

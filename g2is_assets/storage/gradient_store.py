@@ -126,12 +126,10 @@ class GradientStore:
             )
 
     def remove(self, shards: Sequence[str]) -> None:
-        """Delete shards, the record first, so that a shard never seems whole while it goes."""
+        """Delete shards with their records and mapped copies."""
         for name in shards:
-            (self.folder / f"{name}.shard.json").unlink(missing_ok=True)
-            (self.folder / f"{name}.parquet").unlink(missing_ok=True)
-            for copy in (self.folder / MAPPED).glob(f"{name}.*"):
-                copy.unlink()
+            for file in shard_files(self.folder, name):
+                file.unlink()
 
     def plan(
         self, wanted: Iterable[str], batches: Sequence[Sequence[str]], shard_rows: int, batch_tokens: int = 0
@@ -283,6 +281,12 @@ class Shard:
     def row_ids(self) -> list[str]:
         """All rows, in the order in which they are computed."""
         return [row for batch in self.batches for row in batch]
+
+
+def shard_files(folder: Path, name: str) -> list[Path]:
+    """A shard's files in the order of deletion: the record first, so that it never seems whole while it goes."""
+    files = [folder / f"{name}.shard.json", folder / f"{name}.parquet"]
+    return [file for file in files if file.exists()] + sorted((folder / MAPPED).glob(f"{name}.*"))
 
 
 def read_features(folder: Path, index: pl.DataFrame, kind: str) -> NDArray[np.float16]:

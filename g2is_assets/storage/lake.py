@@ -21,7 +21,15 @@ import polars as pl
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.errors import ContractError, MissingInputError, StoreError
 from g2is_assets.hashing import file_sha256, json_sha256
-from g2is_assets.storage.manifest import MANIFEST, Input, Manifest, describe_files, git_revision, library_versions
+from g2is_assets.storage.manifest import (
+    MANIFEST,
+    PRUNED,
+    Input,
+    Manifest,
+    describe_files,
+    git_revision,
+    library_versions,
+)
 from g2is_assets.storage.manifest import read_manifest as _read_manifest
 
 Metric = int | float | str
@@ -118,7 +126,7 @@ class Lake:
         """The current version, or None if there is none.
 
         Raises:
-            StoreError: `current.json` is damaged or names a version that is not there.
+            StoreError: `current.json` is damaged or names a version that is not there, or was pruned.
         """
         pointer = self.place(asset, partition) / "current.json"
         if not pointer.exists():
@@ -128,7 +136,10 @@ class Lake:
             folder = pointer.parent / Path(name).name
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{pointer} is damaged; delete it and materialise {asset} again") from error
-        return Version(folder, _read_manifest(folder))
+        manifest = _read_manifest(folder)
+        if (folder / PRUNED).exists():
+            raise StoreError(f"{folder} was pruned; materialise {asset} again")
+        return Version(folder, manifest)
 
     def current(self, asset: str, partition: str | None = None) -> Version:
         """The current version.
@@ -204,7 +215,7 @@ class Lake:
                 if version.manifest.input_digest == recipe.input_digest and intact(version):
                     return version
             except (StoreError, ContractError):
-                continue  # damaged: made again
+                continue  # damaged or pruned: made again
         return None
 
     def _commit(self, draft: Draft, recipe: Recipe, run_id: str, place: Path) -> Version:
@@ -239,7 +250,8 @@ class Lake:
         draft.folder.rename(final)
         self._point(place, final.name)
         for old in replaced:  # damaged ones; only now, so that there is a current version at every moment
-            shutil.rmtree(old, ignore_errors=True)
+            if not (old / PRUNED).exists():  # other manifests may name a pruned version's for ever
+                shutil.rmtree(old, ignore_errors=True)
         return Version(final, manifest)
 
     def _point(self, place: Path, version: str) -> None:
@@ -249,6 +261,8 @@ class Lake:
 def _whole_version(folder: Path) -> Version:
     """The version in a folder, if its files are those of its manifest."""
     version = Version(folder, _read_manifest(folder))
+    if (folder / PRUNED).exists():
+        raise StoreError(f"{folder} was pruned; materialise the asset again")
     if describe_files(folder) != version.manifest.files:
         raise StoreError(f"{folder} differs from its manifest; materialise the asset again")
     return version

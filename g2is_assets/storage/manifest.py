@@ -14,6 +14,9 @@ from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256
 
 MANIFEST: Final = "manifest.json"
+PRUNED: Final = "pruned.json"
+"""Beside the manifest of a version whose payload was removed on purpose."""
+
 LIBRARIES: Final = ("dagster", "numpy", "peft", "polars", "safetensors", "scipy", "torch", "transformers")
 
 

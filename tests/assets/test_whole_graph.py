@@ -13,7 +13,9 @@ from conftest import write_jsonl, write_project
 
 from g2is_assets.definitions import build_defs
 from g2is_assets.errors import G2isError, MissingInputError, SettingsError, SourceError
-from g2is_assets.storage.lake import Lake
+from g2is_assets.storage.lake import Lake, Version
+from g2is_assets.storage.manifest import read_manifest
+from g2is_assets.storage.pruning import plan_pruning
 
 MakeProject = Callable[..., Path]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -184,6 +186,25 @@ def test_the_subset_is_part_of_the_pool_and_respects_the_budget(built: Path) -> 
         subset = pl.read_parquet(lake.current("selection/subset", domain).folder / "subset.parquet")
         assert 1 <= len(subset) <= 6  # 15 % of 40 rows
         assert set(subset["row_id"]) <= set(pool["row_id"])
+
+
+def test_pruning_any_version_leaves_its_row_ids_and_no_text(built: Path) -> None:
+    def columns(folder: Path) -> dict[str, pl.DataFrame]:
+        tables = [pl.read_parquet(file) for file in folder.glob("*.parquet")]
+        return {name: pl.concat([t.select(name) for t in tables if name in t]) for t in tables for name in t.columns}
+
+    manifests = sorted((built.parent / "lake").rglob("manifest.json"))
+    assert len(manifests) == 5 + 7 * len(DOMAINS)
+    for manifest in manifests:
+        before = columns(manifest.parent)
+        pruning = plan_pruning(Version(manifest.parent, read_manifest(manifest.parent)))
+        assert pruning is not None
+        pruning.apply()
+        after = columns(manifest.parent)
+        assert ("row_id" in after) == ("row_id" in before)
+        if "row_id" in after:
+            assert set(after["row_id"]["row_id"]) == set(before["row_id"]["row_id"])
+        assert after.keys().isdisjoint({"messages", "prompt", "response", "answer", "choices", "ids", "file"})
 
 
 def test_the_adapter_is_a_folder_that_peft_loads(built: Path, tiny_model: Path) -> None:

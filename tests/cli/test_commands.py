@@ -17,6 +17,8 @@ from typing import Any
 
 import dagster as dg
 
+from g2is_assets.storage.lake import Draft, Lake, Recipe
+
 MakeProject = Callable[..., Path]
 
 
@@ -79,6 +81,8 @@ def test_mistakes_are_one_line_without_a_traceback(make_project: MakeProject, tm
         (("demo", "--config", str(tmp_path / "none.toml")), "does not exist"),
         (("demo", "--config", str(settings), "--domain", "poetry"), "there is no domain 'poetry'"),
         (("demo", "--nonsense"), "No such option"),
+        (("gc", "--config", str(tmp_path / "none.toml")), "does not exist"),
+        (("gc", "--min-age-hours", "-1"), "is not in the range"),
     ):
         done = g2is(*arguments)
         assert done.returncode != 0
@@ -124,6 +128,34 @@ def test_ui_shows_the_assets_runs_a_job_and_ends_its_processes(make_project: Mak
     assert (settings.parent / "lake" / "graph" / "neighbors" / "current.json").exists()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_gc_says_what_it_would_drop_then_drops_it_then_finds_nothing(make_project: MakeProject) -> None:
+    settings = make_project()
+    settings.write_text("keep_versions = 2\n" + settings.read_text())
+    lake = Lake(settings.parent / "lake")
+    for code in "123":
+        current, _ = lake.make(Recipe("stage/noun", None, code, {}), "run", write_5000_bytes)
+    young = g2is("gc", "--config", str(settings))
+    assert re.search(r"old versions +│ +0 │ +0 bytes", young.stdout), young.stderr
+    arguments = ("gc", "--min-age-hours", "0", "--config", str(settings))
+    foretold = g2is(*arguments, "--dry-run")
+    assert "Would leave the lake" in foretold.stdout
+    assert len(list(lake.root.rglob("a.bin"))) == 3
+    done = g2is(*arguments)
+    assert done.returncode == 0, done.stderr
+    for shown in (foretold, done):
+        assert re.search(r"old versions +│ +1 │ +5\.0 kB", shown.stdout)
+    assert len(list(lake.root.rglob("a.bin"))) == 2
+    assert (current.folder / "a.bin").exists()
+    again = json.loads(g2is(*arguments, "--json").stdout)
+    assert (again["paths"], again["n_bytes"], again["left_alone"]) == ([], 0, [])
+    (current.folder / "manifest.json").write_text("{")
+    assert f"Left alone: {current.folder}/manifest.json is missing or damaged" in g2is(*arguments).stdout
+
+
+def write_5000_bytes(draft: Draft) -> None:
+    (draft.folder / "a.bin").write_bytes(b"a" * 5000)
 
 
 def ask(port: int, process: subprocess.Popen[bytes], query: str, pick: Callable[[Any], Any]) -> Any:

@@ -1,0 +1,156 @@
+"""Pruned versions: the payload goes; the manifest, the lists of row ids and a record of what went stay for ever.
+
+Years later they still tell which adapters contain a row. `pruned.json` is there before anything is deleted, so a
+pruned version is never taken for a damaged one, and a pruning that was killed half-way can be finished.
+"""
+
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from g2is_assets.errors import StoreError
+from g2is_assets.storage.lake import Version, read_parquet
+from g2is_assets.storage.manifest import PRUNED, FileRecord, describe_files
+
+ROW_IDS: Final = "row_ids.parquet"
+"""Column `row_id`: the rows of all removed tables that had one, each once, sorted."""
+
+STAYS: Final = {
+    "selection/subset": {"subset.parquet"},
+    "finetune/baseline": {"rows.parquet"},
+    "gradients/pool": {"index.parquet", "set_aside.parquet"},
+    "gradients/target": {"index.parquet", "set_aside.parquet"},
+}
+"""Tables that stay as they are: they hold ids and numbers, no text."""
+
+
+class Pruned(BaseModel):
+    """What `pruned.json` says.
+
+    Attributes:
+        pruned_at: When, UTC.
+        removed: The removed files with size and digest as in the manifest.
+        row_ids: Size and digest of `row_ids.parquet`, if there is one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pruned_at: str
+    removed: dict[str, FileRecord]
+    row_ids: FileRecord | None
+
+
+def read_pruned(folder: Path) -> Pruned | None:
+    """The record of a pruned version, None of one that was not pruned.
+
+    Raises:
+        StoreError: It is damaged.
+    """
+    file = folder / PRUNED
+    try:
+        return Pruned.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"{file} is damaged ({type(error).__name__}); restore it from a backup") from error
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What is still to do until a version is pruned.
+
+    Attributes:
+        version: The version.
+        record: What `pruned.json` says, or will say.
+        additions: Content of the files to write first, by name, in this order.
+    """
+
+    version: Version
+    record: Pruned
+    additions: Mapping[str, bytes]
+
+    @property
+    def doomed(self) -> list[Path]:
+        """Files that are still to be deleted."""
+        known = self.record.removed.keys() & self.version.manifest.files.keys()
+        return [file for name in sorted(known) if (file := self.version.folder / name).exists()]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that it frees, but for the small record."""
+        return sum(file.stat().st_size for file in self.doomed) - len(self.additions.get(ROW_IDS, b""))
+
+    def apply(self) -> None:
+        """Write the record, then the row ids, then delete; killed at any moment, it can be planned and done again."""
+        folder = self.version.folder
+        for name, content in self.additions.items():
+            # The scratch file lies beside the version: inside, it would make the version differ from its manifest.
+            scratch = folder.with_name(f".writing-{uuid.uuid4().hex}")
+            scratch.write_bytes(content)
+            os.replace(scratch, folder / name)
+        for file in self.doomed:
+            file.unlink()
+        for empty in _empty_folders(folder):
+            empty.rmdir()
+
+
+def plan_pruning(version: Version) -> Pruning | None:
+    """What is to be done to prune a version; None if all of it has been done.
+
+    Raises:
+        StoreError: Its files are not those of its manifest: then somebody may need them to see what happened.
+    """
+    folder, files = version.folder, version.manifest.files
+    record = read_pruned(folder)
+    if record:
+        rest = Pruning(version, record, {})
+        if not rest.doomed and not _empty_folders(folder):
+            return None
+        if record.row_ids is None or _stands(folder / ROW_IDS, record.row_ids):
+            return rest
+    elif describe_files(folder) != files:
+        raise StoreError(f"{folder} differs from its manifest; delete it yourself if it is of no use")
+    removed = {name: files[name] for name in sorted(files.keys() - STAYS.get(version.manifest.asset, set()))}
+    row_ids = _row_ids(folder, removed)
+    record = Pruned(
+        pruned_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        removed=removed,
+        row_ids=None if row_ids is None else _describe(row_ids),
+    )
+    additions = {PRUNED: (record.model_dump_json(indent=2) + "\n").encode()}
+    return Pruning(version, record, additions | ({} if row_ids is None else {ROW_IDS: row_ids}))
+
+
+def _empty_folders(folder: Path) -> list[Path]:
+    """Folders below with no file at any depth, the deepest first."""
+    folders = [path for path in folder.rglob("*") if path.is_dir()]
+    return sorted((path for path in folders if not any(p.is_file() for p in path.rglob("*"))), reverse=True)
+
+
+def _row_ids(folder: Path, names: Iterable[str]) -> bytes | None:
+    """The row ids of these tables as a Parquet file; None if no table has any."""
+    tables = [folder / name for name in names if name.endswith(".parquet")]
+    with_ids = [table for table in tables if "row_id" in read_parquet(table, n_rows=0).columns]
+    if not with_ids:
+        return None
+    row_ids = pl.concat([read_parquet(table, ["row_id"]).unique() for table in with_ids])
+    content = io.BytesIO()
+    row_ids.unique().sort("row_id").write_parquet(content, compression="zstd")
+    return content.getvalue()
+
+
+def _stands(file: Path, record: FileRecord) -> bool:
+    return file.exists() and _describe(file.read_bytes()) == record
+
+
+def _describe(content: bytes) -> FileRecord:
+    return FileRecord(sha256=hashlib.sha256(content).hexdigest(), n_bytes=len(content))
