@@ -91,14 +91,18 @@ class GraphSettings(Section):
     """Which edges of the instruction graph are stored for people and for duplicate groups."""
 
     kind: FeatureKind = "adam"
+    mean_removed: bool = False
     n_neighbors: Count = 32
     n_conflicts: Annotated[int, Field(ge=0)] = 8
     duplicate_cosine: Annotated[float, Field(gt=0.9, le=1.0)] = 0.999
 
 
 class KnowledgeSettings(Section):
-    """PCA of the domain's validation features: at most one of the three ways to say how many components."""
+    """The domain's nodes: PCA of its validation features, with at most one of the three ways to say how many
+    components; or every validation row; or their mean.
+    """
 
+    nodes: Literal["components", "rows", "mean"] = "components"
     explained_variance: Rate | None = None
     n_components: Count | None = None
     component_fraction: Share | None = None
@@ -109,6 +113,8 @@ class KnowledgeSettings(Section):
         given = [self.explained_variance, self.n_components, self.component_fraction]
         if sum(value is not None for value in given) > 1:
             raise ValueError("set only one of explained_variance, n_components, component_fraction")
+        if self.nodes != "components" and any(value is not None for value in given):
+            raise ValueError(f"nodes = '{self.nodes}' has no components to count; leave their number out")
         return self
 
 
@@ -117,18 +123,21 @@ class SelectionSettings(Section):
 
     method: Literal["g2is", "reference"] = "g2is"
     kind: FeatureKind = "adam"
+    mean_removed: bool = False
     budget: Annotated[float, Field(gt=0.0)] = 0.05
     delta: Annotated[float, Field(ge=0.0, le=1.0)] = 0.8
     consistency: Literal["previous", "best", "anchor"] = "previous"
     min_core_cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
     conflicts_across: bool = False
+    reallocate: bool = False
+    allow_leaks: bool = False
 
     @model_validator(mode="after")
     def _whole_rows_and_plain_reference(self) -> Self:
         if self.budget >= 1 and self.budget != int(self.budget):
             raise ValueError(f"budget = {self.budget}: from 1 up it counts rows and must be whole")
-        options = (self.consistency, self.min_core_cosine, self.conflicts_across)
-        if self.method == "reference" and options != ("previous", None, False):
+        options = (self.consistency, self.min_core_cosine, self.conflicts_across, self.reallocate)
+        if self.method == "reference" and options != ("previous", None, False, False):
             raise ValueError("method = 'reference' is the published walk and takes only delta")
         return self
 
@@ -174,6 +183,7 @@ class DomainFile(Section):
 
     title: str | None = None
     budget: float | None = None
+    members: tuple[str, ...] = ()
     knowledge: dict[str, Any] = {}
     selection: dict[str, Any] = {}
     finetune: dict[str, Any] = {}
@@ -184,8 +194,8 @@ class Domain(Section):
 
     name: str
     title: str
-    validation: Path
-    test: Path | None
+    validation: tuple[Path, ...]
+    test: tuple[Path, ...]
     knowledge: KnowledgeSettings
     selection: SelectionSettings
     finetune: FinetuneSettings

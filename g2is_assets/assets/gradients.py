@@ -4,38 +4,50 @@ import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from g2is_assets.assets.publish import publish, read
 from g2is_assets.config import FeatureKind
 from g2is_assets.contracts import gradients as contracts
 from g2is_assets.contracts import instructions as instruction_contracts
+from g2is_assets.contracts import warmup as warmup_contracts
 from g2is_assets.contracts.contract import Contract
+from g2is_assets.core.vectors import unit_rows
+from g2is_assets.errors import SourceError
 from g2is_assets.progress import track
 from g2is_assets.resources import Workspace
+from g2is_assets.storage.features import StoredFeatures
 from g2is_assets.storage.gradient_store import STORE, GradientStore, Vectors, fill_store
 from g2is_assets.storage.lake import Draft, Version
+
+VECTORS_VERSION: Final = "1"
+"""Part of the store's address: raise it when the same row and settings give another vector. An asset's own
+`code_version` also covers its tables and leaves the vectors alone."""
 
 
 @dg.asset(
     key=["gradients", "pool"],
     group_name="gradients",
     kinds={"pytorch", "parquet"},
-    code_version="1",
-    deps=[["instructions", "pool"], ["warmup", "checkpoint"]],
+    code_version="2",
+    deps=[["instructions", "pool"], ["warmup", "sample"], ["warmup", "checkpoint"]],
     pool="model",
 )
 def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
     """The pool's gradients, mixed with Adam's moments and sketched: unit fp16 vectors with norm and loss.
 
     Vectors lie in content-addressed shards: only rows that the store lacks are computed, and a vector made with other
-    settings is never mixed in. Rows without a usable gradient are listed with the reason.
+    settings is never mixed in. Rows without a usable gradient are listed with the reason. The mean vector of the
+    warmup sample's rows, for mean removal, stands beside them.
     """
     rows = read(context, workspace, "instructions/pool")
     kinds = workspace.project.settings.gradients.kinds
-    return _gradients(context, workspace, rows, instruction_contracts.POOL, kinds)
+    sample = read(context, workspace, "warmup/sample")
+    return _gradients(context, workspace, rows, instruction_contracts.POOL, kinds, sample)
 
 
 @dg.asset(
@@ -61,6 +73,7 @@ def _gradients(
     rows: Version,
     contract: Contract,
     kinds: tuple[FeatureKind, ...],
+    sample: Version | None = None,
 ) -> dg.MaterializeResult:
     settings = workspace.project.settings.gradients
     checkpoint = read(context, workspace, "warmup/checkpoint")
@@ -72,7 +85,7 @@ def _gradients(
         "template": workspace.template.digest,
         "checkpoint": {n: f.sha256 for n, f in checkpoint.manifest.files.items() if not n.endswith(".parquet")},
         "loss": "row mean over response tokens",
-        "code_version": context.assets_def.code_versions_by_key[context.asset_key],
+        "code_version": VECTORS_VERSION,
     }
     store = GradientStore(workspace.lake.place(asset) / STORE, vectors)
 
@@ -80,19 +93,28 @@ def _gradients(
         table = rows.table(context.asset_key.path[-1], contract)
         if "split" in table.columns:
             table = table.filter(pl.col("split") == "validation")
-        _fill(draft, workspace, store, table, checkpoint.folder)
+        drawn = sample.table("sample", warmup_contracts.SAMPLE) if sample else None
+        _fill(draft, workspace, store, table, checkpoint.folder, drawn)
 
     return publish(
         context,
         workspace,
         write,
         settings=vectors | {"store": store.folder.name},
-        inputs={rows.manifest.asset: rows, "warmup/checkpoint": checkpoint},
+        inputs={rows.manifest.asset: rows, "warmup/checkpoint": checkpoint}
+        | ({"warmup/sample": sample} if sample else {}),
         intact=lambda version: store.holds(version.table("index", contracts.INDEX)),
     )
 
 
-def _fill(draft: Draft, workspace: Workspace, store: GradientStore, table: pl.DataFrame, checkpoint: Path) -> None:
+def _fill(
+    draft: Draft,
+    workspace: Workspace,
+    store: GradientStore,
+    table: pl.DataFrame,
+    checkpoint: Path,
+    sample: pl.DataFrame | None,
+) -> None:
     from g2is_assets.training.batches import plan_batches
     from g2is_assets.training.cost import BatchCost, summarise
     from g2is_assets.training.gradients import BatchGradients, GradientWorker
@@ -101,6 +123,8 @@ def _fill(draft: Draft, workspace: Workspace, store: GradientStore, table: pl.Da
 
     settings = workspace.project.settings
     by_id = {example.row_id: example for example in examples(table, workspace.template)}
+    if sample is not None:  # also its rows that have left the pool since: the mean stays that of the checkpoint
+        by_id |= {e.row_id: e for e in examples(sample, workspace.template) if e.row_id not in by_id}
 
     def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
         items: list[list[Example]] = [[by_id[row_id] for row_id in batch] for batch in batches]
@@ -133,7 +157,11 @@ def _fill(draft: Draft, workspace: Workspace, store: GradientStore, table: pl.Da
         {"row_id": list(filled.set_aside), "reason": list(filled.set_aside.values())},
         schema=contracts.SET_ASIDE.schema,
     ).sort("row_id")
-    draft.table("index", contracts.INDEX, filled.index)
+    if sample is not None:
+        draft.table("means", contracts.means(store.sketch_dim), _means(store, filled.index, sample["row_id"]))
+    served = pl.col("row_id").is_in(table["row_id"].implode())
+    index, set_aside = filled.index.filter(served), set_aside.filter(served)
+    draft.table("index", contracts.INDEX, index)
     draft.table("set_aside", contracts.SET_ASIDE, set_aside)
     draft.metric(
         n_computed=filled.n_computed,
@@ -141,6 +169,19 @@ def _fill(draft: Draft, workspace: Workspace, store: GradientStore, table: pl.Da
         n_damaged_shards=filled.n_damaged_shards,
         n_set_aside=len(set_aside),
         n_tokens_computed=filled.n_tokens_computed,
-        mean_loss=float(filled.index["loss"].mean() or 0.0),  # type: ignore[arg-type]
+        mean_loss=float(index["loss"].mean() or 0.0),  # type: ignore[arg-type]
         **report,
     )
+
+
+def _means(store: GradientStore, index: pl.DataFrame, sample: pl.Series) -> pl.DataFrame:
+    drawn = index.filter(pl.col("row_id").is_in(sample.implode()))
+    if drawn.is_empty():
+        raise SourceError("no row of the warmup sample has a gradient; draw another with `redraw: true`")
+    rows = []
+    for kind in store.kinds:
+        total = np.zeros(store.sketch_dim)
+        for _, values in StoredFeatures(store.folder, drawn, kind).blocks():
+            total += unit_rows(values).sum(axis=0, dtype=np.float64)
+        rows.append({"kind": kind, "n_rows": len(drawn), "mean": (total / len(drawn)).astype(np.float32)})
+    return pl.DataFrame(rows, schema=contracts.means(store.sketch_dim).schema)

@@ -31,6 +31,19 @@ SET_ASIDE: Final = Contract(
 )
 
 
+def means(sketch_dim: int) -> Contract:
+    """Contract of the pinned mean features, one row per kind."""
+    return Contract(
+        "gradients/pool means",
+        "Mean unit vector of the warmup sample's rows: it is pinned with the checkpoint, whatever the pool becomes",
+        {
+            "kind": Column(pl.String, "Feature kind", unique=True),
+            "n_rows": Column(pl.Int64, "Rows that it is the mean of", minimum=1),
+            "mean": Column(pl.Array(pl.Float32, sketch_dim), "Mean of the unit vectors, not normalised"),
+        },
+    )
+
+
 def shard(kinds: Sequence[str], sketch_dim: int) -> Contract:
     """Contract of one shard: unit fp16 vectors and the norm before normalisation, per feature kind."""
     columns = {

@@ -28,7 +28,19 @@ NODES: Final = Contract(
         "mean_cosine": Column(pl.Float64, "Mean cosine to the other rows", minimum=-_LIMIT, maximum=_LIMIT),
         "conflict_share": Column(pl.Float64, "Share of the other rows with a negative cosine", minimum=0, maximum=1),
         "in_degree": Column(pl.Int64, "How many rows list this one among their nearest", minimum=0),
+        "n_negative": Column(pl.Int64, "Number of other rows with a negative cosine", minimum=0),
         "duplicate_group": Column(pl.String, "First row id of its near-duplicate group; only that row is eligible"),
     },
     sorted_by=("row_id",),
+)
+
+DUPLICATES: Final = Contract(
+    "graph/neighbors duplicates",
+    "Pairs of rows that nearly equal each other",
+    {
+        "row_id": Column(pl.String, "The row that comes first"),
+        "other_row_id": Column(pl.String, "The other row"),
+        "reason": Column(pl.String, "`cosine` of the gradients, or `text` after normalisation"),
+    },
+    sorted_by=("row_id", "other_row_id", "reason"),
 )

@@ -11,14 +11,14 @@ def components(sketch_dim: int) -> Contract:
     """Contract of the directions, whose length is the sketch's."""
     return Contract(
         "knowledge/components",
-        "Principal directions of the domain's validation gradients, the strongest first",
+        "The domain's nodes in the mixed graph: principal directions, the strongest first; or rows, or their mean",
         {
             "domain": Column(pl.String, "The target domain"),
             "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
-            "weight": Column(
-                pl.Float64, "Variance share among the kept directions; they sum to 1", minimum=0, maximum=1
+            "weight": Column(pl.Float64, "Share of the budget; they sum to 1", minimum=0, maximum=1),
+            "variance_share": Column(
+                pl.Float64, "Share of all variance; of principal directions only", nullable=True, minimum=0, maximum=1
             ),
-            "variance_share": Column(pl.Float64, "Share of all variance", minimum=0, maximum=1),
             "flipped": Column(pl.Boolean, "Whether its sign was turned towards the mean validation gradient"),
             "direction": Column(pl.Array(pl.Float32, sketch_dim), "Unit vector in the sketched gradient space"),
         },

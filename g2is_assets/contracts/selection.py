@@ -34,7 +34,49 @@ BUDGETS: Final = Contract(
         "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
         "weight": Column(pl.Float64, "Variance share among the kept directions", minimum=0, maximum=1),
         "budget": Column(pl.Int64, "Rows that its walk may take", minimum=0),
-        "n_taken": Column(pl.Int64, "Rows that it took; fewer where no free row was left without conflict", minimum=0),
+        "n_taken": Column(pl.Int64, "Rows that it took; more than its budget only where others' was given to it", minimum=0),
+        "n_choices": Column(pl.Int64, "How often it looked for a next row, the anchor not counted", minimum=0),
+        "ended": Column(
+            pl.String,
+            "Why it ended: `budget` used, `no budget`, `no free row`, or the rule that refused every row left: "
+            "`conflict`, `consistency`, `core cosine`",
+        ),
     },
     sorted_by=("component",),
+)
+
+LEFT: Final = Contract(
+    "selection/subset left",
+    "What each walk saw of every eligible row that no walk took",
+    {
+        "domain": Column(pl.String, "The target domain"),
+        "component": Column(pl.Int64, "Core-knowledge component", minimum=0),
+        "row_id": Column(pl.String, "The row in instructions/pool"),
+        "core_cosine": Column(pl.Float32, "Cosine to the component"),
+        "conflict_step": Column(pl.Int32, "Step whose row was the first in conflict with it", nullable=True, minimum=0),
+        "conflict_row": Column(pl.String, "That row", nullable=True),
+        "conflict_cosine": Column(pl.Float32, "The cosine to it", nullable=True, maximum=0),
+        "n_inconsistent": Column(pl.Int32, "At how many choices consistency refused it", minimum=0),
+        "rank": Column(
+            pl.Int32, "Place by coherence among rows without conflict when the walk ended", nullable=True, minimum=1
+        ),
+    },
+    sorted_by=("component", "row_id"),
+)
+
+EXCLUDED: Final = Contract(
+    "selection/subset excluded",
+    "Pool rows that were not eligible, each with its reason",
+    {
+        "domain": Column(pl.String, "The target domain"),
+        "row_id": Column(pl.String, "The row in instructions/pool", unique=True),
+        "reason": Column(
+            pl.String,
+            "`near-duplicate` of a pool row; or of a row of the domain: `equal`, `shared 13-gram`, `word trigrams`",
+        ),
+        "other_row_id": Column(pl.String, "The row that it repeats"),
+        "split": Column(pl.String, "Whether that is a `validation` or `test` row of the domain", nullable=True),
+        "share": Column(pl.Float64, "Share of that row's word trigrams found in it", nullable=True, minimum=0, maximum=1),
+    },
+    sorted_by=("row_id",),
 )

@@ -4,72 +4,38 @@ Cosines of the complete graph are never stored. Each step needs one matrix-vecto
 a running minimum gives "no conflict" and a running sum gives "consistency" for all rows at once.
 """
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from g2is_assets.core.budgets import allocate_budgets
+from g2is_assets.core.rows import FeatureSource, UnitRows, as_source, exact_rows
+from g2is_assets.core.trace import Ended, Refusals, Trace, Walk
 from g2is_assets.core.vectors import ZERO_NORM, unit_rows
 
 Method = Literal["reference", "g2is"]
 Consistency = Literal["previous", "best", "anchor"]
 
+TIE: Final = 1e-5
+"""Decisions of method `g2is` that float32 leaves closer than this are taken again in float64. Float32 products of unit
+rows of 8,192 entries are off by about 1e-7, so nothing outside this band can turn."""
+
 
 @dataclass(frozen=True)
-class Walk:
-    """The rows taken, in order, with the reason for each. All arrays have one entry per row taken.
+class Rules:
+    """What a row must satisfy; see `gradient_walk`."""
 
-    Attributes:
-        rows: int64, indices into the features.
-        component: int64, the component for which the row was taken.
-        step: int64, 0 for the component's anchor, then 1, 2, ...
-        predecessor: int64, the row taken just before for the same component, -1 for an anchor.
-        predecessor_cosine: float64, coherence: cosine to the predecessor, NaN for an anchor.
-        min_cosine: float64, smallest cosine to any row that could conflict, NaN where there is none.
-        min_cosine_row: int64, the row with that smallest cosine, -1 where there is none.
-        core_cosine: float64, cosine to the component.
-        consistency_before: float64, the value that consistency was measured against, NaN for an anchor.
-        consistency: float64, |cosine to the component| of the sum of its rows, this one included.
-    """
-
-    rows: NDArray[np.int64]
-    component: NDArray[np.int64]
-    step: NDArray[np.int64]
-    predecessor: NDArray[np.int64]
-    predecessor_cosine: NDArray[np.float64]
-    min_cosine: NDArray[np.float64]
-    min_cosine_row: NDArray[np.int64]
-    core_cosine: NDArray[np.float64]
-    consistency_before: NDArray[np.float64]
-    consistency: NDArray[np.float64]
-
-
-def allocate_budgets(total: int, weights: ArrayLike) -> NDArray[np.int64]:
-    """Split a budget by weight with the largest-remainder rule.
-
-    Args:
-        total: Number of rows to give out, >= 0.
-        weights: (c,) non-negative, not all 0; normalised here.
-
-    Returns:
-        (c,) int64 that sums to `total`. Equal remainders: the higher component (lower index) first.
-
-    Raises:
-        ValueError: A negative total, or weights that are negative, not finite or all 0.
-    """
-    shares = np.asarray(weights, dtype=np.float64)
-    if total < 0 or shares.ndim != 1 or not np.isfinite(shares).all() or (shares < 0).any() or shares.sum() <= 0:
-        raise ValueError(f"cannot split {total} rows by weights {shares}")
-    exact = total * shares / shares.sum()
-    budgets = np.floor(exact).astype(np.int64)
-    order = np.argsort(-(exact - budgets), kind="stable")
-    budgets[order[: total - budgets.sum()]] += 1
-    return budgets
+    delta: float
+    consistency: Consistency
+    min_core_cosine: float | None
+    conflicts_across: bool
+    exact: bool
 
 
 def gradient_walk(
-    features: ArrayLike,
+    features: ArrayLike | FeatureSource,
     components: ArrayLike,
     budgets: ArrayLike,
     *,
@@ -78,18 +44,21 @@ def gradient_walk(
     consistency: Consistency = "previous",
     min_core_cosine: float | None = None,
     conflicts_across: bool = False,
+    reallocate: bool = False,
+    memory_bytes: int | None = None,
 ) -> Walk:
     """Walk the mixed gradient graph once per component (G2IS §3.3) and return the rows in the order taken.
 
     For component K: start at the anchor, the free row with the largest cosine to K. With S the rows taken for K and
     s* the last of them, take the free row z with the largest cos(z, s*) such that cos(z, s) >= 0 for all s in S and
     |cos(sum(S + z), K)| >= delta * |cos(sum(S), K)|. When no row qualifies, the component ends short.
-    Deterministic: components in order, ties to the lower row index. Cost: one (n, d) matrix-vector product per row
-    taken, over the rows not yet in conflict. Memory: the float32 features, at most half of them twice, and a few
-    vectors of length n.
+    Deterministic: components in order, ties to the lower row index; with `g2is`, decisions within 1e-5 of a tie or a
+    threshold are taken in float64 in a fixed order. Cost: one (n, d) matrix-vector product per row taken, over the
+    rows not yet in conflict. Memory: the float32 features once, or a block of them where they exceed `memory_bytes`,
+    and vectors of length n, a few for each component.
 
     Args:
-        features: (n, d) float, normalised here to float32 unit rows; zero rows have cosine 0 with everything.
+        features: (n, d) float or a source of them, normalised here; zero rows have cosine 0 with everything.
         components: (c, d) float with the signs to use, normalised likewise.
         budgets: (c,) non-negative ints; a component with budget 0 is skipped.
         delta: Consistency threshold in [0, 1].
@@ -97,159 +66,281 @@ def gradient_walk(
         consistency: Measure against the value of the step before (published), the best so far, or the anchor's.
         min_core_cosine: Smallest cosine to K that any row must have, the anchor included; None for no such floor.
         conflicts_across: Also forbid conflict with rows taken for earlier components.
+        reallocate: Give what a component could not use to those that used all of theirs, in proportion to their
+            budgets, until it is used or every walk has ended short.
+        memory_bytes: Most that the float32 features may take; beyond, they are converted at every step. None: no limit.
 
     Raises:
         ValueError: Shapes that do not fit, entries that are not finite, or an option with `method="reference"`.
     """
-    rows, cores = np.asarray(features), np.asarray(components)
-    limits = np.asarray(budgets)
-    if rows.ndim != 2 or cores.ndim != 2 or rows.shape[1] != cores.shape[1] or limits.shape != (len(cores),):
-        raise ValueError(f"features {rows.shape}, components {cores.shape} and budgets {limits.shape} do not fit")
+    source, cores, limits = as_source(features), np.asarray(components), np.asarray(budgets)
+    if cores.ndim != 2 or source.shape[1] != cores.shape[1] or limits.shape != (len(cores),):
+        raise ValueError(f"features {source.shape}, components {cores.shape} and budgets {limits.shape} do not fit")
     if (limits != np.floor(limits)).any() or (limits < 0).any():
         raise ValueError(f"budgets must be whole and not negative, got {limits}")
     if method not in get_args(Method) or consistency not in get_args(Consistency) or not 0 <= delta <= 1:
         raise ValueError(f"unknown method '{method}' or consistency '{consistency}', or delta {delta} not in [0, 1]")
-    if method == "reference" and (consistency, min_core_cosine, conflicts_across) != ("previous", None, False):
+    options = (consistency, min_core_cosine, conflicts_across, reallocate)
+    if method == "reference" and options != ("previous", None, False, False):
         raise ValueError("method='reference' takes no options but delta")
-    state = _State(unit_rows(rows), conflicts_across)
-    trace = _Trace()
+    rules = Rules(delta, consistency, min_core_cosine, conflicts_across, exact=method == "g2is")
+    state = _State(UnitRows(source, memory_bytes), conflicts_across)
+    walks = [_Component(number, core, state, rules) for number, core in enumerate(unit_rows(cores))]
+    trace = Trace()
     # Every vector is finite by now, yet some BLAS kernels raise the invalid flag on unused vector lanes.
     with np.errstate(invalid="ignore"):
-        for component, (core, limit) in enumerate(zip(unit_rows(cores), limits, strict=True)):
-            if limit == 0:
-                continue
-            _walk_component(state, trace, component, core, int(limit), delta, consistency, min_core_cosine)
-            if not state.free.any():
-                break
-    return trace.finish()
+        for walk, limit in zip(walks, limits, strict=True):
+            walk.run(int(limit), trace)
+        if reallocate:
+            _reallocate(walks, limits, trace)
+    return trace.finish([walk.ended for walk in walks], [walk.refusals for walk in walks])
 
 
-def _walk_component(
-    state: "_State",
-    trace: "_Trace",
-    component: int,
-    core: NDArray[np.float32],
-    limit: int,
-    delta: float,
-    consistency: Consistency,
-    floor: float | None,
-) -> None:
-    """Take up to `limit` rows for one component; every row taken leaves `state` and enters `trace`."""
-    to_core = state.begin(core)
-    allowed = np.ones(len(to_core), dtype=bool) if floor is None else to_core >= floor
-    last, last_row, best, anchor = -1, -1, 0.0, 0.0
-    previous = 0.0
-    for step in range(limit):
-        candidates = state.unblocked() & allowed
-        if step == 0:
-            score = to_core
-            reached = np.abs(to_core)
-        else:
-            score = state.to_last
-            reached = state.consistency_with(to_core)
-            against = {"previous": previous, "best": best, "anchor": anchor}[consistency]
-            candidates &= reached >= delta * against
-        if not candidates.any():
+def _reallocate(walks: list["_Component"], limits: NDArray[np.int64], trace: Trace) -> None:
+    while True:
+        short = int(limits.sum()) - len(trace.records)
+        able = [number for number, walk in enumerate(walks) if walk.ended == "budget"]
+        if short == 0 or not able:
             return
-        # argmax returns the first maximum: ties go to the lower row index.
-        row = int(np.where(candidates, score, -np.inf).argmax())
-        min_cosine, min_row = state.smallest_cosine(row)
-        trace.add(
-            rows=int(state.index[row]),
-            component=component,
-            step=step,
-            predecessor=last_row,
-            predecessor_cosine=float(state.to_last[row]) if last >= 0 else np.nan,
-            min_cosine=min_cosine,
-            min_cosine_row=min_row,
-            core_cosine=float(to_core[row]),
-            consistency_before=np.nan if step == 0 else float(against),
-            consistency=float(reached[row]),
-        )
-        previous = float(reached[row])
-        anchor = previous if step == 0 else anchor
-        best = max(best, previous)
-        last, last_row = row, int(state.index[row])
-        kept = state.take(row, float(to_core[row]))
-        if kept is not None:
-            to_core, allowed = to_core[kept], allowed[kept]
-
-
-class _State:
-    """What the walk knows of every row that it may still take; positions are into `index`, which only shrinks."""
-
-    def __init__(self, features: NDArray[np.float32], across: bool) -> None:
-        self.all_features = features
-        self.all_squared = np.einsum("nd,nd->n", features, features)  # 1, or 0 for a zero row
-        self.across = across
-        self.free = np.ones(len(features), dtype=bool)
-        self._everything()
-
-    def _everything(self) -> None:
-        self.index = np.arange(len(self.free))
-        self.features, self.squared = self.all_features, self.all_squared
-        self.minimum = np.full(len(self.index), np.inf, dtype=np.float32)
-        self.minimum_row = np.full(len(self.index), -1, dtype=np.int64)
-
-    def begin(self, core: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Start a component: forget conflicts unless they count across components; return cosines to `core`."""
-        if not self.across:
-            self._everything()
-        self.to_last = np.zeros(len(self.index), dtype=np.float32)
-        self.to_sum = np.zeros(len(self.index), dtype=np.float32)
-        self.core = core
-        self.sum = np.zeros(len(core), dtype=np.float32)
-        self.core_dot = 0.0
-        return self.features @ core
-
-    def unblocked(self) -> NDArray[np.bool_]:
-        """Rows that are free and in conflict with none of the rows taken."""
-        return self.free[self.index] & (self.minimum >= 0)
-
-    def consistency_with(self, to_core: NDArray[np.float32]) -> NDArray[np.float32]:
-        """|cosine(sum(S + z), K)| for every row z: closed form from running dot products."""
-        squared = np.float32(self.sum @ self.sum) + 2 * self.to_sum + self.squared
-        norm = np.sqrt(np.maximum(squared, 0))
-        return np.abs(np.divide(self.core_dot + to_core, norm, out=np.zeros_like(norm), where=norm > ZERO_NORM))
-
-    def smallest_cosine(self, row: int) -> tuple[float, int]:
-        """Smallest cosine of a row to those taken, and which it was."""
-        taken = int(self.minimum_row[row])
-        return (float(self.minimum[row]), taken) if taken >= 0 else (np.nan, -1)
-
-    def take(self, row: int, core_cosine: float) -> NDArray[np.bool_] | None:
-        """Take a row; returns which positions stay when rows in conflict were dropped from the arrays, else None."""
-        vector, taken = self.features[row], int(self.index[row])
-        self.free[taken] = False
-        self.sum = self.sum + vector
-        self.core_dot += core_cosine
-        self.to_last = self.features @ vector
-        self.to_sum += self.to_last
-        lower = self.to_last < self.minimum
-        self.minimum[lower] = self.to_last[lower]
-        self.minimum_row[lower] = taken
-        kept = self.unblocked()
-        if 2 * kept.sum() > len(kept):
-            return None  # copying the features costs as much as two products; only a half is worth it
-        self.index, self.features = self.index[kept], self.features[kept]
-        for name in ("squared", "minimum", "minimum_row", "to_last", "to_sum"):
-            setattr(self, name, getattr(self, name)[kept])
-        return kept
+        for number, more in zip(able, allocate_budgets(short, limits[able]), strict=True):
+            walks[number].run(int(more), trace)
 
 
 @dataclass
-class _Trace:
-    """Collects one record per row taken."""
+class _Component:
+    """One component's walk; it can go on later from where it ended."""
 
-    records: list[dict[str, float]] = field(default_factory=list)
+    number: int
+    core: NDArray[np.float32]
+    state: "_State"
+    rules: Rules
+    ended: Ended = "no budget"
+    refusals: Refusals | None = None
+    taken: list[int] = field(default_factory=list)
+    vectors: list[NDArray[np.float32]] = field(default_factory=list)
+    reached: list[float] = field(default_factory=list)
+    n_choices: int = 0
 
-    def add(self, **record: float) -> None:
-        self.records.append(record)
+    def run(self, n_more: int, trace: Trace) -> None:
+        """Take up to `n_more` rows; every row taken leaves `state` and enters `trace`."""
+        if n_more == 0:
+            return
+        self._begin()
+        for _ in range(n_more):
+            choice = self._choose()
+            if choice is None:
+                break
+            self._take(*choice, trace)
+        else:
+            self.ended = "budget"
+        self._close()
 
-    def finish(self) -> Walk:
-        whole = {"rows", "component", "step", "predecessor", "min_cosine_row"}
-        columns: dict[str, Any] = {
-            f.name: np.array([r[f.name] for r in self.records], dtype=np.int64 if f.name in whole else np.float64)
-            for f in fields(Walk)
-        }
-        return Walk(**columns)
+    def _begin(self) -> None:
+        state = self.state
+        state.begin()
+        self.exact_core = exact_rows(self.core[None])[0]
+        self.to_core = state.rows.products(self.core)
+        floor = self.rules.min_core_cosine
+        if floor is not None:
+            if self.rules.exact:
+                near = np.flatnonzero(np.abs(self.to_core - floor) <= TIE)
+                self.to_core[near] = state.dots(near, self.exact_core)
+            self.allowed = self.to_core >= floor
+        else:
+            self.allowed = np.ones(len(self.to_core), dtype=bool)
+        if not self.taken:
+            self.core_cosine = np.zeros(state.rows.n_rows, dtype=np.float32)
+            self.core_cosine[state.rows.index] = self.to_core
+            self.n_inconsistent = np.zeros(state.rows.n_rows, dtype=np.int32)
+            self.sum = np.zeros(len(self.core), dtype=np.float64 if self.rules.exact else np.float32)
+            self.core_dot = 0.0
+        for step, (number, vector) in enumerate(zip(self.taken, self.vectors, strict=True)):
+            self._absorb(step, number, vector)  # going on: the rows' knowledge of this walk is made again
+
+    def _choose(self) -> tuple[int, float, float] | None:
+        """Position, consistency and base of the threshold of the next row; if there is none, `ended` says why."""
+        state = self.state
+        free = state.free[state.rows.index]
+        unblocked = free & (state.minimum >= 0)
+        candidates = unblocked & self.allowed
+        if not self.taken:
+            score, reached, against, threshold = self.to_core, np.abs(self.to_core), np.nan, -1.0
+        else:
+            score, reached = state.to_last, self._consistency()
+            against = {"previous": self.reached[-1], "best": max(self.reached), "anchor": self.reached[0]}[
+                self.rules.consistency
+            ]
+            threshold = self.rules.delta * against
+            self.n_choices += 1
+            self.n_inconsistent[state.rows.index[candidates & (reached < threshold)]] += 1
+        position = self._best(candidates, score, reached, threshold)
+        if position is None:
+            self.ended = (
+                "consistency"
+                if candidates.any()
+                else "core cosine"
+                if unblocked.any()
+                else "conflict"
+                if state.free.any()
+                else "no free row"
+            )
+            return None
+        return position, float(reached[position]), against
+
+    def _best(
+        self, candidates: NDArray[np.bool_], score: NDArray[np.float32], reached: NDArray[np.float32], threshold: float
+    ) -> int | None:
+        """The candidate with the largest score whose consistency is enough; ties to the lower row index."""
+        slack = TIE if self.rules.exact else 0.0
+        left = candidates & (reached >= threshold - slack)
+        sure = reached >= threshold + slack
+        while left.any():
+            best = score[left].max()
+            near = np.flatnonzero(left & (score >= best - slack))
+            near = near[np.argsort(self.state.rows.index[near])]
+            if not self.rules.exact or (len(near) == 1 and sure[near[0]]):
+                return int(near[0])
+            exact_score, exact_reached = self._exactly(near)
+            enough = exact_reached >= threshold
+            if enough.all():
+                return int(near[exact_score.argmax()])  # the first maximum
+            left[near[~enough]] = False
+            sure[near[enough]] = True
+        return None
+
+    def _exactly(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Score and consistency of some rows in float64."""
+        dots = self.state.dots
+        to_core = dots(positions, self.exact_core)
+        if not self.taken:
+            return to_core, np.abs(to_core)
+        squared = self.state.squared_now()[positions]
+        norm = np.sqrt(np.maximum(self.sum @ self.sum + 2 * dots(positions, self.sum) + squared, 0))
+        reached = np.divide(self.core_dot + to_core, norm, out=np.zeros_like(norm), where=norm > ZERO_NORM)
+        return dots(positions, exact_rows(self.vectors[-1][None])[0]), np.abs(reached)
+
+    def _consistency(self) -> NDArray[np.float32]:
+        """|cosine(sum(S + z), K)| for every active row z: closed form from running dot products."""
+        squared = np.float32(self.sum @ self.sum) + 2 * self.state.to_sum + self.state.squared_now()
+        norm = np.sqrt(np.maximum(squared, 0))
+        top = np.float32(self.core_dot) + self.to_core
+        return np.abs(np.divide(top, norm, out=np.zeros_like(norm), where=norm > ZERO_NORM))
+
+    def _take(self, position: int, reached: float, against: float, trace: Trace) -> None:
+        state, step = self.state, len(self.taken)
+        number, vector = int(state.rows.index[position]), state.rows.vector(position)
+        core_cosine = float(self.to_core[position])
+        coherence = float(state.to_last[position]) if self.taken else np.nan
+        min_cosine, min_row = state.smallest_cosine(position)
+        if self.rules.exact:
+            here = np.array([position])
+            scores, reaches = self._exactly(here)
+            reached, core_cosine = float(reaches[0]), float(state.dots(here, self.exact_core)[0])
+            coherence = float(scores[0]) if self.taken else np.nan
+            if min_row >= 0:
+                min_cosine = float(state.dots(here, exact_rows(state.vectors[min_row][None])[0])[0])
+        trace.add(
+            rows=number,
+            component=self.number,
+            step=step,
+            predecessor=self.taken[-1] if self.taken else -1,
+            predecessor_cosine=coherence,
+            min_cosine=min_cosine,
+            min_cosine_row=min_row,
+            core_cosine=core_cosine,
+            consistency_before=against,
+            consistency=reached,
+        )
+        self.sum = self.sum + (exact_rows(vector[None])[0] if self.rules.exact else vector)
+        self.core_dot += core_cosine
+        self.taken.append(number)
+        self.vectors.append(vector)
+        self.reached.append(reached)
+        state.free[number] = False
+        state.vectors[number] = vector
+        self._absorb(step, number, vector)
+
+    def _absorb(self, step: int, number: int, vector: NDArray[np.float32]) -> None:
+        kept = self.state.absorb(step, number, vector, self.rules.exact)
+        if kept is not None:
+            self.to_core, self.allowed = self.to_core[kept], self.allowed[kept]
+
+    def _close(self) -> None:
+        state = self.state
+        rank = np.full(state.rows.n_rows, -1, dtype=np.int32)
+        left = np.flatnonzero(state.free[state.rows.index] & (state.minimum >= 0) & self.allowed)
+        order = np.lexsort((state.rows.index[left], -state.to_last[left]))
+        rank[state.rows.index[left[order]]] = np.arange(1, len(left) + 1)
+        self.refusals = Refusals(
+            first_conflict_step=state.first_step.copy(),
+            first_conflict_row=state.first_row.copy(),
+            first_conflict_cosine=state.first_cosine.copy(),
+            n_inconsistent=self.n_inconsistent,
+            n_choices=self.n_choices,
+            rank=rank,
+            core_cosine=self.core_cosine,
+        )
+
+
+class _State:
+    """What the walk knows of every row that it may still take; positions are into the active rows."""
+
+    def __init__(self, rows: UnitRows, across: bool) -> None:
+        self.rows, self.across = rows, across
+        self.free = np.ones(rows.n_rows, dtype=bool)
+        self.vectors: dict[int, NDArray[np.float32]] = {}
+        self._forget()
+
+    def begin(self) -> None:
+        """Start a component: forget conflicts, unless they count across components."""
+        if not self.across:
+            self._forget()
+        self.to_last = np.zeros(len(self.rows.index), dtype=np.float32)
+        self.to_sum = np.zeros(len(self.rows.index), dtype=np.float32)
+
+    def _forget(self) -> None:
+        n = self.rows.n_rows
+        self.rows.reset()
+        self.minimum = np.full(n, np.inf, dtype=np.float32)
+        self.minimum_row = np.full(n, -1, dtype=np.int64)
+        self.first_step = np.full(n, -1, dtype=np.int32)
+        self.first_row = np.full(n, -1, dtype=np.int64)
+        self.first_cosine = np.full(n, np.nan, dtype=np.float32)
+
+    def squared_now(self) -> NDArray[np.float32]:
+        """(n_active,) squared norm of the active rows: 1, or 0 for a zero row."""
+        return self.rows.squared[self.rows.index]
+
+    def dots(self, positions: NDArray[np.int64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Dot products of some active rows with a vector, in float64 and in a fixed order."""
+        parts = [positions[start : start + 256] for start in range(0, len(positions), 256)]
+        # einsum, unlike BLAS, adds in one order whatever the alignment and the number of threads.
+        found = [np.einsum("nd,d->n", self.rows.exact(part), vector) for part in parts]
+        return np.concatenate(found) if found else np.empty(0)
+
+    def smallest_cosine(self, position: int) -> tuple[float, int]:
+        """Smallest cosine of a row to those taken, and which it was."""
+        taken = int(self.minimum_row[position])
+        return (float(self.minimum[position]), taken) if taken >= 0 else (np.nan, -1)
+
+    def absorb(self, step: int, number: int, vector: NDArray[np.float32], exact: bool) -> NDArray[np.int64] | None:
+        """Let all active rows know of a row taken; old positions of those that stay if many dropped out, else None."""
+        self.to_last = self.rows.products(vector)
+        if exact:
+            open_ = self.free[self.rows.index] & (self.minimum >= 0)
+            near = np.flatnonzero(open_ & (np.abs(self.to_last) <= TIE))
+            self.to_last[near] = self.dots(near, exact_rows(vector[None])[0])
+        self.to_sum += self.to_last
+        turned = np.flatnonzero((self.minimum >= 0) & (self.to_last < 0) & self.free[self.rows.index])
+        first = self.rows.index[turned]
+        self.first_step[first], self.first_row[first], self.first_cosine[first] = step, number, self.to_last[turned]
+        lower = self.to_last < self.minimum
+        self.minimum[lower] = self.to_last[lower]
+        self.minimum_row[lower] = number
+        kept = self.free[self.rows.index] & (self.minimum >= 0)
+        if 2 * kept.sum() > len(kept):
+            return None  # moving rows costs as much as two products; only a half is worth it
+        stay = self.rows.keep(kept)
+        for name in ("minimum", "minimum_row", "to_last", "to_sum"):
+            setattr(self, name, getattr(self, name)[stay])
+        return stay

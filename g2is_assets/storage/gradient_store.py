@@ -21,7 +21,7 @@ from g2is_assets.contracts import gradients as contracts
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256, json_sha256
 from g2is_assets.storage.lake import read_parquet, write_atomically
-from g2is_assets.storage.mapped import MAPPED, mapped_vectors
+from g2is_assets.storage.mapped import MAPPED
 
 STORE: Final = "_store"
 """Folder of an asset that holds its stores; no domain can have this name."""
@@ -287,37 +287,6 @@ def shard_files(folder: Path, name: str) -> list[Path]:
     """A shard's files in the order of deletion: the record first, so that it never seems whole while it goes."""
     files = [folder / f"{name}.shard.json", folder / f"{name}.parquet"]
     return [file for file in files if file.exists()] + sorted((folder / MAPPED).glob(f"{name}.*"))
-
-
-def read_features(folder: Path, index: pl.DataFrame, kind: str) -> NDArray[np.float16]:
-    """Unit vectors of one kind for the rows of an index, in its order.
-
-    Args:
-        folder: The store's folder.
-        index: Table of the contract `gradient index`.
-        kind: Feature kind.
-
-    Returns:
-        (n, sketch_dim) float16.
-
-    Raises:
-        StoreError: A shard is missing or damaged, or the index is empty.
-    """
-    out: NDArray[np.float16] | None = None
-    for shard, where, positions in _by_shard(index):
-        values = mapped_vectors(folder, shard, index["sha256"][int(where[0])], kind)
-        if out is None:
-            out = np.empty((len(index), values.shape[1]), dtype=np.float16)
-        out[where] = values[positions]
-    if out is None:
-        raise StoreError(f"{folder}: no row has gradients")
-    return out
-
-
-def _by_shard(index: pl.DataFrame) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.int64]]]:
-    numbered = index.with_row_index("where")
-    for (shard,), rows in numbered.group_by("shard", maintain_order=True):
-        yield str(shard), rows["where"].to_numpy(), rows["position"].to_numpy()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The walk against its definition: a brute-force walk in float64, hand-worked problems and invariants."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from g2is_assets.core.walk import Walk, allocate_budgets, gradient_walk
+from g2is_assets.core.budgets import allocate_budgets
+from g2is_assets.core.rows import ArrayFeatures, CentredFeatures, unit_matrix
+from g2is_assets.core.trace import Walk
+from g2is_assets.core.vectors import unit_rows
+from g2is_assets.core.walk import gradient_walk
 
 MARGIN = 1e-6
 """Problems in which a decision of the definition is closer than this are not drawn: float32 may decide otherwise."""
@@ -22,6 +26,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"min_core_cosine": 0.1},
     {"conflicts_across": True},
     {"consistency": "best", "min_core_cosine": -0.1, "conflicts_across": True},
+    {"reallocate": True},
+    {"reallocate": True, "consistency": "anchor", "conflicts_across": True},
 ]
 
 
@@ -63,41 +69,53 @@ def brute_force(
     consistency: str = "previous",
     min_core_cosine: float | None = None,
     conflicts_across: bool = False,
+    reallocate: bool = False,
 ) -> tuple[list[tuple[int, int]], float]:
     """(component, row) in the order taken, candidate by candidate, and how close the closest decision was."""
     rows, cores = units(problem.features), units(problem.components)
     matrix = (rows @ rows.T).tolist()
     taken: list[tuple[int, int]] = []
     margins = [np.inf]
+    chosen: list[list[int]] = [[] for _ in cores]
+    reached: list[list[float]] = [[] for _ in cores]
 
     def at_least(value: float, bound: float) -> bool:
         margins.append(abs(value - bound))
         return value >= bound
 
-    for component, core in enumerate(cores):
-        chosen: list[int] = []
-        reached: list[float] = []
-        while len(chosen) < problem.budgets[component]:
-            scores: dict[int, float] = {}
-            for z in set(range(len(rows))) - {row for _, row in taken}:
-                to_core = cosine(rows[z], core)
-                if min_core_cosine is not None and not at_least(to_core, min_core_cosine):
+    def take_one(component: int) -> bool:
+        core, own, values = cores[component], chosen[component], reached[component]
+        scores: dict[int, float] = {}
+        for z in set(range(len(rows))) - {row for _, row in taken}:
+            to_core = cosine(rows[z], core)
+            if min_core_cosine is not None and not at_least(to_core, min_core_cosine):
+                continue
+            rivals = [row for _, row in taken] if conflicts_across else own
+            if not all(at_least(matrix[z][s], 0.0) for s in rivals):
+                continue
+            if own:
+                against = {"previous": values[-1], "best": max(values), "anchor": values[0]}[consistency]
+                if not at_least(abs(cosine(rows[[*own, z]].sum(axis=0), core)), problem.delta * against):
                     continue
-                rivals = [row for _, row in taken] if conflicts_across else chosen
-                if not all(at_least(matrix[z][s], 0.0) for s in rivals):
-                    continue
-                if chosen:
-                    against = {"previous": reached[-1], "best": max(reached), "anchor": reached[0]}[consistency]
-                    if not at_least(abs(cosine(rows[[*chosen, z]].sum(axis=0), core)), problem.delta * against):
-                        continue
-                scores[z] = matrix[z][chosen[-1]] if chosen else to_core
-            if not scores:
-                break
-            best = max(scores, key=lambda z: scores[z])
-            margins += [scores[best] - score for z, score in scores.items() if z != best]
-            chosen.append(best)
-            taken.append((component, best))
-            reached.append(abs(cosine(rows[chosen].sum(axis=0), core)))
+            scores[z] = matrix[z][own[-1]] if own else to_core
+        if not scores:
+            return False
+        best = max(scores, key=lambda z: scores[z])
+        margins.extend(scores[best] - score for z, score in scores.items() if z != best)
+        own.append(best)
+        taken.append((component, best))
+        values.append(abs(cosine(rows[own].sum(axis=0), core)))
+        return True
+
+    def take(component: int, n_rows: int) -> bool:
+        return all(take_one(component) for _ in range(n_rows))
+
+    able = [take(component, budget) and budget > 0 for component, budget in enumerate(problem.budgets)]
+    while reallocate and any(able) and (short := sum(problem.budgets) - len(taken)):
+        numbers = [component for component, can in enumerate(able) if can]
+        shares = allocate_budgets(short, [problem.budgets[component] for component in numbers])
+        for component, more in zip(numbers, shares.tolist(), strict=True):
+            able[component] = take(component, more)
     return taken, min(margins)
 
 
@@ -107,6 +125,17 @@ def walk_of(problem: Problem, **options: Any) -> Walk:
 
 def pairs(walk: Walk) -> list[tuple[int, int]]:
     return list(zip(walk.component.tolist(), walk.rows.tolist(), strict=True))
+
+
+def arrays(walk: Walk) -> list[np.ndarray]:
+    return [getattr(walk, f.name) for f in fields(walk) if f.name not in ("ended", "refusals")]
+
+
+def assert_equal(first: Walk, second: Walk) -> None:
+    """The same rows for the same reasons, bit for bit."""
+    for one, other in zip(arrays(first), arrays(second), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert first.ended == second.ended
 
 
 # --- against the definition ---------------------------------------------------------------------------------------
@@ -133,7 +162,7 @@ def test_every_option_of_g2is_is_the_brute_force_walk_with_that_option(options: 
 
 def test_every_option_changes_some_walk():
     rng = np.random.default_rng(2)
-    problem = Problem(rng.normal(size=(60, 6)) + 0.3, rng.normal(size=(3, 6)), [12, 12, 12], 0.95)
+    problem = Problem(rng.normal(size=(60, 6)) + 0.3, rng.normal(size=(3, 6)), [12, 12, 2], 0.95)
     walks = [pairs(walk_of(problem, method="g2is", **options)) for options in OPTIONS]
     assert all(walk != other for i, walk in enumerate(walks) for other in walks[:i])
 
@@ -223,7 +252,8 @@ def test_a_component_with_budget_zero_is_skipped():
 
 def test_no_budget_at_all_takes_no_row_and_keeps_the_types():
     walk = gradient_walk(PLANE, EAST, [0])
-    assert [array.shape for array in astuple(walk)] == [(0,)] * 10
+    assert [array.shape for array in arrays(walk)] == [(0,)] * 10
+    assert (walk.ended, walk.refusals) == (["no budget"], [None])
     assert (walk.rows.dtype, walk.consistency.dtype) == (np.int64, np.float64)
 
 
@@ -262,8 +292,11 @@ def test_equal_rows_go_to_the_lower_index():
 def test_no_row_is_taken_twice_and_no_budget_is_exceeded(problem: Problem, options: dict[str, Any]):
     walk = walk_of(problem, method="g2is", **options)
     assert len(set(walk.rows.tolist())) == len(walk.rows)
-    assert (np.bincount(walk.component, minlength=len(problem.budgets)) <= problem.budgets).all()
-    assert (np.diff(walk.component) >= 0).all()
+    if options.get("reallocate"):
+        assert len(walk.rows) <= sum(problem.budgets)
+    else:
+        assert (np.bincount(walk.component, minlength=len(problem.budgets)) <= problem.budgets).all()
+        assert (np.diff(walk.component) >= 0).all()
 
 
 @given(problem=problems(), options=st.sampled_from(OPTIONS))
@@ -335,8 +368,7 @@ def test_positive_factors_on_rows_and_components_do_not_matter(problem: Problem,
 def test_two_runs_give_the_same_trace_bit_for_bit():
     rng = np.random.default_rng(0)
     problem = Problem(rng.normal(size=(80, 16)) + 0.3, rng.normal(size=(2, 16)), [20, 20], 0.8)
-    for first, second in zip(astuple(walk_of(problem)), astuple(walk_of(problem)), strict=True):
-        np.testing.assert_array_equal(first, second)
+    assert_equal(walk_of(problem, method="g2is"), walk_of(problem, method="g2is"))
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------
@@ -419,3 +451,114 @@ def test_budgets_sum_to_the_total_and_differ_from_the_exact_share_by_less_than_o
 def test_a_budget_that_cannot_be_split_is_refused(total: int, weights: list[float]):
     with pytest.raises(ValueError, match="cannot split"):
         allocate_budgets(total, weights)
+
+
+# --- what is known of the rows that were left ---------------------------------------------------------------------
+
+
+@given(problem=problems())
+@bounded
+def test_every_row_left_has_its_first_conflict_as_the_definition_says(problem: Problem):
+    walk = walk_of(problem, method="g2is")
+    rows = units(problem.features)
+    for component, seen in enumerate(walk.refusals):
+        if seen is None:
+            assert problem.budgets[component] == 0
+            continue
+        own = walk.rows[walk.component == component]
+        earlier = set(walk.rows[walk.component <= component].tolist())
+        for z in set(range(len(rows))) - earlier:
+            cosines = rows[z] @ rows[own].T
+            assume(not len(own) or np.abs(cosines).min() > MARGIN)
+            conflicts = np.flatnonzero(cosines < 0)
+            assert seen.first_conflict_step[z] == (conflicts[0] if len(conflicts) else -1)
+            assert seen.first_conflict_row[z] == (own[conflicts[0]] if len(conflicts) else -1)
+            assert (seen.rank[z] >= 1) == (len(conflicts) == 0)
+            if len(conflicts):
+                assert seen.first_conflict_cosine[z] == pytest.approx(cosines[conflicts[0]], abs=1e-6)
+
+
+def test_consistency_refusals_are_counted_at_every_choice():
+    # From the anchor (1, 0), rows to one side pull the sum away from it; delta 1 refuses whatever lowers it.
+    features = [[1.0, 0.0], [0.9, 0.4], [0.1, 1.0], [-1.0, 0.0]]
+    walk = gradient_walk(features, EAST, [3], delta=1.0)
+    seen = walk.refusals[0]
+    assert (walk.rows.tolist(), walk.ended) == ([0], ["consistency"])
+    assert (seen.n_choices, seen.n_inconsistent.tolist()) == (1, [0, 1, 1, 0])
+    assert (seen.first_conflict_row[3], seen.first_conflict_cosine[3]) == (0, -1.0)
+
+
+def test_rows_without_conflict_are_ranked_by_coherence_when_the_budget_ends():
+    features = [[1.0, 0.0], [0.9, 0.4], [0.5, 0.5], [0.2, 0.9], [-1.0, -0.1]]
+    seen = gradient_walk(features, EAST, [1]).refusals[0]
+    assert seen.rank.tolist() == [-1, 1, 2, 3, -1]
+
+
+@pytest.mark.parametrize(
+    ("features", "budget", "options", "reason"),
+    [
+        (np.eye(2), 1, {}, "budget"),
+        (np.eye(2), 3, {"delta": 0.0}, "no free row"),
+        ([[1.0, 0.1], [-1.0, 0.0]], 2, {}, "conflict"),
+        ([[1.0, 0.0], [0.5, 1.0]], 2, {"delta": 1.0}, "consistency"),
+        ([[1.0, 0.0], [0.1, 1.0]], 2, {"min_core_cosine": 0.5}, "core cosine"),
+    ],
+)
+def test_a_walk_says_why_it_ended(features: Any, budget: int, options: dict[str, Any], reason: str):
+    assert gradient_walk(features, EAST, [budget], method="g2is", **options).ended == [reason]
+
+
+# --- the same walk whatever the memory ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+@given(problem=problems())
+@settings(bounded, max_examples=30)
+def test_a_walk_with_streamed_features_is_the_walk_in_memory_bit_for_bit(share: float, problem: Problem):
+    options = {"method": "g2is", "reallocate": True}
+    bound = int(share * 4 * problem.features.size)
+    assert_equal(walk_of(problem, **options), walk_of(problem, memory_bytes=bound, **options))
+
+
+def test_a_decision_closer_than_float32_can_tell_is_taken_in_float64():
+    # Rows 1 and 2 are as near to the anchor as float32 can tell; their order is that of float64, either way round.
+    rng = np.random.default_rng(5)
+    anchor, away = np.eye(8)[0], np.eye(8)[1]
+    near = [np.cos(a) * anchor + np.sin(a) * away for a in (0.3 + 1e-8, 0.3)]
+    found = set()
+    for _ in range(20):
+        rotation = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+        features = (np.array([anchor, *near]) @ rotation).astype(np.float32)
+        exact = units(unit_rows(features))
+        expected = 1 + int((exact[1:] @ exact[0]).argmax())
+        walk = gradient_walk(features, (anchor @ rotation)[None], [2], method="g2is")
+        assert walk.rows[1] == expected
+        found.add(expected)
+    assert found == {1, 2}
+
+
+def test_a_source_may_give_its_rows_in_any_order_of_blocks():
+    rng = np.random.default_rng(1)
+    features, components = rng.normal(size=(50, 6)).astype(np.float32) + 0.2, rng.normal(size=(2, 6))
+
+    class Shuffled:
+        shape = (50, 6)
+
+        def blocks(self):
+            for part in np.array_split(np.random.default_rng(2).permutation(50), 7):
+                yield part, features[part]
+
+        def rows(self, numbers):
+            return features[numbers]
+
+    assert_equal(
+        gradient_walk(Shuffled(), components, [5, 5], method="g2is"),
+        gradient_walk(features, components, [5, 5], method="g2is"),
+    )
+
+
+def test_centred_features_are_unit_rows_less_their_mean():
+    features = np.array([[2.0, 0.0], [0.0, 5.0]])
+    centred = CentredFeatures(ArrayFeatures(features), np.array([0.5, 0.5]))
+    np.testing.assert_allclose(unit_matrix(centred), [[0.5**0.5, -(0.5**0.5)], [-(0.5**0.5), 0.5**0.5]], atol=1e-7)
+    np.testing.assert_allclose(centred.rows(np.array([1])), [[-0.5, 0.5]])

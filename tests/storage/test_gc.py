@@ -21,8 +21,9 @@ from g2is_assets.contracts.gradients import INDEX, SET_ASIDE
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256
 from g2is_assets.storage import gc as module
+from g2is_assets.storage.features import StoredFeatures
 from g2is_assets.storage.gc import COPIES, SCRATCH, SHARDS, STORES, VERSIONS, Report, collect_garbage
-from g2is_assets.storage.gradient_store import STORE, GradientStore, fill_store, read_features
+from g2is_assets.storage.gradient_store import STORE, GradientStore, fill_store
 from g2is_assets.storage.lake import Draft, Lake, Recipe, Version
 from g2is_assets.storage.manifest import MANIFEST, PRUNED, read_manifest
 from g2is_assets.storage.mapped import MAPPED
@@ -82,7 +83,7 @@ def gradients(lake: Lake, day: int, rows: list[str], **settings: Any) -> tuple[V
         draft.table("index", INDEX, filled.index)
         draft.table("set_aside", SET_ASIDE, pl.DataFrame(aside, schema=SET_ASIDE.schema, orient="row"))
         if len(filled.index):
-            read_features(store.folder, filled.index, "sgd")
+            StoredFeatures(store.folder, filled.index, "sgd").array()
 
     made, _ = lake.make(Recipe("gradients/pool", None, str(day), {"store": store.folder.name}), "run", write)
     return date(made, day), compute.rows
@@ -231,7 +232,7 @@ def test_shards_of_deleted_rows_go_with_the_last_version_that_lists_them(lake: L
     assert kinds(collect(lake, keep=1)) == {VERSIONS: 1, SHARDS: 1}
     assert below(first.folder) == {MANIFEST, PRUNED, "index.parquet", "set_aside.parquet"}
     assert shards_in(store) == shards_of(second)
-    assert read_features(store.folder, second.table("index", INDEX), "adam").shape == (2, 16)
+    assert StoredFeatures(store.folder, second.table("index", INDEX), "adam").array().shape == (2, 16)
     assert gradients(lake, 3, ["a", "b", "c", "e"])[1] == ["c"]  # `b` stands in a shard that served `a`
 
 
@@ -270,7 +271,7 @@ def test_a_shard_without_record_goes_unless_a_version_names_it(lake: Lake) -> No
     (store / f"{shard}.shard.json").unlink()
     (store / "other.parquet").write_bytes(b"no record")
     assert [item.path for item in collect(lake).removed] == [store / "other.parquet"]
-    assert read_features(store, version.table("index", INDEX), "adam").shape == (2, 16)
+    assert StoredFeatures(store, version.table("index", INDEX), "adam").array().shape == (2, 16)
 
 
 def test_scratch_of_killed_runs_goes(lake: Lake) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from g2is_assets.contracts.gradients import INDEX, shard
 from g2is_assets.errors import StoreError
+from g2is_assets.storage.features import StoredFeatures
 from g2is_assets.storage.gradient_store import (
     NOT_FINITE,
     ZERO_GRADIENT,
@@ -25,7 +26,6 @@ from g2is_assets.storage.gradient_store import (
     GradientStore,
     Vectors,
     fill_store,
-    read_features,
 )
 from g2is_assets.storage.mapped import MAPPED
 
@@ -97,7 +97,7 @@ def holds(store: GradientStore, filled: Filled, rows: Sequence[str]) -> None:
     INDEX.validate(filled.index)
     assert filled.index["row_id"].to_list() == list(rows)
     for kind in SETTINGS["kinds"]:
-        features = read_features(store.folder, filled.index, kind)
+        features = StoredFeatures(store.folder, filled.index, kind).array()
         assert features.dtype == np.float16
         np.testing.assert_allclose(features.astype(np.float64), expected(rows, kind), atol=1e-3)
 
@@ -169,7 +169,7 @@ def test_no_wanted_row_needs_no_computation(store: GradientStore) -> None:
     filled, computed = fill(store, [])
     assert (computed, len(filled.index), filled.set_aside) == ([], 0, {})
     with pytest.raises(StoreError, match="no row has gradients"):
-        read_features(store.folder, filled.index, "sgd")
+        StoredFeatures(store.folder, filled.index, "sgd").array()
 
 
 def test_rows_without_a_usable_gradient_are_recorded_with_their_reason_and_not_tried_again(
@@ -286,9 +286,9 @@ def test_a_vector_of_a_missing_shard_is_told_by_file(store: GradientStore) -> No
     name = filled.index["shard"][0]
     delete_file(store, name)
     with pytest.raises(StoreError, match=rf"{name}\.parquet is missing or damaged"):
-        read_features(store.folder, filled.index, "sgd")
+        StoredFeatures(store.folder, filled.index, "sgd").array()
     with pytest.raises(StoreError):
-        read_features(store.folder, filled.index.filter(pl.col("shard") != name), "unknown_kind")
+        StoredFeatures(store.folder, filled.index.filter(pl.col("shard") != name), "unknown_kind").array()
 
 
 def test_other_settings_have_another_folder(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_vectors_come_in_the_order_of_the_index_from_whatever_shards(store: Grad
     mixed = filled.index.sample(fraction=1, shuffle=True, seed=3)
     assert mixed["shard"].n_unique() == 3
     assert mixed["row_id"].to_list() != ROWS
-    features = read_features(store.folder, mixed, "adam").astype(np.float64)
+    features = StoredFeatures(store.folder, mixed, "adam").array().astype(np.float64)
     np.testing.assert_allclose(features, expected(mixed["row_id"].to_list(), "adam"), atol=1e-3)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-3)
 
@@ -445,12 +445,12 @@ def test_a_run_that_needs_more_disk_than_there_is_says_so_before_it_starts(tmp_p
 
 def test_mapped_copies_equal_the_shards_and_are_made_again_when_deleted_or_cut_off(store: GradientStore) -> None:
     filled, _ = fill(store, ROWS)
-    first = read_features(store.folder, filled.index, "sgd")
+    first = StoredFeatures(store.folder, filled.index, "sgd").array()
     copies = sorted((store.folder / MAPPED).glob("*.sgd.*.npy"))
     assert len(copies) == filled.index["shard"].n_unique()
     copies[0].unlink()
     copies[1].write_bytes(copies[1].read_bytes()[:-10])
-    assert np.array_equal(read_features(store.folder, filled.index, "sgd"), first)
+    assert np.array_equal(StoredFeatures(store.folder, filled.index, "sgd").array(), first)
     assert sorted((store.folder / MAPPED).glob("*.sgd.*.npy")) == copies
     for name in filled.index["shard"].unique():
         table = pl.read_parquet(store.folder / f"{name}.parquet")
@@ -464,4 +464,4 @@ def test_a_shard_that_differs_from_its_record_is_not_mapped(store: GradientStore
     table = pl.read_parquet(file)
     table.with_columns(loss=table["loss"] + 1).write_parquet(file)
     with pytest.raises(StoreError, match="digest differs from its record"):
-        read_features(store.folder, filled.index, "adam")
+        StoredFeatures(store.folder, filled.index, "adam").array()

@@ -1,0 +1,193 @@
+"""Unit rows of any number: in memory as float32 where they fit, else converted block by block at every use.
+
+What graph and walk need of features is here: matrix-vector products over the rows still of interest, and single rows
+in double precision. Where the features lie (an array, shards of a store) is behind `FeatureSource`.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from g2is_assets.core.vectors import unit_rows
+
+BLOCK_ROWS: Final = 1024
+"""Rows converted at a time: 32 MB of float32 at 8,192 columns."""
+
+
+@runtime_checkable
+class FeatureSource(Protocol):
+    """Features that may be larger than memory; any order of blocks, each row exactly once."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, d)."""
+        ...
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
+        """Row numbers and their (len, d) values, block by block."""
+        ...
+
+    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.floating]:
+        """(len(numbers), d) values of single rows."""
+        ...
+
+
+class ArrayFeatures:
+    """An array as a source."""
+
+    def __init__(self, features: ArrayLike) -> None:
+        """Take an (n, d) array of any float type.
+
+        Raises:
+            ValueError: It has not two dimensions.
+        """
+        self.values = np.asarray(features)
+        if self.values.ndim != 2:
+            raise ValueError(f"features {self.values.shape} do not fit: (n, d) is needed")
+        self.shape: tuple[int, int] = (self.values.shape[0], self.values.shape[1])
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
+        """Consecutive rows."""
+        for start in range(0, self.shape[0], BLOCK_ROWS):
+            numbers = np.arange(start, min(start + BLOCK_ROWS, self.shape[0]))
+            yield numbers, self.values[start : start + BLOCK_ROWS]
+
+    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Those rows."""
+        return self.values[numbers]
+
+
+class CentredFeatures:
+    """A source with a fixed vector taken from every unit row: mean removal without a copy."""
+
+    def __init__(self, source: FeatureSource, mean: NDArray[np.floating]) -> None:
+        """Wrap `source`; `mean` is (d,), in the units of its unit rows."""
+        self.source, self.mean, self.shape = source, np.asarray(mean, dtype=np.float32), source.shape
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
+        """The source's blocks, normalised, less the mean."""
+        for numbers, values in self.source.blocks():
+            yield numbers, unit_rows(values) - self.mean
+
+    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Those rows, normalised, less the mean."""
+        return unit_rows(self.source.rows(numbers)) - self.mean
+
+
+def as_source(features: ArrayLike | FeatureSource) -> FeatureSource:
+    """Arrays become sources; sources stay what they are."""
+    return features if isinstance(features, FeatureSource) else ArrayFeatures(features)
+
+
+def unit_matrix(source: FeatureSource) -> NDArray[np.float32]:
+    """All rows as (n, d) float32 of norm 1 or 0, with memory for the result and one block.
+
+    Raises:
+        ValueError: An entry is not finite; the message names the row.
+    """
+    matrix = np.empty(source.shape, dtype=np.float32)
+    for numbers, values in source.blocks():
+        matrix[numbers] = _unit_block(numbers, values)
+    return matrix
+
+
+class UnitRows:
+    """Unit rows with a set of active ones, which only shrinks until it is reset.
+
+    In memory, rows that drop out are moved behind the active ones, so that products read only what is active and no
+    second copy exists. Streamed, every product converts all rows again, until the active ones fit.
+    """
+
+    def __init__(self, source: FeatureSource, memory_bytes: int | None = None) -> None:
+        """Convert the rows if they fit in `memory_bytes` (None: they do)."""
+        self.source = source
+        self.memory_bytes = memory_bytes
+        self.n_rows, self.n_columns = source.shape
+        self.index = np.arange(self.n_rows)
+        self.matrix: NDArray[np.float32] | None = None
+        self.order = self.index.copy()
+        self.squared = np.empty(self.n_rows, dtype=np.float32)  # 1, or 0 for a zero row
+        self.streamed = not self._fits(self.n_rows)
+        if not self.streamed:
+            self.matrix = np.empty(source.shape, dtype=np.float32)
+        for numbers, values in source.blocks():
+            unit = _unit_block(numbers, values)
+            self.squared[numbers] = np.einsum("nd,nd->n", unit, unit)
+            if self.matrix is not None:
+                self.matrix[numbers] = unit
+
+    def reset(self) -> None:
+        """Make every row active."""
+        if self.streamed:
+            self.matrix = None
+            self.order = np.arange(self.n_rows)
+        self.index = self.order[: self.n_rows].copy()
+
+    def keep(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Keep some of the active rows; returns the positions that they had, in their new order."""
+        if self.matrix is None:
+            positions = np.flatnonzero(kept)
+            self.index = self.index[positions]
+            if self._fits(len(positions)):
+                self.matrix = np.empty((len(positions), self.n_columns), dtype=np.float32)
+                for start in range(0, len(positions), BLOCK_ROWS):
+                    numbers = self.index[start : start + BLOCK_ROWS]
+                    self.matrix[start : start + len(numbers)] = _unit_block(numbers, self.source.rows(numbers))
+                self.order = self.index.copy()
+            return positions
+        n_kept = int(kept.sum())
+        positions = np.arange(len(kept))
+        holes = np.flatnonzero(~kept[:n_kept])
+        movers = n_kept + np.flatnonzero(kept[n_kept:])
+        for start in range(0, len(holes), BLOCK_ROWS):
+            hole, mover = holes[start : start + BLOCK_ROWS], movers[start : start + BLOCK_ROWS]
+            self.matrix[hole], self.matrix[mover] = self.matrix[mover], self.matrix[hole]
+        for array in (positions, self.order):
+            array[holes], array[movers] = array[movers], array[holes]
+        self.index = self.order[:n_kept].copy()
+        return positions[:n_kept]
+
+    def products(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n_active,) float32 dot products of the active rows with a vector."""
+        if self.matrix is not None:
+            return self.matrix[: len(self.index)] @ vector
+        every = np.empty(self.n_rows, dtype=np.float32)
+        for numbers, values in self.source.blocks():
+            every[numbers] = _unit_block(numbers, values) @ vector
+        return every[self.index]
+
+    def vector(self, position: int) -> NDArray[np.float32]:
+        """(d,) float32 unit row at an active position."""
+        if self.matrix is not None:
+            return self.matrix[position].copy()
+        return unit_rows(self.source.rows(self.index[[position]]))[0]
+
+    def exact(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(len, d) float64 rows of norm 1 or 0, the same bits whether rows are streamed or not."""
+        numbers = self.index[positions]
+        single = self.matrix[positions] if self.matrix is not None else unit_rows(self.source.rows(numbers))
+        return exact_rows(single)
+
+    def _fits(self, n_rows: int) -> bool:
+        return self.memory_bytes is None or 4 * n_rows * self.n_columns <= self.memory_bytes
+
+
+def exact_rows(single: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Float32 unit rows normalised once more in float64; zero rows stay zero."""
+    rows = single.astype(np.float64)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, norms, out=rows, where=norms > 0)
+
+
+def _unit_block(numbers: NDArray[np.int64], values: NDArray[np.floating]) -> NDArray[np.float32]:
+    try:
+        return unit_rows(values)
+    except ValueError:
+        for number, row in zip(numbers, values, strict=True):
+            try:
+                unit_rows(row[None])
+            except ValueError:
+                raise ValueError(f"row {number} is not finite or overflows float32") from None
+        raise
