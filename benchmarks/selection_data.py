@@ -1,0 +1,138 @@
+"""Pools for `selection.py`: a gradient store of any size, drawn from real features or from synthetic ones.
+
+Up to the number of given rows the store holds these. Further rows are resampled: with the pool's mean m and residuals
+r = x - m, a new row is unit(m + scale * (0.8 r_i + 0.6 r_j)) of two random rows. As 0.8² + 0.6² = 1, the residuals keep
+their covariance, where isotropic noise would shrink every cosine; the scale is found by bisection such that as many
+edges are negative as among the given rows.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from g2is_assets.contracts.gradients import INDEX
+from g2is_assets.core.knowledge import core_knowledge
+from g2is_assets.core.vectors import unit_rows
+from g2is_assets.storage.gradient_store import STORE, GradientStore, Vectors, read_features
+from g2is_assets.storage.lake import Lake
+
+Rows = NDArray[np.float32]
+
+SHARD_ROWS: Final = 2048
+SAMPLE_ROWS: Final = 2000
+"""Rows from which shares of negative edges are measured."""
+MIX: Final = (0.8, 0.6)
+"""Weights of two residuals; their squares sum to 1."""
+SYNTHETIC_ROWS: Final = 4000
+SCALES: Final = (0.1, 10.0)
+"""Where the scale of resampled residuals is searched."""
+
+
+def real_features(lake: Path, asset: str, partition: str | None, kind: str) -> Rows:
+    """Stored unit vectors of the current version of an asset."""
+    opened = Lake(lake)
+    version = opened.current(asset, partition)
+    folder = opened.place(asset) / STORE / str(version.manifest.settings["store"])
+    return unit_rows(read_features(folder, version.table("index", INDEX), kind))
+
+
+def synthetic_features(rng: np.random.Generator, n_rows: int, dim: int) -> Rows:
+    """Unit rows with a shared direction and residuals of rank 32: a mean cosine of 0.3, few negative edges."""
+    shared = unit_rows(rng.standard_normal((1, dim)))
+    basis = rng.standard_normal((32, dim), dtype=np.float32) / np.sqrt(dim)
+    residuals = unit_rows(rng.standard_normal((n_rows, 32), dtype=np.float32) @ basis)
+    return unit_rows(np.sqrt(0.3) * shared + np.sqrt(0.7) * residuals)
+
+
+class Resampler:
+    """Draws rows that resemble the given ones."""
+
+    def __init__(self, rows: Rows, rng: np.random.Generator) -> None:
+        self.rng, self.mean = rng, rows.mean(axis=0)
+        self.residuals = rows - self.mean
+        self.scale = self._fit(rows)
+
+    def mixed(self, first: NDArray[np.int64]) -> Rows:
+        """Residuals of the given rows, each mixed with that of another random row."""
+        n = len(self.residuals)
+        second = (first + self.rng.integers(1, n, size=len(first))) % n
+        return np.float32(MIX[0]) * self.residuals[first] + np.float32(MIX[1]) * self.residuals[second]
+
+    def draw(self, n_rows: int, near: NDArray[np.int64] | None = None) -> Rows:
+        """`n_rows` new unit rows; with `near`, only around these rows."""
+        first = self.rng.choice(near if near is not None else len(self.residuals), size=n_rows)
+        return unit_rows(self.mean + np.float32(self.scale) * self.mixed(first))
+
+    def _fit(self, rows: Rows) -> float:
+        target, _ = edges(rows[:SAMPLE_ROWS])
+        residuals = self.mixed(self.rng.integers(len(rows), size=SAMPLE_ROWS))
+        products, along = residuals @ residuals.T, residuals @ self.mean
+        linear, constant = along[:, None] + along[None, :], self.mean @ self.mean
+        low, high = SCALES
+        for _ in range(30):  # the share of negative edges grows with the scale
+            scale = np.sqrt(low * high)
+            negative = constant + scale * linear + scale**2 * products < 0
+            np.fill_diagonal(negative, False)
+            low, high = (low, scale) if negative.sum() / (negative.size - len(negative)) > target else (scale, high)
+        return float(scale)
+
+
+def edges(rows: Rows) -> tuple[float, float]:
+    """Share of negative edges and mean cosine of the complete graph of these rows."""
+    cosines = rows @ rows.T
+    np.fill_diagonal(cosines, 0)
+    n_edges = len(rows) * (len(rows) - 1)
+    return int((cosines < 0).sum()) / n_edges, float(cosines.sum(dtype=np.float64)) / n_edges
+
+
+def make_pool(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a store of `n` rows, its index and the domain's core knowledge; measure what the rows are like.
+
+    Args:
+        task: `folder` to write to, `n`, `features` (`raw` or `mean_removed`), `lake`, `domain`, `kind` or None, `dim`.
+    """
+    rng = np.random.default_rng(0)
+    lake = Path(task["lake"]) if task["lake"] else None
+    if lake:
+        rows = real_features(lake, "gradients/pool", None, task["kind"])
+    else:
+        rows = synthetic_features(rng, min(task["n"], SYNTHETIC_ROWS), task["dim"])
+    resampler = Resampler(rows, rng)
+    if lake and task["domain"]:
+        validation = real_features(lake, "gradients/target", task["domain"], "sgd")
+    else:
+        validation = resampler.draw(24, near=rng.choice(len(rows), size=4, replace=False))
+    knowledge = core_knowledge(validation)
+    folder = Path(task["folder"])
+    np.savez(folder / "knowledge.npz", components=knowledge.components, weights=knowledge.weights)
+    store = GradientStore(folder, {"kinds": [task["features"]], "sketch_dim": rows.shape[1]})
+    store.require_space(2 * task["n"])  # shards and their mapped copies
+    for start in range(0, task["n"], SHARD_ROWS):
+        stop = min(start + SHARD_ROWS, task["n"])
+        part = rows[start:stop]
+        part = np.concatenate([part, resampler.draw(stop - start - len(part))])
+        if task["features"] == "mean_removed":
+            part = unit_rows(part - resampler.mean)
+        write_shard(store, start, part)
+    store.read_index()[0].write_parquet(folder / "index.parquet")
+    fresh = resampler.draw(SAMPLE_ROWS)
+    kinds = {"given rows": rows[:SAMPLE_ROWS], "resampled rows": fresh}
+    measured = {name: [*edges(sample), *edges(unit_rows(sample - resampler.mean))] for name, sample in kinds.items()}
+    return {
+        "store": str(store.folder),
+        "n_given": len(rows),
+        "dim": rows.shape[1],
+        "scale": resampler.scale,
+        "n_components": len(knowledge.weights),
+        "edges": measured,
+    }
+
+
+def write_shard(store: GradientStore, start: int, rows: Rows) -> None:
+    """Write unit rows as a shard; its name sorts in the order of the rows."""
+    ids = [f"{start + i:08d}" for i in range(len(rows))]
+    losses = np.zeros(len(rows), dtype=np.float32)
+    store.write(f"{start:08d}", [Vectors(ids, [1] * len(rows), losses, {store.kinds[0]: rows})])

@@ -1,0 +1,190 @@
+"""One measurement of `selection.py` in a process of its own, so that its peak memory is its own.
+
+    python benchmarks/selection_measures.py '{"what": "walk", ...}'
+
+Prints one JSON object as the last line. Heavy libraries are imported where they are used, not to count for the others.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from published_walk import published_walk, sorted_adjacency
+from selection_data import make_pool
+
+from g2is_assets.core.vectors import unit_rows
+from g2is_assets.core.walk import allocate_budgets, gradient_walk
+from g2is_assets.storage.gradient_store import GradientStore, read_features
+from g2is_assets.storage.mapped import mapped_vectors
+
+Task = Mapping[str, Any]
+
+
+def peak_bytes() -> int:
+    """Largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+class Clock:
+    """Seconds since the last lap."""
+
+    def __init__(self) -> None:
+        self.begun = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the start or the lap before."""
+        now = time.perf_counter()
+        seconds, self.begun = now - self.begun, now
+        return seconds
+
+
+def index_of(task: Task) -> pl.DataFrame:
+    """Index of the store's first n rows."""
+    return pl.read_parquet(Path(task["store"]).parent / "index.parquet").head(task["n"])
+
+
+def problem(task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Components of the domain and their budgets."""
+    with np.load(Path(task["store"]).parent / "knowledge.npz") as file:
+        return file["components"], allocate_budgets(task["budget"], file["weights"])
+
+
+def stored(task: Task) -> np.ndarray:
+    """The first n rows, (n, dim) float16."""
+    return read_features(Path(task["store"]), index_of(task), task["features"])
+
+
+def walk(task: Task) -> dict[str, Any]:
+    """Our walk from stored features."""
+    components, budgets = problem(task)
+    clock = Clock()
+    features = stored(task)
+    read_s = clock.lap()
+    taken = gradient_walk(features, components, budgets, method="reference")
+    walk_s = clock.lap()
+    return {"read_s": read_s, "walk_s": walk_s, "seconds": read_s + walk_s, "rows": taken.rows.tolist()}
+
+
+def published(task: Task) -> dict[str, Any]:
+    """The published way from stored features: adjacency, then the walk on it."""
+    components, budgets = problem(task)
+    clock = Clock()
+    features = stored(task)
+    unit = np.empty(features.shape, np.float32)
+    for start in range(0, len(unit), 1024):  # in blocks: else the copies made here, not the adjacency, are the peak
+        unit[start : start + 1024] = unit_rows(features[start : start + 1024])
+    del features
+    read_s = clock.lap()
+    adjacency = sorted_adjacency(unit)
+    adjacency_s = clock.lap()
+    rows = published_walk(unit, adjacency, components, budgets)
+    walk_s = clock.lap()
+    return {
+        "read_s": read_s,
+        "adjacency_s": adjacency_s,
+        "walk_s": walk_s,
+        "seconds": read_s + adjacency_s + walk_s,
+        "adjacency_bytes": sum(array.nbytes for array in adjacency),
+        "rows": rows,
+    }
+
+
+def difference(task: Task) -> dict[str, Any]:
+    """Where two walks part, and how far apart in float64 the two candidates were: rounding, or another rule."""
+    ours, theirs = task["ours"], task["theirs"]
+    step = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
+    if step is None:
+        return {"text": f"ours took {len(ours)} rows, the published way {len(theirs)}, equal up to the shorter"}
+    text = f"first difference at row {step}, ours {ours[step]}, published {theirs[step]}"
+    if step == 0:
+        return {"text": text}
+    unit = unit_rows(stored(task))[[ours[step - 1], ours[step], theirs[step]]].astype(np.float64)
+    return {"text": f"{text}; their cosines to the row before differ by {unit[0] @ unit[1] - unit[0] @ unit[2]:.1e}"}
+
+
+def graph(task: Task) -> dict[str, Any]:
+    """The stored part of the graph from features in memory."""
+    from g2is_assets.config import GraphSettings
+    from g2is_assets.core.graph import build_graph
+
+    settings = GraphSettings()
+    features = stored(task)
+    clock = Clock()
+    build_graph(features, settings.n_neighbors, settings.n_conflicts)
+    return {"seconds": clock.lap()}
+
+
+def products(task: Task, block_rows: int = 1024) -> dict[str, Any]:
+    """All cosines in blocks and nothing else; normalising the rows is not counted."""
+    import torch
+
+    rows = torch.from_numpy(unit_rows(stored(task)))
+    out = torch.empty(block_rows, len(rows))
+    clock = Clock()
+    for start in range(0, len(rows), block_rows):
+        block = rows[start : start + block_rows]
+        torch.mm(block, rows.T, out=out[: len(block)])
+    return {"seconds": clock.lap()}
+
+
+def mapped(task: Task) -> dict[str, Any]:
+    """Make the mapped copies of all shards."""
+    clock = Clock()
+    for shard, sha256 in index_of(task).select("shard", "sha256").unique(maintain_order=True).iter_rows():
+        mapped_vectors(Path(task["store"]), shard, sha256, task["features"])
+    return {"seconds": clock.lap()}
+
+
+def stream(task: Task) -> dict[str, Any]:
+    """Open the store with all digests checked, then copy every mapped shard into one block."""
+    folder, kind = Path(task["store"]), task["features"]
+    clock = Clock()
+    settings = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    index, _, damaged = GradientStore(folder.parent, settings).read_index()
+    open_s = clock.lap()
+    if damaged:
+        raise RuntimeError(f"damaged shards: {damaged}")
+    block, n_bytes = np.empty((0, settings["sketch_dim"]), np.float16), 0
+    for shard, sha256 in index.select("shard", "sha256").unique(maintain_order=True).iter_rows():
+        values = mapped_vectors(folder, shard, sha256, kind)
+        if len(block) < len(values):
+            block = np.empty(values.shape, np.float16)
+        np.copyto(block[: len(values)], values)
+        n_bytes += values.nbytes
+    return {"open_s": open_s, "seconds": clock.lap(), "n_bytes": n_bytes, "n_rows": len(index)}
+
+
+def check(task: Task) -> dict[str, Any]:
+    """Both walks against the rows that the published implementation chose, case by case."""
+    folder, results = Path(task["folder"]), []
+    for case in json.loads((folder / "cases.json").read_text(encoding="utf-8")):
+        with np.load(folder / f"{case['name']}.npz") as file:
+            unit, components = unit_rows(file["pool_gradients"]), file["components"]
+            budgets, expected = file["budgets"], file["selected"]
+        ours = gradient_walk(unit, components, budgets, delta=case["delta"]).rows
+        theirs = published_walk(unit, sorted_adjacency(unit), components, budgets, case["delta"])
+        # Where pool rows are equal, either may be named.
+        equal = [np.array_equal(unit[rows], unit[expected]) for rows in (ours, theirs)]
+        results.append([case["name"], len(expected), *equal])
+    return {"cases": results}
+
+
+MEASURES: dict[str, Callable[[Task], dict[str, Any]]] = {
+    measure.__name__: measure
+    for measure in (make_pool, walk, published, difference, graph, products, mapped, stream, check)
+}
+
+if __name__ == "__main__":
+    task = json.loads(sys.argv[1])
+    if task["what"] in ("graph", "products"):
+        import torch  # noqa: F401  (part of both sides' start, not of their peak)
+    start_bytes = peak_bytes()
+    result = MEASURES[task["what"]](task)
+    print(json.dumps({"start_bytes": start_bytes, "peak_bytes": peak_bytes(), **result}))
