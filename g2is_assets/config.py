@@ -98,9 +98,7 @@ class GraphSettings(Section):
 
 
 class KnowledgeSettings(Section):
-    """The domain's nodes: PCA of its validation features, with at most one of the three ways to say how many
-    components; or every validation row; or their mean.
-    """
+    """The domain's nodes: principal directions, with at most one of three ways to say how many; or rows; or their mean."""
 
     nodes: Literal["components", "rows", "mean"] = "components"
     explained_variance: Rate | None = None
@@ -258,8 +256,9 @@ def _load_domain(folder: Path, settings: Settings) -> Domain:
     if budget and "budget" in said.selection:
         raise SettingsError(f"{file}: `budget` is set twice, also in [selection]; keep one")
     knowledge = settings.knowledge
-    if said.knowledge.keys() & {"explained_variance", "n_components", "component_fraction"}:
-        knowledge = KnowledgeSettings(centered=knowledge.centered)  # the domain's own rule replaces the project's
+    if said.knowledge.keys() & {"nodes", "explained_variance", "n_components", "component_fraction"}:
+        # The domain's own rule replaces the project's.
+        knowledge = KnowledgeSettings(centered=knowledge.centered)
     sections: dict[str, Any] = {
         name: _parse(type(base), base.model_dump(exclude_unset=True) | override, file, name)
         for name, base, override in (
@@ -270,14 +269,27 @@ def _load_domain(folder: Path, settings: Settings) -> Domain:
     }
     if sections["selection"].kind not in settings.gradients.kinds:
         raise SettingsError(f"{file}: selection.kind '{sections['selection'].kind}' is not among gradients.kinds")
-    validation, test = (_rows_file(folder, stem) for stem in ("validation", "test"))
+    folders = [_member(folder, member, file) for member in said.members] or [folder]
+    if said.members and any(_rows_file(folder, stem) for stem in ("validation", "test")):
+        raise SettingsError(f"{folder}: a domain with `members` takes their rows and has no files of its own")
+    validation = tuple(_rows_file(place, "validation") or place / "validation.jsonl" for place in folders)
+    tests = (_rows_file(place, "test") for place in folders)
     return Domain(
         name=folder.name,
         title=said.title or folder.name,
-        validation=validation or folder / "validation.jsonl",
-        test=test,
+        validation=validation,
+        test=tuple(test for test in tests if test),
         **sections,
     )
+
+
+def _member(folder: Path, member: str, file: Path) -> Path:
+    place = folder.parent / member
+    if not DOMAIN_NAME.fullmatch(member) or not place.is_dir() or member == folder.name:
+        raise SettingsError(f"{file}: members: there is no other domain '{member}' beside {folder.name}")
+    if _parse(DomainFile, _read_toml(place / "domain.toml") if (place / "domain.toml").exists() else {}, file).members:
+        raise SettingsError(f"{file}: members: '{member}' is a joint domain itself; name its members instead")
+    return place
 
 
 def _rows_file(folder: Path, stem: str) -> Path | None:

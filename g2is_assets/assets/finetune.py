@@ -9,7 +9,7 @@ from g2is_assets.assets.publish import publish, read
 from g2is_assets.contracts import finetune as contracts
 from g2is_assets.contracts import gradients as gradient_contracts
 from g2is_assets.contracts import instructions as instruction_contracts
-from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.contracts.selection import EXCLUDED, SUBSET
 from g2is_assets.contracts.warmup import TRAINING_LOG
 from g2is_assets.core.sampling import hash_sample, paired_difference
 from g2is_assets.errors import SourceError
@@ -34,7 +34,7 @@ def adapter(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Works
     subset = read(context, workspace, "selection/subset", domain=True)
 
     return _publish_adapter(
-        context, workspace, lambda draft, own: subset.table("subset", SUBSET)["row_id"].to_list(), subset
+        context, workspace, lambda draft: subset.table("subset", SUBSET)["row_id"].to_list(), subset
     )
 
 
@@ -42,20 +42,24 @@ def adapter(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Works
     key=["finetune", "baseline"],
     group_name="finetune",
     kinds={"pytorch", "peft"},
-    code_version="1",
+    code_version="2",
     deps=[["selection", "subset"], ["gradients", "pool"], ["instructions", "pool"], ["instructions", "target"]],
     pool="model",
 )
 def baseline(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-    """The adapter of a random subset of the same size, trained by the same rule: what selection has to beat."""
+    """The adapter of a random subset of the same size, trained by the same rule: what selection has to beat.
+
+    Rows that repeat the domain's own rows are left out of it as they are of the subset.
+    """
     subset = read(context, workspace, "selection/subset", domain=True)
     gradients = read(context, workspace, "gradients/pool")
     seed = workspace.project.domain(context.partition_key).finetune.seed
 
-    def draw(draft: Draft, own: set[str]) -> list[str]:
+    def draw(draft: Draft) -> list[str]:
         n_rows = len(subset.table("subset", SUBSET))
-        pool = [row for row in gradients.table("index", gradient_contracts.INDEX)["row_id"] if row not in own]
-        drawn = hash_sample(pool, n_rows, salt=f"baseline/{context.partition_key}/{seed}")
+        leaks = subset.table("excluded", EXCLUDED).filter(pl.col("split").is_not_null())
+        pool = gradients.table("index", gradient_contracts.INDEX).join(leaks, on="row_id", how="anti")["row_id"]
+        drawn = hash_sample(pool.to_list(), n_rows, salt=f"baseline/{context.partition_key}/{seed}")
         rows = pl.DataFrame({"domain": [context.partition_key] * n_rows, "row_id": sorted(drawn)})
         draft.table("rows", contracts.BASELINE_ROWS, rows)
         return drawn
@@ -66,17 +70,17 @@ def baseline(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Work
 def _publish_adapter(
     context: dg.AssetExecutionContext,
     workspace: Workspace,
-    choose: Callable[[Draft, set[str]], list[str]],
+    choose: Callable[[Draft], list[str]],
     *inputs: Version,
 ) -> dg.MaterializeResult:
-    """Train on the pool rows that `choose` names, given the domain's own row ids, which are not to be trained on."""
+    """Train on the pool rows that `choose` names."""
     settings = workspace.project.domain(context.partition_key).finetune
     pool = read(context, workspace, "instructions/pool")
     target = read(context, workspace, "instructions/target", domain=True)
 
     def write(draft: Draft) -> None:
         own = target.table("target", instruction_contracts.TARGET)
-        _train(draft, context, workspace, choose(draft, set(own["row_id"])), pool, own)
+        _train(draft, context, workspace, choose(draft), pool, own)
 
     return publish(
         context,

@@ -1,5 +1,7 @@
 """Stage `graph`: the stored part of the instruction graph."""
 
+from typing import Any, Final
+
 import dagster as dg
 import numpy as np
 import polars as pl
@@ -7,75 +9,111 @@ import polars as pl
 from g2is_assets.assets.features import stored_features
 from g2is_assets.assets.publish import publish, read
 from g2is_assets.contracts import graph as contracts
+from g2is_assets.contracts import instructions as instruction_contracts
+from g2is_assets.contracts.gradients import INDEX
+from g2is_assets.errors import StoreError
 from g2is_assets.progress import track
 from g2is_assets.resources import Workspace
-from g2is_assets.storage.lake import Draft
+from g2is_assets.storage.lake import Draft, Version
+
+CODE_VERSION: Final = "2"
 
 
 @dg.asset(
     key=["graph", "neighbors"],
     group_name="graph",
     kinds={"polars", "parquet"},
-    code_version="1",
-    deps=[["gradients", "pool"]],
+    code_version=CODE_VERSION,
+    deps=[["gradients", "pool"], ["instructions", "pool"]],
 )
 def neighbors(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
     """Every pool row's nearest rows and strongest conflicts by gradient cosine, with statistics of every node.
 
-    Exact on the complete graph, which is never stored. Rows with nearly equal gradients form one group, of which only
-    the first is eligible for selection.
+    Exact on the complete graph, which is never stored. Rows with nearly equal gradients or equal text form one group,
+    of which only the first is eligible for selection. When the pool changes, only edges of new rows, and of rows that
+    had one that is gone among theirs, are computed.
     """
     settings = workspace.project.settings.graph
-    gradients = read(context, workspace, "gradients/pool")
+    gradients, pool = (read(context, workspace, asset) for asset in ("gradients/pool", "instructions/pool"))
 
     def write(draft: Draft) -> None:
-        from g2is_assets.core.graph import build_graph
+        from g2is_assets.core.graph import build_graph, negative_share
+        from g2is_assets.core.leakage import Text, equal_text_groups
+        from g2is_assets.storage.graph_tables import graph_tables
 
-        row_ids, features = stored_features(workspace, gradients, settings.kind)
+        row_ids, source = stored_features(workspace, gradients, settings.kind, mean_removed=settings.mean_removed)
+        texts = pl.DataFrame({"row_id": row_ids}).join(
+            pool.table("pool", instruction_contracts.POOL), on="row_id", how="left", maintain_order="left"
+        )
+        same_text = equal_text_groups([Text(*pair) for pair in texts.select("prompt", "response").rows()])
+        try:
+            known = _known(workspace, gradients)
+        except StoreError:  # vectors of the graph before are no longer kept
+            known = None
         with track("graph", len(row_ids), "rows") as progress:
             graph = build_graph(
-                features, settings.n_neighbors, settings.n_conflicts, settings.duplicate_cosine, progress=progress
+                source,
+                settings.n_neighbors,
+                settings.n_conflicts,
+                settings.duplicate_cosine,
+                known=known,
+                map_blocks=workspace.engine.map,
+                progress=progress,
             )
-        ids = np.array(row_ids)
-        nodes = pl.DataFrame(
-            {
-                "row_id": row_ids,
-                "mean_cosine": graph.mean_cosine,
-                "conflict_share": graph.conflict_share,
-                "in_degree": graph.in_degree,
-                "duplicate_group": ids[graph.duplicate_group],
-            },
-            schema=contracts.NODES.schema,
-        )
-        near = _edges(ids, graph.neighbors, graph.neighbor_cosines, "neighbor")
-        far = _edges(ids, graph.conflicts, graph.conflict_cosines, "conflict").filter(pl.col("cosine") < 0)
+        nodes, edges, duplicates = graph_tables(graph, row_ids, same_text)
         draft.table("neighbors", contracts.NODES, nodes)
-        draft.table("edges", contracts.EDGES, pl.concat([near, far]))
+        draft.table("edges", contracts.EDGES, edges)
+        draft.table("duplicates", contracts.DUPLICATES, duplicates)
         draft.metric(
             mean_cosine=float(graph.mean_cosine.mean()),
             negative_edge_share=float(graph.conflict_share.mean()),
             n_duplicates=int((nodes["row_id"] != nodes["duplicate_group"]).sum()),
+            n_known=0 if known is None else len(known.rows),
         )
+        for name, removed in (("raw", False), ("mean_removed", True)):
+            sampled = stored_features(workspace, gradients, settings.kind, mean_removed=removed)[1]
+            draft.metric(**{f"negative_edge_share_sampled_{name}": negative_share(sampled)})
 
     return publish(
         context,
         workspace,
         write,
         settings=settings.model_dump(mode="json"),
-        inputs={"gradients/pool": gradients},
+        inputs={"gradients/pool": gradients, "instructions/pool": pool},
         contract=contracts.NODES,
     )
 
 
-def _edges(ids: np.ndarray, others: np.ndarray, cosines: np.ndarray, relation: str) -> pl.DataFrame:
-    n_rows, n_others = others.shape
-    return pl.DataFrame(
-        {
-            "row_id": np.repeat(ids, n_others),
-            "other_row_id": ids[others.ravel()],
-            "relation": [relation] * (n_rows * n_others),
-            "rank": np.tile(np.arange(n_others), n_rows),
-            "cosine": cosines.ravel().astype(np.float64),
-        },
-        schema=contracts.EDGES.schema,
-    )
+def _known(workspace: Workspace, gradients: Version) -> Any:
+    """What the current graph tells about today's vectors; None where it was made otherwise or most rows are new."""
+    from g2is_assets.core.graph import count_negative, known_rows
+    from g2is_assets.storage.graph_tables import graph_from_tables
+
+    settings, lake = workspace.project.settings.graph, workspace.lake
+    graph = lake.find_whole("graph/neighbors")
+    made = graph and (graph.manifest.settings, graph.manifest.code_version)
+    if graph is None or made != (settings.model_dump(mode="json"), CODE_VERSION):
+        return None
+    before = lake.find_whole("gradients/pool", graph.manifest.inputs["gradients/pool"].data_version)
+    if before is None or _vectors_of(before) != _vectors_of(gradients):
+        return None
+    then, now = (version.table("index", INDEX).with_row_index("number") for version in (before, gradients))
+    where = ["row_id", "shard", "position", "sha256"]
+    met = then.join(now, on=where, how="left", maintain_order="left", suffix="_today")["number_today"]
+    today = met.cast(pl.Int64).fill_null(-1).to_numpy()
+    if 2 * (today >= 0).sum() < len(now):
+        return None
+    kind, removed = settings.kind, settings.mean_removed
+    n_negative_gone = np.zeros(len(then), dtype=np.int64)
+    if (today < 0).any():
+        gone = then.filter(pl.Series(today < 0))["row_id"]
+        lost = stored_features(workspace, before, kind, mean_removed=removed, rows=gone)[1]
+        n_negative_gone = count_negative(stored_features(workspace, before, kind, mean_removed=removed)[1], lost)
+    tables = {"neighbors": contracts.NODES, "edges": contracts.EDGES, "duplicates": contracts.DUPLICATES}
+    previous = graph_from_tables(*(graph.table(name, contract) for name, contract in tables.items()))
+    return known_rows(previous, today, len(now), n_negative_gone)
+
+
+def _vectors_of(gradients: Version) -> tuple[Any, Any]:
+    """What a row's vector depends on besides the row: the store's settings and the pinned mean."""
+    return gradients.manifest.settings["store"], gradients.manifest.files["means.parquet"].sha256

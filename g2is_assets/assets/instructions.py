@@ -59,11 +59,15 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
 
 @dg.asset(key=["instructions", "target"], group_name="instructions", kinds={"polars", "parquet"}, code_version="1")
 def target(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-    """A target domain's own rows: validation rows steer the selection, test rows only measure its result."""
+    """A target domain's own rows: validation rows steer the selection, test rows only measure its result.
+
+    A joint domain has the rows of all its members.
+    """
     domain = workspace.project.domain(context.partition_key)
     settings = workspace.project.settings.instructions
     splits = {"validation": domain.validation} | ({"test": domain.test} if domain.test else {})
-    for file in splits.values():
+    files = [file for split in splits.values() for file in split]
+    for file in files:
         if not file.is_file():
             raise SourceError(f"{file} is not there as a file; a domain needs validation.jsonl or validation.parquet")
     return publish(
@@ -71,21 +75,23 @@ def target(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         workspace,
         lambda draft: _write_target(draft, workspace, domain.name, splits),
         settings={"max_length": settings.max_length, "system": settings.system},
-        inputs=_content(context, workspace, [str(file) for file in splits.values()]),
+        inputs=_content(context, workspace, [str(file) for file in files]),
         contract=contracts.TARGET,
     )
 
 
-def _write_target(draft: Draft, workspace: Workspace, domain: str, splits: dict[str, Path]) -> None:
+def _write_target(draft: Draft, workspace: Workspace, domain: str, splits: dict[str, tuple[Path, ...]]) -> None:
     from g2is_assets.training.instructions import normalise
 
     folder = workspace.project.path.parent
     rows, rejected, n_merged = [], [], 0
-    for split, file in splits.items():
-        found = normalise(read_rows(str(file), Source(path=file.name), folder), workspace.template)
+    for split, files in splits.items():
+        read_all = (row for file in files for row in read_rows(str(file), Source(path=file.name), folder))
+        found = normalise(read_all, workspace.template)
         if len(found.rows) < MIN_ROWS[split]:
             least = f"at least {MIN_ROWS[split]} distinct ones are needed"
-            raise SourceError(f"{file}: {len(found.rows)} usable {split} rows, {least}{_reasons(found.rejected)}")
+            names = ", ".join(map(str, files))
+            raise SourceError(f"{names}: {len(found.rows)} usable {split} rows, {least}{_reasons(found.rejected)}")
         rows += [{**row, "domain": domain, "split": split} for row in found.rows]
         rejected.append(found.rejected)
         n_merged += found.n_merged

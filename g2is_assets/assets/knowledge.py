@@ -4,10 +4,10 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from g2is_assets.assets.features import stored_features
+from g2is_assets.assets.features import all_rows, stored_features
 from g2is_assets.assets.publish import publish, read
 from g2is_assets.contracts import knowledge as contracts
-from g2is_assets.core.knowledge import core_knowledge
+from g2is_assets.core.knowledge import core_knowledge, domain_nodes
 from g2is_assets.errors import SourceError
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
@@ -17,22 +17,24 @@ from g2is_assets.storage.lake import Draft
     key=["knowledge", "components"],
     group_name="knowledge",
     kinds={"numpy", "parquet"},
-    code_version="1",
+    code_version="2",
     deps=[["gradients", "target"]],
 )
 def components(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-    """The principal directions of the domain's validation gradients: what the walk has to serve.
+    """The domain's nodes in the mixed graph, which the walk has to serve: by default principal directions.
 
-    A direction's sign is arbitrary in PCA; here each points towards the mean validation gradient, and whether it was
-    turned is recorded. The whole spectrum is kept beside them.
+    They are those of the domain's validation gradients. A direction's sign is arbitrary in PCA; here each points
+    towards the mean validation gradient, and whether it was turned is recorded. The whole spectrum is kept beside them.
     """
     settings = workspace.project.domain(context.partition_key).knowledge
     gradients = read(context, workspace, "gradients/target", domain=True)
 
     def write(draft: Draft) -> None:
-        row_ids, features = stored_features(workspace, gradients, "sgd")
+        row_ids, source = stored_features(workspace, gradients, "sgd")
+        features = all_rows(source)
         try:
-            found = core_knowledge(features.astype(np.float32), **settings.model_dump(exclude_none=True))
+            pca = core_knowledge(features, **settings.model_dump(exclude_none=True, exclude={"nodes"}))
+            found = pca if settings.nodes == "components" else domain_nodes(features, settings.nodes)
         except ValueError as error:
             raise SourceError(
                 f"domain '{context.partition_key}', {len(row_ids)} validation gradients: {error}"
@@ -43,16 +45,17 @@ def components(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
             {
                 "component": np.arange(kept),
                 "weight": found.weights,
-                "variance_share": found.shares[:kept],
+                "variance_share": found.shares[:kept] if len(found.shares) else [None] * kept,
                 "flipped": found.flipped,
                 "direction": found.components,
             }
         )
         draft.table("components", contract, table.with_columns(domain).select(*contract.columns).cast(contract.schema))
-        spectrum = pl.DataFrame({"component": np.arange(len(found.shares)), "variance_share": found.shares})
-        spectrum = spectrum.with_columns(domain, kept=pl.col("component") < kept)
+        n_directions = len(pca.components) if found is pca else 0
+        spectrum = pl.DataFrame({"component": np.arange(len(pca.shares)), "variance_share": pca.shares})
+        spectrum = spectrum.with_columns(domain, kept=pl.col("component") < n_directions)
         draft.table("spectrum", contracts.SPECTRUM, spectrum.select(*contracts.SPECTRUM.columns))
-        draft.metric(n_components=kept, variance_kept=float(found.shares[:kept].sum()))
+        draft.metric(n_components=kept, variance_kept=float(pca.shares[:n_directions].sum()))
 
     return publish(
         context,

@@ -4,26 +4,33 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from g2is_assets.assets.features import stored_features
+from g2is_assets.assets.features import all_rows, memory_for_features, stored_features
 from g2is_assets.assets.publish import publish, read
 from g2is_assets.config import SelectionSettings
 from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import instructions as instruction_contracts
 from g2is_assets.contracts import knowledge as knowledge_contracts
 from g2is_assets.contracts import selection as contracts
-from g2is_assets.core.walk import Walk, allocate_budgets, gradient_walk
+from g2is_assets.core.budgets import allocate_budgets
+from g2is_assets.core.home import measure_home
+from g2is_assets.core.leakage import Text, find_leaks
+from g2is_assets.core.walk import gradient_walk
 from g2is_assets.errors import SettingsError
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
+from g2is_assets.storage.walk_tables import budgets_table, left_table, subset_table
+
+RULES = ("delta", "method", "consistency", "min_core_cosine", "conflicts_across", "reallocate")
 
 
 @dg.asset(
     key=["selection", "subset"],
     group_name="selection",
     kinds={"numpy", "parquet"},
-    code_version="1",
+    code_version="2",
     deps=[
         ["gradients", "pool"],
+        ["gradients", "target"],
         ["graph", "neighbors"],
         ["knowledge", "components"],
         ["instructions", "pool"],
@@ -34,62 +41,99 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
     """The rows that the gradient walk took for this domain, in order, each with the reason.
 
     Exact on the complete instruction graph. No two rows of one component conflict, every row keeps its component's
-    consistency, and a walk may end short of its budget; the split of the budget is kept beside the rows. Pool rows that
-    equal one of the domain's own rows are never taken.
+    consistency, and a walk may end short of its budget; the split of the budget, and what refused every row that was
+    left, are kept beside the rows. Pool rows that repeat one of the domain's own rows, or another pool row, are not
+    eligible.
     """
     settings = workspace.project.domain(context.partition_key).selection
     gradients, graph, pool = (
         read(context, workspace, asset) for asset in ("gradients/pool", "graph/neighbors", "instructions/pool")
     )
-    knowledge = read(context, workspace, "knowledge/components", domain=True)
-    target = read(context, workspace, "instructions/target", domain=True)
+    knowledge, target, own = (
+        read(context, workspace, asset, domain=True)
+        for asset in ("knowledge/components", "instructions/target", "gradients/target")
+    )
 
     def write(draft: Draft) -> None:
         from g2is_assets.training.instructions import count_tokens
 
-        row_ids, features = stored_features(workspace, gradients, settings.kind)
+        domain = context.partition_key
+        rows = pool.table("pool", instruction_contracts.POOL)
         nodes = graph.table("neighbors", graph_contracts.NODES)
-        own = target.table("target", instruction_contracts.TARGET)["row_id"]
-        eligible = nodes.filter(pl.col("row_id") == pl.col("duplicate_group"), ~pl.col("row_id").is_in(own.implode()))[
-            "row_id"
-        ]
-        kept = np.flatnonzero(pl.Series(row_ids).is_in(eligible.implode()).to_numpy())
-        ids = np.array(row_ids)[kept]
-        cores = knowledge.table("components", knowledge_contracts.components(features.shape[1]))
-        total = n_rows_of(settings, len(row_ids), len(ids), context.partition_key)
+        excluded = _excluded(rows, target.table("target", instruction_contracts.TARGET), nodes, settings.allow_leaks)
+        eligible = nodes.join(excluded, on="row_id", how="anti")["row_id"]
+        row_ids, source = stored_features(
+            workspace, gradients, settings.kind, mean_removed=settings.mean_removed, rows=eligible
+        )
+        ids = np.array(row_ids)
+        cores = knowledge.table("components", knowledge_contracts.components(source.shape[1]))
+        total = n_rows_of(settings, len(nodes), len(ids), domain)
         budgets = allocate_budgets(total, cores["weight"].to_numpy())
         walk = gradient_walk(
-            features[kept],
+            source,
             cores["direction"].to_numpy(),
             budgets,
-            **settings.model_dump(include={"delta", "method", "consistency", "min_core_cosine", "conflicts_across"}),
+            memory_bytes=memory_for_features(),
+            **settings.model_dump(include=set(RULES)),
         )
-        table = _trace(walk, ids, context.partition_key)
+        table, left = subset_table(walk, ids, domain), left_table(walk, ids, domain)
         draft.table("subset", contracts.SUBSET, table)
-        taken = np.bincount(walk.component, minlength=len(budgets))
-        split = cores.select("domain", "component", "weight").with_columns(
-            budget=pl.Series(budgets), n_taken=pl.Series(taken)
+        draft.table("budgets", contracts.BUDGETS, budgets_table(walk, cores, budgets))
+        draft.table("left", contracts.LEFT, left)
+        draft.table("excluded", contracts.EXCLUDED, excluded.select(pl.lit(domain).alias("domain"), pl.all()))
+        taken = table.join(rows, on="row_id", how="inner")
+        draft.metric(budget=total, n_short_of_budget=total - len(table), n_tokens=count_tokens(taken))
+        draft.metric(n_sources=taken["sources"].explode().n_unique())
+        draft.metric(n_excluded=len(excluded), n_leaks=int(excluded["split"].is_not_null().sum()))
+        distortion = source.shape[1] ** -0.5
+        draft.metric(
+            n_refused_by_conflict=left["conflict_row"].count(),
+            n_refused_within_distortion=left.filter(pl.col("conflict_cosine") > -distortion).height,
+            n_refused_by_consistency=left.filter(pl.col("conflict_row").is_null(), pl.col("n_inconsistent") > 0).height,
+            n_refused_by_core_cosine=left.filter(pl.col("core_cosine") < (settings.min_core_cosine or -2.0)).height,
+            n_candidates=len(left),
         )
-        draft.table("budgets", contracts.BUDGETS, split)
-        rows = table.join(pool.table("pool", instruction_contracts.POOL), on="row_id", how="inner")
-        draft.metric(budget=total, n_short_of_budget=total - len(table), n_tokens=count_tokens(rows))
-        draft.metric(n_sources=rows["sources"].explode().n_unique())
-        draft.metric(n_pool_rows_of_the_domain=int(nodes["row_id"].is_in(own.implode()).sum()))
+        own_features = all_rows(stored_features(workspace, own, "sgd")[1])
+        home = measure_home(source, walk.rows, own_features)
+        draft.metric(home_cosine=home.subset, home_cosine_random=home.random, home_cosine_top=home.top)
 
     return publish(
         context,
         workspace,
         write,
         settings=settings.model_dump(mode="json"),
-        inputs={
-            "gradients/pool": gradients,
-            "graph/neighbors": graph,
-            "knowledge/components": knowledge,
-            "instructions/pool": pool,
-            "instructions/target": target,
-        },
+        inputs={version.manifest.asset: version for version in (gradients, graph, knowledge, pool, target, own)},
         contract=contracts.SUBSET,
     )
+
+
+def _excluded(rows: pl.DataFrame, target: pl.DataFrame, nodes: pl.DataFrame, allow_leaks: bool) -> pl.DataFrame:
+    """Contract `selection/subset excluded`, without the domain: repeats of the domain's rows, then near-duplicates."""
+    texts = [[Text(*pair) for pair in table.select("prompt", "response").rows()] for table in (rows, target)]
+    leaks = [] if allow_leaks else find_leaks(*texts)
+    found = pl.DataFrame(
+        {
+            "row_id": [rows["row_id"][leak.pool_row] for leak in leaks],
+            "reason": [leak.reason for leak in leaks],
+            "other_row_id": [target["row_id"][leak.domain_row] for leak in leaks],
+            "split": [target["split"][leak.domain_row] for leak in leaks],
+            "share": [leak.share for leak in leaks],
+        },
+        schema=pl.Schema({n: t for n, t in contracts.EXCLUDED.schema.items() if n != "domain"}),
+    )
+    doubles = nodes.filter(pl.col("row_id") != pl.col("duplicate_group")).join(found, on="row_id", how="anti")
+    return pl.concat(
+        [
+            found,
+            doubles.select(
+                "row_id",
+                pl.lit("near-duplicate").alias("reason"),
+                pl.col("duplicate_group").alias("other_row_id"),
+                pl.lit(None, pl.String).alias("split"),
+                pl.lit(None, pl.Float64).alias("share"),
+            ),
+        ]
+    ).sort("row_id")
 
 
 def n_rows_of(settings: SelectionSettings, n_pool: int, n_eligible: int, domain: str) -> int:
@@ -102,30 +146,7 @@ def n_rows_of(settings: SelectionSettings, n_pool: int, n_eligible: int, domain:
     if total > n_eligible:
         raise SettingsError(
             f"domain '{domain}': the budget of {total} rows is larger than the pool's {n_eligible} eligible rows "
-            f"({n_pool} with gradients, near-duplicates counted once, the domain's own rows left out); lower `budget`"
+            f"({n_pool} with gradients, near-duplicates counted once, repeats of the domain's rows left out); lower "
+            "`budget`"
         )
     return total
-
-
-def _trace(walk: Walk, ids: np.ndarray, domain: str) -> pl.DataFrame:
-    def names(rows: np.ndarray) -> list[str | None]:
-        return [str(ids[row]) if row >= 0 else None for row in rows]
-
-    table = pl.DataFrame(
-        {
-            "domain": [domain] * len(walk.rows),
-            "order": np.arange(len(walk.rows)),
-            "row_id": names(walk.rows),
-            "component": walk.component,
-            "step": walk.step,
-            "predecessor": names(walk.predecessor),
-            "predecessor_cosine": walk.predecessor_cosine,
-            "min_cosine": walk.min_cosine,
-            "min_cosine_row": names(walk.min_cosine_row),
-            "core_cosine": walk.core_cosine,
-            "consistency_before": walk.consistency_before,
-            "consistency": walk.consistency,
-        },
-        schema=contracts.SUBSET.schema,
-    )
-    return table.with_columns(pl.col(pl.Float64).fill_nan(None))

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 
 import dagster as dg
 import numpy as np
-import polars as pl
+from numpy.typing import NDArray
 
-from g2is_assets.assets.features import stored_features
+from g2is_assets.assets.features import all_rows, stored_features
 from g2is_assets.checks import evaluators
-from g2is_assets.checks.evaluators import Verdict
+from g2is_assets.checks.evaluators import Verdict, WalkRules
+from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import knowledge as knowledge_contracts
 from g2is_assets.contracts import selection as selection_contracts
 from g2is_assets.resources import Workspace
@@ -23,11 +24,21 @@ PARTITION_TAG = "dagster/partition"
 def features_are_unit(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
     """Every pool vector of every kind is finite and of norm 1 within half precision."""
     gradients = workspace.lake.current("gradients/pool")
+
+    def evaluate(kind: str) -> Verdict:
+        source = stored_features(workspace, gradients, kind)[1]
+        return evaluators.features_are_unit(values for _, values in source.blocks())
+
     kinds = workspace.project.settings.gradients.kinds
-    verdicts: dict[str, Verdict] = {
-        kind: evaluators.features_are_unit(stored_features(workspace, gradients, kind)[1]) for kind in kinds
-    }
-    return _result(verdicts, dg.AssetCheckSeverity.ERROR)
+    return _result({kind: evaluate(kind) for kind in kinds}, dg.AssetCheckSeverity.ERROR)
+
+
+@dg.asset_check(asset=["graph", "neighbors"])
+def graph_is_sound(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+    """Neighbours and conflicts are sorted, no row is its own, and an edge has the same cosine from both ends."""
+    graph = workspace.lake.current("graph/neighbors")
+    nodes, edges = graph.table("neighbors", graph_contracts.NODES), graph.table("edges", graph_contracts.EDGES)
+    return _result({"graph": evaluators.graph_is_sound(nodes, edges)}, dg.AssetCheckSeverity.ERROR)
 
 
 @dg.asset_check(asset=["knowledge", "components"])
@@ -37,11 +48,10 @@ def components_are_orthonormal_and_oriented(
     """Core-knowledge directions are orthonormal, and each points towards the mean validation gradient."""
 
     def evaluate(domain: str) -> Verdict:
-        _, features = stored_features(workspace, workspace.lake.current("gradients/target", domain), "sgd")
-        contract = knowledge_contracts.components(features.shape[1])
-        directions = workspace.lake.current("knowledge/components", domain).table("components", contract)["direction"]
-        mean = features.astype(np.float32).mean(axis=0)
-        return evaluators.components_are_orthonormal_and_oriented(directions.to_numpy(), mean)
+        source = stored_features(workspace, workspace.lake.current("gradients/target", domain), "sgd")[1]
+        mean = all_rows(source).mean(axis=0)
+        nodes = workspace.project.domain(domain).knowledge.nodes
+        return evaluators.components_are_orthonormal_and_oriented(_cores(workspace, domain), mean, nodes)
 
     return _per_domain(context, workspace, "knowledge/components", evaluate, dg.AssetCheckSeverity.ERROR)
 
@@ -50,15 +60,19 @@ def components_are_orthonormal_and_oriented(
 def subset_keeps_the_rules(
     context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.AssetCheckResult:
-    """No two rows of a component conflict, cosines taken anew from the store; consistency as the walk recorded it."""
+    """No rows conflict that must not, and every step kept its consistency; all cosines taken anew from the store."""
 
     def evaluate(domain: str) -> Verdict:
         settings = workspace.project.domain(domain).selection
         subset = workspace.lake.current("selection/subset", domain).table("subset", selection_contracts.SUBSET)
-        row_ids, features = stored_features(workspace, workspace.lake.current("gradients/pool"), settings.kind)
-        position = pl.DataFrame({"row_id": row_ids}).with_row_index("position")
-        where = subset.join(position, on="row_id", how="left", maintain_order="left")["position"]
-        return evaluators.subset_keeps_the_rules(subset, features[where.to_numpy()], settings.delta)
+        gradients = workspace.lake.current("gradients/pool")
+        row_ids, source = stored_features(
+            workspace, gradients, settings.kind, mean_removed=settings.mean_removed, rows=subset["row_id"]
+        )
+        position = {row_id: number for number, row_id in enumerate(row_ids)}
+        features = all_rows(source)[[position[row_id] for row_id in subset["row_id"]]]
+        rules = settings.model_dump(include={"delta", "consistency", "min_core_cosine", "conflicts_across"})
+        return evaluators.subset_keeps_the_rules(subset, features, _cores(workspace, domain), WalkRules(**rules))
 
     return _per_domain(context, workspace, "selection/subset", evaluate, dg.AssetCheckSeverity.ERROR)
 
@@ -67,15 +81,61 @@ def subset_keeps_the_rules(
 def budgets_add_up(
     context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.AssetCheckResult:
-    """The components' budgets sum to the domain's, and together they took the subset's rows."""
+    """The components' budgets sum to the domain's, together they took the subset's rows, a shortfall has its cause."""
 
     def evaluate(domain: str) -> Verdict:
         version = workspace.lake.current("selection/subset", domain)
         budgets = version.table("budgets", selection_contracts.BUDGETS)
-        total = int(version.manifest.metrics["budget"])
-        return evaluators.budgets_add_up(budgets, version.manifest.n_rows["subset"], total)
+        total, reallocate = int(version.manifest.metrics["budget"]), bool(version.manifest.settings["reallocate"])
+        return evaluators.budgets_add_up(budgets, version.manifest.n_rows["subset"], total, reallocate)
 
     return _per_domain(context, workspace, "selection/subset", evaluate, dg.AssetCheckSeverity.ERROR)
+
+
+@dg.asset_check(asset=["selection", "subset"], additional_deps=[["graph", "neighbors"]])
+def constraints_bite(
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.AssetCheckResult:
+    """Every rule of the walk that is in force refused some candidate; a rule that refuses nothing does nothing."""
+
+    def evaluate(domain: str) -> Verdict:
+        version = workspace.lake.current("selection/subset", domain)
+        settings = version.manifest.settings
+        ruled = {
+            "conflict": True,
+            "consistency": settings["delta"] > 0,
+            "core_cosine": settings["min_core_cosine"] is not None,
+        }
+        graph = workspace.lake.current("graph/neighbors")
+        return evaluators.constraints_bite(version.manifest.metrics, graph.manifest.metrics, ruled)
+
+    return _per_domain(context, workspace, "selection/subset", evaluate, dg.AssetCheckSeverity.WARN)
+
+
+@dg.asset_check(asset=["selection", "subset"])
+def walk_stays_home(
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.AssetCheckResult:
+    """The subset's mean gradient is nearer to that of the plain top rows than to that of a random subset."""
+
+    def evaluate(domain: str) -> Verdict:
+        return evaluators.walk_stays_home(workspace.lake.current("selection/subset", domain).manifest.metrics)
+
+    return _per_domain(context, workspace, "selection/subset", evaluate, dg.AssetCheckSeverity.WARN)
+
+
+@dg.asset_check(asset=["selection", "subset"])
+def pool_is_free_of_leaks(
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.AssetCheckResult:
+    """No pool row repeats a validation or test row; those that do are never trained on, unless the domain says so."""
+
+    def evaluate(domain: str) -> Verdict:
+        version = workspace.lake.current("selection/subset", domain)
+        excluded = version.table("excluded", selection_contracts.EXCLUDED)
+        return evaluators.pool_is_free_of_leaks(excluded, bool(version.manifest.settings["allow_leaks"]))
+
+    return _per_domain(context, workspace, "selection/subset", evaluate, dg.AssetCheckSeverity.WARN)
 
 
 @dg.asset_check(asset=["finetune", "evaluation"])
@@ -92,11 +152,21 @@ def tuned_beats_base_and_random(
 
 CHECKS = [
     features_are_unit,
+    graph_is_sound,
     components_are_orthonormal_and_oriented,
     subset_keeps_the_rules,
     budgets_add_up,
+    constraints_bite,
+    walk_stays_home,
+    pool_is_free_of_leaks,
     tuned_beats_base_and_random,
 ]
+
+
+def _cores(workspace: Workspace, domain: str) -> NDArray[np.float32]:
+    contract = knowledge_contracts.components(workspace.project.settings.gradients.sketch_dim)
+    table = workspace.lake.current("knowledge/components", domain).table("components", contract)
+    return table["direction"].to_numpy()
 
 
 def _per_domain(

@@ -1,5 +1,6 @@
 """The command `g2is`. Heavy imports happen inside the commands, so that help answers at once."""
 
+import json
 from pathlib import Path
 
 import click
@@ -83,3 +84,29 @@ def gc(config: Path | None, dry_run: bool, min_age_hours: float, as_json: bool) 
     from g2is_assets.cli.gc import run_gc
 
     run_gc(config, min_age_hours, dry_run, as_json)
+
+
+@main.command()
+@config_option
+@click.argument("domain")
+@click.argument("row_id")
+@click.option("--json", "as_json", is_flag=True, help="The stored trace as JSON.")
+def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
+    r"""Say why a pool row was taken for a domain, or what kept it out.
+
+    ROW_ID may also be the beginning of one, or an id that a source gave the row.
+
+    \b
+    Example: g2is why shop_arithmetic 3f2a9c01
+    """
+    from g2is_assets.config import load_project
+    from g2is_assets.reports.why import explain
+    from g2is_assets.storage.lake import Lake
+
+    project = load_project(config)
+    project.domain(domain)
+    answer = explain(Lake(project.home / "lake"), domain, row_id)
+    if as_json:
+        click.echo(json.dumps({"row_id": answer.row_id, "state": answer.state, "trace": answer.records}, indent=2))
+    else:
+        click.echo("\n".join(answer.lines))

@@ -34,7 +34,9 @@ BUDGETS: Final = Contract(
         "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
         "weight": Column(pl.Float64, "Variance share among the kept directions", minimum=0, maximum=1),
         "budget": Column(pl.Int64, "Rows that its walk may take", minimum=0),
-        "n_taken": Column(pl.Int64, "Rows that it took; more than its budget only where others' was given to it", minimum=0),
+        "n_taken": Column(
+            pl.Int64, "Rows that it took; more than its budget only where others' was given to it", minimum=0
+        ),
         "n_choices": Column(pl.Int64, "How often it looked for a next row, the anchor not counted", minimum=0),
         "ended": Column(
             pl.String,
@@ -76,7 +78,9 @@ EXCLUDED: Final = Contract(
         ),
         "other_row_id": Column(pl.String, "The row that it repeats"),
         "split": Column(pl.String, "Whether that is a `validation` or `test` row of the domain", nullable=True),
-        "share": Column(pl.Float64, "Share of that row's word trigrams found in it", nullable=True, minimum=0, maximum=1),
+        "share": Column(
+            pl.Float64, "Share of that row's word trigrams found in it", nullable=True, minimum=0, maximum=1
+        ),
     },
     sorted_by=("row_id",),
 )

@@ -326,6 +326,12 @@ def count_negative(rows: FeatureSource, others: FeatureSource, block_rows: int =
     return counts
 
 
+def negative_share(source: FeatureSource, n_sampled: int = 2000) -> float:
+    """Share of negative edges among the first `n_sampled` rows; a random sample where ids are hashes and sorted."""
+    rows = torch.from_numpy(unit_rows(source.rows(np.arange(min(n_sampled, source.shape[0])))))
+    return float((rows @ rows.T).fill_diagonal_(0.0).lt(0).sum()) / (len(rows) * (len(rows) - 1))
+
+
 def duplicate_groups(n: int, pairs: NDArray[Any]) -> NDArray[np.int64]:
     """(n,) the lowest index among the rows that each one is linked to by pairs, directly or through others."""
     links = coo_array((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))

@@ -1,9 +1,14 @@
 """Core knowledge of a target domain: oriented principal directions of its validation features."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from g2is_assets.core.vectors import unit_rows
+
+Nodes = Literal["rows", "mean"]
 
 
 @dataclass(frozen=True)
@@ -11,8 +16,9 @@ class CoreKnowledge:
     """Directions that summarise a domain, the strongest first.
 
     Attributes:
-        components: (c, d) float32, orthonormal rows, each with a non-negative dot product with the mean feature.
-        weights: (c,) float64, variance shares of the kept components, normalised to sum 1.
+        components: (c, d) float32, unit rows. Principal directions are orthonormal, each with a non-negative dot
+            product with the mean feature.
+        weights: (c,) float64, shares of the budget: variance shares of the kept components, normalised to sum 1.
         shares: (min(v, d),) float64, variance share of every direction, kept or not: the spectrum.
         flipped: (c,) bool, whether the orientation rule turned the sign that the SVD gave.
     """
@@ -21,6 +27,24 @@ class CoreKnowledge:
     weights: NDArray[np.float64]
     shares: NDArray[np.float64]
     flipped: NDArray[np.bool_]
+
+
+def domain_nodes(validation: ArrayLike, nodes: Nodes) -> CoreKnowledge:
+    """The domain's other nodes in the mixed graph: every validation row with equal weight, or their mean alone.
+
+    Args:
+        validation: (v, d) float features, v >= 1.
+        nodes: `rows` or `mean`, of the unit rows.
+
+    Raises:
+        ValueError: A row is zero or not finite, or the mean is zero.
+    """
+    unit = unit_rows(validation)
+    chosen = unit if nodes == "rows" else unit_rows(unit.mean(axis=0, dtype=np.float64)[None])
+    if not chosen.any(axis=1).all():
+        raise ValueError(f"a node of kind '{nodes}' is zero: it has no direction")
+    n = len(chosen)
+    return CoreKnowledge(chosen, np.full(n, 1 / n), np.empty(0), np.zeros(n, dtype=bool))
 
 
 def core_knowledge(

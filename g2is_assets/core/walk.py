@@ -5,7 +5,7 @@ a running minimum gives "no conflict" and a running sum gives "consistency" for 
 """
 
 from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -152,7 +152,7 @@ class _Component:
             self.core_cosine = np.zeros(state.rows.n_rows, dtype=np.float32)
             self.core_cosine[state.rows.index] = self.to_core
             self.n_inconsistent = np.zeros(state.rows.n_rows, dtype=np.int32)
-            self.sum = np.zeros(len(self.core), dtype=np.float64 if self.rules.exact else np.float32)
+            self.sum: NDArray[Any] = np.zeros(len(self.core), dtype=np.float64 if self.rules.exact else np.float32)
             self.core_dot = 0.0
         for step, (number, vector) in enumerate(zip(self.taken, self.vectors, strict=True)):
             self._absorb(step, number, vector)  # going on: the rows' knowledge of this walk is made again

@@ -153,6 +153,21 @@ class Lake:
             raise MissingInputError(f"{label} has not been materialised in {self.root}; materialise it first")
         return version
 
+    def find_whole(self, asset: str, data_version: str | None = None) -> Version | None:
+        """An unpartitioned asset's current version, or the one with that content, if its files are all there."""
+        place = self.place(asset)
+        try:
+            if data_version is None:
+                current = self.find(asset)
+                return _whole_version(current.folder) if current else None
+            for folder in sorted(place.glob(f"*-{data_version[:12]}*")):
+                version = _whole_version(folder)
+                if version.manifest.data_version == data_version:
+                    return version
+        except StoreError:
+            pass  # damaged or pruned: as good as absent
+        return None
+
     def make(
         self,
         recipe: Recipe,

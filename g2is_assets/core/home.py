@@ -1,0 +1,53 @@
+"""Whether a subset stays near its domain: its mean feature beside the domain's."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from g2is_assets.core.rows import FeatureSource
+from g2is_assets.core.vectors import unit_rows
+
+N_RANDOM: Final = 10
+"""Random subsets whose cosines are averaged."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """Cosine of a mean feature to the domain's mean unit feature.
+
+    Attributes:
+        subset: Of the subset.
+        random: Of random subsets of the same size, averaged.
+        top: Of the rows with the largest dot product with the domain's mean, as many: the plain ranking.
+    """
+
+    subset: float
+    random: float
+    top: float
+
+
+def measure_home(source: FeatureSource, taken: NDArray[np.int64], validation: ArrayLike, seed: int = 0) -> Home:
+    """Measure a subset beside random ones and beside the plain ranking.
+
+    Args:
+        source: (n, d) pool features that the subset was chosen from.
+        taken: (m,) rows of the subset, m >= 1.
+        validation: (v, d) features of the domain's validation rows.
+        seed: Of the random subsets.
+    """
+    target = unit_rows(validation).mean(axis=0)
+    pull = np.empty(source.shape[0], dtype=np.float32)
+    for numbers, values in source.blocks():
+        pull[numbers] = unit_rows(values) @ target
+
+    def cosine(rows: NDArray[np.int64]) -> float:
+        mean = unit_rows(source.rows(rows)).mean(axis=0, dtype=np.float64)
+        norms = np.linalg.norm(mean) * np.linalg.norm(target)
+        return float(mean @ target / norms) if norms > 0 else 0.0
+
+    rng = np.random.default_rng(seed)
+    draws = [cosine(rng.choice(source.shape[0], len(taken), replace=False)) for _ in range(N_RANDOM)]
+    top = np.argsort(-pull, kind="stable")[: len(taken)]
+    return Home(subset=cosine(taken), random=float(np.mean(draws)), top=cosine(top))

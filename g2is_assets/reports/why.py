@@ -1,0 +1,178 @@
+"""Why a row was taken for a domain, or left: the stored trace in words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import duckdb
+import polars as pl
+
+from g2is_assets.contracts import gradients as gradient_contracts
+from g2is_assets.contracts import selection as contracts
+from g2is_assets.contracts.instructions import REJECTED
+from g2is_assets.errors import SettingsError
+from g2is_assets.storage.lake import Lake, Version
+
+SHOWN: Final = 80
+"""Characters of a prompt that are quoted."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known of a row in a domain's selection.
+
+    Attributes:
+        row_id: The row.
+        state: `taken`, `left`, `excluded` or `without gradient`.
+        records: The stored trace: one record if taken or excluded, one per component if left.
+        lines: The same in words.
+    """
+
+    row_id: str
+    state: str
+    records: list[dict[str, Any]]
+    lines: list[str] = field(default_factory=list)
+
+
+def explain(lake: Lake, domain: str, asked: str) -> Answer:
+    """Look a row up in the current version of the domain's subset.
+
+    Args:
+        lake: The lake.
+        domain: A domain whose subset has been materialised.
+        asked: A row id, the beginning of one (8 characters or more), or an id that a source gave the row.
+
+    Raises:
+        SettingsError: No row or several rows of the pool answer to `asked`.
+        MissingInputError: The subset has not been materialised.
+    """
+    version = lake.current("selection/subset", domain)
+    row = _find_row(lake, asked)
+    quoted = _Quoted(lake)
+    line = f"{row['row_id']}  {', '.join(row['sources'])}  {_short(row['prompt'])}"
+    for state, table in (("taken", "subset"), ("excluded", "excluded"), ("left", "left")):
+        records = _records(version, table, row["row_id"])
+        if records:
+            words = {"taken": _taken, "excluded": _excluded, "left": _left}[state]
+            return Answer(row["row_id"], state, records, [line, *words(records, version, quoted)])
+    return _without_gradient(lake, row["row_id"], line)
+
+
+def _find_row(lake: Lake, asked: str) -> dict[str, Any]:
+    pool = _files(lake.current("instructions/pool"), "pool")
+    query = "SELECT row_id, sources, prompt FROM read_parquet(?) WHERE list_contains(ids, ?) OR row_id = ?"
+    parameters = [pool, asked, asked]
+    if len(asked) >= 8:
+        query, parameters = query + " OR starts_with(row_id, ?)", [*parameters, asked]
+    found = duckdb.execute(query, parameters).pl().to_dicts()
+    if not found:
+        refused = lake.current("instructions/pool").table("rejected", REJECTED).filter(pl.col("id") == asked)
+        if len(refused):
+            line = refused.row(0, named=True)
+            raise SettingsError(f"row '{asked}' was set aside ({line['file']}, line {line['line']}): {line['reason']}")
+        raise SettingsError(
+            f"no row of the pool is '{asked}'; give a row id, its first 8 characters or more, or a source's id. "
+            "List some: SELECT row_id, ids, prompt FROM instructions_pool LIMIT 10"
+        )
+    if len(found) > 1:
+        raise SettingsError(f"{len(found)} rows answer to '{asked}': {', '.join(r['row_id'] for r in found[:5])}")
+    return found[0]
+
+
+def _records(version: Version, table: str, row_id: str) -> list[dict[str, Any]]:
+    query = "SELECT * FROM read_parquet(?) WHERE row_id = ?"
+    found = duckdb.execute(query, [_files(version, table), row_id]).pl()
+    return found.sort("component").to_dicts() if "component" in found.columns else found.to_dicts()
+
+
+def _files(version: Version, table: str) -> str:
+    # DuckDB reads only the row groups that it needs; a digest of the whole file is left to the verification.
+    return str(version.folder / f"{table}.parquet")
+
+
+class _Quoted:
+    """Prompts of other rows, looked up once each."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.pool = _files(lake.current("instructions/pool"), "pool")
+
+    def __call__(self, row_id: str) -> str:
+        found = duckdb.execute("SELECT prompt FROM read_parquet(?) WHERE row_id = ?", [self.pool, row_id]).fetchone()
+        return f"{row_id[:8]} ({_short(found[0])})" if found else row_id
+
+
+def _taken(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted) -> list[str]:
+    row = records[0]
+    lines = [
+        f"Taken as row {row['order'] + 1} of {version.manifest.n_rows['subset']}, by component {row['component']}."
+    ]
+    if row["step"] == 0:
+        lines.append(f"It is that walk's anchor: of the free rows the nearest, cosine {row['core_cosine']:.4f}.")
+        return lines
+    lines.append(
+        f"Step {row['step']}: nearest to the row taken before, {quoted(row['predecessor'])}, cosine "
+        f"{row['predecessor_cosine']:.4f}."
+    )
+    lines.append(
+        f"In conflict with none: its smallest cosine to a row taken is {row['min_cosine']:.4f}, to "
+        f"{quoted(row['min_cosine_row'])}."
+    )
+    delta = version.manifest.settings["delta"]
+    lines.append(
+        f"Consistency {row['consistency']:.4f}; at least {delta} x {row['consistency_before']:.4f} was asked for. Cosine "
+        f"to the component {row['core_cosine']:.4f}."
+    )
+    return lines
+
+
+def _excluded(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted) -> list[str]:
+    row = records[0]
+    if row["split"] is None:
+        return [f"Not eligible: a near-duplicate of {quoted(row['other_row_id'])}, which stands for both."]
+    rule = {"equal": "equal text", "shared 13-gram": "13 words in a row that both hold"}.get(row["reason"])
+    rule = rule or f"{row['share']:.0%} of its word trigrams"
+    return [f"Not eligible: it repeats the {row['split']} row {row['other_row_id']} of the domain ({rule})."]
+
+
+def _left(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted) -> list[str]:
+    budgets = version.table("budgets", contracts.BUDGETS)
+    floor = version.manifest.settings["min_core_cosine"]
+    lines = ["Not taken. What each component's walk saw of it:"]
+    for row in records:
+        walk = budgets.row(by_predicate=pl.col("component") == row["component"], named=True)
+        lines.append(
+            f"  component {row['component']} (cosine {row['core_cosine']:+.4f}): {_reason(row, walk, floor, quoted)}"
+        )
+    return lines
+
+
+def _reason(row: dict[str, Any], walk: dict[str, Any], floor: float | None, quoted: _Quoted) -> str:
+    if floor is not None and row["core_cosine"] < floor:
+        return f"below the smallest core cosine, {floor}"
+    if row["conflict_row"] is not None:
+        return (
+            f"in conflict from step {row['conflict_step']} on, with {quoted(row['conflict_row'])}, cosine "
+            f"{row['conflict_cosine']:.4f}"
+        )
+    rank = f"; by coherence it was {_ordinal(row['rank'])} in line when the walk ended" if row["rank"] else ""
+    if row["n_inconsistent"]:
+        return f"refused by consistency at {row['n_inconsistent']} of {walk['n_choices']} steps{rank}"
+    return f"allowed at every step, others were nearer{rank} ({walk['n_taken']} of {walk['budget']} rows taken)"
+
+
+def _without_gradient(lake: Lake, row_id: str, line: str) -> Answer:
+    set_aside = lake.current("gradients/pool").table("set_aside", gradient_contracts.SET_ASIDE)
+    found = set_aside.filter(pl.col("row_id") == row_id)["reason"].to_list()
+    if not found:
+        raise SettingsError(f"row {row_id} came into the pool after this selection; refresh the domain")
+    return Answer(row_id, "without gradient", [], [line, f"Not eligible: {found[0]}."])
+
+
+def _ordinal(n: int) -> str:
+    ending = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{ending}"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"

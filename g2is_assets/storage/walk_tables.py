@@ -1,0 +1,71 @@
+"""A walk as tables: row ids instead of indices, one row per row taken and one per component and row left."""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from g2is_assets.contracts import selection as contracts
+from g2is_assets.core.trace import Walk
+
+
+def subset_table(walk: Walk, ids: NDArray[np.str_], domain: str) -> pl.DataFrame:
+    """Contract `selection/subset`."""
+    table = pl.DataFrame(
+        {
+            "domain": [domain] * len(walk.rows),
+            "order": np.arange(len(walk.rows)),
+            "row_id": _names(ids, walk.rows),
+            "component": walk.component,
+            "step": walk.step,
+            "predecessor": _names(ids, walk.predecessor),
+            "predecessor_cosine": walk.predecessor_cosine,
+            "min_cosine": walk.min_cosine,
+            "min_cosine_row": _names(ids, walk.min_cosine_row),
+            "core_cosine": walk.core_cosine,
+            "consistency_before": walk.consistency_before,
+            "consistency": walk.consistency,
+        },
+        schema=contracts.SUBSET.schema,
+    )
+    return table.with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+def left_table(walk: Walk, ids: NDArray[np.str_], domain: str) -> pl.DataFrame:
+    """Contract `selection/subset left`: eligible rows that no component took."""
+    left = np.setdiff1d(np.arange(len(ids)), walk.rows)
+    left = left[np.argsort(ids[left], kind="stable")]
+    parts = [pl.DataFrame(schema=contracts.LEFT.schema)]
+    for component, seen in enumerate(walk.refusals):
+        if seen is None:
+            continue
+        part = pl.DataFrame(
+            {
+                "domain": [domain] * len(left),
+                "component": [component] * len(left),
+                "row_id": ids[left],
+                "core_cosine": seen.core_cosine[left],
+                "conflict_step": seen.first_conflict_step[left],
+                "conflict_row": _names(ids, seen.first_conflict_row[left]),
+                "conflict_cosine": seen.first_conflict_cosine[left],
+                "n_inconsistent": seen.n_inconsistent[left],
+                "rank": seen.rank[left],
+            },
+            schema=contracts.LEFT.schema,
+        )
+        numbers = [pl.col(name).replace(-1, None) for name in ("conflict_step", "rank")]
+        parts.append(part.with_columns(pl.col("conflict_cosine").fill_nan(None), *numbers))
+    return pl.concat(parts)
+
+
+def budgets_table(walk: Walk, nodes: pl.DataFrame, budgets: NDArray[np.int64]) -> pl.DataFrame:
+    """Contract `selection/subset budgets`, from the table of the domain's nodes."""
+    return nodes.select("domain", "component", "weight").with_columns(
+        budget=pl.Series(budgets),
+        n_taken=pl.Series(np.bincount(walk.component, minlength=len(budgets))),
+        n_choices=pl.Series([0 if seen is None else seen.n_choices for seen in walk.refusals], dtype=pl.Int64),
+        ended=pl.Series(walk.ended, dtype=pl.String),
+    )
+
+
+def _names(ids: NDArray[np.str_], rows: NDArray[np.int64]) -> list[str | None]:
+    return [str(ids[row]) if row >= 0 else None for row in rows]
