@@ -65,8 +65,8 @@ class Slots(InstanceConcurrencyContext):
         if time.monotonic() - self.said.get(step_key, -REMIND_S) < REMIND_S:
             return
         held = self.instance.event_log_storage.get_concurrency_info(pool)
-        runs = {slot.step_key: self.instance.get_run_by_id(slot.run_id) for slot in held.claimed_slots}
-        holders = [f"run {label(run)} in {_asset(step)}" for step, run in runs.items() if run]
+        slots = [(self.instance.get_run_by_id(slot.run_id), slot.step_key) for slot in held.claimed_slots]
+        holders = [f"run {label(run)} in {_asset(step)}" for run, step in slots if run]
         if not holders and held.limit:
             return  # given back this moment
         self.said[step_key] = time.monotonic()

@@ -61,11 +61,12 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     storage, reported = instance.event_log_storage, []
     with turn(instance):
         for file in sorted(_file(instance, "").parent.glob("*.lock")):
-            mark, run = FileLock(file), instance.get_run_by_id(file.stem)
+            mark = FileLock(file)
             try:
                 mark.acquire(blocking=False)
             except Timeout:
                 continue
+            run = instance.get_run_by_id(file.stem)
             if run and not run.is_finished:
                 instance.report_run_failed(run, GONE)
                 say(f"run {label(run)} is reported as failed: its process is gone")

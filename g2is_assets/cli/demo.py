@@ -72,7 +72,8 @@ def _run(instance: "dg.DagsterInstance", project: Project, job: str, tags: dict[
     """Run a job in this process, with the executor of the definitions, and raise what its steps raise."""
     import dagster as dg
 
-    found = dg.build_reconstructable_job("g2is_assets.cli.demo", "job_of", (str(project.path), job))
+    where = {"config": str(project.path), "name": job}
+    found = dg.build_reconstructable_job("g2is_assets.cli.demo", "job_of", reconstructable_kwargs=where)
     try:
         dg.execute_job(found, instance=instance, run_config=QUIET, tags=tags, raise_on_error=True)
     except dg.DagsterExecutionInterruptedError:
