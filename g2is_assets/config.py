@@ -98,7 +98,7 @@ class GraphSettings(Section):
 
 
 class KnowledgeSettings(Section):
-    """The domain's nodes: principal directions, with at most one of three ways to say how many; or rows; or their mean."""
+    """The domain's nodes: principal directions, with at most one way to say how many; or all rows; or their mean."""
 
     nodes: Literal["components", "rows", "mean"] = "components"
     explained_variance: Rate | None = None

@@ -8,6 +8,7 @@ from g2is_assets.assets import finetune, gradients, graph, instructions, knowled
 from g2is_assets.automation import build_jobs
 from g2is_assets.checks import CHECKS
 from g2is_assets.config import load_project
+from g2is_assets.executor import waiting_executor
 from g2is_assets.partitions import domain_partitions
 from g2is_assets.resources import Workspace
 
@@ -46,7 +47,7 @@ def build_defs(config_path: str | Path | None = None) -> dg.Definitions:
         asset_checks=CHECKS,
         jobs=build_jobs(pool_assets, domain_assets),
         resources={"workspace": Workspace(project)},
-        executor=dg.in_process_executor,
+        executor=waiting_executor,
     )
 
 

@@ -1,12 +1,17 @@
 """The command `g2is`. Heavy imports happen inside the commands, so that help answers at once."""
 
 import json
+import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
 from g2is_assets import __version__
 from g2is_assets.errors import G2isError
+
+STOPPED: Final = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 class _Group(click.Group):
@@ -42,9 +47,13 @@ def demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
     \b
     Example: g2is demo --domain shop_arithmetic
     """
-    from g2is_assets.cli.demo import run_demo
+    try:
+        from g2is_assets.cli.demo import run_demo
 
-    run_demo(config, domain, all_domains)
+        run_demo(config, domain, all_domains)
+    except KeyboardInterrupt:
+        click.echo("Stopped. Finished work is kept: the same command goes on from there.", err=True)
+        sys.exit(STOPPED)
 
 
 @main.command()

@@ -4,17 +4,21 @@ import os
 import time
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from g2is_assets.cli.instance import prepare_instance
+from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.config import Project, load_project
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import G2isError, SettingsError
 from g2is_assets.progress import show_on
 from g2is_assets.storage.lake import Lake
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -31,25 +35,22 @@ def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None
     chosen = sorted(project.domains) if all_domains else [domain or sorted(project.domains)[0]]
     for name in chosen:
         project.domain(name)
-    prepare_instance(project)
+    folder = prepare_instance(project)
     console = Console()
     # A copy of the stream, since Dagster captures the original while a step runs.
     show_on(Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8")))
     _hush()
-    import dagster as dg
+    from dagster._utils.interrupts import capture_interrupts
 
-    from g2is_assets.definitions import build_defs
-
-    definitions = build_defs(project.path)
     begun, failed = time.monotonic(), {}
-    with dg.DagsterInstance.get() as instance:
+    # Ctrl-C is heard where a step works or waits, not in the middle of writing to Dagster's database.
+    with capture_interrupts(), open_instance(folder) as instance:
         console.rule("pool")
-        definitions.resolve_job_def("refresh_pool").execute_in_process(instance=instance, run_config=QUIET)
+        _run(instance, project, "refresh_pool", {})
         for name in chosen:
             console.rule(name)
-            job = definitions.resolve_job_def("refresh_domain")
             try:
-                job.execute_in_process(instance=instance, run_config=QUIET, partition_key=name)
+                _run(instance, project, "refresh_domain", {"dagster/partition": name})
             except G2isError as error:
                 failed[name] = error
     for name in chosen:
@@ -58,6 +59,25 @@ def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None
     console.print(f"Took {time.monotonic() - begun:.0f} s. See it all, with history and lineage: g2is ui")
     if failed:
         raise G2isError("; ".join(f"domain '{name}' failed: {error}" for name, error in failed.items()))
+
+
+def job_of(config: str, name: str) -> "dg.JobDefinition":
+    """A job of a project, by name: how Dagster finds it."""
+    from g2is_assets.definitions import build_defs
+
+    return build_defs(config).resolve_job_def(name)
+
+
+def _run(instance: "dg.DagsterInstance", project: Project, job: str, tags: dict[str, str]) -> None:
+    """Run a job in this process, with the executor of the definitions, and raise what its steps raise."""
+    import dagster as dg
+
+    where = {"config": str(project.path), "name": job}
+    found = dg.build_reconstructable_job("g2is_assets.cli.demo", "job_of", reconstructable_kwargs=where)
+    try:
+        dg.execute_job(found, instance=instance, run_config=QUIET, tags=tags, raise_on_error=True)
+    except dg.DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None
 
 
 def _hush() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from g2is_assets.cli.instance import prepare_instance
+from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.config import load_project
 from g2is_assets.errors import G2isError
 
@@ -24,6 +24,8 @@ def run_ui(config: Path | None, port: int) -> None:
     """
     project = load_project(config)
     instance = prepare_instance(project)
+    with open_instance(instance):
+        pass  # runs that were killed do not show as running, nor hold slots
     with tempfile.TemporaryDirectory() as scratch:
         workspace = _workspace(Path(scratch))
         commands = {

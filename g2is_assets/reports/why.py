@@ -119,8 +119,8 @@ def _taken(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted)
     )
     delta = version.manifest.settings["delta"]
     lines.append(
-        f"Consistency {row['consistency']:.4f}; at least {delta} x {row['consistency_before']:.4f} was asked for. Cosine "
-        f"to the component {row['core_cosine']:.4f}."
+        f"Consistency {row['consistency']:.4f}, where {delta} x {row['consistency_before']:.4f} was needed. "
+        f"Cosine to the component {row['core_cosine']:.4f}."
     )
     return lines
 
