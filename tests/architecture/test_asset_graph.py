@@ -12,14 +12,14 @@ GRAPH = """
 finetune/adapter [domain] <- instructions/pool, instructions/target, selection/subset
 finetune/baseline [domain] <- gradients/pool, instructions/pool, instructions/target, selection/subset
 finetune/evaluation [domain] <- finetune/adapter, finetune/baseline, instructions/target
-gradients/pool <- instructions/pool, warmup/checkpoint
+gradients/pool <- instructions/pool, warmup/checkpoint, warmup/sample
 gradients/target [domain] <- instructions/target, warmup/checkpoint
-graph/neighbors <- gradients/pool
+graph/neighbors <- gradients/pool, instructions/pool
 instructions/pool <-
 instructions/target [domain] <-
 knowledge/components [domain] <- gradients/target
-selection/subset [domain] <- gradients/pool, graph/neighbors, instructions/pool, instructions/target, \
-knowledge/components
+selection/subset [domain] <- gradients/pool, gradients/target, graph/neighbors, instructions/pool, \
+instructions/target, knowledge/components
 warmup/checkpoint <- warmup/sample
 warmup/sample <- instructions/pool
 """

@@ -1,5 +1,6 @@
 """Every evaluator is seen passing and failing on arrays made by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,16 @@ import polars as pl
 import pytest
 
 from g2is_assets.checks.evaluators import (
+    WalkRules,
     budgets_add_up,
     components_are_orthonormal_and_oriented,
+    constraints_bite,
     features_are_unit,
+    graph_is_sound,
+    pool_is_free_of_leaks,
     subset_keeps_the_rules,
     tuned_beats,
+    walk_stays_home,
 )
 
 
@@ -24,7 +30,7 @@ def single(*rows: list[float]) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def test_unit_vectors_pass() -> None:
-    verdict = features_are_unit(half([1, 0], [0.6, -0.8]))
+    verdict = features_are_unit([half([1, 0]), half([0.6, -0.8])])
     assert verdict.passed
     assert (verdict.numbers["n_vectors"], verdict.numbers["n_bad"]) == (2, 0)
     assert verdict.numbers["largest_deviation"] < 1e-3
@@ -32,16 +38,17 @@ def test_unit_vectors_pass() -> None:
 
 def test_random_unit_vectors_survive_half_precision() -> None:
     vectors = np.random.default_rng(0).normal(size=(20, 512))
-    assert features_are_unit((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)).passed
+    unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    assert features_are_unit([unit]).passed
 
 
 def test_no_vector_at_all_passes() -> None:
-    assert features_are_unit(np.empty((0, 4), dtype=np.float16)).passed
+    assert features_are_unit([]).passed
 
 
 @pytest.mark.parametrize("row", [[0.99, 0], [0, 0], [float("nan"), 0], [float("inf"), 0]])
 def test_a_vector_of_another_norm_or_not_finite_fails_and_is_counted(row: list[float]) -> None:
-    verdict = features_are_unit(half([1, 0], row, [0, 1]))
+    verdict = features_are_unit([half([1, 0], row), half([0, 1])])
     assert not verdict.passed
     assert (verdict.numbers["n_vectors"], verdict.numbers["n_bad"]) == (3, 1)
     assert np.isfinite(verdict.numbers["largest_deviation"])
@@ -80,70 +87,189 @@ def test_a_direction_that_is_not_a_number_fails() -> None:
     assert not components_are_orthonormal_and_oriented(single([1, 0], [0, float("nan")]), single([1, 1])[0]).passed
 
 
-def walked(*steps: tuple[int, int, float | None, float]) -> pl.DataFrame:
-    """A subset of (component, step, consistency before, consistency), in order."""
-    columns = ["component", "step", "consistency_before", "consistency"]
-    types = {"consistency_before": pl.Float64, "consistency": pl.Float64}
-    return pl.DataFrame(steps, schema=columns, orient="row", schema_overrides=types).with_row_index("order")
+@pytest.mark.parametrize("nodes", ["rows", "mean"])
+def test_other_nodes_need_only_be_unit(nodes: str) -> None:
+    assert components_are_orthonormal_and_oriented(single([1, 0], [0.6, 0.8]), single([-1, 0])[0], nodes).passed
+    assert not components_are_orthonormal_and_oriented(single([1, 0], [0.6, 0.9]), single([1, 0])[0], nodes).passed
 
 
-WALK = walked((0, 0, None, 0.9), (0, 1, 0.9, 0.8), (1, 0, None, 0.7))
+def walked(*components: int) -> pl.DataFrame:
+    """A subset that took its rows for these components, in order."""
+    return pl.DataFrame({"component": components}).with_row_index("order")
+
+
+EAST = single([1, 0], [0, 1])
+PUBLISHED = WalkRules(delta=0.8, consistency="previous", min_core_cosine=None, conflicts_across=False)
 
 
 def test_a_walk_without_conflict_that_keeps_its_consistency_passes() -> None:
-    verdict = subset_keeps_the_rules(WALK, half([1, 0], [0.6, 0.8], [-1, 0]), 0.8)
+    verdict = subset_keeps_the_rules(walked(0, 0, 1), half([1, 0], [0.6, 0.8], [-1, 0]), EAST, PUBLISHED)
     assert verdict.passed
     assert (verdict.numbers["n_conflicts"], verdict.numbers["n_inconsistent"]) == (0, 0)
     assert verdict.numbers["smallest_cosine"] == pytest.approx(0.6, abs=1e-3)
 
 
 def test_rows_at_right_angles_are_no_conflict_and_the_threshold_itself_is_kept() -> None:
-    walk = walked((0, 0, None, 1.0), (0, 1, 1.0, 0.8))
-    assert subset_keeps_the_rules(walk, half([1, 0], [0, 1]), 0.8).passed
+    at_threshold = replace(PUBLISHED, delta=0.5**0.5)
+    assert subset_keeps_the_rules(walked(0, 0), half([1, 0], [0, 1]), EAST, at_threshold).passed
 
 
 def test_two_rows_of_one_component_in_conflict_fail() -> None:
-    verdict = subset_keeps_the_rules(WALK, half([1, 0], [-0.6, 0.8], [-1, 0]), 0.8)
+    verdict = subset_keeps_the_rules(walked(0, 0, 1), half([0.8, 0.6], [0.6, -0.9], [-1, 0]), EAST, PUBLISHED)
     assert not verdict.passed
     assert (verdict.numbers["n_conflicts"], verdict.numbers["n_inconsistent"]) == (1, 0)
-    assert verdict.numbers["smallest_cosine"] == pytest.approx(-0.6, abs=1e-3)
+    assert verdict.numbers["smallest_cosine"] == pytest.approx(-0.055, abs=1e-3)
 
 
 def test_a_conflict_with_a_row_that_is_not_the_predecessor_fails_too() -> None:
-    walk = walked((0, 0, None, 1.0), (0, 1, 1.0, 1.0), (0, 2, 1.0, 1.0))
-    assert subset_keeps_the_rules(walk, half([1, 0], [0.6, 0.8], [-0.6, 0.8]), 0.8).numbers["n_conflicts"] == 1
+    rows = half([1, 0], [0.6, 0.8], [-0.6, 0.8])
+    loose = replace(PUBLISHED, delta=0.0)
+    assert subset_keeps_the_rules(walked(0, 0, 0), rows, EAST, loose).numbers["n_conflicts"] == 1
+
+
+def test_a_conflict_between_components_fails_only_where_it_is_forbidden() -> None:
+    rows, walk = half([1, 0], [-0.1, 1]), walked(0, 1)
+    assert subset_keeps_the_rules(walk, rows, EAST, PUBLISHED).passed
+    across = subset_keeps_the_rules(walk, rows, EAST, replace(PUBLISHED, conflicts_across=True))
+    assert (across.passed, across.numbers["n_conflicts"]) == (False, 1)
 
 
 def test_a_step_below_its_consistency_fails() -> None:
-    walk = walked((0, 0, None, 0.9), (0, 1, 0.9, 0.71))
-    verdict = subset_keeps_the_rules(walk, half([1, 0], [0.6, 0.8]), 0.8)
+    # The sum of (1, 0) and (0, 1) has cosine 0.71 to the component.
+    verdict = subset_keeps_the_rules(walked(0, 0), half([1, 0], [0, 1]), EAST, PUBLISHED)
     assert not verdict.passed
     assert (verdict.numbers["n_conflicts"], verdict.numbers["n_inconsistent"]) == (0, 1)
-    assert subset_keeps_the_rules(walk, half([1, 0], [0.6, 0.8]), 0.5).passed
+    assert subset_keeps_the_rules(walked(0, 0), half([1, 0], [0, 1]), EAST, replace(PUBLISHED, delta=0.5)).passed
+
+
+def test_consistency_is_measured_against_the_value_that_the_rules_name() -> None:
+    # Cosines of the sums to the component: 0.80, 0.94, 0.75.
+    rows = single([0.8, 0.6], [0.93, -0.37], [0.1, 1.0])
+    walk = walked(0, 0, 0)
+
+    def broken(consistency: str) -> float:
+        rules = WalkRules(delta=0.9, consistency=consistency, min_core_cosine=None, conflicts_across=False)
+        return subset_keeps_the_rules(walk, rows, EAST, rules).numbers["n_inconsistent"]
+
+    sums = np.cumsum(rows / np.linalg.norm(rows, axis=1, keepdims=True), axis=0)
+    np.testing.assert_allclose(sums[:, 0] / np.linalg.norm(sums, axis=1), [0.8, 0.99, 0.828], atol=0.005)
+    assert (broken("previous"), broken("best"), broken("anchor")) == (1, 1, 0)
+
+
+def test_a_row_below_the_core_cosine_fails() -> None:
+    rules = replace(PUBLISHED, min_core_cosine=0.7)
+    verdict = subset_keeps_the_rules(walked(0, 0), half([1, 0], [0.6, 0.8]), EAST, rules)
+    assert (verdict.passed, verdict.numbers["n_below_core_cosine"]) == (False, 1)
 
 
 def test_components_that_take_turns_are_kept_apart_by_their_order() -> None:
-    walk = walked((0, 0, None, 1.0), (1, 0, None, 1.0), (0, 1, 1.0, 1.0))
-    assert subset_keeps_the_rules(walk, half([1, 0], [-1, 0], [0.8, 0.6]), 0.8).passed
+    assert subset_keeps_the_rules(walked(0, 1, 0), half([1, 0], [-1, 0], [0.8, 0.6]), EAST, PUBLISHED).passed
 
 
-def budgets(*pairs: tuple[int, int]) -> pl.DataFrame:
-    return pl.DataFrame(pairs, schema=["budget", "n_taken"], orient="row")
+def budgets(*rows: tuple[int, int, str]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=["budget", "n_taken", "ended"], orient="row")
 
 
-def test_budgets_that_sum_to_the_domains_pass_also_when_a_walk_ended_short() -> None:
-    verdict = budgets_add_up(budgets((6, 6), (4, 3)), n_rows=9, total=10)
+def test_budgets_that_sum_to_the_domains_pass_also_when_a_walk_ended_short_for_a_reason() -> None:
+    verdict = budgets_add_up(budgets((6, 6, "budget"), (4, 3, "conflict")), n_rows=9, total=10)
     assert verdict.passed
-    assert verdict.numbers == {"budget": 10, "allotted": 10, "taken": 9, "short": 1}
+    assert verdict.numbers == {"budget": 10, "allotted": 10, "taken": 9, "short": 1, "n_short": 1}
+    assert "1 by conflict" in verdict.description
+
+
+def test_only_with_reallocation_may_a_component_take_more_than_its_budget() -> None:
+    table = budgets((6, 7, "budget"), (4, 3, "conflict"))
+    assert budgets_add_up(table, n_rows=10, total=10, reallocate=True).passed
+    assert not budgets_add_up(table, n_rows=10, total=10).passed
 
 
 @pytest.mark.parametrize(
-    ("pairs", "n_rows", "total"),
-    [([(6, 6), (3, 3)], 9, 10), ([(6, 6), (4, 4)], 9, 10), ([(6, 7), (4, 3)], 10, 10)],
-    ids=["not_all_allotted", "rows_missing_from_the_subset", "one_took_too_many"],
+    ("rows", "n_rows", "total"),
+    [
+        ([(6, 6, "budget"), (3, 3, "budget")], 9, 10),
+        ([(6, 6, "budget"), (4, 4, "budget")], 9, 10),
+        ([(6, 6, "budget"), (4, 3, "budget")], 9, 10),
+    ],
+    ids=["not_all_allotted", "rows_missing_from_the_subset", "short_without_a_cause"],
 )
-def test_budgets_that_do_not_add_up_fail(pairs: list[tuple[int, int]], n_rows: int, total: int) -> None:
-    assert not budgets_add_up(budgets(*pairs), n_rows, total).passed
+def test_budgets_that_do_not_add_up_fail(rows: list[tuple[int, int, str]], n_rows: int, total: int) -> None:
+    assert not budgets_add_up(budgets(*rows), n_rows, total).passed
+
+
+def edges(*rows: tuple[str, str, str, int, float]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=["row_id", "other_row_id", "relation", "rank", "cosine"], orient="row")
+
+
+NODES = pl.DataFrame({"row_id": ["a", "b", "c"]})
+SOUND = [
+    ("a", "b", "neighbor", 0, 0.9),
+    ("a", "c", "neighbor", 1, 0.2),
+    ("b", "a", "neighbor", 0, 0.9),
+    ("c", "b", "conflict", 0, -0.5),
+    ("b", "c", "conflict", 0, -0.5),
+]
+
+
+def test_a_sorted_symmetric_graph_without_self_edges_passes() -> None:
+    assert graph_is_sound(NODES, edges(*SOUND)).passed
+
+
+@pytest.mark.parametrize(
+    ("number", "row", "fault"),
+    [
+        (1, ("a", "c", "neighbor", 1, 0.95), "n_unsorted"),
+        (1, ("a", "a", "neighbor", 1, 0.2), "n_self_edges"),
+        (2, ("b", "a", "neighbor", 0, 0.8), "n_asymmetric"),
+        (3, ("c", "a", "conflict", 0, 0.1), "n_positive_conflicts"),
+        (1, ("a", "x", "neighbor", 1, 0.2), "n_unknown_rows"),
+    ],
+)
+def test_an_unsound_graph_fails(number: int, row: tuple[str, str, str, int, float], fault: str) -> None:
+    verdict = graph_is_sound(NODES, edges(*SOUND[:number], row, *SOUND[number + 1 :]))
+    assert not verdict.passed
+    assert verdict.numbers[fault] >= 1
+
+
+SELECTION: dict[str, int | float | str] = {
+    "n_candidates": 90,
+    "n_refused_by_conflict": 7,
+    "n_refused_by_consistency": 0,
+    "n_refused_by_core_cosine": 0,
+    "n_refused_within_distortion": 3,
+    "home_cosine": 0.3,
+    "home_cosine_random": 0.2,
+    "home_cosine_top": 0.5,
+}
+SHARES = {"negative_edge_share_sampled_raw": 0.001, "negative_edge_share_sampled_mean_removed": 0.53}
+
+
+def test_a_rule_in_force_that_refuses_nothing_is_named() -> None:
+    verdict = constraints_bite(SELECTION, SHARES, {"conflict": True, "consistency": True, "core_cosine": False})
+    assert not verdict.passed
+    assert "no candidate was refused by consistency" in verdict.description
+    assert (verdict.numbers["n_refused_by_conflict"], verdict.numbers["n_refused_within_distortion"]) == (7, 3)
+
+
+def test_rules_that_all_refuse_something_pass() -> None:
+    assert constraints_bite(SELECTION, SHARES, {"conflict": True, "consistency": False, "core_cosine": False}).passed
+
+
+def test_a_walk_nearer_to_random_rows_than_to_the_top_rows_does_not_stay_home() -> None:
+    assert not walk_stays_home(SELECTION).passed
+    assert walk_stays_home(SELECTION | {"home_cosine": 0.36}).passed
+
+
+def test_leaks_are_counted_by_reason_and_split() -> None:
+    schema = {"row_id": pl.String, "reason": pl.String, "split": pl.String}
+    rows = [("a", "near-duplicate", None), ("b", "equal", "test"), ("c", "word trigrams", "validation")]
+    verdict = pool_is_free_of_leaks(pl.DataFrame(rows, schema=schema, orient="row"), allowed=False)
+    assert not verdict.passed
+    assert verdict.numbers == {"n_leaks": 2, "n_leaks_of_test": 1}
+    assert pool_is_free_of_leaks(pl.DataFrame(rows[:1], schema=schema, orient="row"), allowed=False).passed
+
+
+def test_leaks_that_are_allowed_are_a_warning_of_their_own() -> None:
+    assert not pool_is_free_of_leaks(pl.DataFrame(), allowed=True).passed
 
 
 def metrics(base: float, random: float) -> dict[str, int | float | str]:
