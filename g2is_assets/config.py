@@ -4,16 +4,15 @@ Unknown keys and values out of bounds are refused when the settings load, before
 relative to the settings file. Nothing here reads data, models or Dagster.
 """
 
-import difflib
 import os
 import re
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from g2is_assets.errors import SettingsError
+from g2is_assets.parsing import parse, read_toml
 
 DOMAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
@@ -29,9 +28,6 @@ class Section(BaseModel):
     """Settings that cannot be changed after loading and refuse keys that they do not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-S = TypeVar("S", bound=Section)
 
 
 class Source(Section):
@@ -238,7 +234,7 @@ def load_project(path: str | Path | None = None) -> Project:
         SettingsError: A file is missing, is not TOML, or holds an unknown key or a value out of bounds.
     """
     file = settings_path(path)
-    settings = _parse(Settings, _read_toml(file), file)
+    settings = parse(Settings, read_toml(file), file)
     folder = file.parent / settings.domains
     if not folder.is_dir() and "domains" in settings.model_fields_set:
         raise SettingsError(f"{file}: the folder of domains, {folder}, does not exist; make it or set `domains`")
@@ -251,7 +247,7 @@ def _load_domain(folder: Path, settings: Settings) -> Domain:
     if not DOMAIN_NAME.fullmatch(folder.name):
         raise SettingsError(f"{folder}: a domain's name must match {DOMAIN_NAME.pattern}; rename the folder")
     file = folder / "domain.toml"
-    said = _parse(DomainFile, _read_toml(file) if file.exists() else {}, file)
+    said = parse(DomainFile, read_toml(file) if file.exists() else {}, file)
     budget = {} if said.budget is None else {"budget": said.budget}
     if budget and "budget" in said.selection:
         raise SettingsError(f"{file}: `budget` is set twice, also in [selection]; keep one")
@@ -260,7 +256,7 @@ def _load_domain(folder: Path, settings: Settings) -> Domain:
         # The domain's own rule replaces the project's.
         knowledge = KnowledgeSettings(centered=knowledge.centered)
     sections: dict[str, Any] = {
-        name: _parse(type(base), base.model_dump(exclude_unset=True) | override, file, name)
+        name: parse(type(base), base.model_dump(exclude_unset=True) | override, file, name)
         for name, base, override in (
             ("knowledge", knowledge, said.knowledge),
             ("selection", settings.selection, budget | said.selection),
@@ -287,7 +283,7 @@ def _member(folder: Path, member: str, file: Path) -> Path:
     place = folder.parent / member
     if not DOMAIN_NAME.fullmatch(member) or not place.is_dir() or member == folder.name:
         raise SettingsError(f"{file}: members: there is no other domain '{member}' beside {folder.name}")
-    if _parse(DomainFile, _read_toml(place / "domain.toml") if (place / "domain.toml").exists() else {}, file).members:
+    if parse(DomainFile, read_toml(place / "domain.toml") if (place / "domain.toml").exists() else {}, file).members:
         raise SettingsError(f"{file}: members: '{member}' is a joint domain itself; name its members instead")
     return place
 
@@ -297,47 +293,3 @@ def _rows_file(folder: Path, stem: str) -> Path | None:
     if len(found) > 1:
         raise SettingsError(f"{folder}: both {found[0].name} and {found[1].name} exist; keep one")
     return found[0] if found else None
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingsError(f"{file} does not exist; name another with --config or G2IS_CONFIG") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} cannot be read: {error}") from error
-    except (ValueError, RecursionError) as error:  # not TOML, too deep, or a number beyond bounds
-        raise SettingsError(f"{file} is not valid TOML: {error}") from error
-
-
-def _parse(kind: type[S], values: dict[str, Any], file: Path, prefix: str = "") -> S:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        lines = []
-        for fault in error.errors():
-            where = ".".join(str(part) for part in ((prefix,) if prefix else ()) + fault["loc"])
-            if fault["type"] == "extra_forbidden":
-                lines.append(f"unknown setting '{where}'{_suggestion(kind, fault['loc'])}")
-            else:
-                said = fault["msg"].removeprefix("Value error, ")
-                given = "" if isinstance(fault["input"], dict) else f" (given: {_shown(fault['input'])})"
-                lines.append(f"{where or 'settings'}: {said}{given}")
-        raise SettingsError(f"{file}: " + "; ".join(lines)) from None
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)[:80]
-    except ValueError:  # an integer of thousands of digits
-        return "a number too large to print"
-
-
-def _suggestion(kind: type[Section], loc: tuple[int | str, ...]) -> str:
-    model: Any = kind
-    for part in loc[:-1]:
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        model = field.annotation if field else None
-    known = list(model.model_fields) if hasattr(model, "model_fields") else []
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(known)}" if known else ""

@@ -32,10 +32,12 @@ def refusal(folder: Path, text: str) -> str:
     return str(refused.value)
 
 
-def add_domain(folder: Path, name: str = "shop", toml: str | None = None, files: tuple[str, ...] = ()) -> Path:
+def add_domain(
+    folder: Path, name: str = "shop", toml: str | None = None, files: tuple[str, ...] = ("validation.jsonl",)
+) -> Path:
     domain = folder / "domains" / name
     domain.mkdir(parents=True)
-    for file in files or ("validation.jsonl",):
+    for file in files:
         (domain / file).write_text("")
     if toml is not None:
         (domain / "domain.toml").write_text(toml, encoding="utf-8")
@@ -177,14 +179,14 @@ def test_a_domain_has_the_projects_settings_unless_it_overrides_them(tmp_path: P
     domains = load(tmp_path, "[selection]\nbudget = 0.02\ndelta = 0.6\n[finetune]\nrank = 4\n").domains
     assert list(domains) == ["plain", "special"]
     plain, special = domains["plain"], domains["special"]
-    assert (plain.title, plain.test) == ("plain", None)
+    assert (plain.title, plain.test) == ("plain", ())
     assert (plain.selection.budget, plain.selection.delta, plain.finetune.rank) == (0.02, 0.6, 4)
-    assert plain.validation == tmp_path / "domains" / "plain" / "validation.jsonl"
+    assert plain.validation == (tmp_path / "domains" / "plain" / "validation.jsonl",)
     assert special.title == "The shop"
     assert (special.selection.budget, special.selection.delta) == (12, 0.9)
     assert (special.finetune.epochs, special.finetune.rank) == (7, 4)
-    assert special.validation.name == "validation.parquet"
-    assert special.test == tmp_path / "domains" / "special" / "test.jsonl"
+    assert special.validation[0].name == "validation.parquet"
+    assert special.test == (tmp_path / "domains" / "special" / "test.jsonl",)
 
 
 def test_a_domains_own_rule_replaces_the_projects(tmp_path: Path) -> None:
@@ -350,3 +352,38 @@ def test_any_text_is_loaded_or_refused_as_settings(text: str, with_sources: bool
             assert str(file) in str(refused)  # noqa: PT017
         else:
             assert project.settings.instructions.sources
+
+
+def test_a_joint_domain_has_the_files_of_its_members(tmp_path: Path) -> None:
+    add_domain(tmp_path, "one")
+    add_domain(tmp_path, "two", "", ("validation.jsonl", "test.jsonl"))
+    add_domain(tmp_path, "both", 'members = ["one", "two"]', ())
+    both = load(tmp_path).domains["both"]
+    domains = tmp_path / "domains"
+    assert both.validation == (domains / "one" / "validation.jsonl", domains / "two" / "validation.jsonl")
+    assert both.test == (domains / "two" / "test.jsonl",)
+
+
+@pytest.mark.parametrize("member", ["absent", "../elsewhere", "both"])
+def test_a_member_that_is_no_other_domain_is_refused(tmp_path: Path, member: str) -> None:
+    add_domain(tmp_path, "both", f'members = ["{member}"]', ())
+    with pytest.raises(SettingsError, match="there is no other domain"):
+        load(tmp_path)
+
+
+def test_a_joint_domain_with_rows_of_its_own_or_joint_members_is_refused(tmp_path: Path) -> None:
+    add_domain(tmp_path, "one")
+    add_domain(tmp_path, "both", 'members = ["one"]')
+    with pytest.raises(SettingsError, match="no files of its own"):
+        load(tmp_path)
+    (tmp_path / "domains" / "both" / "validation.jsonl").unlink()
+    add_domain(tmp_path, "more", 'members = ["both"]', ())
+    with pytest.raises(SettingsError, match="is a joint domain itself"):
+        load(tmp_path)
+
+
+def test_only_components_are_counted(tmp_path: Path) -> None:
+    assert "has no components to count" in refusal(tmp_path, '[knowledge]\nnodes = "rows"\nn_components = 3')
+    add_domain(tmp_path, "rows", '[knowledge]\nnodes = "rows"\n')
+    knowledge = load(tmp_path, "[knowledge]\nn_components = 3\n").domains["rows"].knowledge
+    assert (knowledge.nodes, knowledge.n_components) == ("rows", None)

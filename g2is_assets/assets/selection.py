@@ -85,12 +85,13 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         draft.metric(budget=total, n_short_of_budget=total - len(table), n_tokens=count_tokens(taken))
         draft.metric(n_sources=taken["sources"].explode().n_unique())
         draft.metric(n_excluded=len(excluded), n_leaks=int(excluded["split"].is_not_null().sum()))
-        distortion = source.shape[1] ** -0.5
+        distortion = source.shape[1] ** -0.5  # standard error of a sketched cosine near 0
+        floor = -np.inf if settings.min_core_cosine is None else settings.min_core_cosine
         draft.metric(
             n_refused_by_conflict=left["conflict_row"].count(),
             n_refused_within_distortion=left.filter(pl.col("conflict_cosine") > -distortion).height,
             n_refused_by_consistency=left.filter(pl.col("conflict_row").is_null(), pl.col("n_inconsistent") > 0).height,
-            n_refused_by_core_cosine=left.filter(pl.col("core_cosine") < (settings.min_core_cosine or -2.0)).height,
+            n_refused_by_core_cosine=left.filter(pl.col("core_cosine") < floor).height,
             n_candidates=len(left),
         )
         own_features = all_rows(stored_features(workspace, own, "sgd")[1])

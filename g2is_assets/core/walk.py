@@ -5,7 +5,7 @@ a running minimum gives "no conflict" and a running sum gives "consistency" for 
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,13 +14,10 @@ from g2is_assets.core.budgets import allocate_budgets
 from g2is_assets.core.rows import FeatureSource, UnitRows, as_source, exact_rows
 from g2is_assets.core.trace import Ended, Refusals, Trace, Walk
 from g2is_assets.core.vectors import ZERO_NORM, unit_rows
+from g2is_assets.core.walk_state import TIE, WalkState
 
 Method = Literal["reference", "g2is"]
 Consistency = Literal["previous", "best", "anchor"]
-
-TIE: Final = 1e-5
-"""Decisions of method `g2is` that float32 leaves closer than this are taken again in float64. Float32 products of unit
-rows of 8,192 entries are off by about 1e-7, so nothing outside this band can turn."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def gradient_walk(
     if method == "reference" and options != ("previous", None, False, False):
         raise ValueError("method='reference' takes no options but delta")
     rules = Rules(delta, consistency, min_core_cosine, conflicts_across, exact=method == "g2is")
-    state = _State(UnitRows(source, memory_bytes), conflicts_across)
+    state = WalkState(UnitRows(source, memory_bytes), conflicts_across)
     walks = [_Component(number, core, state, rules) for number, core in enumerate(unit_rows(cores))]
     trace = Trace()
     # Every vector is finite by now, yet some BLAS kernels raise the invalid flag on unused vector lanes.
@@ -112,7 +109,7 @@ class _Component:
 
     number: int
     core: NDArray[np.float32]
-    state: "_State"
+    state: "WalkState"
     rules: Rules
     ended: Ended = "no budget"
     refusals: Refusals | None = None
@@ -280,67 +277,3 @@ class _Component:
             rank=rank,
             core_cosine=self.core_cosine,
         )
-
-
-class _State:
-    """What the walk knows of every row that it may still take; positions are into the active rows."""
-
-    def __init__(self, rows: UnitRows, across: bool) -> None:
-        self.rows, self.across = rows, across
-        self.free = np.ones(rows.n_rows, dtype=bool)
-        self.vectors: dict[int, NDArray[np.float32]] = {}
-        self._forget()
-
-    def begin(self) -> None:
-        """Start a component: forget conflicts, unless they count across components."""
-        if not self.across:
-            self._forget()
-        self.to_last = np.zeros(len(self.rows.index), dtype=np.float32)
-        self.to_sum = np.zeros(len(self.rows.index), dtype=np.float32)
-
-    def _forget(self) -> None:
-        n = self.rows.n_rows
-        self.rows.reset()
-        self.minimum = np.full(n, np.inf, dtype=np.float32)
-        self.minimum_row = np.full(n, -1, dtype=np.int64)
-        self.first_step = np.full(n, -1, dtype=np.int32)
-        self.first_row = np.full(n, -1, dtype=np.int64)
-        self.first_cosine = np.full(n, np.nan, dtype=np.float32)
-
-    def squared_now(self) -> NDArray[np.float32]:
-        """(n_active,) squared norm of the active rows: 1, or 0 for a zero row."""
-        return self.rows.squared[self.rows.index]
-
-    def dots(self, positions: NDArray[np.int64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Dot products of some active rows with a vector, in float64 and in a fixed order."""
-        parts = [positions[start : start + 256] for start in range(0, len(positions), 256)]
-        # einsum, unlike BLAS, adds in one order whatever the alignment and the number of threads.
-        found = [np.einsum("nd,d->n", self.rows.exact(part), vector) for part in parts]
-        return np.concatenate(found) if found else np.empty(0)
-
-    def smallest_cosine(self, position: int) -> tuple[float, int]:
-        """Smallest cosine of a row to those taken, and which it was."""
-        taken = int(self.minimum_row[position])
-        return (float(self.minimum[position]), taken) if taken >= 0 else (np.nan, -1)
-
-    def absorb(self, step: int, number: int, vector: NDArray[np.float32], exact: bool) -> NDArray[np.int64] | None:
-        """Let all active rows know of a row taken; old positions of those that stay if many dropped out, else None."""
-        self.to_last = self.rows.products(vector)
-        if exact:
-            open_ = self.free[self.rows.index] & (self.minimum >= 0)
-            near = np.flatnonzero(open_ & (np.abs(self.to_last) <= TIE))
-            self.to_last[near] = self.dots(near, exact_rows(vector[None])[0])
-        self.to_sum += self.to_last
-        turned = np.flatnonzero((self.minimum >= 0) & (self.to_last < 0) & self.free[self.rows.index])
-        first = self.rows.index[turned]
-        self.first_step[first], self.first_row[first], self.first_cosine[first] = step, number, self.to_last[turned]
-        lower = self.to_last < self.minimum
-        self.minimum[lower] = self.to_last[lower]
-        self.minimum_row[lower] = number
-        kept = self.free[self.rows.index] & (self.minimum >= 0)
-        if 2 * kept.sum() > len(kept):
-            return None  # moving rows costs as much as two products; only a half is worth it
-        stay = self.rows.keep(kept)
-        for name in ("minimum", "minimum_row", "to_last", "to_sum"):
-            setattr(self, name, getattr(self, name)[stay])
-        return stay

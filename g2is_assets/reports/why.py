@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import duckdb
 import polars as pl
 
 from g2is_assets.contracts import gradients as gradient_contracts
@@ -59,12 +58,11 @@ def explain(lake: Lake, domain: str, asked: str) -> Answer:
 
 
 def _find_row(lake: Lake, asked: str) -> dict[str, Any]:
-    pool = _files(lake.current("instructions/pool"), "pool")
-    query = "SELECT row_id, sources, prompt FROM read_parquet(?) WHERE list_contains(ids, ?) OR row_id = ?"
-    parameters = [pool, asked, asked]
+    matches = (pl.col("row_id") == asked) | pl.col("ids").list.contains(asked)
     if len(asked) >= 8:
-        query, parameters = query + " OR starts_with(row_id, ?)", [*parameters, asked]
-    found = duckdb.execute(query, parameters).pl().to_dicts()
+        matches |= pl.col("row_id").str.starts_with(asked)
+    found = _scan(lake.current("instructions/pool"), "pool").filter(matches)
+    found = found.select("row_id", "sources", "prompt").collect().to_dicts()
     if not found:
         refused = lake.current("instructions/pool").table("rejected", REJECTED).filter(pl.col("id") == asked)
         if len(refused):
@@ -80,24 +78,23 @@ def _find_row(lake: Lake, asked: str) -> dict[str, Any]:
 
 
 def _records(version: Version, table: str, row_id: str) -> list[dict[str, Any]]:
-    query = "SELECT * FROM read_parquet(?) WHERE row_id = ?"
-    found = duckdb.execute(query, [_files(version, table), row_id]).pl()
+    found = _scan(version, table).filter(pl.col("row_id") == row_id).collect()
     return found.sort("component").to_dicts() if "component" in found.columns else found.to_dicts()
 
 
-def _files(version: Version, table: str) -> str:
-    # DuckDB reads only the row groups that it needs; a digest of the whole file is left to the verification.
-    return str(version.folder / f"{table}.parquet")
+def _scan(version: Version, table: str) -> pl.LazyFrame:
+    # Polars reads only the columns and row groups that it needs; digests of whole files are left to the verification.
+    return pl.scan_parquet(version.folder / f"{table}.parquet", glob=False)
 
 
 class _Quoted:
     """Prompts of other rows, looked up once each."""
 
     def __init__(self, lake: Lake) -> None:
-        self.pool = _files(lake.current("instructions/pool"), "pool")
+        self.pool = _scan(lake.current("instructions/pool"), "pool")
 
     def __call__(self, row_id: str) -> str:
-        found = duckdb.execute("SELECT prompt FROM read_parquet(?) WHERE row_id = ?", [self.pool, row_id]).fetchone()
+        found = self.pool.filter(pl.col("row_id") == row_id).select("prompt").collect()["prompt"].to_list()
         return f"{row_id[:8]} ({_short(found[0])})" if found else row_id
 
 

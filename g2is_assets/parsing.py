@@ -1,0 +1,66 @@
+"""TOML into frozen settings, and what is wrong with it in one message that names file, key and remedy."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from g2is_assets.errors import SettingsError
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """The contents of a TOML file.
+
+    Raises:
+        SettingsError: It is missing, unreadable or no TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{file} does not exist; name another with --config or G2IS_CONFIG") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:  # not TOML, too deep, or a number beyond bounds
+        raise SettingsError(f"{file} is not valid TOML: {error}") from error
+
+
+def parse(kind: type[S], values: dict[str, Any], file: Path, prefix: str = "") -> S:
+    """Values as settings of a kind.
+
+    Raises:
+        SettingsError: A key is unknown or a value out of bounds; the message lists all of them.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            where = ".".join(str(part) for part in ((prefix,) if prefix else ()) + fault["loc"])
+            if fault["type"] == "extra_forbidden":
+                lines.append(f"unknown setting '{where}'{_suggestion(kind, fault['loc'])}")
+            else:
+                said = fault["msg"].removeprefix("Value error, ")
+                given = "" if isinstance(fault["input"], dict) else f" (given: {_shown(fault['input'])})"
+                lines.append(f"{where or 'settings'}: {said}{given}")
+        raise SettingsError(f"{file}: " + "; ".join(lines)) from None
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:80]
+    except ValueError:  # an integer of thousands of digits
+        return "a number too large to print"
+
+
+def _suggestion(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    model: Any = kind
+    for part in loc[:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = field.annotation if field else None
+    known = list(model.model_fields) if hasattr(model, "model_fields") else []
+    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(known)}" if known else ""
