@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.core.knowledge import core_knowledge
 from g2is_assets.core.vectors import unit_rows
-from g2is_assets.storage.gradient_store import STORE, GradientStore, Vectors, read_features
+from g2is_assets.storage.features import StoredFeatures
+from g2is_assets.storage.gradient_store import STORE, GradientStore, Vectors
 from g2is_assets.storage.lake import Lake
 
 Rows = NDArray[np.float32]
@@ -36,7 +37,7 @@ def real_features(lake: Path, asset: str, partition: str | None, kind: str) -> R
     opened = Lake(lake)
     version = opened.current(asset, partition)
     folder = opened.place(asset) / STORE / str(version.manifest.settings["store"])
-    return unit_rows(read_features(folder, version.table("index", INDEX), kind))
+    return unit_rows(StoredFeatures(folder, version.table("index", INDEX), kind).array())
 
 
 def synthetic_features(rng: np.random.Generator, n_rows: int, dim: int) -> Rows:

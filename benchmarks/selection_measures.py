@@ -18,9 +18,12 @@ import polars as pl
 from published_walk import published_walk, sorted_adjacency
 from selection_data import make_pool
 
+from g2is_assets.core.budgets import allocate_budgets
+from g2is_assets.core.rows import unit_matrix
 from g2is_assets.core.vectors import unit_rows
-from g2is_assets.core.walk import allocate_budgets, gradient_walk
-from g2is_assets.storage.gradient_store import GradientStore, read_features
+from g2is_assets.core.walk import gradient_walk
+from g2is_assets.storage.features import StoredFeatures
+from g2is_assets.storage.gradient_store import GradientStore
 from g2is_assets.storage.mapped import mapped_vectors
 
 Task = Mapping[str, Any]
@@ -56,31 +59,24 @@ def problem(task: Task) -> tuple[np.ndarray, np.ndarray]:
         return file["components"], allocate_budgets(task["budget"], file["weights"])
 
 
-def stored(task: Task) -> np.ndarray:
-    """The first n rows, (n, dim) float16."""
-    return read_features(Path(task["store"]), index_of(task), task["features"])
+def stored(task: Task) -> StoredFeatures:
+    """The first n rows, as a source."""
+    return StoredFeatures(Path(task["store"]), index_of(task), task["features"])
 
 
 def walk(task: Task) -> dict[str, Any]:
     """Our walk from stored features."""
     components, budgets = problem(task)
     clock = Clock()
-    features = stored(task)
-    read_s = clock.lap()
-    taken = gradient_walk(features, components, budgets, method="reference")
-    walk_s = clock.lap()
-    return {"read_s": read_s, "walk_s": walk_s, "seconds": read_s + walk_s, "rows": taken.rows.tolist()}
+    taken = gradient_walk(stored(task), components, budgets, method=task.get("method", "g2is"))
+    return {"seconds": clock.lap(), "rows": taken.rows.tolist()}
 
 
 def published(task: Task) -> dict[str, Any]:
     """The published way from stored features: adjacency, then the walk on it."""
     components, budgets = problem(task)
     clock = Clock()
-    features = stored(task)
-    unit = np.empty(features.shape, np.float32)
-    for start in range(0, len(unit), 1024):  # in blocks: else the copies made here, not the adjacency, are the peak
-        unit[start : start + 1024] = unit_rows(features[start : start + 1024])
-    del features
+    unit = unit_matrix(stored(task))
     read_s = clock.lap()
     adjacency = sorted_adjacency(unit)
     adjacency_s = clock.lap()
@@ -105,19 +101,18 @@ def difference(task: Task) -> dict[str, Any]:
     text = f"first difference at row {step}, ours {ours[step]}, published {theirs[step]}"
     if step == 0:
         return {"text": text}
-    unit = unit_rows(stored(task))[[ours[step - 1], ours[step], theirs[step]]].astype(np.float64)
+    unit = unit_matrix(stored(task))[[ours[step - 1], ours[step], theirs[step]]].astype(np.float64)
     return {"text": f"{text}; their cosines to the row before differ by {unit[0] @ unit[1] - unit[0] @ unit[2]:.1e}"}
 
 
 def graph(task: Task) -> dict[str, Any]:
-    """The stored part of the graph from features in memory."""
+    """The stored part of the graph, from stored features."""
     from g2is_assets.config import GraphSettings
     from g2is_assets.core.graph import build_graph
 
     settings = GraphSettings()
-    features = stored(task)
     clock = Clock()
-    build_graph(features, settings.n_neighbors, settings.n_conflicts)
+    build_graph(stored(task), settings.n_neighbors, settings.n_conflicts)
     return {"seconds": clock.lap()}
 
 
@@ -125,7 +120,7 @@ def products(task: Task, block_rows: int = 1024) -> dict[str, Any]:
     """All cosines in blocks and nothing else; normalising the rows is not counted."""
     import torch
 
-    rows = torch.from_numpy(unit_rows(stored(task)))
+    rows = torch.from_numpy(unit_matrix(stored(task)))
     out = torch.empty(block_rows, len(rows))
     clock = Clock()
     for start in range(0, len(rows), block_rows):

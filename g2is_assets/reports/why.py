@@ -61,8 +61,8 @@ def _find_row(lake: Lake, asked: str) -> dict[str, Any]:
     matches = (pl.col("row_id") == asked) | pl.col("ids").list.contains(asked)
     if len(asked) >= 8:
         matches |= pl.col("row_id").str.starts_with(asked)
-    found = _scan(lake.current("instructions/pool"), "pool").filter(matches)
-    found = found.select("row_id", "sources", "prompt").collect().to_dicts()
+    rows = _scan(lake.current("instructions/pool"), "pool").filter(matches)
+    found = rows.select("row_id", "sources", "prompt").collect().to_dicts()
     if not found:
         refused = lake.current("instructions/pool").table("rejected", REJECTED).filter(pl.col("id") == asked)
         if len(refused):
