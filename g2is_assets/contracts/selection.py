@@ -54,10 +54,10 @@ LEFT: Final = Contract(
         "domain": Column(pl.String, "The target domain"),
         "component": Column(pl.Int64, "Core-knowledge component", minimum=0),
         "row_id": Column(pl.String, "The row in instructions/pool"),
-        "core_cosine": Column(pl.Float32, "Cosine to the component"),
+        "core_cosine": Column(pl.Float64, "Cosine to the component"),
         "conflict_step": Column(pl.Int32, "Step whose row was the first in conflict with it", nullable=True, minimum=0),
         "conflict_row": Column(pl.String, "That row", nullable=True),
-        "conflict_cosine": Column(pl.Float32, "The cosine to it", nullable=True, maximum=0),
+        "conflict_cosine": Column(pl.Float64, "The cosine to it", nullable=True, maximum=0),
         "n_inconsistent": Column(pl.Int32, "At how many choices consistency refused it", minimum=0),
         "rank": Column(
             pl.Int32, "Place by coherence among rows without conflict when the walk ended", nullable=True, minimum=1

@@ -1,0 +1,33 @@
+"""How near a subset stays to its domain, on pools worked by hand."""
+
+import numpy as np
+import pytest
+
+from g2is_assets.core.home import measure_home
+from g2is_assets.core.rows import ArrayFeatures
+
+EAST, NORTH = [1.0, 0.0], [0.0, 1.0]
+POOL = ArrayFeatures(np.array([EAST] * 3 + [NORTH] * 97))
+
+
+def test_the_cosines_of_subset_random_rows_and_top_rows_are_those_of_their_mean_features() -> None:
+    home = measure_home(POOL, np.array([0, 50]), [EAST, EAST])
+    assert home.subset == pytest.approx(0.5**0.5)  # one row east, one north
+    assert home.top == pytest.approx(1.0)  # two rows east
+    assert home.random < 0.5  # hardly ever a row east
+
+
+def test_the_norm_of_a_row_does_not_matter() -> None:
+    scaled = ArrayFeatures(POOL.values * np.arange(1, 101)[:, None])
+    assert measure_home(scaled, np.array([0, 50]), [[5.0, 0.0]]).subset == pytest.approx(0.5**0.5)
+
+
+def test_a_subset_that_cancels_out_has_cosine_zero() -> None:
+    pool = ArrayFeatures(np.array([EAST, [-1.0, 0.0], NORTH]))
+    assert measure_home(pool, np.array([0, 1]), [EAST]).subset == 0.0
+
+
+def test_the_same_seed_draws_the_same_random_subsets() -> None:
+    first, second = (measure_home(POOL, np.arange(10), [EAST], seed=3) for _ in range(2))
+    assert first == second
+    assert measure_home(POOL, np.arange(10), [EAST], seed=4) != first
