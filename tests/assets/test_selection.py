@@ -237,3 +237,25 @@ def test_a_joint_domain_selects_for_the_rows_of_all_its_members(project: Path, i
     finally:
         (folder / "domain.toml").unlink()
         folder.rmdir()
+
+
+def test_the_mean_that_is_removed_stays_when_rows_of_the_warmup_sample_leave_the_pool(
+    project: Path, instance: dg.DagsterInstance
+) -> None:
+    lake = lake_of(project)
+    sample = pl.read_parquet(lake.current("warmup/sample").folder / "sample.parquet")
+    before = lake.current("gradients/pool").manifest
+    files = list((project.parent / "pool").iterdir())
+    kept = {file: file.read_text() for file in files}
+    gone = sample["response"][0]
+    for file, text in kept.items():
+        file.write_text("".join(line for line in text.splitlines(keepends=True) if json.loads(line)["output"] != gone))
+    refresh_pool(project, instance)
+    after = lake.current("gradients/pool").manifest
+    assert after.n_rows["index"] < before.n_rows["index"]
+    assert after.files["means.parquet"].sha256 == before.files["means.parquet"].sha256
+    index = pl.read_parquet(lake.current("gradients/pool").folder / "index.parquet")
+    assert sample["row_id"][0] not in index["row_id"]
+    for file, text in kept.items():
+        file.write_text(text)
+    refresh_pool(project, instance)
