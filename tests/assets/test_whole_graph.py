@@ -57,7 +57,7 @@ def payload(lake: Path) -> dict[str, str]:
             if file.is_file() and file.name != "manifest.json":
                 name = f"{pointer.parent.relative_to(lake)}/{file.relative_to(version)}"
                 digests[name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    for shard in sorted(lake.rglob("store/*/*.parquet")):
+    for shard in sorted(lake.rglob("_store/*/*.parquet")):
         digests[str(shard.relative_to(lake))] = hashlib.sha256(shard.read_bytes()).hexdigest()
     return digests
 
@@ -95,6 +95,18 @@ def test_a_run_elsewhere_gives_the_same_bytes(
     differing = {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
     assert differing == set()
     assert any(name.startswith("selection/subset/sums/") for name in first)
+
+
+def test_gradients_and_graph_on_ray_are_those_in_process_byte_for_byte(
+    built: Path, make_project: MakeProject, instance: dg.DagsterInstance
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'g2is_assets[ray]'")
+    on_ray = make_project("ray")
+    on_ray.write_text('engine = "ray"\nworkers = 2\n' + on_ray.read_text())
+    run(on_ray, instance, "refresh_pool")
+    first, second = payload(built.parent / "lake"), payload(on_ray.parent / "lake")
+    assert any(name.startswith("gradients/pool/_store/") for name in second)
+    assert {name: first.get(name) for name in second} == second
 
 
 def test_all_checks_report_and_only_those_of_quality_may_fail(built: Path, instance: dg.DagsterInstance) -> None:

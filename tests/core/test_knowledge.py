@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g2is_assets.core.knowledge import core_knowledge
+from g2is_assets.core.knowledge import core_knowledge, domain_nodes
 
 CROSS = np.array([[5.0, 1.0], [-1.0, 1.0], [2.0, 2.0], [2.0, 0.0]])
 """Mean (2, 1); deviations ±3 along the first axis and ±1 along the second: variances 18 and 2 of 20."""
@@ -173,3 +173,35 @@ def test_a_number_of_directions_that_there_are_not_is_refused(rule: dict[str, An
 def test_two_rules_at_once_are_refused():
     with pytest.raises(ValueError, match="not both"):
         core_knowledge(random_rows(0), n_components=2, component_fraction=0.5)
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 64, 10_000])
+def test_from_two_rows_to_ten_thousand_the_directions_are_orthonormal(n_rows: int):
+    rows = np.random.default_rng(n_rows).normal(size=(n_rows, 48)) * np.geomspace(1, 1e-6, 48)
+    found = core_knowledge(rows, component_fraction=1.0)
+    assert len(found.components) == min(n_rows - 1, 48)
+    gram = found.components.astype(np.float64) @ found.components.T
+    np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-6)
+    assert (found.components @ rows.mean(axis=0) >= -1e-7).all()
+    assert found.shares.sum() == pytest.approx(1.0)
+
+
+# --- other nodes --------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_nodes_of_equal_weight():
+    nodes = domain_nodes([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0]], "rows")
+    np.testing.assert_allclose(nodes.components, [[1, 0], [0, 1], [0.5**0.5, 0.5**0.5]], atol=1e-7)
+    assert nodes.weights.tolist() == [1 / 3] * 3
+
+
+def test_the_mean_of_the_unit_rows_is_one_node():
+    nodes = domain_nodes([[2.0, 0.0], [0.0, 30.0]], "mean")
+    np.testing.assert_allclose(nodes.components, [[0.5**0.5, 0.5**0.5]], atol=1e-7)
+    assert nodes.weights.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(("rows", "nodes"), [([[1.0, 0.0], [-1.0, 0.0]], "mean"), ([[1.0, 0.0], [0.0, 0.0]], "rows")])
+def test_a_node_without_direction_is_refused(rows: list[list[float]], nodes: str):
+    with pytest.raises(ValueError, match="it has no direction"):
+        domain_nodes(rows, nodes)
