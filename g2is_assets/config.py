@@ -79,6 +79,7 @@ class GradientsSettings(Section):
     sketch_dim: Annotated[int, Field(ge=64)] = 8192
     nnz: Annotated[int, Field(ge=1, le=64)] = 1
     seed: Seed = 0
+    compute: Literal["auto", "float32", "bfloat16"] = "auto"
     batch_tokens: Annotated[int, Field(ge=64)] = 1024
     shard_rows: Count = 128
 

@@ -75,7 +75,10 @@ def _gradients(
     kinds: tuple[FeatureKind, ...],
     sample: Version | None = None,
 ) -> dg.MaterializeResult:
+    from g2is_assets.training.model import pick_compute
+
     settings = workspace.project.settings.gradients
+    compute = pick_compute(settings.compute, workspace.project.settings.device)
     checkpoint = read(context, workspace, "warmup/checkpoint")
     asset = context.asset_key.to_user_string()
     vectors = {
@@ -86,6 +89,7 @@ def _gradients(
         "checkpoint": {n: f.sha256 for n, f in checkpoint.manifest.files.items() if not n.endswith(".parquet")},
         "loss": "row mean over response tokens",
         "code_version": VECTORS_VERSION,
+        **({} if compute == "float32" else {"compute": compute}),
     }
     store = GradientStore(workspace.lake.place(asset) / STORE, vectors)
 

@@ -3,8 +3,8 @@
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,16 +71,23 @@ def _cosines(products: Tensor) -> Tensor:
     return products / (norms[:, None] * norms[None, :])
 
 
-def floor_seconds(model: Any, batch: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> float:
+def floor_seconds(
+    model: Any,
+    batch: Mapping[str, Tensor],
+    parameters: Sequence[Tensor],
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> float:
     """Seconds that plain training takes for this batch: the physical lower limit for its gradients.
 
-    Same padded batch, same layers, logits at response positions only; summed gradients of the LoRA weights, no
-    optimizer. The model is left as it was.
+    Same padded batch, same layers, logits at response positions only, same number format (`autocast`); summed gradients
+    of the LoRA weights, no optimizer. The model is left as it was.
     """
     for parameter in parameters:
         parameter.requires_grad_(True)
     begun = time.perf_counter()
-    row_losses(model, batch).sum().backward()  # type: ignore[no-untyped-call]
+    with autocast():
+        losses = row_losses(model, batch)
+    losses.sum().backward()  # type: ignore[no-untyped-call]
     seconds = time.perf_counter() - begun
     for parameter in parameters:
         parameter.requires_grad_(False)

@@ -8,6 +8,7 @@ so the (n_rows, n_parameters) array never exists.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from g2is_assets.errors import ModelError
 from g2is_assets.training.cost import BatchCost, Gram, floor_seconds
 from g2is_assets.training.lora import canonical_name, load_adapter, lora_parameters
 from g2is_assets.training.loss import row_losses
-from g2is_assets.training.model import ModelSource
+from g2is_assets.training.model import ModelSource, pick_compute
 from g2is_assets.training.text import Example, collator
 from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments
 
@@ -71,7 +72,7 @@ def per_example_gradients(model: Any, consume: Consume) -> Iterator[None]:
             seen.add(name)
 
             def backward(delta: Tensor) -> None:
-                consume(name, torch.bmm(delta.transpose(1, 2), x))
+                consume(name, torch.bmm(delta.transpose(1, 2).float(), x.float()))
 
             output.register_hook(backward)  # type: ignore[no-untyped-call]
 
@@ -126,13 +127,20 @@ class GradientWorker:
             source: The base model.
             checkpoint: Folder written by `train_warmup`.
             kinds: Feature kinds to compute from one backward pass.
-            settings: Sketch size, nnz and seed.
+            settings: Sketch size, nnz and seed, and what the passes compute in; weights, gradients, mix and sketch are
+                float32 in any case.
             device: `auto`, `cpu` or `cuda`.
         """
         self.kinds = tuple(kinds)
         self.model = load_adapter(source.load(device), checkpoint / "adapter")
         self.model.requires_grad_(False)
         self.device = next(self.model.parameters()).device
+        self.autocast = partial(
+            torch.autocast,
+            self.device.type,
+            dtype=torch.bfloat16,
+            enabled=pick_compute(settings.compute, device) == "bfloat16",
+        )
         moments = load_moments(checkpoint / MOMENTS_FILE, self.model)
         parameters = lora_parameters(self.model)
         self.sketch = Sketch(
@@ -163,12 +171,14 @@ class GradientWorker:
                         gram.add(kind, direction)
 
             with per_example_gradients(self.model, consume):
-                losses = row_losses(self.model, batch)
+                with self.autocast():
+                    losses = row_losses(self.model, batch)
                 losses.sum().backward()  # type: ignore[no-untyped-call]
         if gram:
             cost.cosine_errors = gram.cosine_errors(sums)
         elif self.n_calls - 1 in SAMPLED_CALLS:  # not the batch that also paid for exact products
-            cost.floor_s = floor_seconds(self.model, batch, list(lora_parameters(self.model).values()))
+            parameters = list(lora_parameters(self.model).values())
+            cost.floor_s = floor_seconds(self.model, batch, parameters, self.autocast)
         features = {kind: total.cpu() for kind, total in sums.items()}
         return BatchGradients(features, losses.detach().cpu(), cost)
 

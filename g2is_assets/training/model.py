@@ -81,6 +81,13 @@ def pick_device(device: str) -> str:
     return device
 
 
+def pick_compute(compute: str, device: str) -> str:
+    """`auto` becomes `bfloat16` on a CUDA device, else `float32`."""
+    if compute == "auto":
+        return "bfloat16" if pick_device(device).startswith("cuda") else "float32"
+    return compute
+
+
 def find_model(name: str, cache: Path, revision: str | None = None) -> ModelSource:
     """Resolve the `model` setting to a local folder, fetching and converting the embedded model if it is asked for.
 

@@ -185,3 +185,22 @@ def test_domains_whose_vectors_are_of_different_stores_do_not_hide_each_other(la
     rebuild_views(lake)
     lengths = query(lake, "SELECT row_id, len(features_sgd) FROM gradients_target_vectors ORDER BY 1")
     assert lengths == [("a", 4), ("b", 8)]
+
+
+def test_cosines_of_stored_vectors_can_be_taken_in_sql(lake: Lake) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(3, 4)).astype(np.float32)
+    place = lake.place("gradients/pool")
+    store = GradientStore(place / STORE, {"kinds": ["sgd"], "sketch_dim": 4})
+    store.write("shard", [Vectors(["a", "b", "c"], [2] * 3, np.ones(3, dtype=np.float32), {"sgd": rows})])
+    index, _, _ = store.read_index()
+    recipe = Recipe("gradients/pool", None, "1", {"store": store.folder.name})
+    lake.make(recipe, "run", lambda draft: draft.table("index", INDEX, index))
+    rebuild_views(lake)
+    found = query(
+        lake,
+        "SELECT array_cosine_similarity(x.features_sgd::FLOAT[4], y.features_sgd::FLOAT[4]) "
+        "FROM gradients_pool_vectors x, gradients_pool_vectors y WHERE x.row_id = 'a' AND y.row_id = 'c'",
+    )
+    expected = rows[0] @ rows[2] / np.linalg.norm(rows[0]) / np.linalg.norm(rows[2])
+    assert found[0][0] == pytest.approx(float(expected), abs=2e-3)  # half precision

@@ -17,7 +17,7 @@ from g2is_assets.errors import ModelError
 from g2is_assets.training.gradients import GradientWorker, adam_direction, per_example_gradients
 from g2is_assets.training.lora import add_lora, load_adapter, lora_parameters
 from g2is_assets.training.loss import row_losses
-from g2is_assets.training.model import ModelSource
+from g2is_assets.training.model import ModelSource, pick_compute
 from g2is_assets.training.text import IGNORED, Example, collator
 from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments
 
@@ -244,6 +244,25 @@ def test_a_kind_does_not_depend_on_which_others_are_computed(
     alone = GradientWorker(source, checkpoint, [kind], SKETCH, device="cpu")(rows)
     assert alone.features.keys() == {kind}
     assert torch.equal(alone.features[kind], worker(rows).features[kind])
+
+
+def test_passes_in_bfloat16_give_float32_features_close_to_those_of_float32(
+    worker: GradientWorker, source: ModelSource, checkpoint: Path, rows: Sequence[Example]
+):
+    rough = GradientWorker(source, checkpoint, KINDS, SKETCH.model_copy(update={"compute": "bfloat16"}), device="cpu")
+    exact, found = worker(rows), rough(rows)
+    assert found.losses.dtype == torch.float32
+    for kind in KINDS:
+        assert found.features[kind].dtype == torch.float32
+        assert not torch.equal(found.features[kind], exact.features[kind])
+        cosines = torch.cosine_similarity(found.features[kind], exact.features[kind], dim=1)
+        assert cosines.min() > 0.95, f"{kind}: {cosines.tolist()}"
+
+
+def test_compute_is_bfloat16_on_a_gpu_only_unless_it_is_set():
+    assert pick_compute("auto", "cpu") == "float32"
+    assert pick_compute("bfloat16", "cpu") == "bfloat16"
+    assert pick_compute("auto", "auto") == ("bfloat16" if torch.cuda.is_available() else "float32")
 
 
 def test_the_worker_gives_the_same_bytes_twice(worker: GradientWorker, rows: Sequence[Example]):
