@@ -34,19 +34,15 @@ config_option = click.option(
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="g2is")
 def main() -> None:
-    """Select the instructions that adapt a language model best to a domain, and prove it."""
+    """Select instructions for a domain, train on them, and measure what that is worth."""
 
 
-@main.command()
+@main.command(epilog="Example: g2is demo --domain shop_arithmetic")
 @config_option
 @click.option("--domain", help="The target domain; default: the first by name.")
-@click.option("--all", "all_domains", is_flag=True, help="Every domain, one after the other.")
+@click.option("--all", "all_domains", is_flag=True, help="Every domain, one after the other; --domain is ignored.")
 def demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
-    r"""Materialise everything for one domain and print what came out.
-
-    \b
-    Example: g2is demo --domain shop_arithmetic
-    """
+    """Materialise everything for one domain and print what came out."""
     try:
         from g2is_assets.cli.demo import run_demo
 
@@ -56,21 +52,17 @@ def demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
         sys.exit(STOPPED)
 
 
-@main.command()
+@main.command(epilog="Example: g2is ui --port 3333")
 @config_option
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Of the web server.")
+@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port of the web server.")
 def ui(config: Path | None, port: int) -> None:
-    r"""Open Dagster's web server and daemon for this project, on this machine only.
-
-    \b
-    Example: g2is ui --port 3333
-    """
+    """Serve Dagster's UI for this project on 127.0.0.1."""
     from g2is_assets.cli.ui import run_ui
 
     run_ui(config, port)
 
 
-@main.command()
+@main.command(epilog="Example: g2is gc --dry-run")
 @config_option
 @click.option("--dry-run", is_flag=True, help="Change nothing, only say what would go.")
 @click.option(
@@ -78,35 +70,29 @@ def ui(config: Path | None, port: int) -> None:
     default=24.0,
     show_default=True,
     type=click.FloatRange(min=0),
-    help="What changed later stays: it may belong to a run in progress.",
+    help="What changed within so many hours stays: it may belong to a run in progress.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def gc(config: Path | None, dry_run: bool, min_age_hours: float, as_json: bool) -> None:
-    r"""Drop from the lake what nothing refers to.
+    """Prune old versions, and delete what no version needs.
 
     Versions beyond `keep_versions` of g2is.toml lose their payload; their manifests and row ids stay. Gradients that no
     other version uses go too, and what killed runs left behind. Run it while no refresh runs.
-
-    \b
-    Example: g2is gc --dry-run
     """
     from g2is_assets.cli.gc import run_gc
 
     run_gc(config, min_age_hours, dry_run, as_json)
 
 
-@main.command()
+@main.command(epilog="Example: g2is why schedule_reasoning calendar:1")
 @config_option
 @click.argument("domain")
 @click.argument("row_id")
 @click.option("--json", "as_json", is_flag=True, help="The stored trace as JSON.")
 def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
-    r"""Say why a pool row was taken for a domain, or what kept it out.
+    """Say why a pool row was taken for a domain, or what kept it out.
 
-    ROW_ID may also be the beginning of one, or an id that a source gave the row.
-
-    \b
-    Example: g2is why shop_arithmetic 3f2a9c01
+    ROW_ID may also be its first 8 characters or more, or the id that the source gave the row.
     """
     from g2is_assets.config import load_project
     from g2is_assets.reports.why import explain

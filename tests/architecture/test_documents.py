@@ -62,3 +62,4 @@ def test_every_command_of_the_readme_is_one_that_the_program_has() -> None:
         result = CliRunner().invoke(main, [name, "--help"])
         assert result.exit_code == 0, name
         assert "Example:" in result.output
+        assert "\\b" not in result.output
