@@ -125,6 +125,7 @@ class SelectionSettings(Section):
     min_core_cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
     conflicts_across: bool = False
     reallocate: bool = False
+    memory_gb: Annotated[float, Field(gt=0.0)] = 8.0
     allow_leaks: bool = False
 
     @model_validator(mode="after")
@@ -266,6 +267,8 @@ def _load_domain(folder: Path, settings: Settings) -> Domain:
     }
     if sections["selection"].kind not in settings.gradients.kinds:
         raise SettingsError(f"{file}: selection.kind '{sections['selection'].kind}' is not among gradients.kinds")
+    if len(set(said.members)) < len(said.members):
+        raise SettingsError(f"{file}: members: a domain is named twice")
     folders = [_member(folder, member, file) for member in said.members] or [folder]
     if said.members and any(_rows_file(folder, stem) for stem in ("validation", "test")):
         raise SettingsError(f"{folder}: a domain with `members` takes their rows and has no files of its own")

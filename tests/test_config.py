@@ -371,6 +371,13 @@ def test_a_member_that_is_no_other_domain_is_refused(tmp_path: Path, member: str
         load(tmp_path)
 
 
+def test_a_member_named_twice_is_refused(tmp_path: Path) -> None:
+    add_domain(tmp_path, "one")
+    add_domain(tmp_path, "both", 'members = ["one", "one"]', ())
+    with pytest.raises(SettingsError, match="named twice"):
+        load(tmp_path)
+
+
 def test_a_joint_domain_with_rows_of_its_own_or_joint_members_is_refused(tmp_path: Path) -> None:
     add_domain(tmp_path, "one")
     add_domain(tmp_path, "both", 'members = ["one"]')

@@ -2,7 +2,6 @@
 
 import numpy as np
 import polars as pl
-import psutil
 
 from g2is_assets.contracts.gradients import INDEX, means
 from g2is_assets.core.rows import CentredFeatures, FeatureSource
@@ -10,9 +9,6 @@ from g2is_assets.resources import Workspace
 from g2is_assets.storage.features import StoredFeatures
 from g2is_assets.storage.gradient_store import STORE
 from g2is_assets.storage.lake import Version
-
-MEMORY_SHARE = 0.6
-"""Of the memory that is free, what float32 features may take; the rest is for everything beside them."""
 
 
 def stored_features(
@@ -46,8 +42,3 @@ def stored_features(
 def all_rows(source: FeatureSource) -> np.ndarray:
     """(n, d) float32 with every row of a small source: a domain's, or a subset's."""
     return source.rows(np.arange(source.shape[0])).astype(np.float32)
-
-
-def memory_for_features() -> int:
-    """Bytes that float32 features may take on this machine now."""
-    return int(MEMORY_SHARE * psutil.virtual_memory().available)

@@ -97,8 +97,8 @@ def _gradients(
         table = rows.table(context.asset_key.path[-1], contract)
         if "split" in table.columns:
             table = table.filter(pl.col("split") == "validation")
-        drawn = sample.table("sample", warmup_contracts.SAMPLE) if sample else None
-        _fill(draft, workspace, store, table, checkpoint.folder, drawn)
+        means = _Means(workspace, store, sample) if sample else None
+        _fill(draft, workspace, store, table, checkpoint.folder, means)
 
     return publish(
         context,
@@ -117,7 +117,7 @@ def _fill(
     store: GradientStore,
     table: pl.DataFrame,
     checkpoint: Path,
-    sample: pl.DataFrame | None,
+    means: "_Means | None",
 ) -> None:
     from g2is_assets.training.batches import plan_batches
     from g2is_assets.training.cost import BatchCost, summarise
@@ -127,8 +127,8 @@ def _fill(
 
     settings = workspace.project.settings
     by_id = {example.row_id: example for example in examples(table, workspace.template)}
-    if sample is not None:  # also its rows that have left the pool since: the mean stays that of the checkpoint
-        by_id |= {e.row_id: e for e in examples(sample, workspace.template) if e.row_id not in by_id}
+    if means is not None and means.pinned is None:  # also rows of the sample that have left the pool since
+        by_id |= {e.row_id: e for e in examples(means.sample, workspace.template) if e.row_id not in by_id}
 
     def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
         items: list[list[Example]] = [[by_id[row_id] for row_id in batch] for batch in batches]
@@ -161,8 +161,8 @@ def _fill(
         {"row_id": list(filled.set_aside), "reason": list(filled.set_aside.values())},
         schema=contracts.SET_ASIDE.schema,
     ).sort("row_id")
-    if sample is not None:
-        draft.table("means", contracts.means(store.sketch_dim), _means(store, filled.index, sample["row_id"]))
+    if means is not None:
+        draft.table("means", contracts.means(store.sketch_dim), means.table(filled.index))
     served = pl.col("row_id").is_in(table["row_id"].implode())
     index, set_aside = filled.index.filter(served), set_aside.filter(served)
     draft.table("index", contracts.INDEX, index)
@@ -178,14 +178,29 @@ def _fill(
     )
 
 
-def _means(store: GradientStore, index: pl.DataFrame, sample: pl.Series) -> pl.DataFrame:
-    drawn = index.filter(pl.col("row_id").is_in(sample.implode()))
-    if drawn.is_empty():
-        raise SourceError("no row of the warmup sample has a gradient; draw another with `redraw: true`")
-    rows = []
-    for kind in store.kinds:
-        total = np.zeros(store.sketch_dim)
-        for _, values in StoredFeatures(store.folder, drawn, kind).blocks():
-            total += unit_rows(values).sum(axis=0, dtype=np.float64)
-        rows.append({"kind": kind, "n_rows": len(drawn), "mean": (total / len(drawn)).astype(np.float32)})
-    return pl.DataFrame(rows, schema=contracts.means(store.sketch_dim).schema)
+class _Means:
+    """Mean unit vector of each kind over the warmup sample's rows: taken once, then handed on with the checkpoint."""
+
+    def __init__(self, workspace: Workspace, store: GradientStore, sample: Version) -> None:
+        self.store, self.sample = store, sample.table("sample", warmup_contracts.SAMPLE)
+        self.pinned: pl.DataFrame | None = None
+        before = workspace.lake.find_whole("gradients/pool")
+        if before and "warmup/sample" in before.manifest.inputs:
+            made_from = (before.manifest.settings["store"], before.manifest.inputs["warmup/sample"].data_version)
+            if made_from == (store.folder.name, sample.manifest.data_version):
+                self.pinned = before.table("means", contracts.means(store.sketch_dim))
+
+    def table(self, index: pl.DataFrame) -> pl.DataFrame:
+        """Contract `gradients/pool means`."""
+        if self.pinned is not None:
+            return self.pinned
+        drawn = index.filter(pl.col("row_id").is_in(self.sample["row_id"].implode()))
+        if drawn.is_empty():
+            raise SourceError("no row of the warmup sample has a gradient; draw another with `redraw: true`")
+        rows = []
+        for kind in self.store.kinds:
+            total = np.zeros(self.store.sketch_dim)
+            for _, values in StoredFeatures(self.store.folder, drawn, kind).blocks():
+                total += unit_rows(values).sum(axis=0, dtype=np.float64)
+            rows.append({"kind": kind, "n_rows": len(drawn), "mean": (total / len(drawn)).astype(np.float32)})
+        return pl.DataFrame(rows, schema=contracts.means(self.store.sketch_dim).schema)

@@ -12,7 +12,7 @@ from g2is_assets.contracts import graph as contracts
 from g2is_assets.contracts import instructions as instruction_contracts
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.errors import StoreError
-from g2is_assets.progress import track
+from g2is_assets.progress import say, track
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft, Version
 
@@ -48,7 +48,8 @@ def neighbors(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
         same_text = equal_text_groups([Text(*pair) for pair in texts.select("prompt", "response").rows()])
         try:
             known = _known(workspace, gradients)
-        except StoreError:  # vectors of the graph before are no longer kept
+        except StoreError as error:
+            say(f"graph/neighbors: the graph before cannot be gone on from ({error}); all edges are computed")
             known = None
         with track("graph", len(row_ids), "rows") as progress:
             graph = build_graph(

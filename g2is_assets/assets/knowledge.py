@@ -33,8 +33,10 @@ def components(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
         row_ids, source = stored_features(workspace, gradients, "sgd")
         features = all_rows(source)
         try:
-            pca = core_knowledge(features, **settings.model_dump(exclude_none=True, exclude={"nodes"}))
-            found = pca if settings.nodes == "components" else domain_nodes(features, settings.nodes)
+            if settings.nodes == "components":
+                found = core_knowledge(features, **settings.model_dump(exclude_none=True, exclude={"nodes"}))
+            else:
+                found = domain_nodes(features, settings.nodes)
         except ValueError as error:
             raise SourceError(
                 f"domain '{context.partition_key}', {len(row_ids)} validation gradients: {error}"
@@ -51,11 +53,10 @@ def components(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
             }
         )
         draft.table("components", contract, table.with_columns(domain).select(*contract.columns).cast(contract.schema))
-        n_directions = len(pca.components) if found is pca else 0
-        spectrum = pl.DataFrame({"component": np.arange(len(pca.shares)), "variance_share": pca.shares})
-        spectrum = spectrum.with_columns(domain, kept=pl.col("component") < n_directions)
+        spectrum = pl.DataFrame({"component": np.arange(len(found.shares)), "variance_share": found.shares})
+        spectrum = spectrum.with_columns(domain, kept=pl.col("component") < kept)
         draft.table("spectrum", contracts.SPECTRUM, spectrum.select(*contracts.SPECTRUM.columns))
-        draft.metric(n_components=kept, variance_kept=float(pca.shares[:n_directions].sum()))
+        draft.metric(n_components=kept, variance_kept=float(found.shares[:kept].sum()))
 
     return publish(
         context,

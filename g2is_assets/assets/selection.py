@@ -4,7 +4,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from g2is_assets.assets.features import all_rows, memory_for_features, stored_features
+from g2is_assets.assets.features import all_rows, stored_features
 from g2is_assets.assets.publish import publish, read
 from g2is_assets.config import SelectionSettings
 from g2is_assets.contracts import graph as graph_contracts
@@ -18,7 +18,7 @@ from g2is_assets.core.walk import gradient_walk
 from g2is_assets.errors import SettingsError
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
-from g2is_assets.storage.walk_tables import budgets_table, left_table, subset_table
+from g2is_assets.storage.walk_tables import budgets_table, count_refusals, left_table, subset_table
 
 RULES = ("delta", "method", "consistency", "min_core_cosine", "conflicts_across", "reallocate")
 
@@ -62,23 +62,29 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         nodes = graph.table("neighbors", graph_contracts.NODES)
         excluded = _excluded(rows, target.table("target", instruction_contracts.TARGET), nodes, settings.allow_leaks)
         eligible = nodes.join(excluded, on="row_id", how="anti")["row_id"]
+        total = n_rows_of(settings, len(nodes), len(eligible), domain)
         row_ids, source = stored_features(
             workspace, gradients, settings.kind, mean_removed=settings.mean_removed, rows=eligible
         )
         ids = np.array(row_ids)
         cores = knowledge.table("components", knowledge_contracts.components(source.shape[1]))
-        total = n_rows_of(settings, len(nodes), len(ids), domain)
         budgets = allocate_budgets(total, cores["weight"].to_numpy())
         walk = gradient_walk(
             source,
             cores["direction"].to_numpy(),
             budgets,
-            memory_bytes=memory_for_features(),
+            memory_bytes=int(1e9 * settings.memory_gb),
             **settings.model_dump(include=set(RULES)),
         )
+        if not len(walk.rows):
+            raise SettingsError(
+                f"domain '{domain}': the walk took no row ({', '.join(sorted(set(walk.ended)))}); loosen "
+                "`min_core_cosine` or the other rules in [selection]"
+            )
         table, left = subset_table(walk, ids, domain), left_table(walk, ids, domain)
+        split = budgets_table(walk, cores, budgets)
         draft.table("subset", contracts.SUBSET, table)
-        draft.table("budgets", contracts.BUDGETS, budgets_table(walk, cores, budgets))
+        draft.table("budgets", contracts.BUDGETS, split)
         draft.table("left", contracts.LEFT, left)
         draft.table("excluded", contracts.EXCLUDED, excluded.select(pl.lit(domain).alias("domain"), pl.all()))
         taken = table.join(rows, on="row_id", how="inner")
@@ -86,16 +92,8 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         draft.metric(n_sources=taken["sources"].explode().n_unique())
         draft.metric(n_excluded=len(excluded), n_leaks=int(excluded["split"].is_not_null().sum()))
         distortion = source.shape[1] ** -0.5  # standard error of a sketched cosine near 0
-        floor = -np.inf if settings.min_core_cosine is None else settings.min_core_cosine
-        draft.metric(
-            n_refused_by_conflict=left["conflict_row"].count(),
-            n_refused_within_distortion=left.filter(pl.col("conflict_cosine") > -distortion).height,
-            n_refused_by_consistency=left.filter(pl.col("conflict_row").is_null(), pl.col("n_inconsistent") > 0).height,
-            n_refused_by_core_cosine=left.filter(pl.col("core_cosine") < floor).height,
-            n_candidates=len(left),
-        )
-        own_features = all_rows(stored_features(workspace, own, "sgd")[1])
-        home = measure_home(source, walk.rows, own_features)
+        draft.metric(**count_refusals(left, split, settings.min_core_cosine, distortion))
+        home = measure_home(source, walk.rows, all_rows(stored_features(workspace, own, "sgd")[1]))
         draft.metric(home_cosine=home.subset, home_cosine_random=home.random, home_cosine_top=home.top)
 
     return publish(
@@ -122,14 +120,17 @@ def _excluded(rows: pl.DataFrame, target: pl.DataFrame, nodes: pl.DataFrame, all
         },
         schema=pl.Schema({n: t for n, t in contracts.EXCLUDED.schema.items() if n != "domain"}),
     )
-    doubles = nodes.filter(pl.col("row_id") != pl.col("duplicate_group")).join(found, on="row_id", how="anti")
+    # Of a group, the first row that repeats no row of the domain stands for all.
+    rest = nodes.join(found, on="row_id", how="anti")
+    doubles = rest.with_columns(first=pl.col("row_id").min().over("duplicate_group"))
+    doubles = doubles.filter(pl.col("row_id") != pl.col("first"))
     return pl.concat(
         [
             found,
             doubles.select(
                 "row_id",
                 pl.lit("near-duplicate").alias("reason"),
-                pl.col("duplicate_group").alias("other_row_id"),
+                pl.col("first").alias("other_row_id"),
                 pl.lit(None, pl.String).alias("split"),
                 pl.lit(None, pl.Float64).alias("share"),
             ),

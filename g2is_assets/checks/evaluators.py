@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from g2is_assets.core.vectors import ZERO_NORM
+
 COSINE_TOLERANCE: Final = 1e-6
 """Slack for cosines of float32 vectors."""
 FP16_NORM_TOLERANCE: Final = 1e-3
@@ -53,7 +55,7 @@ def components_are_orthonormal_and_oriented(
     off = gram - np.eye(len(gram))
     deviation = float(np.abs(off if nodes == "components" else off.diagonal()).max())
     towards = float((directions @ mean).min())
-    passed = deviation <= 1e-5 and (nodes != "components" or towards >= -COSINE_TOLERANCE)
+    passed = deviation <= COSINE_TOLERANCE and (nodes != "components" or towards >= -COSINE_TOLERANCE)
     numbers = {"n_components": len(gram), "largest_deviation": deviation, "smallest_product_with_mean": towards}
     return Verdict(passed, f"deviation from orthonormality {deviation:.1e}, towards the mean {towards:.1e}", numbers)
 
@@ -92,7 +94,7 @@ def subset_keeps_the_rules(
         if rules.min_core_cosine is not None:
             below += int((~(own @ core >= rules.min_core_cosine - COSINE_TOLERANCE)).sum())
         sums = np.cumsum(own, axis=0)
-        reached = np.abs(sums @ core) / np.linalg.norm(sums, axis=1)
+        reached = np.abs(_unit(sums) @ core)
         against = {"previous": reached, "best": np.maximum.accumulate(reached), "anchor": np.full(len(own), reached[0])}
         floor = rules.delta * against[rules.consistency][:-1] - COSINE_TOLERANCE
         broken += int((~(reached[1:] >= floor)).sum())
@@ -109,7 +111,8 @@ def subset_keeps_the_rules(
 
 def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     rows = vectors.astype(np.float64)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > ZERO_NORM)  # NaN stays NaN
 
 
 def budgets_add_up(budgets: pl.DataFrame, n_rows: int, total: int, reallocate: bool = False) -> Verdict:
@@ -121,6 +124,7 @@ def budgets_add_up(budgets: pl.DataFrame, n_rows: int, total: int, reallocate: b
     exceeded = 0 if reallocate else int((budgets["n_taken"] > budgets["budget"]).sum())
     short = budgets.filter(pl.col("n_taken") < pl.col("budget"))
     unexplained = int(short["ended"].is_in(["budget", "no budget"]).sum())
+    unexplained += int(reallocate and taken < total and (budgets["ended"] == "budget").any())
     passed = allotted == total and taken == n_rows <= total and exceeded == unexplained == 0
     causes = ", ".join(f"{n} by {cause}" for cause, n in sorted(short["ended"].value_counts().rows()))
     numbers = {"budget": total, "allotted": allotted, "taken": taken, "short": total - taken, "n_short": len(short)}
@@ -133,7 +137,7 @@ def budgets_add_up(budgets: pl.DataFrame, n_rows: int, total: int, reallocate: b
 
 
 def graph_is_sound(nodes: pl.DataFrame, edges: pl.DataFrame) -> Verdict:
-    """Lists are sorted and without self-edges, and an edge that both ends list has one cosine.
+    """Lists are whole, sorted and without self-edges, and an edge that both ends list has one cosine.
 
     Args:
         nodes: Contract `graph/neighbors`.
@@ -151,12 +155,19 @@ def graph_is_sound(nodes: pl.DataFrame, edges: pl.DataFrame) -> Verdict:
     asymmetric = int(((both["cosine"] - both["cosine_right"]).abs() > COSINE_TOLERANCE).sum())
     positive = int(((edges["relation"] == "conflict") & (edges["cosine"] >= 0)).sum())
     strangers = len(edges.join(nodes, left_on="other_row_id", right_on="row_id", how="anti"))
+    lonely = len(nodes.join(edges.filter(pl.col("relation") == "neighbor"), on="row_id", how="anti"))
+    lists = edges.group_by("row_id", "relation").agg(
+        repeated=pl.len() - pl.col("other_row_id").n_unique(), gaps=pl.len() - 1 - pl.col("rank").max()
+    )
     numbers = {
         "n_self_edges": own,
         "n_unsorted": int(unsorted or 0),
         "n_asymmetric": asymmetric,
         "n_positive_conflicts": positive,
         "n_unknown_rows": strangers,
+        "n_rows_without_neighbors": lonely,
+        "n_repeated_edges": int(lists["repeated"].sum()),
+        "n_lists_with_gaps": int((lists["gaps"] != 0).sum()),
     }
     faults = ", ".join(f"{name.removeprefix('n_').replace('_', ' ')} {n}" for name, n in numbers.items())
     return Verdict(not any(numbers.values()), f"{len(edges)} edges: {faults}", numbers)

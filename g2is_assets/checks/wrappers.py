@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from g2is_assets.assets.features import all_rows, stored_features
 from g2is_assets.checks import evaluators
 from g2is_assets.checks.evaluators import Verdict, WalkRules
+from g2is_assets.config import SelectionSettings
 from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import knowledge as knowledge_contracts
 from g2is_assets.contracts import selection as selection_contracts
 from g2is_assets.resources import Workspace
+from g2is_assets.storage.lake import Version
 
 PARTITION_TAG = "dagster/partition"
 
@@ -48,10 +50,11 @@ def components_are_orthonormal_and_oriented(
     """Core-knowledge directions are orthonormal, and each points towards the mean validation gradient."""
 
     def evaluate(domain: str) -> Verdict:
-        source = stored_features(workspace, workspace.lake.current("gradients/target", domain), "sgd")[1]
-        mean = all_rows(source).mean(axis=0)
-        nodes = workspace.project.domain(domain).knowledge.nodes
-        return evaluators.components_are_orthonormal_and_oriented(_cores(workspace, domain), mean, nodes)
+        version = workspace.lake.current("knowledge/components", domain)
+        gradients = workspace.lake.input_of(version, "gradients/target", domain)
+        mean = all_rows(stored_features(workspace, gradients, "sgd")[1]).mean(axis=0)
+        nodes = version.manifest.settings["nodes"]
+        return evaluators.components_are_orthonormal_and_oriented(_directions(version, len(mean)), mean, nodes)
 
     return _per_domain(context, workspace, "knowledge/components", evaluate, dg.AssetCheckSeverity.ERROR)
 
@@ -63,16 +66,18 @@ def subset_keeps_the_rules(
     """No rows conflict that must not, and every step kept its consistency; all cosines taken anew from the store."""
 
     def evaluate(domain: str) -> Verdict:
-        settings = workspace.project.domain(domain).selection
-        subset = workspace.lake.current("selection/subset", domain).table("subset", selection_contracts.SUBSET)
-        gradients = workspace.lake.current("gradients/pool")
+        version = workspace.lake.current("selection/subset", domain)
+        settings = SelectionSettings.model_validate(version.manifest.settings)
+        subset = version.table("subset", selection_contracts.SUBSET)
+        gradients = workspace.lake.input_of(version, "gradients/pool")
         row_ids, source = stored_features(
             workspace, gradients, settings.kind, mean_removed=settings.mean_removed, rows=subset["row_id"]
         )
+        cores = _directions(workspace.lake.input_of(version, "knowledge/components", domain), source.shape[1])
         position = {row_id: number for number, row_id in enumerate(row_ids)}
         features = all_rows(source)[[position[row_id] for row_id in subset["row_id"]]]
         rules = settings.model_dump(include={"delta", "consistency", "min_core_cosine", "conflicts_across"})
-        return evaluators.subset_keeps_the_rules(subset, features, _cores(workspace, domain), WalkRules(**rules))
+        return evaluators.subset_keeps_the_rules(subset, features, cores, WalkRules(**rules))
 
     return _per_domain(context, workspace, "selection/subset", evaluate, dg.AssetCheckSeverity.ERROR)
 
@@ -106,7 +111,7 @@ def constraints_bite(
             "consistency": settings["delta"] > 0,
             "core_cosine": settings["min_core_cosine"] is not None,
         }
-        graph = workspace.lake.current("graph/neighbors")
+        graph = workspace.lake.input_of(version, "graph/neighbors")
         return evaluators.constraints_bite(version.manifest.metrics, graph.manifest.metrics, ruled)
 
     return _per_domain(context, workspace, "selection/subset", evaluate, dg.AssetCheckSeverity.WARN)
@@ -163,10 +168,8 @@ CHECKS = [
 ]
 
 
-def _cores(workspace: Workspace, domain: str) -> NDArray[np.float32]:
-    contract = knowledge_contracts.components(workspace.project.settings.gradients.sketch_dim)
-    table = workspace.lake.current("knowledge/components", domain).table("components", contract)
-    return table["direction"].to_numpy()
+def _directions(knowledge: Version, sketch_dim: int) -> NDArray[np.float32]:
+    return knowledge.table("components", knowledge_contracts.components(sketch_dim))["direction"].to_numpy()
 
 
 def _per_domain(

@@ -149,6 +149,8 @@ def known_rows(previous: Graph, today: NDArray[np.int64], n: int, n_negative_gon
     gone = today < 0
     stale = gone | gone[previous.neighbors].any(axis=1)
     stale |= (gone[previous.conflicts] & np.isfinite(previous.conflict_cosines)).any(axis=1)
+    # Products of other shapes round otherwise: a cosine of about 0 may have counted as positive before.
+    stale |= previous.n_negative < n_negative_gone
     kept = np.flatnonzero(~stale)
     is_new = np.ones(n, dtype=bool)
     is_new[today[~gone]] = False

@@ -36,7 +36,12 @@ def measure_home(source: FeatureSource, taken: NDArray[np.int64], validation: Ar
         taken: (m,) rows of the subset, m >= 1.
         validation: (v, d) features of the domain's validation rows.
         seed: Of the random subsets.
+
+    Raises:
+        ValueError: The subset is empty.
     """
+    if len(taken) == 0:
+        raise ValueError("an empty subset is nowhere")
     target = unit_rows(validation).mean(axis=0)
     pull = np.empty(source.shape[0], dtype=np.float32)
     for numbers, values in source.blocks():

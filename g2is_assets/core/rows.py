@@ -69,7 +69,7 @@ class CentredFeatures:
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
         """The source's blocks, normalised, less the mean."""
         for numbers, values in self.source.blocks():
-            yield numbers, unit_rows(values) - self.mean
+            yield numbers, _unit_block(numbers, values) - self.mean
 
     def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.floating]:
         """Those rows, normalised, less the mean."""
@@ -114,7 +114,7 @@ class UnitRows:
             self.matrix = np.empty(source.shape, dtype=np.float32)
         for numbers, values in source.blocks():
             unit = _unit_block(numbers, values)
-            self.squared[numbers] = np.einsum("nd,nd->n", unit, unit)
+            self.squared[numbers] = unit.any(axis=1)
             if self.matrix is not None:
                 self.matrix[numbers] = unit
 

@@ -17,7 +17,9 @@ class Refusals:
     """What one component's walk saw of every row of the pool; entries of rows that were taken mean nothing.
 
     Attributes:
-        first_conflict_step: (n,) int32, the step whose row was the first in conflict, -1 where none was.
+        first_conflict_component: (n,) int32, the component whose row was the first in conflict: another one only where
+            conflicts count across components; -1 where none was.
+        first_conflict_step: (n,) int32, its step, -1 where none was.
         first_conflict_row: (n,) int64, that row, -1 where none was.
         first_conflict_cosine: (n,) float32, the cosine to it, NaN where none was.
         n_inconsistent: (n,) int32, at how many choices consistency refused the row while it was without conflict.
@@ -27,6 +29,7 @@ class Refusals:
         core_cosine: (n,) float32, cosine to the component.
     """
 
+    first_conflict_component: NDArray[np.int32]
     first_conflict_step: NDArray[np.int32]
     first_conflict_row: NDArray[np.int64]
     first_conflict_cosine: NDArray[np.float32]

@@ -52,7 +52,7 @@ def gradient_walk(
     Deterministic: components in order, ties to the lower row index; with `g2is`, decisions within 1e-5 of a tie or a
     threshold are taken in float64 in a fixed order. Cost: one (n, d) matrix-vector product per row taken, over the
     rows not yet in conflict. Memory: the float32 features once, or a block of them where they exceed `memory_bytes`,
-    and vectors of length n, a few for each component.
+    and some 30 bytes for each row and component.
 
     Args:
         features: (n, d) float or a source of them, normalised here; zero rows have cosine 0 with everything.
@@ -82,10 +82,10 @@ def gradient_walk(
         raise ValueError("method='reference' takes no options but delta")
     rules = Rules(delta, consistency, min_core_cosine, conflicts_across, exact=method == "g2is")
     state = WalkState(UnitRows(source, memory_bytes), conflicts_across)
-    walks = [_Component(number, core, state, rules) for number, core in enumerate(unit_rows(cores))]
     trace = Trace()
     # Every vector is finite by now, yet some BLAS kernels raise the invalid flag on unused vector lanes.
     with np.errstate(invalid="ignore"):
+        walks = [_Component(number, core, state, rules) for number, core in enumerate(unit_rows(cores))]
         for walk, limit in zip(walks, limits, strict=True):
             walk.run(int(limit), trace)
         if reallocate:
@@ -118,6 +118,21 @@ class _Component:
     reached: list[float] = field(default_factory=list)
     n_choices: int = 0
 
+    def __post_init__(self) -> None:
+        rows = self.state.rows  # all of them still, in their own order
+        self.exact_core = exact_rows(self.core[None])[0]
+        self.core_cosine = rows.products(self.core)
+        self.above_floor = np.ones(rows.n_rows, dtype=bool)
+        floor = self.rules.min_core_cosine
+        if floor is not None:
+            self.above_floor = self.core_cosine >= floor
+            if self.rules.exact:
+                near = np.flatnonzero(np.abs(self.core_cosine - floor) <= TIE)
+                self.above_floor[near] = self.state.dots(near, self.exact_core) >= floor
+        self.n_inconsistent = np.zeros(rows.n_rows, dtype=np.int32)
+        self.sum: NDArray[Any] = np.zeros(len(self.core), dtype=np.float64 if self.rules.exact else np.float32)
+        self.core_dot = 0.0
+
     def run(self, n_more: int, trace: Trace) -> None:
         """Take up to `n_more` rows; every row taken leaves `state` and enters `trace`."""
         if n_more == 0:
@@ -133,24 +148,9 @@ class _Component:
         self._close()
 
     def _begin(self) -> None:
-        state = self.state
-        state.begin()
-        self.exact_core = exact_rows(self.core[None])[0]
-        self.to_core = state.rows.products(self.core)
-        floor = self.rules.min_core_cosine
-        if floor is not None:
-            if self.rules.exact:
-                near = np.flatnonzero(np.abs(self.to_core - floor) <= TIE)
-                self.to_core[near] = state.dots(near, self.exact_core)
-            self.allowed = self.to_core >= floor
-        else:
-            self.allowed = np.ones(len(self.to_core), dtype=bool)
-        if not self.taken:
-            self.core_cosine = np.zeros(state.rows.n_rows, dtype=np.float32)
-            self.core_cosine[state.rows.index] = self.to_core
-            self.n_inconsistent = np.zeros(state.rows.n_rows, dtype=np.int32)
-            self.sum: NDArray[Any] = np.zeros(len(self.core), dtype=np.float64 if self.rules.exact else np.float32)
-            self.core_dot = 0.0
+        self.state.begin(self.number)
+        self.to_core = self.core_cosine[self.state.rows.index]
+        self.allowed = self.above_floor[self.state.rows.index]
         for step, (number, vector) in enumerate(zip(self.taken, self.vectors, strict=True)):
             self._absorb(step, number, vector)  # going on: the rows' knowledge of this walk is made again
 
@@ -161,60 +161,61 @@ class _Component:
         unblocked = free & (state.minimum >= 0)
         candidates = unblocked & self.allowed
         if not self.taken:
-            score, reached, against, threshold = self.to_core, np.abs(self.to_core), np.nan, -1.0
+            position = self._best(candidates, self.to_core)
+            reached, against = np.abs(self.to_core), np.nan
         else:
-            score, reached = state.to_last, self._consistency()
-            against = {"previous": self.reached[-1], "best": max(self.reached), "anchor": self.reached[0]}[
-                self.rules.consistency
-            ]
-            threshold = self.rules.delta * against
+            reached, against = self._consistency(), self._against()
+            enough = self._enough(candidates, reached, self.rules.delta * against)
             self.n_choices += 1
-            self.n_inconsistent[state.rows.index[candidates & (reached < threshold)]] += 1
-        position = self._best(candidates, score, reached, threshold)
+            self.n_inconsistent[state.rows.index[candidates & ~enough]] += 1
+            position = self._best(candidates & enough, state.to_last)
         if position is None:
-            self.ended = (
-                "consistency"
-                if candidates.any()
-                else "core cosine"
-                if unblocked.any()
-                else "conflict"
-                if state.free.any()
-                else "no free row"
-            )
+            left: list[tuple[Ended, NDArray[np.bool_]]] = [
+                ("consistency", candidates),
+                ("core cosine", unblocked),
+                ("conflict", state.free),
+            ]
+            self.ended = next((reason for reason, rows in left if rows.any()), "no free row")
             return None
         return position, float(reached[position]), against
 
-    def _best(
-        self, candidates: NDArray[np.bool_], score: NDArray[np.float32], reached: NDArray[np.float32], threshold: float
-    ) -> int | None:
-        """The candidate with the largest score whose consistency is enough; ties to the lower row index."""
-        slack = TIE if self.rules.exact else 0.0
-        left = candidates & (reached >= threshold - slack)
-        sure = reached >= threshold + slack
-        while left.any():
-            best = score[left].max()
-            near = np.flatnonzero(left & (score >= best - slack))
-            near = near[np.argsort(self.state.rows.index[near])]
-            if not self.rules.exact or (len(near) == 1 and sure[near[0]]):
-                return int(near[0])
-            exact_score, exact_reached = self._exactly(near)
-            enough = exact_reached >= threshold
-            if enough.all():
-                return int(near[exact_score.argmax()])  # the first maximum
-            left[near[~enough]] = False
-            sure[near[enough]] = True
-        return None
+    def _against(self) -> float:
+        """The value that consistency is measured against."""
+        if self.rules.consistency == "previous":
+            return self.reached[-1]
+        return max(self.reached) if self.rules.consistency == "best" else self.reached[0]
 
-    def _exactly(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Score and consistency of some rows in float64."""
+    def _enough(
+        self, candidates: NDArray[np.bool_], reached: NDArray[np.float32], threshold: float
+    ) -> NDArray[np.bool_]:
+        """Which active rows keep the consistency."""
+        enough = reached >= threshold
+        if self.rules.exact:
+            near = np.flatnonzero(candidates & (np.abs(reached - threshold) <= TIE))
+            enough[near] = self._exact_consistency(near) >= threshold
+        return enough
+
+    def _best(self, candidates: NDArray[np.bool_], score: NDArray[np.float32]) -> int | None:
+        """The candidate with the largest score; ties to the lower row index."""
+        if not candidates.any():
+            return None
+        slack = TIE if self.rules.exact else 0.0
+        near = np.flatnonzero(candidates & (score >= score[candidates].max() - slack))
+        near = near[np.argsort(self.state.rows.index[near])]
+        if not self.rules.exact or len(near) == 1:
+            return int(near[0])
+        return int(near[self._exact_score(near).argmax()])  # the first maximum
+
+    def _exact_score(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        towards = exact_rows(self.vectors[-1][None])[0] if self.taken else self.exact_core
+        return self.state.dots(positions, towards)
+
+    def _exact_consistency(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         dots = self.state.dots
-        to_core = dots(positions, self.exact_core)
-        if not self.taken:
-            return to_core, np.abs(to_core)
-        squared = self.state.squared_now()[positions]
-        norm = np.sqrt(np.maximum(self.sum @ self.sum + 2 * dots(positions, self.sum) + squared, 0))
-        reached = np.divide(self.core_dot + to_core, norm, out=np.zeros_like(norm), where=norm > ZERO_NORM)
-        return dots(positions, exact_rows(self.vectors[-1][None])[0]), np.abs(reached)
+        squared = self.sum @ self.sum + 2 * dots(positions, self.sum) + self.state.squared_now()[positions]
+        norm = np.sqrt(np.maximum(squared, 0))
+        top = self.core_dot + dots(positions, self.exact_core)
+        return np.abs(np.divide(top, norm, out=np.zeros_like(norm), where=norm > ZERO_NORM))
 
     def _consistency(self) -> NDArray[np.float32]:
         """|cosine(sum(S + z), K)| for every active row z: closed form from running dot products."""
@@ -231,9 +232,9 @@ class _Component:
         min_cosine, min_row = state.smallest_cosine(position)
         if self.rules.exact:
             here = np.array([position])
-            scores, reaches = self._exactly(here)
-            reached, core_cosine = float(reaches[0]), float(state.dots(here, self.exact_core)[0])
-            coherence = float(scores[0]) if self.taken else np.nan
+            reached = float(self._exact_consistency(here)[0])
+            core_cosine = float(state.dots(here, self.exact_core)[0])
+            coherence = float(self._exact_score(here)[0]) if self.taken else np.nan
             if min_row >= 0:
                 min_cosine = float(state.dots(here, exact_rows(state.vectors[min_row][None])[0])[0])
         trace.add(
@@ -269,6 +270,7 @@ class _Component:
         order = np.lexsort((state.rows.index[left], -state.to_last[left]))
         rank[state.rows.index[left[order]]] = np.arange(1, len(left) + 1)
         self.refusals = Refusals(
+            first_conflict_component=state.first_component.copy(),
             first_conflict_step=state.first_step.copy(),
             first_conflict_row=state.first_row.copy(),
             first_conflict_cosine=state.first_cosine.copy(),

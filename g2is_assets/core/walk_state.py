@@ -21,8 +21,9 @@ class WalkState:
         self.vectors: dict[int, NDArray[np.float32]] = {}
         self._forget()
 
-    def begin(self) -> None:
+    def begin(self, component: int) -> None:
         """Start a component: forget conflicts, unless they count across components."""
+        self.component = component
         if not self.across:
             self._forget()
         self.to_last = np.zeros(len(self.rows.index), dtype=np.float32)
@@ -33,6 +34,7 @@ class WalkState:
         self.rows.reset()
         self.minimum = np.full(n, np.inf, dtype=np.float32)
         self.minimum_row = np.full(n, -1, dtype=np.int64)
+        self.first_component = np.full(n, -1, dtype=np.int32)
         self.first_step = np.full(n, -1, dtype=np.int32)
         self.first_row = np.full(n, -1, dtype=np.int64)
         self.first_cosine = np.full(n, np.nan, dtype=np.float32)
@@ -63,7 +65,8 @@ class WalkState:
         self.to_sum += self.to_last
         turned = np.flatnonzero((self.minimum >= 0) & (self.to_last < 0) & self.free[self.rows.index])
         first = self.rows.index[turned]
-        self.first_step[first], self.first_row[first], self.first_cosine[first] = step, number, self.to_last[turned]
+        self.first_component[first], self.first_step[first] = self.component, step
+        self.first_row[first], self.first_cosine[first] = number, self.to_last[turned]
         lower = self.to_last < self.minimum
         self.minimum[lower] = self.to_last[lower]
         self.minimum_row[lower] = number

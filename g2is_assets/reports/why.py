@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import polars as pl
 
@@ -14,6 +14,8 @@ from g2is_assets.storage.lake import Lake, Version
 
 SHOWN: Final = 80
 """Characters of a prompt that are quoted."""
+MIN_PREFIX: Final = 8
+"""Characters of a row id from which its beginning is enough."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def explain(lake: Lake, domain: str, asked: str) -> Answer:
         MissingInputError: The subset has not been materialised.
     """
     version = lake.current("selection/subset", domain)
-    row = _find_row(lake, asked)
+    row = _find_in_pool(lake, asked) or _find_in_selection(version, asked) or _refuse(lake, asked)
     quoted = _Quoted(lake)
     line = f"{row['row_id']}  {', '.join(row['sources'])}  {_short(row['prompt'])}"
     for state, table in (("taken", "subset"), ("excluded", "excluded"), ("left", "left")):
@@ -57,24 +59,41 @@ def explain(lake: Lake, domain: str, asked: str) -> Answer:
     return _without_gradient(lake, row["row_id"], line)
 
 
-def _find_row(lake: Lake, asked: str) -> dict[str, Any]:
-    matches = (pl.col("row_id") == asked) | pl.col("ids").list.contains(asked)
-    if len(asked) >= 8:
-        matches |= pl.col("row_id").str.starts_with(asked)
-    rows = _scan(lake.current("instructions/pool"), "pool").filter(matches)
-    found = rows.select("row_id", "sources", "prompt").collect().to_dicts()
-    if not found:
-        refused = lake.current("instructions/pool").table("rejected", REJECTED).filter(pl.col("id") == asked)
-        if len(refused):
-            line = refused.row(0, named=True)
-            raise SettingsError(f"row '{asked}' was set aside ({line['file']}, line {line['line']}): {line['reason']}")
-        raise SettingsError(
-            f"no row of the pool is '{asked}'; give a row id, its first 8 characters or more, or a source's id. "
-            "List some: SELECT row_id, ids, prompt FROM instructions_pool LIMIT 10"
-        )
+def _answers_to(asked: str) -> pl.Expr:
+    whole = pl.col("row_id") == asked
+    return whole | pl.col("row_id").str.starts_with(asked) if len(asked) >= MIN_PREFIX else whole
+
+
+def _find_in_pool(lake: Lake, asked: str) -> dict[str, Any] | None:
+    rows = _scan(lake.current("instructions/pool"), "pool")
+    found = rows.filter(_answers_to(asked) | pl.col("ids").list.contains(asked))
+    return _only_one(found.select("row_id", "sources", "prompt").collect().to_dicts(), asked)
+
+
+def _find_in_selection(version: Version, asked: str) -> dict[str, Any] | None:
+    """A row that has left the pool since, of which only the id is known."""
+    found: set[str] = set()
+    for table in ("subset", "excluded", "left"):
+        found |= set(_scan(version, table).filter(_answers_to(asked)).select("row_id").collect()["row_id"])
+    gone = {"sources": ["no longer in the pool"], "prompt": ""}
+    return _only_one([{"row_id": row_id, **gone} for row_id in sorted(found)], asked)
+
+
+def _only_one(found: list[dict[str, Any]], asked: str) -> dict[str, Any] | None:
     if len(found) > 1:
         raise SettingsError(f"{len(found)} rows answer to '{asked}': {', '.join(r['row_id'] for r in found[:5])}")
-    return found[0]
+    return found[0] if found else None
+
+
+def _refuse(lake: Lake, asked: str) -> NoReturn:
+    refused = lake.current("instructions/pool").table("rejected", REJECTED).filter(pl.col("id") == asked)
+    if len(refused):
+        line = refused.row(0, named=True)
+        raise SettingsError(f"row '{asked}' was set aside ({line['file']}, line {line['line']}): {line['reason']}")
+    raise SettingsError(
+        f"no row is '{asked}'; give a row id, its first {MIN_PREFIX} characters or more, or a source's id. "
+        "List some: SELECT row_id, ids, prompt FROM instructions_pool LIMIT 10"
+    )
 
 
 def _records(version: Version, table: str, row_id: str) -> list[dict[str, Any]]:
@@ -104,11 +123,14 @@ def _taken(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted)
         f"Taken as row {row['order'] + 1} of {version.manifest.n_rows['subset']}, by component {row['component']}."
     ]
     if row["step"] == 0:
-        lines.append(f"It is that walk's anchor: of the free rows the nearest, cosine {row['core_cosine']:.4f}.")
+        lines.append(
+            "It is that walk's anchor: of the rows allowed the nearest to the component, "
+            f"cosine {row['core_cosine']:.4f}."
+        )
         return lines
     lines.append(
-        f"Step {row['step']}: nearest to the row taken before, {quoted(row['predecessor'])}, cosine "
-        f"{row['predecessor_cosine']:.4f}."
+        f"Step {row['step']}: of the rows allowed the nearest to the one taken before, {quoted(row['predecessor'])}, "
+        f"cosine {row['predecessor_cosine']:.4f}."
     )
     lines.append(
         f"In conflict with none: its smallest cosine to a row taken is {row['min_cosine']:.4f}, to "
@@ -147,10 +169,10 @@ def _reason(row: dict[str, Any], walk: dict[str, Any], floor: float | None, quot
     if floor is not None and row["core_cosine"] < floor:
         return f"below the smallest core cosine, {floor}"
     if row["conflict_row"] is not None:
-        return (
-            f"in conflict from step {row['conflict_step']} on, with {quoted(row['conflict_row'])}, cosine "
-            f"{row['conflict_cosine']:.4f}"
-        )
+        other = row["conflict_component"] != row["component"]
+        when = f"from the start, with a row of component {row['conflict_component']}" if other else "from step "
+        when += "" if other else f"{row['conflict_step']} on, with"
+        return f"in conflict {when} {quoted(row['conflict_row'])}, cosine {row['conflict_cosine']:.4f}"
     rank = f"; by coherence it was {_ordinal(row['rank'])} in line when the walk ended" if row["rank"] else ""
     if row["n_inconsistent"]:
         return f"refused by consistency at {row['n_inconsistent']} of {walk['n_choices']} steps{rank}"

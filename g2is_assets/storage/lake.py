@@ -153,12 +153,12 @@ class Lake:
             raise MissingInputError(f"{label} has not been materialised in {self.root}; materialise it first")
         return version
 
-    def find_whole(self, asset: str, data_version: str | None = None) -> Version | None:
-        """An unpartitioned asset's current version, or the one with that content, if its files are all there."""
-        place = self.place(asset)
+    def find_whole(self, asset: str, data_version: str | None = None, partition: str | None = None) -> Version | None:
+        """An asset's current version, or the one with that content, if its files are all there."""
+        place = self.place(asset, partition)
         try:
             if data_version is None:
-                current = self.find(asset)
+                current = self.find(asset, partition)
                 return _whole_version(current.folder) if current else None
             for folder in sorted(place.glob(f"*-{data_version[:12]}*")):
                 version = _whole_version(folder)
@@ -167,6 +167,20 @@ class Lake:
         except StoreError:
             pass  # damaged or pruned: as good as absent
         return None
+
+    def input_of(self, version: Version, asset: str, partition: str | None = None) -> Version:
+        """The version of `asset` that a version was made from.
+
+        Raises:
+            StoreError: It is damaged or no longer kept whole.
+        """
+        found = self.find_whole(asset, version.manifest.inputs[asset].data_version, partition)
+        if found is None:
+            label = f"{version.manifest.asset}[{version.manifest.partition}]"
+            raise StoreError(
+                f"{label} was made from a version of {asset} that is no longer whole; materialise it again"
+            )
+        return found
 
     def make(
         self,

@@ -130,6 +130,10 @@ def plan_pruning(version: Version) -> Pruning | None:
     return Pruning(version, record, additions | ({} if row_ids is None else {ROW_IDS: row_ids}))
 
 
+NOT_USED: Final = {"left.parquet", "excluded.parquet"}
+"""Tables of rows that were not used: their ids would seem to have been."""
+
+
 def _empty_folders(folder: Path) -> list[Path]:
     """Folders below with no file at any depth, the deepest first."""
     folders = [path for path in folder.rglob("*") if path.is_dir()]
@@ -138,7 +142,7 @@ def _empty_folders(folder: Path) -> list[Path]:
 
 def _row_ids(folder: Path, names: Iterable[str]) -> bytes | None:
     """The row ids of these tables as a Parquet file; None if no table has any."""
-    tables = [folder / name for name in names if name.endswith(".parquet")]
+    tables = [folder / name for name in names if name.endswith(".parquet") and name not in NOT_USED]
     with_ids = [table for table in tables if "row_id" in read_parquet(table, n_rows=0).columns]
     if not with_ids:
         return None

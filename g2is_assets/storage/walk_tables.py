@@ -44,6 +44,7 @@ def left_table(walk: Walk, ids: NDArray[np.str_], domain: str) -> pl.DataFrame:
                 "component": [component] * len(left),
                 "row_id": ids[left],
                 "core_cosine": seen.core_cosine[left].astype(np.float64),
+                "conflict_component": seen.first_conflict_component[left],
                 "conflict_step": seen.first_conflict_step[left],
                 "conflict_row": _names(ids, seen.first_conflict_row[left]),
                 "conflict_cosine": seen.first_conflict_cosine[left].astype(np.float64),
@@ -52,7 +53,7 @@ def left_table(walk: Walk, ids: NDArray[np.str_], domain: str) -> pl.DataFrame:
             },
             schema=contracts.LEFT.schema,
         )
-        numbers = [pl.col(name).replace(-1, None) for name in ("conflict_step", "rank")]
+        numbers = [pl.col(name).replace(-1, None) for name in ("conflict_component", "conflict_step", "rank")]
         parts.append(part.with_columns(pl.col("conflict_cosine").fill_nan(None), *numbers))
     return pl.concat(parts)
 
@@ -65,6 +66,33 @@ def budgets_table(walk: Walk, nodes: pl.DataFrame, budgets: NDArray[np.int64]) -
         n_choices=pl.Series([0 if seen is None else seen.n_choices for seen in walk.refusals], dtype=pl.Int64),
         ended=pl.Series(walk.ended, dtype=pl.String),
     )
+
+
+def count_refusals(
+    left: pl.DataFrame, budgets: pl.DataFrame, min_core_cosine: float | None, distortion: float
+) -> dict[str, int]:
+    """How many candidates each rule refused, a candidate being a row left and a component.
+
+    A conflict counts where a choice came after it: with the last row taken, none did. A row below the floor is refused
+    by that alone.
+
+    Args:
+        left: Contract `selection/subset left`.
+        budgets: Contract `selection/subset budgets`.
+        min_core_cosine: The floor, if there is one.
+        distortion: Standard error of a sketched cosine near 0.
+    """
+    floor = -np.inf if min_core_cosine is None else min_core_cosine
+    above = left.filter(pl.col("core_cosine") >= floor).join(budgets.select("component", "n_choices"), on="component")
+    earlier = pl.col("conflict_component") != pl.col("component")
+    conflict = above.filter(earlier | (pl.col("conflict_step") < pl.col("n_choices")))
+    return {
+        "n_candidates": len(left),
+        "n_refused_by_conflict": len(conflict),
+        "n_refused_within_distortion": conflict.filter(pl.col("conflict_cosine") > -distortion).height,
+        "n_refused_by_consistency": left.filter(pl.col("n_inconsistent") > 0).height,
+        "n_refused_by_core_cosine": len(left) - len(above),
+    }
 
 
 def _names(ids: NDArray[np.str_], rows: NDArray[np.int64]) -> list[str | None]:

@@ -142,7 +142,7 @@ def test_why_names_the_row_in_conflict_in_words_as_json_and_as_sql(project: Path
     assert found == (refused["conflict_row"],)
 
 
-@pytest.mark.parametrize(("asked", "said"), [("nothing", "no row of the pool"), ("sums:", "no row of the pool")])
+@pytest.mark.parametrize(("asked", "said"), [("nothing", "no row is"), ("sums:", "no row is")])
 def test_why_names_what_it_does_not_know(project: Path, asked: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         explain(lake_of(project), "sums", asked)
@@ -223,6 +223,35 @@ def test_every_option_gives_a_subset_that_its_checks_accept(
             assert version.manifest.metrics["n_leaks"] == 0
     finally:
         file.unlink()
+
+
+def test_a_walk_that_takes_no_row_is_an_error_that_says_why(project: Path, instance: dg.DagsterInstance) -> None:
+    file = project.parent / "domains" / "sums" / "domain.toml"
+    file.write_text("[selection]\nmin_core_cosine = 0.99\n")
+    try:
+        with pytest.raises(SettingsError, match=r"the walk took no row \(core cosine\)"):
+            select(project, instance, "sums")
+    finally:
+        file.unlink()
+
+
+def test_why_knows_rows_that_have_left_the_pool_since(project: Path, instance: dg.DagsterInstance) -> None:
+    lake = lake_of(project)
+    version = lake.current("selection/subset", "sums")
+    chosen = version.table("subset", contracts.SUBSET)["row_id"][0]
+    pool = pl.read_parquet(lake.current("instructions/pool").folder / "pool.parquet")
+    response = pool.filter(pl.col("row_id") == chosen)["response"][0]
+    files = {file: file.read_text() for file in (project.parent / "pool").iterdir()}
+    for file, text in files.items():
+        kept = [line for line in text.splitlines(keepends=True) if json.loads(line)["output"] != response]
+        file.write_text("".join(kept))
+    refresh_pool(project, instance)
+    answer = explain(lake, "sums", chosen[:10])
+    assert (answer.row_id, answer.state) == (chosen, "taken")
+    assert "no longer in the pool" in answer.lines[0]
+    for file, text in files.items():
+        file.write_text(text)
+    refresh_pool(project, instance)
 
 
 def test_a_joint_domain_selects_for_the_rows_of_all_its_members(project: Path, instance: dg.DagsterInstance) -> None:

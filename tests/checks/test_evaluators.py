@@ -183,6 +183,16 @@ def test_only_with_reallocation_may_a_component_take_more_than_its_budget() -> N
     assert not budgets_add_up(table, n_rows=10, total=10).passed
 
 
+def test_reallocation_that_stops_while_a_walk_could_go_on_fails() -> None:
+    assert not budgets_add_up(budgets((6, 6, "budget"), (4, 3, "conflict")), 9, 10, reallocate=True).passed
+    assert budgets_add_up(budgets((6, 6, "consistency"), (4, 3, "conflict")), 9, 10, reallocate=True).passed
+
+
+def test_a_zero_row_is_in_conflict_with_none() -> None:
+    walk = walked(0, 0)
+    assert subset_keeps_the_rules(walk, half([1, 0], [0, 0]), EAST, PUBLISHED).passed
+
+
 @pytest.mark.parametrize(
     ("rows", "n_rows", "total"),
     [
@@ -207,6 +217,7 @@ SOUND = [
     ("b", "a", "neighbor", 0, 0.9),
     ("c", "b", "conflict", 0, -0.5),
     ("b", "c", "conflict", 0, -0.5),
+    ("c", "a", "neighbor", 0, 0.2),
 ]
 
 
@@ -222,6 +233,9 @@ def test_a_sorted_symmetric_graph_without_self_edges_passes() -> None:
         (2, ("b", "a", "neighbor", 0, 0.8), "n_asymmetric"),
         (3, ("c", "a", "conflict", 0, 0.1), "n_positive_conflicts"),
         (1, ("a", "x", "neighbor", 1, 0.2), "n_unknown_rows"),
+        (1, ("a", "b", "neighbor", 1, 0.9), "n_repeated_edges"),
+        (1, ("a", "c", "neighbor", 2, 0.2), "n_lists_with_gaps"),
+        (5, ("c", "a", "conflict", 1, -0.1), "n_rows_without_neighbors"),
     ],
 )
 def test_an_unsound_graph_fails(number: int, row: tuple[str, str, str, int, float], fault: str) -> None:

@@ -157,6 +157,15 @@ def test_a_graph_that_goes_on_from_the_one_before_is_the_graph_made_anew(
         np.testing.assert_allclose(one, getattr(anew, name), atol=1e-6, err_msg=name)
 
 
+def test_a_row_whose_count_of_conflicts_would_fall_below_none_is_taken_anew(rows: np.ndarray):
+    previous = build_graph(rows, K, C)
+    today = np.arange(N) - 1  # row 0 is gone
+    known = known_rows(previous, today, N - 1, previous.n_negative + 1)
+    assert len(known.rows) == 0
+    grown = build_graph(rows[1:], K, C, known=known)
+    assert grown.n_negative.tolist() == build_graph(rows[1:], K, C).n_negative.tolist()
+
+
 def test_only_blocks_with_rows_that_lack_an_edge_are_multiplied(rows: np.ndarray):
     worked: list[tuple[int, int]] = []
 

@@ -27,6 +27,11 @@ def test_a_subset_that_cancels_out_has_cosine_zero() -> None:
     assert measure_home(pool, np.array([0, 1]), [EAST]).subset == 0.0
 
 
+def test_an_empty_subset_is_refused() -> None:
+    with pytest.raises(ValueError, match="empty subset"):
+        measure_home(POOL, np.array([], dtype=np.int64), [EAST])
+
+
 def test_the_same_seed_draws_the_same_random_subsets() -> None:
     first, second = (measure_home(POOL, np.arange(10), [EAST], seed=3) for _ in range(2))
     assert first == second

@@ -201,6 +201,10 @@ def test_the_mean_of_the_unit_rows_is_one_node():
     assert nodes.weights.tolist() == [1.0]
 
 
+def test_equal_rows_have_no_principal_directions_and_yet_a_mean():
+    assert len(domain_nodes([[1.0, 2.0], [1.0, 2.0]], "mean").components) == 1
+
+
 @pytest.mark.parametrize(("rows", "nodes"), [([[1.0, 0.0], [-1.0, 0.0]], "mean"), ([[1.0, 0.0], [0.0, 0.0]], "rows")])
 def test_a_node_without_direction_is_refused(rows: list[list[float]], nodes: str):
     with pytest.raises(ValueError, match="it has no direction"):

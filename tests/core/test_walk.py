@@ -478,6 +478,60 @@ def test_every_row_left_has_its_first_conflict_as_the_definition_says(problem: P
                 assert seen.first_conflict_cosine[z] == pytest.approx(cosines[conflicts[0]], abs=1e-6)
 
 
+@given(problem=problems(), options=st.sampled_from(OPTIONS))
+@bounded
+def test_every_component_knows_the_cosine_of_every_row_whatever_dropped_out_before(
+    problem: Problem, options: dict[str, Any]
+):
+    walk = walk_of(problem, method="g2is", **options)
+    expected = units(problem.components) @ units(problem.features).T
+    for component, seen in enumerate(walk.refusals):
+        if seen is not None:
+            np.testing.assert_allclose(seen.core_cosine, expected[component], atol=1e-6)
+
+
+@given(problem=problems(mean=0.0))
+@bounded
+def test_with_conflicts_across_the_first_conflict_names_component_and_step_of_its_row(problem: Problem):
+    walk = walk_of(problem, method="g2is", conflicts_across=True)
+    place = {row: (c, s) for row, c, s in zip(walk.rows, walk.component, walk.step, strict=True)}
+    for component, seen in enumerate(walk.refusals):
+        for z in np.flatnonzero(seen.first_conflict_row >= 0) if seen is not None else []:
+            assert (seen.first_conflict_component[z], seen.first_conflict_step[z]) == place[seen.first_conflict_row[z]]
+            assert seen.first_conflict_component[z] <= component
+
+
+def test_a_floor_closer_than_float32_can_tell_is_decided_in_float64():
+    rng = np.random.default_rng(3)
+    decided = set()
+    for _ in range(30):
+        features, core = rng.normal(size=(1, 16)).astype(np.float32), rng.normal(size=(1, 16)).astype(np.float32)
+        exact = float((units(unit_rows(features)) @ units(unit_rows(core)).T)[0, 0])
+        for floor in (exact - 1e-9, exact + 1e-9):
+            taken = len(gradient_walk(features, core, [1], method="g2is", min_core_cosine=floor).rows)
+            assert taken == (exact >= floor)
+            decided.add(taken)
+    assert decided == {0, 1}
+
+
+def test_a_row_that_consistency_refused_narrowly_is_counted_as_refused():
+    # delta 1 against the step before: the second row lowers the consistency by less than float32 tells.
+    rng = np.random.default_rng(4)
+    ended = 0
+    for _ in range(200):
+        core = units(rng.normal(size=(1, 8)))
+        aside = rng.normal(size=(1, 8))
+        aside -= (aside @ core.T) * core
+        first = core + 0.3 * units(aside)
+        second = core + (0.3 + 1e-8 * rng.normal()) * units(aside)
+        walk = gradient_walk(np.concatenate([first, second]), core, [2], delta=1.0, method="g2is")
+        if walk.ended == ["consistency"]:
+            ended += 1
+            left = 1 - walk.rows[0]
+            assert walk.refusals[0].n_inconsistent[left] == 1
+    assert ended > 20
+
+
 def test_consistency_refusals_are_counted_at_every_choice():
     # From the anchor (1, 0), rows to one side pull the sum away from it; delta 1 refuses whatever lowers it.
     features = [[1.0, 0.0], [0.9, 0.4], [0.1, 1.0], [-1.0, 0.0]]

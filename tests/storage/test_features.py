@@ -14,7 +14,7 @@ from g2is_assets.errors import StoreError
 from g2is_assets.storage.features import StoredFeatures
 from g2is_assets.storage.gradient_store import GradientStore, Vectors
 from g2is_assets.storage.graph_tables import graph_from_tables, graph_tables
-from g2is_assets.storage.walk_tables import left_table, subset_table
+from g2is_assets.storage.walk_tables import count_refusals, left_table, subset_table
 
 N, DIM = 30, 64
 ROWS = np.random.default_rng(0).normal(size=(N, DIM)).astype(np.float32) + 0.1
@@ -96,3 +96,29 @@ def test_a_walks_tables_keep_their_contracts_and_name_rows_by_id() -> None:
     assert set(left["component"]) == {0}  # the other component had no budget
     refused = left.filter(pl.col("conflict_row").is_not_null())
     assert refused["conflict_row"].is_in(subset["row_id"].implode()).all()
+
+
+def left(*rows: tuple[int, float, int | None, int | None, float | None, int]) -> pl.DataFrame:
+    names = ["component", "core_cosine", "conflict_component", "conflict_step", "conflict_cosine", "n_inconsistent"]
+    return pl.DataFrame(rows, schema={name: contracts.LEFT.schema[name] for name in names}, orient="row")
+
+
+def test_a_refusal_counts_for_the_rule_that_refused() -> None:
+    table = left(
+        (0, 0.5, 0, 1, -0.3, 0),  # in conflict with the second row, before the third was chosen
+        (0, 0.5, 0, 2, -0.3, 0),  # in conflict with the last row only: no choice came after it
+        (0, 0.5, 0, 0, -0.001, 2),  # refused by consistency too, and in conflict within the distortion
+        (0, 0.5, None, None, None, 1),
+        (0, 0.0, 0, 0, -0.5, 0),  # below the floor
+        (1, 0.5, 0, 2, -0.5, 0),  # in conflict with a row of an earlier component
+    )
+    budgets = pl.DataFrame({"component": [0, 1], "n_choices": [2, 0]})
+    assert count_refusals(table, budgets, 0.1, distortion=0.01) == {
+        "n_candidates": 6,
+        "n_refused_by_conflict": 3,
+        "n_refused_within_distortion": 1,
+        "n_refused_by_consistency": 2,
+        "n_refused_by_core_cosine": 1,
+    }
+    assert count_refusals(table, budgets, None, distortion=0.01)["n_refused_by_core_cosine"] == 0
+    assert count_refusals(table, budgets, 0.0, distortion=0.01)["n_refused_by_core_cosine"] == 0
