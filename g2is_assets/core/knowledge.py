@@ -19,8 +19,8 @@ class CoreKnowledge:
         components: (c, d) float32, unit rows. Principal directions are orthonormal, each with a non-negative dot
             product with the mean feature.
         weights: (c,) float64, shares of the budget: variance shares of the kept components, normalised to sum 1.
-        shares: (min(v, d),) float64, variance share of every direction, kept or not: the spectrum; empty for nodes that are
-            none.
+        shares: (min(v, d),) float64, variance share of every direction, kept or not: the spectrum; empty where nodes
+            are not principal directions.
         flipped: (c,) bool, whether the orientation rule turned the sign that the SVD gave.
     """
 
