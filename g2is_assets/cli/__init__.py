@@ -8,6 +8,8 @@ from typing import Final
 import click
 
 from g2is_assets import __version__
+from g2is_assets.cli.audit import audit
+from g2is_assets.cli.options import config_option
 from g2is_assets.errors import G2isError
 
 STOPPED: Final = 130
@@ -22,13 +24,6 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except G2isError as error:
             raise click.ClickException(str(error)) from error
-
-
-config_option = click.option(
-    "--config",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Settings file; default: the variable G2IS_CONFIG, else data/g2is.toml.",
-)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -105,3 +100,6 @@ def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
         click.echo(json.dumps({"row_id": answer.row_id, "state": answer.state, "trace": answer.records}, indent=2))
     else:
         click.echo("\n".join(answer.lines))
+
+
+main.add_command(audit)

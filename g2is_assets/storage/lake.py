@@ -29,6 +29,7 @@ from g2is_assets.storage.manifest import (
     describe_files,
     git_revision,
     library_versions,
+    user_name,
 )
 from g2is_assets.storage.manifest import read_manifest as _read_manifest
 
@@ -208,7 +209,7 @@ class Lake:
         """
         place = self.place(recipe.asset, recipe.partition)
         if not force and (version := self._reusable(place, recipe, intact)):
-            self._point(place, version.folder.name)
+            self.point(place, version.folder.name)
             return version, False
         try:
             place.mkdir(parents=True, exist_ok=True)
@@ -262,6 +263,7 @@ class Lake:
             metrics=draft.metrics,
             run_id=run_id,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            made_by=user_name(),
             git_revision=git_revision(),
             libraries=library_versions(),
         )
@@ -273,17 +275,18 @@ class Lake:
                 version = _whole_version(folder)
             except StoreError:
                 continue
-            self._point(place, folder.name)
+            self.point(place, folder.name)
             return version
         final = place / (f"{name}-{draft.folder.name[-6:]}" if replaced else name)
         draft.folder.rename(final)
-        self._point(place, final.name)
+        self.point(place, final.name)
         for old in replaced:  # damaged ones; only now, so that there is a current version at every moment
             if not (old / PRUNED).exists():  # other manifests may name a pruned version's for ever
                 shutil.rmtree(old, ignore_errors=True)
         return Version(final, manifest)
 
-    def _point(self, place: Path, version: str) -> None:
+    def point(self, place: Path, version: str) -> None:
+        """Make a version the one that readers follow."""
         write_atomically(place / "current.json", json.dumps({"version": version}) + "\n")
 
 

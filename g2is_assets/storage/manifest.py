@@ -1,5 +1,6 @@
 """The manifest: what a version is made of, from what, by which code; one JSON file, written last."""
 
+import getpass
 import importlib.metadata
 import json
 import platform
@@ -42,7 +43,7 @@ class Manifest(BaseModel):
     """Everything there is to know about one version of one asset.
 
     `data_version` is the digest of the payload's content; `input_digest`, of code version, resolved settings and the
-    inputs' data versions, alone decides whether work may be skipped. Times and the run id enter neither.
+    inputs' data versions, alone decides whether work may be skipped. Times, the run id and who ran it enter neither.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +60,7 @@ class Manifest(BaseModel):
     metrics: dict[str, int | float | str]
     run_id: str
     created_at: str
+    made_by: str = "unknown"
     git_revision: str
     libraries: dict[str, str]
 
@@ -91,6 +93,15 @@ def describe_files(folder: Path) -> dict[str, FileRecord]:
 def library_versions() -> dict[str, str]:
     """Versions of Python and the libraries that determine results."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+@lru_cache
+def user_name() -> str:
+    """The system's name of whoever runs this process, or `unknown` where it has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "unknown"
 
 
 @lru_cache

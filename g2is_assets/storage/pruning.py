@@ -22,7 +22,9 @@ from g2is_assets.storage.lake import Version, read_parquet
 from g2is_assets.storage.manifest import PRUNED, FileRecord, describe_files
 
 ROW_IDS: Final = "row_ids.parquet"
-"""Column `row_id`: the rows of all removed tables that had one, each once, sorted."""
+"""The rows of all removed tables that had a `row_id`, each once, sorted, with what they had of `KEPT_COLUMNS`."""
+KEPT_COLUMNS: Final = ("row_id", "split", "sources", "licenses")
+"""Without text, and enough to tell years later which adapters hold rows of a source or a licence."""
 
 STAYS: Final = {
     "selection/subset": {"subset.parquet"},
@@ -142,13 +144,17 @@ def _empty_folders(folder: Path) -> list[Path]:
 
 def _row_ids(folder: Path, names: Iterable[str]) -> bytes | None:
     """The row ids of these tables as a Parquet file; None if no table has any."""
-    tables = [folder / name for name in names if name.endswith(".parquet") and name not in NOT_USED]
-    with_ids = [table for table in tables if "row_id" in read_parquet(table, n_rows=0).columns]
-    if not with_ids:
+    tables = [folder / name for name in sorted(names) if name.endswith(".parquet") and name not in NOT_USED]
+    parts = []
+    for table in tables:
+        columns = read_parquet(table, n_rows=0).columns
+        if "row_id" in columns:
+            parts.append(read_parquet(table, [name for name in KEPT_COLUMNS if name in columns]))
+    if not parts:
         return None
-    row_ids = pl.concat([read_parquet(table, ["row_id"]).unique() for table in with_ids])
+    row_ids = pl.concat(parts, how="diagonal").unique("row_id", keep="first", maintain_order=True)
     content = io.BytesIO()
-    row_ids.unique().sort("row_id").write_parquet(content, compression="zstd")
+    row_ids.sort("row_id").write_parquet(content, compression="zstd")
     return content.getvalue()
 
 

@@ -1,0 +1,207 @@
+"""`g2is audit`: is it untouched, where from, what contains it, what changed. Heavy imports happen inside."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from g2is_assets.cli.options import config_option, json_option
+from g2is_assets.config import Project, load_project
+from g2is_assets.errors import MissingInputError, SettingsError
+
+if TYPE_CHECKING:
+    from g2is_assets.storage.lake import Lake, Version
+    from g2is_assets.storage.verify import Finding
+
+
+@click.group()
+def audit() -> None:
+    """Verify and show what lies behind an adapter, and find what a row, source or licence went into."""
+
+
+@audit.command(epilog="Example: g2is audit verify schedule_reasoning")
+@config_option
+@click.argument("domain_or_path", required=False)
+@click.option("--expect", metavar="DIGEST", help="Digest that the head's manifest must have; its first 12 characters do.")
+@json_option
+def verify(config: Path | None, domain_or_path: str | None, expect: str | None, as_json: bool) -> None:
+    """Recompute every digest behind an adapter; exit code 1 if anything was altered.
+
+    Without an argument, every domain that has an adapter. A path is that of a version's folder, or of a file in one.
+    """
+    project = load_project(config)
+    heads = _heads(project, domain_or_path)
+    if expect and len(heads) != 1:
+        raise SettingsError("--expect needs one domain or path")
+    reports = [_verified(project, lake, head, current, expect) for lake, head, current in heads]
+    if as_json:
+        click.echo(json.dumps(reports, indent=2))
+    else:
+        for report in reports:
+            click.echo("\n".join(report["lines"]))
+    sys.exit(0 if all(report["whole"] for report in reports) else 1)
+
+
+@audit.command(epilog="Example: g2is audit show schedule_reasoning --json")
+@config_option
+@click.argument("domain")
+@json_option
+def show(config: Path | None, domain: str, as_json: bool) -> None:
+    """Print the chain behind a domain's adapter: adapter, subset, features, checkpoint, sample, pool, sources.
+
+    The views audit_lineage, audit_lineage_links and audit_lineage_rows hold the same.
+    """
+    from g2is_assets.reports.audit import chain_json, chain_lines, origins
+    from g2is_assets.storage.chain import follow
+
+    project = load_project(config)
+    lake, head = _adapter(project, domain)
+    chain = follow(lake, [head])
+    mix = origins(chain)
+    if as_json:
+        click.echo(json.dumps({"domain": domain, "trained_on": mix, "chain": chain_json(chain)}, indent=2))
+        return
+    for name, counts in mix.items():
+        click.echo(f"Rows trained on, by {name}: {', '.join(f'{key} {n}' for key, n in counts.items())}")
+    click.echo("\n".join(chain_lines(chain)))
+
+
+@audit.command(epilog="Example: g2is audit impact --license CC-BY-NC-4.0")
+@config_option
+@click.option("--row", "row_id", help="A row id, or its first 8 characters or more.")
+@click.option("--source", help="All rows of a source.")
+@click.option("--license", "license_", help="All rows under a licence.")
+@json_option
+def impact(
+    config: Path | None, row_id: str | None, source: str | None, license_: str | None, as_json: bool
+) -> None:
+    """List every adapter, past and present, that was exposed to a row, a source or a licence, and how."""
+    from g2is_assets.reports.audit import exposure_lines
+    from g2is_assets.reports.why import find_row_id
+    from g2is_assets.storage.exposure import Exposures
+    from g2is_assets.storage.lake import Lake
+
+    if not (row_id or source or license_) or (row_id and (source or license_)):
+        raise SettingsError("name a --row, or a --source, a --license or both")
+    lake = Lake(load_project(config).home / "lake")
+    exposures = Exposures(lake)
+    rows = {find_row_id(exposures.known, row_id)} if row_id else exposures.rows_of(source=source, license=license_)
+    found = exposures.of(rows)
+    unreadable = list(dict.fromkeys(exposures.unreadable))
+    if as_json:
+        records = [asdict(exposure) | {"version": str(exposure.version)} for exposure in found]
+        click.echo(json.dumps({"n_rows": len(rows), "exposures": records, "unreadable": unreadable}, indent=2))
+        return
+    what = f"row {next(iter(rows))}" if row_id else f"{len(rows)} rows"
+    click.echo(f"{what}: {'no exposure' if not found else f'{len(found)} exposures'} in {lake.root}")
+    click.echo("\n".join([*exposure_lines(found), *(f"not readable, so not looked at: {text}" for text in unreadable)]))
+
+
+@audit.command(epilog="Example: g2is audit diff schedule_reasoning 3f2a91c0 77be12d4")
+@config_option
+@click.argument("domain")
+@click.argument("before")
+@click.argument("after")
+@json_option
+def diff(config: Path | None, domain: str, before: str, after: str, as_json: bool) -> None:
+    """Say which rows came and went between two versions of a domain's subset, and why.
+
+    BEFORE and AFTER are version folders of the subset or of an adapter, or their first characters.
+    """
+    from g2is_assets.reports.audit import difference_lines
+    from g2is_assets.storage.lake import Lake
+    from g2is_assets.storage.subset_diff import compare, subset_of
+
+    project = load_project(config)
+    project.domain(domain)
+    lake = Lake(project.home / "lake")
+    found = compare(lake, subset_of(lake, domain, before), subset_of(lake, domain, after))
+    if as_json:
+        names = {"before": found.before.folder.name, "after": found.after.folder.name}
+        changes = [asdict(change) for change in found.changes]
+        click.echo(json.dumps(names | {"n_kept": found.n_kept, "causes": found.causes, "changes": changes}, indent=2))
+    else:
+        click.echo("\n".join(difference_lines(found)))
+
+
+def _adapter(project: Project, domain: str) -> "tuple[Lake, Version]":
+    from g2is_assets.storage.lake import Lake
+
+    project.domain(domain)
+    lake = Lake(project.home / "lake")
+    return lake, lake.current("finetune/adapter", domain)
+
+
+def _heads(project: Project, asked: str | None) -> "list[tuple[Lake, Version, bool]]":
+    """Lake, head and whether it has to be the current one."""
+    from g2is_assets.storage.chain import version_at
+    from g2is_assets.storage.lake import Lake
+
+    if asked is not None and asked not in project.domains and Path(asked).exists():
+        return [(*version_at(Path(asked)), False)]
+    if asked is not None:
+        return [(*_adapter(project, asked), True)]
+    lake = Lake(project.home / "lake")
+    found = [lake.find("finetune/adapter", domain) for domain in sorted(project.domains)]
+    heads = [(lake, version, True) for version in found if version]
+    if not heads:
+        raise MissingInputError(f"no domain has an adapter in {lake.root}; materialise one first")
+    return heads
+
+
+def _verified(
+    project: Project, lake: "Lake", head: "Version", current: bool, expect: str | None
+) -> dict[str, object]:
+    from g2is_assets.assets.audit import heads_of, outside_of
+    from g2is_assets.reports.audit import finding_lines
+    from g2is_assets.resources import Workspace
+    from g2is_assets.storage.chain import follow, label_of
+    from g2is_assets.storage.verify import ALTERED, verify
+
+    workspace = Workspace(project)
+    chain = follow(lake, heads_of(lake, head) if current else [head])
+    findings = [*_witness(project, lake, head, current, expect), *verify(lake, chain, outside_of(workspace))]
+    broken = [finding for finding in findings if finding.state == ALTERED]
+    n_files = sum(len(link.version.manifest.files) for link in chain if link.version)
+    digest = head.as_input.manifest_sha256
+    verdict = f"BROKEN, first at {broken[0].where}" if broken else "whole"
+    lines = [
+        f"{label_of(head)}: {verdict}",
+        f"  head {digest}; {len(chain)} versions and {n_files} files behind it",
+        *(f"  {line}" for line in finding_lines(findings)),
+    ]
+    found = [asdict(finding) for finding in findings]
+    return {"head": label_of(head), "manifest_sha256": digest, "whole": not broken, "findings": found, "lines": lines}
+
+
+def _witness(
+    project: Project, lake: "Lake", head: "Version", current: bool, expect: str | None
+) -> "list[Finding]":
+    """What the digest of the head's manifest is compared with: the given one, else Dagster's events."""
+    from g2is_assets.storage.verify import ALTERED, Finding
+
+    digest, where = str(head.as_input.manifest_sha256), str(head.folder / "manifest.json")
+    if expect is not None:
+        if len(expect) >= 12 and digest.startswith(expect.lower()):
+            return []
+        return [Finding(ALTERED, where, f"its digest is {digest}, expected was {expect}")]
+    said = _events(project, lake, head)
+    if not said:
+        return [Finding("unwitnessed", where, "no event of Dagster tells its digest; give it with --expect")]
+    if digest == said[0] or (not current and digest in said):
+        return []
+    words = f"Dagster's last event says {said[0][:12]}" if current else "no event of Dagster says so"
+    return [Finding(ALTERED, where, f"its digest is {digest[:12]}, {words}; a refresh that was killed leaves this too")]
+
+
+def _events(project: Project, lake: "Lake", head: "Version") -> list[str]:
+    from g2is_assets.cli.instance import open_instance, prepare_instance
+    from g2is_assets.witness import reported_digests
+
+    if lake.root.resolve() != (project.home / "lake").resolve() or not (project.home / ".dagster").is_dir():
+        return []
+    with open_instance(prepare_instance(project)) as instance:
+        return reported_digests(instance, head)

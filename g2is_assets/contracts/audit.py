@@ -1,0 +1,59 @@
+"""Tables of the stage `audit`: what lies behind a domain's adapter."""
+
+from typing import Final
+
+import polars as pl
+
+from g2is_assets.contracts.contract import Column, Contract
+
+LINEAGE: Final = Contract(
+    "audit/lineage",
+    "Every version behind the domain's adapter and its evaluation, the nearest first, as its manifest describes it",
+    {
+        "domain": Column(pl.String, "The target domain"),
+        "depth": Column(pl.Int64, "Steps from the adapter, the shortest way", minimum=0),
+        "asset": Column(pl.String, "The asset"),
+        "partition": Column(pl.String, "Its domain; null where domains share it", nullable=True),
+        "version": Column(pl.String, "Folder of the version"),
+        "manifest_sha256": Column(pl.String, "Digest of its manifest, which commits to everything behind it"),
+        "data_version": Column(pl.String, "Digest of its content"),
+        "input_digest": Column(pl.String, "Digest of code version, settings and inputs"),
+        "code_version": Column(pl.String, "Version of the code that made it"),
+        "git_revision": Column(pl.String, "Commit of that code"),
+        "made_by": Column(pl.String, "System user who ran it"),
+        "run_id": Column(pl.String, "Dagster's run"),
+        "created_at": Column(pl.String, "When, UTC"),
+        "seeds": Column(pl.String, "Its seeds, JSON"),
+        "settings": Column(pl.String, "All its settings, JSON"),
+        "libraries": Column(pl.String, "Versions of Python and of the libraries that determine results, JSON"),
+        "n_rows": Column(pl.String, "Rows of its tables, JSON"),
+    },
+    sorted_by=("depth", "asset"),
+)
+
+LINKS: Final = Contract(
+    "audit/lineage links",
+    "What each of these versions was made from: other versions, files and models",
+    {
+        "domain": Column(pl.String, "The target domain"),
+        "asset": Column(pl.String, "The asset"),
+        "manifest_sha256": Column(pl.String, "Digest of its manifest"),
+        "input": Column(pl.String, "Asset, `file:` with a path relative to the settings file, or a model's part"),
+        "input_data_version": Column(pl.String, "Digest of that input's content"),
+        "input_manifest_sha256": Column(pl.String, "Digest of its manifest, where it is an asset", nullable=True),
+    },
+    sorted_by=("asset", "manifest_sha256", "input"),
+)
+
+ROWS: Final = Contract(
+    "audit/lineage rows",
+    "The pool rows that the domain's adapter was trained on, with where they come from; it stays when versions go",
+    {
+        "domain": Column(pl.String, "The target domain"),
+        "order": Column(pl.Int64, "Place in the subset", unique=True, minimum=0),
+        "row_id": Column(pl.String, "The row", unique=True),
+        "sources": Column(pl.List(pl.String), "Every source that holds this row"),
+        "licenses": Column(pl.List(pl.String), "Every licence under which it was found"),
+    },
+    sorted_by=("order",),
+)

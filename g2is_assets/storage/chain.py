@@ -1,0 +1,156 @@
+"""The Merkle chain: from a version through its manifest to every version behind it, back to the source files.
+
+A manifest names its inputs by the digests of their manifests, so whoever knows the digest of an adapter's manifest can
+tell whether anything behind it was changed. This module follows the names; `verify.py` recomputes the digests.
+"""
+
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from g2is_assets.errors import StoreError
+from g2is_assets.hashing import file_sha256
+from g2is_assets.storage.lake import Lake, Recipe, Version
+from g2is_assets.storage.manifest import MANIFEST, Input, read_manifest, user_name
+
+
+@dataclass(frozen=True)
+class Link:
+    """One version of the chain, as the versions that were made from it name it.
+
+    Attributes:
+        asset: The asset.
+        said: Data version and manifest digest, as named.
+        version: The version with that manifest; None if the lake has none: there the chain is broken.
+        place: Its folder; where there is none, the folder of the asset's versions.
+        depth: Steps from the head, the shortest way.
+        named_by: Label of the version that names it; empty for a head.
+    """
+
+    asset: str
+    said: Input
+    version: Version | None
+    place: Path
+    depth: int
+    named_by: str
+
+    @property
+    def label(self) -> str:
+        """Asset and partition, as people write them."""
+        return label_of(self.version) if self.version else self.asset
+
+
+def label_of(version: Version) -> str:
+    """Asset and partition of a version, such as `selection/subset[math]`."""
+    manifest = version.manifest
+    return f"{manifest.asset}[{manifest.partition}]" if manifest.partition else manifest.asset
+
+
+class Manifests:
+    """Finds versions by the digest of their manifest; every manifest of an asset is read at most once."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self._known: dict[Path, dict[str, Path]] = {}
+
+    def find(self, asset: str, manifest_sha256: str, partition: str | None) -> Version | None:
+        """The version of an asset, of this partition or unpartitioned, whose manifest has the digest."""
+        for place in dict.fromkeys((self.lake.place(asset, partition), self.lake.place(asset))):
+            folder = self._of(place).get(manifest_sha256)
+            if folder:
+                return Version(folder, read_manifest(folder))
+        return None
+
+    def _of(self, place: Path) -> dict[str, Path]:
+        if place not in self._known:
+            files = sorted(place.glob(f"*/{MANIFEST}")) if place.is_dir() else []
+            self._known[place] = {file_sha256(file): file.parent for file in files}
+        return self._known[place]
+
+
+def follow(lake: Lake, heads: Sequence[Version], manifests: Manifests | None = None) -> list[Link]:
+    """Every version behind these, themselves included, the nearest first; each once.
+
+    Args:
+        lake: The lake.
+        heads: Where to start.
+        manifests: An index of the lake's manifests that was used before, to read each only once.
+    """
+    manifests = manifests or Manifests(lake)
+    found: dict[tuple[str, str | None], Link] = {}
+    level = [Link(head.manifest.asset, head.as_input, head, head.folder, 0, "") for head in heads]
+    while level:
+        fresh = {(link.asset, link.said.manifest_sha256): link for link in level}
+        fresh = {key: link for key, link in fresh.items() if key not in found}
+        found |= fresh
+        level = [link for above in fresh.values() if above.version for link in _inputs(manifests, above)]
+    return list(found.values())
+
+
+def _inputs(manifests: Manifests, above: Link) -> Iterator[Link]:
+    assert above.version is not None
+    manifest = above.version.manifest
+    for asset, said in sorted(manifest.inputs.items()):
+        if said.manifest_sha256 is None:  # a file or a model
+            continue
+        version = manifests.find(asset, said.manifest_sha256, manifest.partition)
+        place = version.folder if version else manifests.lake.place(asset)
+        yield Link(asset, said, version, place, above.depth + 1, above.label)
+
+
+def nearest(chain: Sequence[Link]) -> dict[str, Link]:
+    """The link nearest to the head, by asset: an older pool may stand behind the warmup sample."""
+    return {link.asset: link for link in reversed(chain)}
+
+
+def mend(lake: Lake, version: Version, recipe: Recipe, run_id: str) -> Version:
+    """The version itself, or its copy under a new manifest where the old one leads to manifests that are gone.
+
+    A manifest that was lost or changed breaks the chains of all versions made from it. Where the lake now has a version
+    of equal content in its place, whatever was made from it needs no work, but a manifest that names the new one.
+    """
+    manifests = Manifests(lake)
+    inputs = dict(version.manifest.inputs)
+    for asset, now in recipe.inputs.items():
+        said = inputs.get(asset)
+        if not now.manifest_sha256 or said is None or said == now or said.data_version != now.data_version:
+            continue
+        found = manifests.find(asset, str(said.manifest_sha256), recipe.partition)
+        if found is None or any(link.version is None for link in follow(lake, [found], manifests)):
+            inputs[asset] = now
+    if inputs == version.manifest.inputs:
+        return version
+    place = version.folder.parent
+    scratch = place / f".writing-{uuid.uuid4().hex}"
+    try:
+        shutil.copytree(version.folder, scratch)
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        update = {"inputs": inputs, "run_id": run_id, "created_at": made, "made_by": user_name()}
+        manifest = version.manifest.model_copy(update=update)
+        (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        final = place / f"{manifest.input_digest[:12]}-{manifest.data_version[:12]}-{scratch.name[-6:]}"
+        scratch.rename(final)
+    except OSError as error:
+        raise StoreError(f"{place} cannot be written: {error}; free space or set G2IS_HOME to another place") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    lake.point(place, final.name)
+    return Version(final, manifest)
+
+
+def version_at(path: Path) -> tuple[Lake, Version]:
+    """The version that a folder or file belongs to, and its lake.
+
+    Raises:
+        StoreError: There is no manifest at or above the path.
+    """
+    path = path.resolve()
+    folder = next((place for place in (path, *path.parents) if (place / MANIFEST).is_file()), None)
+    if folder is None:
+        raise StoreError(f"{path} belongs to no version: neither there nor above is a {MANIFEST}")
+    manifest = read_manifest(folder)
+    depth = len(manifest.asset.split("/")) + (1 if manifest.partition else 0)
+    return Lake(folder.parents[depth]), Version(folder, manifest)

@@ -1,0 +1,186 @@
+"""Which adapters, past and present, were exposed to a row, and how.
+
+Every adapter's chain is followed; manifests and row ids are never pruned, so old adapters answer too.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from g2is_assets.errors import StoreError
+from g2is_assets.storage.chain import Manifests, follow
+from g2is_assets.storage.lake import Lake, Version, read_parquet
+from g2is_assets.storage.manifest import MANIFEST, PRUNED, read_manifest
+from g2is_assets.storage.pruning import ROW_IDS
+
+TRAINED: Final = "trained on"
+BASELINE: Final = "random baseline"
+SELECTED: Final = "selected"
+WARMUP: Final = "warmup"
+VALIDATION: Final = "validation"
+TEST: Final = "test"
+KINDS: Final = {
+    TRAINED: "in the subset that the adapter was trained on",
+    BASELINE: "in the random subset that a baseline was trained on",
+    SELECTED: "in a subset that no adapter was trained on",
+    WARMUP: "in the warmup sample: it shaped the checkpoint whose gradients chose the adapter's rows",
+    VALIDATION: "in the domain's validation rows: it steered the selection and chose the epoch",
+    TEST: "in the domain's test rows: the adapter was measured on it",
+}
+
+_TABLES: Final = {
+    "selection/subset": "subset.parquet",
+    "finetune/baseline": "rows.parquet",
+    "warmup/sample": "sample.parquet",
+    "instructions/target": "target.parquet",
+    "instructions/pool": "pool.parquet",
+}
+_COLUMNS: Final = ("row_id", "split", "sources", "licenses", "component", "step", "order")
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """One row in one use.
+
+    Attributes:
+        kind: One of `KINDS`.
+        row_id: The row.
+        domain: The domain of the adapter.
+        version: Folder of the adapter's version; of the subset's where no adapter was trained on it.
+        current: Whether readers follow that version now.
+        run_id, created_at: Of that version.
+        component, step, order: Of the walk, where it took the row.
+    """
+
+    kind: str
+    row_id: str
+    domain: str
+    version: Path
+    current: bool
+    run_id: str
+    created_at: str
+    component: int | None = None
+    step: int | None = None
+    order: int | None = None
+
+
+class Exposures:
+    """Looks up exposures in one lake; each version's rows are read at most once.
+
+    Attributes:
+        unreadable: Versions that could not be read, hence may hide an exposure; filled while looking.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self.unreadable: list[str] = []
+        self._rows: dict[Path, pl.DataFrame] = {}
+        self._manifests = Manifests(lake)
+
+    def rows_of(self, *, source: str | None = None, license: str | None = None) -> set[str]:
+        """Ids of all rows, of past and present pools and domains, that have the source and the licence."""
+        wanted = pl.lit(True)
+        if source is not None:
+            wanted &= pl.col("sources").list.contains(source)
+        if license is not None:
+            names = pl.col("licenses").list.eval(pl.element().str.strip_chars().str.to_lowercase())
+            wanted &= names.list.contains(license.strip().lower())
+        found: set[str] = set()
+        for asset in ("instructions/pool", "instructions/target", "warmup/sample"):
+            for version in self._versions(asset):
+                rows = self._read(version)
+                if "sources" in rows.columns:
+                    found |= set(rows.filter(wanted)["row_id"])
+        return found
+
+    def known(self, row_id: str) -> set[str]:
+        """Ids of the rows of past and present pools and domains that begin with this text."""
+        found: set[str] = set()
+        for asset in ("instructions/pool", "instructions/target", "warmup/sample"):
+            for version in self._versions(asset):
+                found |= set(self._read(version).filter(pl.col("row_id").str.starts_with(row_id))["row_id"])
+        return found
+
+    def of(self, row_ids: Collection[str]) -> list[Exposure]:
+        """Every exposure of these rows, by kind, then by domain and time."""
+        wanted = set(row_ids)
+        found: list[Exposure] = []
+        trained_on: set[Path] = set()
+        for asset in ("finetune/adapter", "finetune/baseline"):
+            for adapter in self._versions(asset):
+                for link in follow(self.lake, [adapter], self._manifests):
+                    if link.version is None:
+                        self.unreadable.append(f"{link.place}: {link.named_by} was made from a version that is gone")
+                        continue
+                    if asset == "finetune/adapter" and link.asset == "selection/subset":
+                        trained_on.add(link.version.folder)
+                    found += self._exposures(adapter, link.version, wanted)
+        for subset in self._versions("selection/subset"):
+            if subset.folder not in trained_on:
+                found += self._exposures(subset, subset, wanted)
+        order = list(KINDS)
+        return sorted(found, key=lambda e: (order.index(e.kind), e.domain, e.created_at, str(e.version), e.row_id))
+
+    def _exposures(self, user: Version, version: Version, wanted: set[str]) -> Iterator[Exposure]:
+        """What it means for `user` that a version behind it, or itself, holds some of the rows."""
+        asset, made = version.manifest.asset, user.manifest
+        if asset not in _TABLES or asset == "instructions/pool":
+            return
+        if made.asset == "finetune/baseline" and asset != made.asset:
+            return  # what steered the selection did not choose the random rows
+        for row in self._read(version).filter(pl.col("row_id").is_in(wanted)).iter_rows(named=True):
+            kind = _kind(made.asset, asset, row)
+            if kind:
+                walk = {name: row.get(name) for name in ("component", "step", "order")}
+                yield Exposure(
+                    kind,
+                    row["row_id"],
+                    str(made.partition),
+                    user.folder,
+                    self._is_current(user),
+                    made.run_id,
+                    made.created_at,
+                    **walk,
+                )
+
+    def _versions(self, asset: str) -> Iterator[Version]:
+        place = self.lake.place(asset)
+        for file in sorted([*place.glob(f"*/{MANIFEST}"), *place.glob(f"*/*/{MANIFEST}")]):
+            try:
+                yield Version(file.parent, read_manifest(file.parent))
+            except StoreError as error:
+                self.unreadable.append(str(error))
+
+    def _read(self, version: Version) -> pl.DataFrame:
+        """The version's rows, from its own table or, where that was pruned, from the list that stayed."""
+        folder = version.folder
+        if folder not in self._rows:
+            table, rows = folder / _TABLES[version.manifest.asset], pl.DataFrame(schema={"row_id": pl.String})
+            try:
+                file = table if table.exists() or not (folder / PRUNED).exists() else folder / ROW_IDS
+                columns = read_parquet(file, n_rows=0).columns
+                rows = read_parquet(file, [name for name in _COLUMNS if name in columns])
+            except StoreError as error:
+                self.unreadable.append(str(error))
+            self._rows[folder] = rows
+        return self._rows[folder]
+
+    def _is_current(self, version: Version) -> bool:
+        try:
+            current = self.lake.find(version.manifest.asset, version.manifest.partition)
+        except StoreError:
+            return False
+        return current is not None and current.folder == version.folder
+
+
+def _kind(user: str, asset: str, row: dict[str, Any]) -> str | None:
+    if asset == "selection/subset":
+        return SELECTED if user == asset else TRAINED
+    if asset == "finetune/baseline":
+        return BASELINE
+    if asset == "warmup/sample":
+        return WARMUP
+    return str(row.get("split") or VALIDATION)

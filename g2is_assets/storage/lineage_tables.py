@@ -1,0 +1,70 @@
+"""A chain as the tables of the asset audit/lineage, for the UI and for SQL."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from g2is_assets.contracts import audit as contracts
+from g2is_assets.storage.chain import Link, nearest
+from g2is_assets.storage.lake import read_parquet
+from g2is_assets.storage.manifest import Manifest
+
+
+def lineage_tables(domain: str, chain: Sequence[Link]) -> dict[str, pl.DataFrame]:
+    """A chain as the tables of the asset audit/lineage: contracts `LINEAGE`, `LINKS`, `ROWS`.
+
+    Raises:
+        StoreError: A table of the subset or the pool is damaged or gone.
+    """
+    versions = [link for link in chain if link.version is not None]
+    lineage = [_record(link, link.version.manifest) for link in versions if link.version]
+    links = [
+        {
+            "asset": link.asset,
+            "manifest_sha256": link.said.manifest_sha256,
+            "input": name,
+            "input_data_version": said.data_version,
+            "input_manifest_sha256": said.manifest_sha256,
+        }
+        for link in versions
+        if link.version
+        for name, said in link.version.manifest.inputs.items()
+    ]
+    behind = nearest(versions)
+    subset, pool = behind["selection/subset"].place, behind["instructions/pool"].place
+    taken = read_parquet(subset / "subset.parquet", ["order", "row_id"])
+    rows = taken.join(read_parquet(pool / "pool.parquet", ["row_id", "sources", "licenses"]), on="row_id")
+    tables = {
+        "lineage": (pl.DataFrame(lineage, infer_schema_length=None), contracts.LINEAGE),
+        "links": (pl.DataFrame(links, infer_schema_length=None), contracts.LINKS),
+        "rows": (rows, contracts.ROWS),
+    }
+    return {
+        name: table.with_columns(pl.lit(domain).alias("domain"))
+        .select(*contract.columns)
+        .cast(contract.schema)
+        .sort(contract.sorted_by)
+        for name, (table, contract) in tables.items()
+    }
+
+
+def _record(link: Link, manifest: Manifest) -> dict[str, Any]:
+    same = {"data_version", "input_digest", "code_version", "git_revision", "made_by", "run_id", "created_at"}
+    return {
+        "depth": link.depth,
+        "asset": link.asset,
+        "partition": manifest.partition,
+        "version": link.place.name,
+        "manifest_sha256": link.said.manifest_sha256,
+        **manifest.model_dump(include=same),
+        "seeds": _json({name: value for name, value in manifest.settings.items() if name.endswith("seed")}),
+        "settings": _json(manifest.settings),
+        "libraries": _json(manifest.libraries),
+        "n_rows": _json(manifest.n_rows),
+    }
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,128 @@
+"""Two versions of a domain's subset: which rows came and went, and what changed behind them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from g2is_assets.errors import SettingsError, StoreError
+from g2is_assets.storage.chain import Link, follow, nearest
+from g2is_assets.storage.lake import Lake, Version, read_parquet
+from g2is_assets.storage.manifest import MANIFEST, PRUNED, read_manifest
+from g2is_assets.storage.pruning import ROW_IDS
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row that is in one subset and not in the other.
+
+    Attributes:
+        row_id: The row.
+        came: Whether it is in the second one.
+        why: `new in the pool`, `left the pool`, the reason for which it is now withheld or excluded, or `the walk's
+            choice` where it was eligible both times: then `causes` tell.
+    """
+
+    row_id: str
+    came: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is between two versions of a subset.
+
+    Attributes:
+        before, after: The two.
+        n_kept: Rows in both.
+        changes: The others, those that came first, in order of choice.
+        causes: What differs in the versions behind them, in words: settings, code, checkpoint, rows.
+    """
+
+    before: Version
+    after: Version
+    n_kept: int
+    changes: list[Change]
+    causes: list[str]
+
+
+def subset_of(lake: Lake, domain: str, name: str) -> Version:
+    """The subset's version of that name, of the beginning of one, or behind the adapter of that name.
+
+    Raises:
+        SettingsError: None or several have that name.
+    """
+    found = {}
+    for asset in ("selection/subset", "finetune/adapter"):
+        for file in sorted(lake.place(asset, domain).glob(f"*/{MANIFEST}")):
+            if file.parent.name.startswith(name):
+                for link in follow(lake, [Version(file.parent, read_manifest(file.parent))]):
+                    if link.asset == "selection/subset" and link.version:
+                        found[link.version.folder] = link.version
+    if len(found) != 1:
+        known = ", ".join(f.parent.name for f in sorted(lake.place("selection/subset", domain).glob(f"*/{MANIFEST}")))
+        count = "no version" if not found else f"{len(found)} versions"
+        raise SettingsError(f"'{name}' names {count} of the subset of '{domain}'; there are: {known or 'none'}")
+    return next(iter(found.values()))
+
+
+def compare(lake: Lake, before: Version, after: Version) -> Difference:
+    """Compare two versions of a domain's subset.
+
+    Raises:
+        StoreError: A table that is never pruned is damaged.
+    """
+    then, now = (read_parquet(version.folder / "subset.parquet").sort("order") for version in (before, after))
+    chains = [nearest(follow(lake, [version])) for version in (before, after)]
+    pools = [_row_ids(chain, "instructions/pool", "pool") for chain in chains]
+    kept_out = _kept_out(after, chains[1])
+    came = [row for row in now["row_id"] if row not in set(then["row_id"])]
+    went = [row for row in then["row_id"] if row not in set(now["row_id"])]
+    changes = [Change(row, True, "the walk's choice" if row in pools[0] else "new in the pool") for row in came]
+    for row in went:
+        gone = "left the pool" if row not in pools[1] else "the walk's choice"
+        changes.append(Change(row, False, kept_out.get(row, gone)))
+    return Difference(before, after, len(now) - len(came), changes, list(_causes(*chains)))
+
+
+def _row_ids(chain: dict[str, Link], asset: str, table: str) -> set[str]:
+    version = chain[asset].version if asset in chain else None
+    if version is None:
+        raise StoreError(f"the chain is broken at {asset}; see `g2is audit verify`")
+    pruned = (version.folder / PRUNED).exists()
+    return set(read_parquet(version.folder / (ROW_IDS if pruned else f"{table}.parquet"), ["row_id"])["row_id"])
+
+
+def _kept_out(subset: Version, chain: dict[str, Link]) -> dict[str, str]:
+    """Why rows could not be taken: withheld from the pool, or excluded from this domain's selection."""
+    reasons: dict[str, str] = {}
+    pool = chain["instructions/pool"].version
+    for version, table, words in ((subset, "excluded", "excluded: "), (pool, "withheld", "withheld: ")):
+        if version and (file := version.folder / f"{table}.parquet").exists():
+            rows = read_parquet(file, ["row_id", "reason"])
+            reasons |= {row_id: words + reason for row_id, reason in rows.iter_rows()}
+    return reasons
+
+
+def _causes(before: dict[str, Link], after: dict[str, Link]) -> Iterator[str]:
+    """What differs along the two chains, from the sources on; an asset whose content is equal is passed over."""
+    for asset in sorted(before.keys() & after.keys(), key=lambda name: -after[name].depth):
+        then, now = before[asset].version, after[asset].version
+        if then is None or now is None or then.manifest.data_version == now.manifest.data_version:
+            continue
+        yield f"{asset}: another version" + _words(then.manifest, now.manifest)
+
+
+def _words(then: Any, now: Any) -> str:
+    said = []
+    if then.code_version != now.code_version:
+        said.append(f"code {then.code_version} -> {now.code_version}")
+    for name in sorted(then.settings.keys() | now.settings.keys()):
+        old, new = then.settings.get(name), now.settings.get(name)
+        if old != new:
+            short = isinstance(old, dict | list) or isinstance(new, dict | list) or len(f"{old}{new}") > 60
+            said.append(f"{name} changed" if short else f"{name} {old} -> {new}")
+    for name in sorted(then.inputs.keys() | now.inputs.keys()):
+        old, new = then.inputs.get(name), now.inputs.get(name)
+        if (old and old.data_version) != (new and new.data_version):
+            said.append(f"{name} {'changed' if old and new else 'is new' if new else 'is gone'}")
+    return f" ({'; '.join(said)})" if said else ""

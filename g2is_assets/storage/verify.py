@@ -1,0 +1,190 @@
+"""Recompute every digest behind a version and say what differs; nothing is trusted but the head's digest."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from g2is_assets.errors import ContractError, StoreError
+from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.storage.chain import Link, label_of
+from g2is_assets.storage.gradient_store import STORE
+from g2is_assets.storage.lake import Lake, Recipe, Version, read_parquet
+from g2is_assets.storage.manifest import MANIFEST, PRUNED, FileRecord, describe_files
+from g2is_assets.storage.mapped import MAPPED
+from g2is_assets.storage.pruning import ROW_IDS, read_pruned
+from g2is_assets.storage.tombstones import ERASED, expected_files, read_tombstones
+
+State = Literal["altered", "erased", "pruned", "unverified", "unwitnessed"]
+Today = Callable[[Version], Mapping[str, str] | str]
+"""What files and models that a current version was made from are now, by input name; or why that cannot be told."""
+
+ALTERED: Final[State] = "altered"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know about one part of a chain.
+
+    Attributes:
+        state: `altered` breaks the chain; `erased` and `pruned` were done on purpose and recorded; `unverified` could
+            not be looked at; `unwitnessed`: nobody but the head itself tells the head's digest.
+        where: The file or folder.
+        what: In words.
+    """
+
+    state: State
+    where: str
+    what: str
+
+
+def verify(lake: Lake, chain: list[Link], today: Today) -> list[Finding]:
+    """All findings along a chain, the nearest to its head first; a whole chain may have none.
+
+    Args:
+        lake: Where the chain lies.
+        chain: As `chain.follow` returns it.
+        today: Digests of the files and models behind a version that is its asset's current one.
+    """
+    return [finding for link in chain for finding in _link(lake, link, today)]
+
+
+def _link(lake: Lake, link: Link, today: Today) -> Iterator[Finding]:
+    version = link.version
+    if version is None:
+        yield _broken(link)
+        return
+    yield from _manifest(version)
+    try:
+        yield from _payload(version)
+        if version.manifest.asset.startswith("gradients/") and not (version.folder / PRUNED).exists():
+            yield from _vectors(lake, version)
+    except (StoreError, ContractError) as error:
+        yield Finding(ALTERED, str(version.folder), str(error))
+    yield from _outside(lake, version, today)
+
+
+def _broken(link: Link) -> Finding:
+    """The manifest that was named is not there: altered, if a version of that content stands, else deleted."""
+    named, content = str(link.said.manifest_sha256), link.said.data_version[:12]
+    folders = [*link.place.glob(f"*-{content}*"), *link.place.glob(f"*/*-{content}*")]
+    for folder in sorted(folders):
+        if (folder / MANIFEST).is_file():
+            digest = file_sha256(folder / MANIFEST)
+            what = f"its digest is {digest[:12]}, {link.named_by} names {named[:12]}"
+            return Finding(ALTERED, str(folder / MANIFEST), what)
+    what = f"{link.named_by} names a manifest {named[:12]} of {link.asset}, which is not in the lake"
+    return Finding(ALTERED, str(link.place), what)
+
+
+def _manifest(version: Version) -> Iterator[Finding]:
+    """Whether a manifest agrees with itself: matters for a head without a witness."""
+    manifest, file = version.manifest, str(version.folder / MANIFEST)
+    if manifest.data_version != json_sha256({name: record.sha256 for name, record in manifest.files.items()}):
+        yield Finding(ALTERED, file, "its data version is not that of its files")
+    same = (manifest.asset, manifest.partition, manifest.code_version, manifest.settings, manifest.inputs)
+    digests = {Recipe(*same, follows_inputs=follows).input_digest for follows in (True, False)}
+    if manifest.input_digest not in digests:
+        yield Finding(ALTERED, file, "its input digest is not that of its settings and inputs")
+
+
+def _payload(version: Version) -> Iterator[Finding]:
+    folder = version.folder
+    pruned = read_pruned(folder)
+    wanted, found = dict(expected_files(folder, version.manifest)), describe_files(folder)
+    for tombstone in read_tombstones(folder):
+        rows = ", ".join(row[:12] for row in tombstone.rows)
+        yield Finding("erased", str(folder), f"{rows} on {tombstone.erased_at} ({tombstone.reason})")
+    found.pop(ERASED, None)
+    if pruned:
+        yield Finding("pruned", str(folder), f"its payload was removed on {pruned.pruned_at}; its row ids stand")
+        found.pop(PRUNED, None)
+        wanted = {name: record for name, record in wanted.items() if name not in pruned.removed}
+        if pruned.row_ids:
+            wanted[ROW_IDS] = pruned.row_ids
+        for name, record in pruned.removed.items():
+            if version.manifest.files.get(name) != record:
+                yield Finding(ALTERED, str(folder / PRUNED), f"it names {name} otherwise than the manifest")
+    yield from _differences(folder, wanted, found)
+
+
+def _differences(folder: Path, wanted: Mapping[str, FileRecord], found: Mapping[str, FileRecord]) -> Iterator[Finding]:
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
+            yield Finding(ALTERED, str(folder / name), "it is missing")
+        elif name not in wanted:
+            yield Finding(ALTERED, str(folder / name), "the manifest knows of no such file")
+        elif found[name] != wanted[name]:
+            what = f"its digest is {found[name].sha256[:12]}, the manifest says {wanted[name].sha256[:12]}"
+            yield Finding(ALTERED, str(folder / name), what)
+
+
+def _vectors(lake: Lake, version: Version) -> Iterator[Finding]:
+    """The shards of a version's rows, their records and mapped copies, and the store's settings."""
+    store = lake.place(version.manifest.asset) / STORE / str(version.manifest.settings["store"])
+    settings = _json(store / "store.json")
+    if settings is None or json_sha256(settings)[:16] != store.name:
+        yield Finding(ALTERED, str(store / "store.json"), "the store's name is not the digest of these settings")
+    index = read_parquet(version.folder / "index.parquet", ["shard", "sha256"]).unique().sort("shard")
+    aside = read_parquet(version.folder / "set_aside.parquet")
+    said = dict(aside.select("row_id", "reason").iter_rows())
+    for shard, sha256 in index.select("shard", "sha256").iter_rows():
+        file, record = store / f"{shard}.parquet", _json(store / f"{shard}.shard.json")
+        digest = file_sha256(file) if file.is_file() else "missing"
+        if digest != sha256:
+            what = f"its digest is {digest[:12]}, the index of {label_of(version)} says {sha256[:12]}"
+            yield Finding(ALTERED, str(file), what)
+        elif not record or record.get("sha256") != sha256 or not _agrees(record.get("set_aside"), said):
+            yield Finding(ALTERED, str(store / f"{shard}.shard.json"), "it does not agree with its shard and the index")
+        else:
+            yield from _copies(store, shard, sha256)
+
+
+def _agrees(record: object, said: Mapping[str, str]) -> bool:
+    return isinstance(record, dict) and all(said.get(row, reason) == reason for row, reason in record.items())
+
+
+def _copies(store: Path, shard: str, sha256: str) -> Iterator[Finding]:
+    """Graph and walk read the mapped copies, so these have to hold what the shard holds."""
+    for copy in sorted((store / MAPPED).glob(f"{shard}.*.{sha256[:16]}.npy")):
+        kind = copy.name.split(".")[1]
+        vectors = read_parquet(store / f"{shard}.parquet", [f"features_{kind}"]).to_series().to_numpy()
+        try:
+            same = np.array_equal(np.load(copy, mmap_mode="r", allow_pickle=False), vectors)
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            yield Finding(ALTERED, str(copy), f"it differs from {shard}.parquet; delete it, it is made again")
+
+
+def _outside(lake: Lake, version: Version, today: Today) -> Iterator[Finding]:
+    """Files and models that a version was made from, where it is the current one: older ones may well have moved on."""
+    outside = {name: said.data_version for name, said in version.manifest.inputs.items() if not said.manifest_sha256}
+    try:
+        current = lake.find(version.manifest.asset, version.manifest.partition)
+    except StoreError as error:
+        yield Finding(ALTERED, str(version.folder.parent), str(error))
+        return
+    if not outside or current is None or current.folder != version.folder:
+        return
+    now = today(version)
+    if isinstance(now, str):
+        yield Finding("unverified", ", ".join(sorted(outside)), f"of {label_of(version)}: {now}")
+        return
+    for name, digest in sorted(outside.items()):
+        if name not in now:
+            yield Finding("unverified", name, f"{label_of(version)} was made from it; today it takes no such input")
+        elif now[name] != digest:
+            what = f"it is not what {label_of(version)} was made from: {now[name][:12]} instead of {digest[:12]}"
+            yield Finding(ALTERED, name.removeprefix("file:"), what)
+
+
+def _json(file: Path) -> dict[str, object] | None:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
