@@ -13,6 +13,8 @@ class Workspace:
     """What every asset works with; built once per process from the loaded project."""
 
     project: Project
+    as_it_stands: bool = False
+    """Take the model's files as they are: nothing is fetched, converted or mended."""
 
     @cached_property
     def lake(self) -> Lake:
@@ -25,10 +27,11 @@ class Workspace:
     def model(self) -> Any:
         """The base model's source: local folder, name and digest."""
         from g2is_assets.training.engine import set_threads
-        from g2is_assets.training.model import find_model
+        from g2is_assets.training.model import find_model, local_model
 
         set_threads(self.project.settings.threads)
-        return find_model(self.project.model, self.lake.root / "models", self.project.settings.revision)
+        find = local_model if self.as_it_stands else find_model
+        return find(self.project.model, self.lake.root / "models", self.project.settings.revision)
 
     @cached_property
     def template(self) -> Any:

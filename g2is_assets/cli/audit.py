@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,6 @@ from g2is_assets.errors import MissingInputError, SettingsError
 
 if TYPE_CHECKING:
     from g2is_assets.storage.lake import Lake, Version
-    from g2is_assets.storage.verify import Finding
 
 
 @click.group()
@@ -25,7 +24,9 @@ def audit() -> None:
 @audit.command(epilog="Example: g2is audit verify schedule_reasoning")
 @config_option
 @click.argument("domain_or_path", required=False)
-@click.option("--expect", metavar="DIGEST", help="Digest that the head's manifest must have; its first 12 characters do.")
+@click.option(
+    "--expect", metavar="DIGEST", help="Digest that the head's manifest must have; its first 12 characters do."
+)
 @json_option
 def verify(config: Path | None, domain_or_path: str | None, expect: str | None, as_json: bool) -> None:
     """Recompute every digest behind an adapter; exit code 1 if anything was altered.
@@ -36,9 +37,9 @@ def verify(config: Path | None, domain_or_path: str | None, expect: str | None, 
     heads = _heads(project, domain_or_path)
     if expect and len(heads) != 1:
         raise SettingsError("--expect needs one domain or path")
-    reports = [_verified(project, lake, head, current, expect) for lake, head, current in heads]
+    reports = [_report(project, lake, head, current, expect) for lake, head, current in heads]
     if as_json:
-        click.echo(json.dumps(reports, indent=2))
+        click.echo(json.dumps([{k: v for k, v in report.items() if k != "lines"} for report in reports], indent=2))
     else:
         for report in reports:
             click.echo("\n".join(report["lines"]))
@@ -75,12 +76,9 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
 @click.option("--source", help="All rows of a source.")
 @click.option("--license", "license_", help="All rows under a licence.")
 @json_option
-def impact(
-    config: Path | None, row_id: str | None, source: str | None, license_: str | None, as_json: bool
-) -> None:
+def impact(config: Path | None, row_id: str | None, source: str | None, license_: str | None, as_json: bool) -> None:
     """List every adapter, past and present, that was exposed to a row, a source or a licence, and how."""
     from g2is_assets.reports.audit import exposure_lines
-    from g2is_assets.reports.why import find_row_id
     from g2is_assets.storage.exposure import Exposures
     from g2is_assets.storage.lake import Lake
 
@@ -88,7 +86,7 @@ def impact(
         raise SettingsError("name a --row, or a --source, a --license or both")
     lake = Lake(load_project(config).home / "lake")
     exposures = Exposures(lake)
-    rows = {find_row_id(exposures.known, row_id)} if row_id else exposures.rows_of(source=source, license=license_)
+    rows = {exposures.find(row_id)} if row_id else exposures.rows_of(source=source, license=license_)
     found = exposures.of(rows)
     unreadable = list(dict.fromkeys(exposures.unreadable))
     if as_json:
@@ -152,54 +150,31 @@ def _heads(project: Project, asked: str | None) -> "list[tuple[Lake, Version, bo
     return heads
 
 
-def _verified(
-    project: Project, lake: "Lake", head: "Version", current: bool, expect: str | None
-) -> dict[str, object]:
-    from g2is_assets.assets.audit import heads_of, outside_of
+def _report(project: Project, lake: "Lake", head: "Version", current: bool, expect: str | None) -> dict[str, Any]:
+    from g2is_assets.auditing import examine
     from g2is_assets.reports.audit import finding_lines
-    from g2is_assets.resources import Workspace
-    from g2is_assets.storage.chain import follow, label_of
-    from g2is_assets.storage.verify import ALTERED, verify
+    from g2is_assets.storage.chain import label_of
 
-    workspace = Workspace(project)
-    chain = follow(lake, heads_of(lake, head) if current else [head])
-    findings = [*_witness(project, lake, head, current, expect), *verify(lake, chain, outside_of(workspace))]
-    broken = [finding for finding in findings if finding.state == ALTERED]
-    n_files = sum(len(link.version.manifest.files) for link in chain if link.version)
+    witness = [] if expect else _witness(project, lake, head)
+    found = examine(project, lake, head, witness, current=current, expect=expect)
     digest = head.as_input.manifest_sha256
-    verdict = f"BROKEN, first at {broken[0].where}" if broken else "whole"
-    lines = [
-        f"{label_of(head)}: {verdict}",
-        f"  head {digest}; {len(chain)} versions and {n_files} files behind it",
-        *(f"  {line}" for line in finding_lines(findings)),
-    ]
-    found = [asdict(finding) for finding in findings]
-    return {"head": label_of(head), "manifest_sha256": digest, "whole": not broken, "findings": found, "lines": lines}
+    verdict = f"BROKEN, first at {found.broken[0].where}" if found.broken else "whole"
+    return {
+        "head": label_of(head),
+        "manifest_sha256": digest,
+        "whole": not found.broken,
+        "findings": [asdict(finding) for finding in found.findings],
+        "lines": [
+            f"{label_of(head)}: {verdict}",
+            f"  head {digest}; {len(found.chain)} versions with {found.n_files} files behind it",
+            *(f"  {line}" for line in finding_lines(found.findings)),
+        ],
+    }
 
 
-def _witness(
-    project: Project, lake: "Lake", head: "Version", current: bool, expect: str | None
-) -> "list[Finding]":
-    """What the digest of the head's manifest is compared with: the given one, else Dagster's events."""
-    from g2is_assets.storage.verify import ALTERED, Finding
-
-    digest, where = str(head.as_input.manifest_sha256), str(head.folder / "manifest.json")
-    if expect is not None:
-        if len(expect) >= 12 and digest.startswith(expect.lower()):
-            return []
-        return [Finding(ALTERED, where, f"its digest is {digest}, expected was {expect}")]
-    said = _events(project, lake, head)
-    if not said:
-        return [Finding("unwitnessed", where, "no event of Dagster tells its digest; give it with --expect")]
-    if digest == said[0] or (not current and digest in said):
-        return []
-    words = f"Dagster's last event says {said[0][:12]}" if current else "no event of Dagster says so"
-    return [Finding(ALTERED, where, f"its digest is {digest[:12]}, {words}; a refresh that was killed leaves this too")]
-
-
-def _events(project: Project, lake: "Lake", head: "Version") -> list[str]:
+def _witness(project: Project, lake: "Lake", head: "Version") -> list[str]:
+    from g2is_assets.auditing import reported_digests
     from g2is_assets.cli.instance import open_instance, prepare_instance
-    from g2is_assets.witness import reported_digests
 
     if lake.root.resolve() != (project.home / "lake").resolve() or not (project.home / ".dagster").is_dir():
         return []

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from g2is_assets.errors import StoreError
+from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.storage.chain import Manifests, follow
 from g2is_assets.storage.lake import Lake, Version, read_parquet
 from g2is_assets.storage.manifest import MANIFEST, PRUNED, read_manifest
@@ -38,7 +38,11 @@ _TABLES: Final = {
     "instructions/target": "target.parquet",
     "instructions/pool": "pool.parquet",
 }
-_COLUMNS: Final = ("row_id", "split", "sources", "licenses", "component", "step", "order")
+_COLUMNS: Final = ("row_id", "ids", "split", "sources", "licenses", "component", "step", "order")
+
+
+MIN_PREFIX: Final = 8
+"""Characters of a row id from which its beginning is enough."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,30 @@ class Exposures:
                     found |= set(rows.filter(wanted)["row_id"])
         return found
 
-    def known(self, row_id: str) -> set[str]:
-        """Ids of the rows of past and present pools and domains that begin with this text."""
+    def find(self, asked: str) -> str:
+        """The id of a row of a past or present pool or domain.
+
+        Args:
+            asked: A row id, its first 8 characters or more, or, of rows that are still kept, the id a source gave it.
+
+        Raises:
+            SettingsError: No row or several rows answer to it.
+        """
+        answers = pl.col("row_id") == asked
+        if len(asked) >= MIN_PREFIX:
+            answers |= pl.col("row_id").str.starts_with(asked)
         found: set[str] = set()
         for asset in ("instructions/pool", "instructions/target", "warmup/sample"):
             for version in self._versions(asset):
-                found |= set(self._read(version).filter(pl.col("row_id").str.starts_with(row_id))["row_id"])
-        return found
+                rows = self._read(version)
+                named = answers | pl.col("ids").list.contains(asked) if "ids" in rows.columns else answers
+                found |= set(rows.filter(named)["row_id"])
+        if len(found) != 1:
+            listed = f": {', '.join(sorted(found)[:5])}" if found else f" in any version kept in {self.lake.root}"
+            raise SettingsError(
+                f"{len(found) or 'no'} {'rows answer' if found else 'row answers'} to '{asked}'{listed}"
+            )
+        return found.pop()
 
     def of(self, row_ids: Collection[str]) -> list[Exposure]:
         """Every exposure of these rows, by kind, then by domain and time."""

@@ -16,11 +16,12 @@ from g2is_assets.storage.lake import Lake, Recipe, Version, read_parquet
 from g2is_assets.storage.manifest import MANIFEST, PRUNED, FileRecord, describe_files
 from g2is_assets.storage.mapped import MAPPED
 from g2is_assets.storage.pruning import ROW_IDS, read_pruned
-from g2is_assets.storage.tombstones import ERASED, expected_files, read_tombstones
+from g2is_assets.storage.tombstones import expected_files, read_tombstones
 
 State = Literal["altered", "erased", "pruned", "unverified", "unwitnessed"]
-Today = Callable[[Version], Mapping[str, str] | str]
-"""What files and models that a current version was made from are now, by input name; or why that cannot be told."""
+Today = Callable[[Version], Mapping[str, str | None] | str]
+"""Digests of files and models that a current version was made from, as they are now, by input name; None of what lies
+behind a URI. Or why they cannot be told."""
 
 ALTERED: Final[State] = "altered"
 
@@ -98,16 +99,14 @@ def _payload(version: Version) -> Iterator[Finding]:
     for tombstone in read_tombstones(folder):
         rows = ", ".join(row[:12] for row in tombstone.rows)
         yield Finding("erased", str(folder), f"{rows} on {tombstone.erased_at} ({tombstone.reason})")
-    found.pop(ERASED, None)
     if pruned:
         yield Finding("pruned", str(folder), f"its payload was removed on {pruned.pruned_at}; its row ids stand")
         found.pop(PRUNED, None)
-        wanted = {name: record for name, record in wanted.items() if name not in pruned.removed}
+        for name, record in pruned.removed.items():
+            if wanted.pop(name, None) != record:
+                yield Finding(ALTERED, str(folder / PRUNED), f"it names {name} otherwise than the manifest")
         if pruned.row_ids:
             wanted[ROW_IDS] = pruned.row_ids
-        for name, record in pruned.removed.items():
-            if version.manifest.files.get(name) != record:
-                yield Finding(ALTERED, str(folder / PRUNED), f"it names {name} otherwise than the manifest")
     yield from _differences(folder, wanted, found)
 
 
@@ -175,10 +174,12 @@ def _outside(lake: Lake, version: Version, today: Today) -> Iterator[Finding]:
         yield Finding("unverified", ", ".join(sorted(outside)), f"of {label_of(version)}: {now}")
         return
     for name, digest in sorted(outside.items()):
-        if name not in now:
-            yield Finding("unverified", name, f"{label_of(version)} was made from it; today it takes no such input")
-        elif now[name] != digest:
-            what = f"it is not what {label_of(version)} was made from: {now[name][:12]} instead of {digest[:12]}"
+        found = now.get(name, "")
+        if not found:
+            what = "it lies behind a URI" if found is None else f"today {label_of(version)} takes no such input"
+            yield Finding("unverified", name, what)
+        elif found != digest:
+            what = f"it is not what {label_of(version)} was made from: {found[:12]} instead of {digest[:12]}"
             yield Finding(ALTERED, name.removeprefix("file:"), what)
 
 

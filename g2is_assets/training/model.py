@@ -113,6 +113,30 @@ def find_model(name: str, cache: Path, revision: str | None = None) -> ModelSour
     return ModelSource(name, folder, _digest(folder))
 
 
+def local_model(name: str, cache: Path, revision: str | None = None) -> ModelSource:
+    """The model as its files stand on this machine, whole or not; nothing is fetched, converted or mended.
+
+    Args:
+        name: As for `find_model`.
+        cache: Likewise.
+        revision: Likewise.
+
+    Raises:
+        ModelError: It is not on this machine.
+    """
+    if name == EMBEDDED_MODEL:
+        folder = cache / EMBEDDED_MODEL
+        if not folder.is_dir():
+            raise ModelError(f"{folder} is not there; the next refresh makes it")
+        return ModelSource(UPSTREAM_ID, folder, _digest(folder))
+    if Path(name).is_dir():
+        return ModelSource(Path(name).name, Path(name), _digest(Path(name)))
+    from huggingface_hub import snapshot_download
+
+    folder = Path(_guard(name, lambda: snapshot_download(name, revision=revision, local_files_only=True)))
+    return ModelSource(name, folder, _digest(folder))
+
+
 def _guard(name: str, load: Any) -> Any:
     try:
         return load()
