@@ -171,7 +171,7 @@ def our_side(job: Job) -> None:
     torch.set_num_threads(job["threads"])
     rows = json.loads(Path(job["rows"]).read_text())
     examples = [Example(row["row_id"], row["input_ids"], row["n_prompt"]) for row in rows]
-    source = ModelSource(job["model"], Path(job["model"]), digest="")
+    source = ModelSource(job["model"], Path(job["model"]), files={})
     settings = GradientsSettings(sketch_dim=SKETCH_DIM)
     worker = GradientWorker(source, Path(job["adapter"]).parent, job["kinds"], settings, "cpu")
     worker(examples[:2])

@@ -60,7 +60,8 @@ def examine(
             and lineage are examined with it.
         expect: The digest that the head must have, or its beginning; the events are not asked then.
     """
-    heads = [head, *(_beside(lake, head) if current else ())]
+    beside = list(_beside(lake, head)) if current else []
+    heads = [*beside, head]  # the lineage first: it knows the model's files by name
     chain = follow(lake, heads)
     findings = [*_head(head, witness, current, expect), *verify(lake, chain, _outside(project))]
     if current and not any(version.manifest.asset == "audit/lineage" for version in heads):
@@ -89,7 +90,7 @@ def reported_digests(instance: dg.DagsterInstance, version: Version) -> list[str
 
 def _beside(lake: Lake, adapter: Version) -> Iterator[Version]:
     """The evaluation and the lineage that were made from this very adapter."""
-    for asset in ("finetune/evaluation", "audit/lineage"):
+    for asset in ("audit/lineage", "finetune/evaluation"):
         version = lake.find(asset, adapter.manifest.partition)
         if version and version.manifest.inputs.get(adapter.manifest.asset) == adapter.as_input:
             yield version

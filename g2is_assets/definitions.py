@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from g2is_assets.assets import finetune, gradients, graph, instructions, knowledge, selection, warmup
+from g2is_assets.assets import audit, finetune, gradients, graph, instructions, knowledge, selection, warmup
 from g2is_assets.automation import build_jobs
 from g2is_assets.checks import CHECKS
 from g2is_assets.config import load_project
@@ -21,6 +21,7 @@ DOMAIN_ASSETS = [
     finetune.adapter,
     finetune.baseline,
     finetune.evaluation,
+    audit.lineage,
 ]
 
 

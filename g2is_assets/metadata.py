@@ -1,12 +1,19 @@
 """What the Dagster UI shows of a version: standard keys first, then `g2is/...` numbers, the same on every run."""
 
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 import polars as pl
 
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.storage.lake import Version
+
+ROW_IDS_FROM: Final = {
+    "graph/neighbors": ("instructions/pool", ("row_id", "duplicate_group")),
+    "selection/subset": ("instructions/pool", ("row_id", "predecessor", "min_cosine_row")),
+    "finetune/evaluation": ("instructions/target", ("row_id",)),
+}
+"""Where the row ids of a main table come from: the one kind of column that is handed on as it is."""
 
 
 def column_schema(contract: Contract) -> dg.TableSchema:
@@ -24,6 +31,15 @@ def column_schema(contract: Contract) -> dg.TableSchema:
     )
 
 
+def column_lineage(asset: str) -> dg.TableColumnLineage | None:
+    """Which columns of an asset's main table are row ids of another's."""
+    if asset not in ROW_IDS_FROM:
+        return None
+    upstream, columns = ROW_IDS_FROM[asset]
+    source = [dg.TableColumnDep(dg.AssetKey(upstream.split("/")), "row_id")]
+    return dg.TableColumnLineage(dict.fromkeys(columns, source))
+
+
 def version_metadata(version: Version, contract: Contract | None, table: str, written: bool) -> dict[str, Any]:
     """Metadata of a materialisation.
 
@@ -39,6 +55,8 @@ def version_metadata(version: Version, contract: Contract | None, table: str, wr
         metadata["dagster/column_schema"] = column_schema(contract)
         key = "dagster/row_count" if manifest.partition is None else "dagster/partition_row_count"
         metadata[key] = manifest.n_rows[table]
+        if lineage := column_lineage(manifest.asset):
+            metadata["dagster/column_lineage"] = lineage
     for name, n_rows in manifest.n_rows.items():
         if name != table:
             metadata[f"g2is/n_rows_{name}"] = n_rows

@@ -10,6 +10,7 @@ from g2is_assets.contracts.contract import Contract
 from g2is_assets.metadata import version_metadata
 from g2is_assets.progress import say
 from g2is_assets.resources import Workspace
+from g2is_assets.storage.chain import mend
 from g2is_assets.storage.lake import Draft, Recipe, Version
 from g2is_assets.storage.views import rebuild_views
 
@@ -44,6 +45,8 @@ def publish(
     label = f"{recipe.asset}[{recipe.partition}]" if recipe.partition else recipe.asset
     begun = time.monotonic()
     version, written = workspace.lake.make(recipe, context.run.run_id, write, force=force, intact=intact)
+    if not written:
+        version = mend(workspace.lake, version, recipe, context.run.run_id)
     rebuild_views(workspace.lake)
     say(f"{label}: " + (f"done in {time.monotonic() - begun:.1f} s" if written else "unchanged"))
     return dg.MaterializeResult(

@@ -31,6 +31,7 @@ CODE_VERSIONS: Final = {
     "finetune/adapter": "1",
     "finetune/baseline": "2",
     "finetune/evaluation": "1",
+    "audit/lineage": "1",
 }
 """Raise an asset's when a change makes the same inputs give another payload."""
 
@@ -163,6 +164,18 @@ def _finetune_evaluation(workspace: Workspace, domain: str) -> Recipe:
     return _recipe("finetune/evaluation", domain, settings, inputs | {"model": workspace.model.digest})
 
 
+def _audit_lineage(workspace: Workspace, domain: str) -> Recipe:
+    versions = _current(workspace, "finetune/adapter", "finetune/evaluation", domain=domain)
+    # Equal content may be described by another manifest, and what stands here are manifests.
+    settings = {"manifests": {asset: version.as_input.manifest_sha256 for asset, version in versions.items()}}
+    folder = workspace.project.path.parent
+    domain_file = folder / workspace.project.settings.domains / domain / "domain.toml"
+    files = [file for file in (workspace.project.path, domain_file) if file.exists()]
+    digests = {f"file:{relative_name(str(file), folder)}": file_sha256(file) for file in files}
+    digests |= {f"model:{name}": digest for name, digest in workspace.model.files.items()}
+    return _recipe("audit/lineage", domain, settings, {**versions, **digests})
+
+
 def _recipe(asset: str, domain: str | None, settings: Mapping[str, Any], inputs: Mapping[str, Version | str]) -> Recipe:
     """A recipe from upstream versions by asset, and content digests of files and models by name."""
     return Recipe(
@@ -225,6 +238,7 @@ PER_DOMAIN: Final[dict[str, Callable[[Workspace, Any], Recipe]]] = {
     "finetune/adapter": _finetune_adapter,
     "finetune/baseline": _finetune_baseline,
     "finetune/evaluation": _finetune_evaluation,
+    "audit/lineage": _audit_lineage,
 }
 """Recipes of a domain's own assets, in the same order."""
 

@@ -1,6 +1,6 @@
 """Pure evaluators of stored tables and arrays: each returns whether it passed, with the numbers behind it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.core.vectors import ZERO_NORM
+from g2is_assets.storage.verify import ALTERED, STATES, Finding
 
 COSINE_TOLERANCE: Final = 1e-6
 """Slack for cosines of float32 vectors."""
@@ -242,4 +243,22 @@ def tuned_beats(metrics: Metrics) -> Verdict:
         numbers["minus_base"] < 0 and numbers["minus_random"] < 0,
         f"nats per token: {', '.join(said)} ({covers}; {metrics['split']} rows)",
         numbers,
+    )
+
+
+def chain_is_whole(findings: Sequence[Finding], n_versions: int, n_files: int) -> Verdict:
+    """Nothing behind the adapter was altered; what was erased or pruned on purpose is recorded and only counted.
+
+    Args:
+        findings: What the verification of the chain said.
+        n_versions: Versions along it.
+        n_files: Their payload files.
+    """
+    counts = {state: sum(finding.state == state for finding in findings) for state in STATES}
+    altered = [finding for finding in findings if finding.state == ALTERED]
+    first = f"; first {altered[0].where}: {altered[0].what}" if altered else ""
+    return Verdict(
+        not altered,
+        f"{counts[ALTERED]} parts of {n_versions} versions with {n_files} files were altered{first}",
+        {"n_versions": n_versions, "n_files": n_files} | {f"n_{state}": n for state, n in counts.items()},
     )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g2is_assets.assets.features import all_rows, stored_features
+from g2is_assets.auditing import examine, reported_digests
 from g2is_assets.checks import evaluators
 from g2is_assets.checks.evaluators import Verdict, WalkRules
 from g2is_assets.config import SelectionSettings
@@ -155,6 +156,21 @@ def tuned_beats_base_and_random(
     return _per_domain(context, workspace, "finetune/evaluation", evaluate, dg.AssetCheckSeverity.WARN)
 
 
+@dg.asset_check(asset=["audit", "lineage"], additional_deps=[["finetune", "adapter"]])
+def chain_is_whole(
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.AssetCheckResult:
+    """Every digest behind the adapter, recomputed, is the one that was recorded, back to the source files."""
+
+    def evaluate(domain: str) -> Verdict:
+        adapter = workspace.lake.current("finetune/adapter", domain)
+        witness = reported_digests(context.instance, adapter)
+        found = examine(workspace.project, workspace.lake, adapter, witness, current=True)
+        return evaluators.chain_is_whole(found.findings, len(found.chain), found.n_files)
+
+    return _per_domain(context, workspace, "audit/lineage", evaluate, dg.AssetCheckSeverity.ERROR)
+
+
 CHECKS = [
     features_are_unit,
     graph_is_sound,
@@ -165,6 +181,7 @@ CHECKS = [
     walk_stays_home,
     pool_is_free_of_leaks,
     tuned_beats_base_and_random,
+    chain_is_whole,
 ]
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 
@@ -24,6 +24,7 @@ Today = Callable[[Version], Mapping[str, str | None] | str]
 behind a URI. Or why they cannot be told."""
 
 ALTERED: Final[State] = "altered"
+STATES: Final[tuple[State, ...]] = get_args(State)
 
 
 @dataclass(frozen=True)
@@ -136,14 +137,18 @@ def _vectors(lake: Lake, version: Version) -> Iterator[Finding]:
         if digest != sha256:
             what = f"its digest is {digest[:12]}, the index of {label_of(version)} says {sha256[:12]}"
             yield Finding(ALTERED, str(file), what)
-        elif not record or record.get("sha256") != sha256 or not _agrees(record.get("set_aside"), said):
+        elif not _agrees(record, sha256, len(read_parquet(file, ["row_id"])), said):
             yield Finding(ALTERED, str(store / f"{shard}.shard.json"), "it does not agree with its shard and the index")
         else:
             yield from _copies(store, shard, sha256)
 
 
-def _agrees(record: object, said: Mapping[str, str]) -> bool:
-    return isinstance(record, dict) and all(said.get(row, reason) == reason for row, reason in record.items())
+def _agrees(record: dict[str, object] | None, sha256: str, n_rows: int, said: Mapping[str, str]) -> bool:
+    """Whether a shard's record says what the shard and the version's list of rows set aside say."""
+    aside = record.get("set_aside") if record else None
+    if not record or not isinstance(aside, dict) or (record.get("sha256"), record.get("n_rows")) != (sha256, n_rows):
+        return False
+    return all(said.get(row, reason) == reason for row, reason in aside.items())
 
 
 def _copies(store: Path, shard: str, sha256: str) -> Iterator[Finding]:
@@ -180,7 +185,7 @@ def _outside(lake: Lake, version: Version, today: Today) -> Iterator[Finding]:
             yield Finding("unverified", name, what)
         elif found != digest:
             what = f"it is not what {label_of(version)} was made from: {found[:12]} instead of {digest[:12]}"
-            yield Finding(ALTERED, name.removeprefix("file:"), what)
+            yield Finding(ALTERED, name.removeprefix("file:").replace("model:", "model "), what)
 
 
 def _json(file: Path) -> dict[str, object] | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,12 +40,17 @@ class ModelSource:
     Attributes:
         name: What adapter configs and model cards call it.
         folder: Folder with config, safetensors and tokenizer.
-        digest: SHA-256 over the content of these files.
+        files: SHA-256 of each file that determines what the model computes, by name.
     """
 
     name: str
     folder: Path
-    digest: str
+    files: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the content of these files."""
+        return json_sha256(dict(self.files))
 
     def tokenizer(self) -> Any:
         """The tokenizer, with a padding token."""
@@ -103,14 +109,14 @@ def find_model(name: str, cache: Path, revision: str | None = None) -> ModelSour
         folder = cache / EMBEDDED_MODEL
         if not _converted(folder):
             _convert_embedded(folder)
-        return ModelSource(UPSTREAM_ID, folder, _digest(folder))
+        return ModelSource(UPSTREAM_ID, folder, _file_digests(folder))
     if Path(name).is_dir():
-        return ModelSource(Path(name).name, Path(name), _digest(Path(name)))
+        return ModelSource(Path(name).name, Path(name), _file_digests(Path(name)))
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     folder = Path(_guard(name, lambda: snapshot_download(name, revision=revision, allow_patterns=patterns)))
-    return ModelSource(name, folder, _digest(folder))
+    return ModelSource(name, folder, _file_digests(folder))
 
 
 def local_model(name: str, cache: Path, revision: str | None = None) -> ModelSource:
@@ -128,13 +134,13 @@ def local_model(name: str, cache: Path, revision: str | None = None) -> ModelSou
         folder = cache / EMBEDDED_MODEL
         if not folder.is_dir():
             raise ModelError(f"{folder} is not there; the next refresh makes it")
-        return ModelSource(UPSTREAM_ID, folder, _digest(folder))
+        return ModelSource(UPSTREAM_ID, folder, _file_digests(folder))
     if Path(name).is_dir():
-        return ModelSource(Path(name).name, Path(name), _digest(Path(name)))
+        return ModelSource(Path(name).name, Path(name), _file_digests(Path(name)))
     from huggingface_hub import snapshot_download
 
     folder = Path(_guard(name, lambda: snapshot_download(name, revision=revision, local_files_only=True)))
-    return ModelSource(name, folder, _digest(folder))
+    return ModelSource(name, folder, _file_digests(folder))
 
 
 def _guard(name: str, load: Any) -> Any:
@@ -148,13 +154,13 @@ def _guard(name: str, load: Any) -> Any:
         ) from error
 
 
-def _digest(folder: Path) -> str:
-    """SHA-256 over the files that determine what the model computes."""
+def _file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files that determine what the model computes."""
     files = sorted(f for f in folder.iterdir() if f.suffix in {".json", ".safetensors", ".txt", ".model", ".jinja"})
     files = [f for f in files if f.name != "source.json"]
     if not any(f.suffix == ".safetensors" for f in files) or not (folder / "config.json").exists():
         raise ModelError(f"{folder} holds no model: config.json and at least one .safetensors file are needed")
-    return json_sha256({f.name: _file_digest(f) for f in files})
+    return {f.name: _file_digest(f) for f in files}
 
 
 def _file_digest(file: Path) -> str:

@@ -9,6 +9,7 @@ import pytest
 from g2is_assets.definitions import build_defs
 
 GRAPH = """
+audit/lineage [domain] <- finetune/adapter, finetune/evaluation
 finetune/adapter [domain] <- instructions/pool, instructions/target, selection/subset
 finetune/baseline [domain] <- gradients/pool, instructions/pool, instructions/target, selection/subset
 finetune/evaluation [domain] <- finetune/adapter, finetune/baseline, instructions/target

@@ -234,8 +234,9 @@ def rows_of(settings: Path, asset: str, table: str, domain: str | None = None) -
 
 
 def test_impact_tells_how_an_adapter_was_exposed_to_a_row(built: Path) -> None:
-    taken, sampled = rows_of(built, "selection/subset", "subset.parquet", DOMAIN), set(
-        rows_of(built, "warmup/sample", "sample.parquet")
+    taken, sampled = (
+        rows_of(built, "selection/subset", "subset.parquet", DOMAIN),
+        set(rows_of(built, "warmup/sample", "sample.parquet")),
     )
     found = answer(built, "audit", "impact", "--row", taken[1][:10])["exposures"]
     kinds = {exposure["kind"] for exposure in found}
@@ -262,7 +263,11 @@ def test_impact_tells_how_an_adapter_was_exposed_to_a_row(built: Path) -> None:
 def test_impact_answers_for_sources_licences_and_pruned_versions(built: Path) -> None:
     taken = rows_of(built, "selection/subset", "subset.parquet", DOMAIN)
     by_source = {
-        source: {e["row_id"] for e in answer(built, "audit", "impact", "--source", source)["exposures"] if e["kind"] == "trained on"}
+        source: {
+            e["row_id"]
+            for e in answer(built, "audit", "impact", "--source", source)["exposures"]
+            if e["kind"] == "trained on"
+        }
         for source in ("sums", "words")
     }
     assert by_source["sums"] | by_source["words"] == set(taken)
@@ -274,7 +279,9 @@ def test_impact_answers_for_sources_licences_and_pruned_versions(built: Path) ->
     write_jsonl(built.parent / "pool" / "words.jsonl", [arithmetic_row(n, "words") for n in range(20, 40)])
     refresh(built, ("refresh_pool", None), ("refresh_domain", DOMAIN))
     before = answer(built, "audit", "impact", "--source", "words")
-    assert {e["row_id"] for e in before["exposures"] if e["kind"] == "trained on" and not e["current"]} == by_source["words"]
+    assert {e["row_id"] for e in before["exposures"] if e["kind"] == "trained on" and not e["current"]} == by_source[
+        "words"
+    ]
     collect_garbage(Lake(built.parent / "lake"), 1, 0.0)
     after = answer(built, "audit", "impact", "--source", "words")
     assert after == before
@@ -325,9 +332,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield ephemeral
 
 
-def test_the_check_passes_on_a_whole_chain_and_fails_on_a_broken_one(
-    built: Path, instance: dg.DagsterInstance
-) -> None:
+def test_the_check_passes_on_a_whole_chain_and_fails_on_a_broken_one(built: Path, instance: dg.DagsterInstance) -> None:
     definitions = build_defs(built)
     for expected in (True, False):
         result = definitions.resolve_job_def("refresh_domain").execute_in_process(
