@@ -10,10 +10,10 @@ from g2is_assets.assets.recipes import READ_EVERY_RUN, recipe_of
 from g2is_assets.config import Project
 from g2is_assets.errors import G2isError
 from g2is_assets.resources import Workspace
-from g2is_assets.storage.chain import Link, follow
 from g2is_assets.storage.lake import Lake, Version
 from g2is_assets.storage.manifest import MANIFEST
-from g2is_assets.storage.verify import ALTERED, Finding, Today, verify
+from g2is_assets.trail.chain import Link, follow
+from g2is_assets.trail.verify import ALTERED, Finding, Today, verify
 
 MANIFEST_DIGEST: Final = "g2is/manifest_sha256"
 """Metadata key of every materialisation: Dagster's event is the witness of a head."""

@@ -6,9 +6,9 @@ from g2is_assets.assets.publish import publish, recipe_here
 from g2is_assets.assets.recipes import CODE_VERSIONS
 from g2is_assets.contracts import audit as contracts
 from g2is_assets.resources import Workspace
-from g2is_assets.storage.chain import follow
 from g2is_assets.storage.lake import Draft
-from g2is_assets.storage.lineage_tables import lineage_tables
+from g2is_assets.trail.chain import follow
+from g2is_assets.trail.lineage_tables import lineage_tables
 
 
 @dg.asset(

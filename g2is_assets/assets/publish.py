@@ -10,9 +10,9 @@ from g2is_assets.contracts.contract import Contract
 from g2is_assets.metadata import version_metadata
 from g2is_assets.progress import say
 from g2is_assets.resources import Workspace
-from g2is_assets.storage.chain import mend
 from g2is_assets.storage.lake import Draft, Recipe, Version
 from g2is_assets.storage.views import rebuild_views
+from g2is_assets.trail.chain import mend
 
 
 def recipe_here(context: dg.AssetExecutionContext, workspace: Workspace) -> Recipe:

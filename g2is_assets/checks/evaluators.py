@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.core.vectors import ZERO_NORM
-from g2is_assets.storage.verify import ALTERED, STATES, Finding
+from g2is_assets.trail.verify import ALTERED, STATES, Finding
 
 COSINE_TOLERANCE: Final = 1e-6
 """Slack for cosines of float32 vectors."""

@@ -56,7 +56,7 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
     The views audit_lineage, audit_lineage_links and audit_lineage_rows hold the same.
     """
     from g2is_assets.reports.audit import chain_json, chain_lines, origins
-    from g2is_assets.storage.chain import follow
+    from g2is_assets.trail.chain import follow
 
     project = load_project(config)
     lake, head = _adapter(project, domain)
@@ -79,8 +79,8 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
 def impact(config: Path | None, row_id: str | None, source: str | None, license_: str | None, as_json: bool) -> None:
     """List every adapter, past and present, that was exposed to a row, a source or a licence, and how."""
     from g2is_assets.reports.audit import exposure_lines
-    from g2is_assets.storage.exposure import Exposures
     from g2is_assets.storage.lake import Lake
+    from g2is_assets.trail.exposure import Exposures
 
     if not (row_id or source or license_) or (row_id and (source or license_)):
         raise SettingsError("name a --row, or a --source, a --license or both")
@@ -111,7 +111,7 @@ def diff(config: Path | None, domain: str, before: str, after: str, as_json: boo
     """
     from g2is_assets.reports.audit import difference_lines
     from g2is_assets.storage.lake import Lake
-    from g2is_assets.storage.subset_diff import compare, subset_of
+    from g2is_assets.trail.subset_diff import compare, subset_of
 
     project = load_project(config)
     project.domain(domain)
@@ -135,8 +135,8 @@ def _adapter(project: Project, domain: str) -> "tuple[Lake, Version]":
 
 def _heads(project: Project, asked: str | None) -> "list[tuple[Lake, Version, bool]]":
     """Lake, head and whether it has to be the current one."""
-    from g2is_assets.storage.chain import version_at
     from g2is_assets.storage.lake import Lake
+    from g2is_assets.trail.chain import version_at
 
     if asked is not None and asked not in project.domains and Path(asked).exists():
         return [(*version_at(Path(asked)), False)]
@@ -153,7 +153,7 @@ def _heads(project: Project, asked: str | None) -> "list[tuple[Lake, Version, bo
 def _report(project: Project, lake: "Lake", head: "Version", current: bool, expect: str | None) -> dict[str, Any]:
     from g2is_assets.auditing import examine
     from g2is_assets.reports.audit import finding_lines
-    from g2is_assets.storage.chain import label_of
+    from g2is_assets.trail.chain import label_of
 
     witness = [] if expect else _witness(project, lake, head)
     found = examine(project, lake, head, witness, current=current, expect=expect)

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from g2is_assets.storage.chain import Link, label_of, nearest
-from g2is_assets.storage.exposure import KINDS, Exposure
 from g2is_assets.storage.lake import read_parquet
 from g2is_assets.storage.manifest import Manifest
-from g2is_assets.storage.subset_diff import Difference
-from g2is_assets.storage.verify import Finding
+from g2is_assets.trail.chain import Link, label_of, nearest
+from g2is_assets.trail.exposure import KINDS, Exposure
+from g2is_assets.trail.subset_diff import Difference
+from g2is_assets.trail.verify import Finding
 
 SHOWN_ROWS: Final = 20
 """Rows of one group that are listed one by one; of larger ones the first, and how many more."""

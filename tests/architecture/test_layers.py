@@ -14,7 +14,8 @@ MAY_IMPORT = {
     "core": BASE | {"config", "contracts"},
     "training": BASE | {"config", "contracts", "core"},
     "storage": BASE | {"config", "contracts", "core"},
-    "reports": BASE | {"config", "contracts", "core", "storage"},  # they read the lake
+    "trail": BASE | {"contracts", "storage"},
+    "reports": BASE | {"config", "contracts", "core", "storage", "trail"},  # they read the lake
 }
 WITHOUT_DAGSTER = {*MAY_IMPORT, *BASE}
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from g2is_assets.errors import ContractError, StoreError
 from g2is_assets.hashing import file_sha256, json_sha256
-from g2is_assets.storage.chain import Link, label_of
 from g2is_assets.storage.gradient_store import STORE
 from g2is_assets.storage.lake import Lake, Recipe, Version, read_parquet
 from g2is_assets.storage.manifest import MANIFEST, PRUNED, FileRecord, describe_files
 from g2is_assets.storage.mapped import MAPPED
 from g2is_assets.storage.pruning import ROW_IDS, read_pruned
 from g2is_assets.storage.tombstones import expected_files, read_tombstones
+from g2is_assets.trail.chain import Link, label_of
 
 State = Literal["altered", "erased", "pruned", "unverified", "unwitnessed"]
 Today = Callable[[Version], Mapping[str, str | None] | str]

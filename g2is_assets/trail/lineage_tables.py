@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 
 from g2is_assets.contracts import audit as contracts
-from g2is_assets.storage.chain import Link, nearest
 from g2is_assets.storage.lake import read_parquet
 from g2is_assets.storage.manifest import Manifest
+from g2is_assets.trail.chain import Link, nearest
 
 
 def lineage_tables(domain: str, chain: Sequence[Link]) -> dict[str, pl.DataFrame]:

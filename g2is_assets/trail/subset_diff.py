@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from g2is_assets.errors import SettingsError, StoreError
-from g2is_assets.storage.chain import Link, follow, nearest
 from g2is_assets.storage.lake import Lake, Version, read_parquet
 from g2is_assets.storage.manifest import MANIFEST, PRUNED, read_manifest
 from g2is_assets.storage.pruning import ROW_IDS
+from g2is_assets.trail.chain import Link, follow, nearest
 
 
 @dataclass(frozen=True)

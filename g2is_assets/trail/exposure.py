@@ -11,10 +11,10 @@ from typing import Any, Final
 import polars as pl
 
 from g2is_assets.errors import SettingsError, StoreError
-from g2is_assets.storage.chain import Manifests, follow
 from g2is_assets.storage.lake import Lake, Version, read_parquet
 from g2is_assets.storage.manifest import MANIFEST, PRUNED, read_manifest
 from g2is_assets.storage.pruning import ROW_IDS
+from g2is_assets.trail.chain import Manifests, follow
 
 TRAINED: Final = "trained on"
 BASELINE: Final = "random baseline"
