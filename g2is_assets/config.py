@@ -157,6 +157,7 @@ class Settings(Section):
     owner: Annotated[str, Field(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+)$")] = "team:g2is"
     home: str = "."
     domains: str = "domains"
+    studies: str = "studies"
     keep_versions: Count = 3
     instructions: InstructionsSettings
     warmup: WarmupSettings = WarmupSettings()

@@ -1,1 +1,1 @@
-"""The audit trail: what lies behind a version, whether it is untouched, and where a row went. It only reads the lake."""
+"""The audit trail: what lies behind a version, whether it is untouched, and where a row went."""

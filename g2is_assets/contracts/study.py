@@ -1,0 +1,88 @@
+"""Tables of the stage `study`: what every selector chose, what training on it was worth, and who is ahead."""
+
+from typing import Final
+
+import polars as pl
+
+from g2is_assets.contracts.contract import Column, Contract
+
+_CELL: Final = {
+    "study": Column(pl.String, "The study"),
+    "domain": Column(pl.String, "The target domain"),
+    "variant": Column(pl.String, "Entry of the study: a selector with its options"),
+    "budget": Column(pl.Float64, "As the study says: below 1 a share of the pool, from 1 up rows", minimum=0),
+    "seed": Column(pl.Int64, "Of selectors that draw, and of the training", minimum=0),
+}
+
+SUBSET: Final = Contract(
+    "study/subset",
+    "The rows that a variant chose, for every budget and seed, in order",
+    {
+        **_CELL,
+        "order": Column(pl.Int64, "0 is the first row taken", minimum=0),
+        "row_id": Column(pl.String, "The row in instructions/pool"),
+        "score": Column(pl.Float64, "What it was chosen by; null where the selector has no score", nullable=True),
+    },
+    sorted_by=("budget", "seed", "order"),
+)
+
+ADAPTER: Final = Contract(
+    "study/adapter",
+    "Every training of a variant: one for each budget, seed and rate tried",
+    {
+        **_CELL,
+        "learning_rate": Column(pl.Float64, "Peak rate of the training", minimum=0),
+        "chosen": Column(pl.Boolean, "Whether this rate had the lowest validation NLL at the first seed"),
+        "cell": Column(pl.String, "Digest of everything that determined the training"),
+        "n_rows": Column(pl.Int64, "Rows trained on", minimum=0),
+        "n_tokens": Column(pl.Int64, "Tokens that passed through the training", minimum=0),
+        "best_epoch": Column(pl.Int64, "Epoch kept; 0 is the untouched base", minimum=0),
+        "validation_nll": Column(
+            pl.Float64, "Mean NLL of the validation rows at that epoch, nats per token", minimum=0
+        ),
+        "seconds": Column(pl.Float64, "Wall-clock of training and scoring, on the machine that did it", minimum=0),
+    },
+    sorted_by=("budget", "seed", "learning_rate"),
+)
+
+SCORES: Final = Contract(
+    "study/score",
+    "Response NLL, and where there are choices the answer, of every test row after the chosen training",
+    {
+        **_CELL,
+        "row_id": Column(pl.String, "The row in instructions/target"),
+        "part": Column(pl.String, "`development`: shown while choices are made; `final`: opened once"),
+        "nll": Column(pl.Float64, "Mean NLL over the response tokens, nats per token", minimum=0),
+        "n_response_tokens": Column(pl.Int64, "Response tokens scored", minimum=1),
+        "correct": Column(pl.Boolean, "Whether the likeliest of the row's choices is its answer", nullable=True),
+    },
+    sorted_by=("budget", "seed", "row_id"),
+)
+
+LEADERBOARD: Final = Contract(
+    "study/leaderboard",
+    "One row per study, part, budget, domain and variant: what it is worth, and beside what",
+    {
+        "study": _CELL["study"],
+        "part": SCORES.columns["part"],
+        "budget": _CELL["budget"],
+        "domain": Column(pl.String, "The target domain, or `all`"),
+        "variant": _CELL["variant"],
+        "rank": Column(pl.Int64, "1 is the lowest NLL of the domain", minimum=1),
+        "nll": Column(pl.Float64, "Mean over rows of the row's NLL, mean over seeds, nats per token", minimum=0),
+        "nll_by_token": Column(pl.Float64, "The same with every token weighing alike", minimum=0),
+        "minus_random": Column(pl.Float64, "NLL less that of `random`: below 0 is better", nullable=True),
+        "minus_random_low": Column(pl.Float64, "Lower end of its 95 % interval over rows and seeds", nullable=True),
+        "minus_random_high": Column(pl.Float64, "Upper end", nullable=True),
+        "minus_less": Column(pl.Float64, "NLL less that of `less`", nullable=True),
+        "minus_less_low": Column(pl.Float64, "Lower end of its 95 % interval over rows and seeds", nullable=True),
+        "minus_less_high": Column(pl.Float64, "Upper end", nullable=True),
+        "accuracy": Column(pl.Float64, "Share of rows with choices that were answered rightly", nullable=True),
+        "n_rows_scored": Column(pl.Int64, "Test rows", minimum=1),
+        "n_seeds": Column(pl.Int64, "Seeds", minimum=1),
+        "n_tokens": Column(pl.Float64, "Tokens trained on, mean over seeds", minimum=0),
+        "mean_response_tokens": Column(pl.Float64, "Mean response length of the rows chosen", minimum=0),
+        "selection_s": Column(pl.Float64, "Seconds that the selection took", minimum=0),
+    },
+    sorted_by=("study", "part", "budget", "domain", "rank"),
+)
