@@ -94,7 +94,8 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
         click.echo(json.dumps({"n_rows": len(rows), "exposures": records, "unreadable": unreadable}, indent=2))
         return
     what = f"row {next(iter(rows))}" if row_id else f"{len(rows)} rows"
-    click.echo(f"{what}: {'no exposure' if not found else f'{len(found)} exposures'} in {lake.root}")
+    count = {0: "no exposure", 1: "1 exposure"}.get(len(found), f"{len(found)} exposures")
+    click.echo(f"{what}: {count} in {lake.root}")
     click.echo("\n".join([*exposure_lines(found), *(f"not readable, so not looked at: {text}" for text in unreadable)]))
 
 

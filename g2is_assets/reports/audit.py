@@ -11,7 +11,7 @@ from g2is_assets.trail.exposure import KINDS, Exposure
 from g2is_assets.trail.subset_diff import Difference
 from g2is_assets.trail.verify import Finding
 
-SHOWN_ROWS: Final = 20
+SHOWN_ROWS: Final = 6
 """Rows of one group that are listed one by one; of larger ones the first, and how many more."""
 LINE: Final = 110
 """Characters of a list of settings before it goes on in a new line."""
