@@ -5,7 +5,8 @@ from collections.abc import Callable
 import dagster as dg
 import polars as pl
 
-from g2is_assets.assets.publish import publish, read
+from g2is_assets.assets.publish import publish, recipe_here
+from g2is_assets.assets.recipes import CODE_VERSIONS
 from g2is_assets.contracts import finetune as contracts
 from g2is_assets.contracts import gradients as gradient_contracts
 from g2is_assets.contracts import instructions as instruction_contracts
@@ -15,14 +16,14 @@ from g2is_assets.core.sampling import hash_sample, paired_difference
 from g2is_assets.errors import SourceError
 from g2is_assets.progress import track
 from g2is_assets.resources import Workspace
-from g2is_assets.storage.lake import Draft, Version
+from g2is_assets.storage.lake import Draft, Recipe, Version
 
 
 @dg.asset(
     key=["finetune", "adapter"],
     group_name="finetune",
     kinds={"pytorch", "peft"},
-    code_version="1",
+    code_version=CODE_VERSIONS["finetune/adapter"],
     deps=[["selection", "subset"], ["instructions", "pool"], ["instructions", "target"]],
     pool="model",
 )
@@ -31,18 +32,16 @@ def adapter(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Works
 
     The epoch with the lowest loss on the validation rows is kept, the untouched base model included.
     """
-    subset = read(context, workspace, "selection/subset", domain=True)
-
-    return _publish_adapter(
-        context, workspace, lambda draft: subset.table("subset", SUBSET)["row_id"].to_list(), subset
-    )
+    recipe = recipe_here(context, workspace)
+    subset = recipe.versions["selection/subset"]
+    return _publish_adapter(context, workspace, recipe, lambda _: subset.table("subset", SUBSET)["row_id"].to_list())
 
 
 @dg.asset(
     key=["finetune", "baseline"],
     group_name="finetune",
     kinds={"pytorch", "peft"},
-    code_version="2",
+    code_version=CODE_VERSIONS["finetune/baseline"],
     deps=[["selection", "subset"], ["gradients", "pool"], ["instructions", "pool"], ["instructions", "target"]],
     pool="model",
 )
@@ -51,8 +50,8 @@ def baseline(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Work
 
     Rows that repeat the domain's own rows are left out of it as they are of the subset.
     """
-    subset = read(context, workspace, "selection/subset", domain=True)
-    gradients = read(context, workspace, "gradients/pool")
+    recipe = recipe_here(context, workspace)
+    subset, gradients = recipe.versions["selection/subset"], recipe.versions["gradients/pool"]
     seed = workspace.project.domain(context.partition_key).finetune.seed
 
     def draw(draft: Draft) -> list[str]:
@@ -64,32 +63,20 @@ def baseline(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Work
         draft.table("rows", contracts.BASELINE_ROWS, rows)
         return drawn
 
-    return _publish_adapter(context, workspace, draw, subset, gradients)
+    return _publish_adapter(context, workspace, recipe, draw)
 
 
 def _publish_adapter(
-    context: dg.AssetExecutionContext,
-    workspace: Workspace,
-    choose: Callable[[Draft], list[str]],
-    *inputs: Version,
+    context: dg.AssetExecutionContext, workspace: Workspace, recipe: Recipe, choose: Callable[[Draft], list[str]]
 ) -> dg.MaterializeResult:
     """Train on the pool rows that `choose` names."""
-    settings = workspace.project.domain(context.partition_key).finetune
-    pool = read(context, workspace, "instructions/pool")
-    target = read(context, workspace, "instructions/target", domain=True)
+    pool, target = recipe.versions["instructions/pool"], recipe.versions["instructions/target"]
 
     def write(draft: Draft) -> None:
         own = target.table("target", instruction_contracts.TARGET)
         _train(draft, context, workspace, choose(draft), pool, own)
 
-    return publish(
-        context,
-        workspace,
-        write,
-        settings=settings.model_dump(mode="json") | {"template": workspace.template.digest},
-        inputs={version.manifest.asset: version for version in [*inputs, pool, target]}
-        | {"model": workspace.model.digest},
-    )
+    return publish(context, workspace, recipe, write)
 
 
 def _train(
@@ -132,7 +119,7 @@ def _train(
     key=["finetune", "evaluation"],
     group_name="finetune",
     kinds={"pytorch", "parquet"},
-    code_version="1",
+    code_version=CODE_VERSIONS["finetune/evaluation"],
     deps=[["finetune", "adapter"], ["finetune", "baseline"], ["instructions", "target"]],
     pool="model",
 )
@@ -142,26 +129,15 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
     Scores are paired by row, so the difference comes with an interval over rows (one seed, one random subset). A
     domain without test rows is scored on its validation rows, which chose the epoch: only indicative.
     """
-    tuned = {
-        "random": read(context, workspace, "finetune/baseline", domain=True),
-        "g2is": read(context, workspace, "finetune/adapter", domain=True),
-    }
-    target = read(context, workspace, "instructions/target", domain=True)
+    recipe = recipe_here(context, workspace)
+    tuned = {"random": recipe.versions["finetune/baseline"], "g2is": recipe.versions["finetune/adapter"]}
 
     def write(draft: Draft) -> None:
-        own = target.table("target", instruction_contracts.TARGET)
+        own = recipe.versions["instructions/target"].table("target", instruction_contracts.TARGET)
         rows = own.filter(pl.col("split") == "test")
         _score(draft, workspace, rows if len(rows) else own, tuned)
 
-    return publish(
-        context,
-        workspace,
-        write,
-        settings={"template": workspace.template.digest},
-        inputs={version.manifest.asset: version for version in [*tuned.values(), target]}
-        | {"model": workspace.model.digest},
-        contract=contracts.SCORES,
-    )
+    return publish(context, workspace, recipe, write, contract=contracts.SCORES)
 
 
 def _score(draft: Draft, workspace: Workspace, rows: pl.DataFrame, tuned: dict[str, Version]) -> None:

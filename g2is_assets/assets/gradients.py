@@ -4,14 +4,13 @@ import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import dagster as dg
 import numpy as np
 import polars as pl
 
-from g2is_assets.assets.publish import publish, read
-from g2is_assets.config import FeatureKind
+from g2is_assets.assets.publish import publish, recipe_here
+from g2is_assets.assets.recipes import CODE_VERSIONS
 from g2is_assets.contracts import gradients as contracts
 from g2is_assets.contracts import instructions as instruction_contracts
 from g2is_assets.contracts import warmup as warmup_contracts
@@ -24,16 +23,12 @@ from g2is_assets.storage.features import StoredFeatures
 from g2is_assets.storage.gradient_store import STORE, GradientStore, Vectors, fill_store
 from g2is_assets.storage.lake import Draft, Version
 
-VECTORS_VERSION: Final = "1"
-"""Part of the store's address: raise it when the same row and settings give another vector. An asset's own
-`code_version` also covers its tables and leaves the vectors alone."""
-
 
 @dg.asset(
     key=["gradients", "pool"],
     group_name="gradients",
     kinds={"pytorch", "parquet"},
-    code_version="2",
+    code_version=CODE_VERSIONS["gradients/pool"],
     deps=[["instructions", "pool"], ["warmup", "sample"], ["warmup", "checkpoint"]],
     pool="model",
 )
@@ -44,17 +39,14 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
     settings is never mixed in. Rows without a usable gradient are listed with the reason. The mean vector of the
     warmup sample's rows, for mean removal, stands beside them.
     """
-    rows = read(context, workspace, "instructions/pool")
-    kinds = workspace.project.settings.gradients.kinds
-    sample = read(context, workspace, "warmup/sample")
-    return _gradients(context, workspace, rows, instruction_contracts.POOL, kinds, sample)
+    return _gradients(context, workspace, "instructions/pool", instruction_contracts.POOL)
 
 
 @dg.asset(
     key=["gradients", "target"],
     group_name="gradients",
     kinds={"pytorch", "parquet"},
-    code_version="1",
+    code_version=CODE_VERSIONS["gradients/target"],
     deps=[["instructions", "target"], ["warmup", "checkpoint"]],
     pool="model",
 )
@@ -63,50 +55,30 @@ def target(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
 
     Test rows have none: they take no part in selection.
     """
-    rows = read(context, workspace, "instructions/target", domain=True)
-    return _gradients(context, workspace, rows, instruction_contracts.TARGET, ("sgd",))
+    return _gradients(context, workspace, "instructions/target", instruction_contracts.TARGET)
 
 
 def _gradients(
-    context: dg.AssetExecutionContext,
-    workspace: Workspace,
-    rows: Version,
-    contract: Contract,
-    kinds: tuple[FeatureKind, ...],
-    sample: Version | None = None,
+    context: dg.AssetExecutionContext, workspace: Workspace, rows: str, contract: Contract
 ) -> dg.MaterializeResult:
-    from g2is_assets.training.model import pick_compute
-
-    settings = workspace.project.settings.gradients
-    compute = pick_compute(settings.compute, workspace.project.settings.device)
-    checkpoint = read(context, workspace, "warmup/checkpoint")
-    asset = context.asset_key.to_user_string()
-    vectors = {
-        "kinds": list(kinds),
-        **settings.model_dump(mode="json", include={"sketch_dim", "nnz", "seed"}),
-        "model": workspace.model.digest,
-        "template": workspace.template.digest,
-        "checkpoint": {n: f.sha256 for n, f in checkpoint.manifest.files.items() if not n.endswith(".parquet")},
-        "loss": "row mean over response tokens",
-        "code_version": VECTORS_VERSION,
-        **({} if compute == "float32" else {"compute": compute}),
-    }
-    store = GradientStore(workspace.lake.place(asset) / STORE, vectors)
+    """The gradients of the rows of an asset, with means over the warmup sample where the recipe has one."""
+    recipe = recipe_here(context, workspace)
+    vectors = {name: value for name, value in recipe.settings.items() if name != "store"}
+    store = GradientStore(workspace.lake.place(recipe.asset) / STORE, vectors)
+    sample = recipe.versions.get("warmup/sample")
 
     def write(draft: Draft) -> None:
-        table = rows.table(context.asset_key.path[-1], contract)
+        table = recipe.versions[rows].table(context.asset_key.path[-1], contract)
         if "split" in table.columns:
             table = table.filter(pl.col("split") == "validation")
         means = _Means(workspace, store, sample) if sample else None
-        _fill(draft, workspace, store, table, checkpoint.folder, means)
+        _fill(draft, workspace, store, table, recipe.versions["warmup/checkpoint"].folder, means)
 
     return publish(
         context,
         workspace,
+        recipe,
         write,
-        settings=vectors | {"store": store.folder.name},
-        inputs={rows.manifest.asset: rows, "warmup/checkpoint": checkpoint}
-        | ({"warmup/sample": sample} if sample else {}),
         intact=lambda version: store.holds(version.table("index", contracts.INDEX)),
     )
 

@@ -1,29 +1,28 @@
 """Stage `graph`: the stored part of the instruction graph."""
 
-from typing import Any, Final
+from typing import Any
 
 import dagster as dg
 import numpy as np
 import polars as pl
 
 from g2is_assets.assets.features import stored_features
-from g2is_assets.assets.publish import publish, read
+from g2is_assets.assets.publish import publish, recipe_here
+from g2is_assets.assets.recipes import CODE_VERSIONS
 from g2is_assets.contracts import graph as contracts
 from g2is_assets.contracts import instructions as instruction_contracts
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.errors import StoreError
 from g2is_assets.progress import say, track
 from g2is_assets.resources import Workspace
-from g2is_assets.storage.lake import Draft, Version
-
-CODE_VERSION: Final = "2"
+from g2is_assets.storage.lake import Draft, Recipe, Version
 
 
 @dg.asset(
     key=["graph", "neighbors"],
     group_name="graph",
     kinds={"polars", "parquet"},
-    code_version=CODE_VERSION,
+    code_version=CODE_VERSIONS["graph/neighbors"],
     deps=[["gradients", "pool"], ["instructions", "pool"]],
 )
 def neighbors(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
@@ -34,7 +33,8 @@ def neighbors(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
     had one that is gone among theirs, are computed.
     """
     settings = workspace.project.settings.graph
-    gradients, pool = (read(context, workspace, asset) for asset in ("gradients/pool", "instructions/pool"))
+    recipe = recipe_here(context, workspace)
+    gradients, pool = recipe.versions["gradients/pool"], recipe.versions["instructions/pool"]
 
     def write(draft: Draft) -> None:
         from g2is_assets.core.graph import build_graph, negative_share
@@ -47,7 +47,7 @@ def neighbors(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
         )
         same_text = equal_text_groups([Text(*pair) for pair in texts.select("prompt", "response").rows()])
         try:
-            known = _known(workspace, gradients)
+            known = _known(workspace, recipe)
         except StoreError as error:
             say(f"graph/neighbors: the graph before cannot be gone on from ({error}); all edges are computed")
             known = None
@@ -75,25 +75,18 @@ def neighbors(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
             sampled = stored_features(workspace, gradients, settings.kind, mean_removed=removed)[1]
             draft.metric(**{f"negative_edge_share_sampled_{name}": negative_share(sampled)})
 
-    return publish(
-        context,
-        workspace,
-        write,
-        settings=settings.model_dump(mode="json"),
-        inputs={"gradients/pool": gradients, "instructions/pool": pool},
-        contract=contracts.NODES,
-    )
+    return publish(context, workspace, recipe, write, contract=contracts.NODES)
 
 
-def _known(workspace: Workspace, gradients: Version) -> Any:
+def _known(workspace: Workspace, recipe: Recipe) -> Any:
     """What the current graph tells about today's vectors; None where it was made otherwise or most rows are new."""
     from g2is_assets.core.graph import count_negative, known_rows
     from g2is_assets.storage.graph_tables import graph_from_tables
 
-    settings, lake = workspace.project.settings.graph, workspace.lake
+    gradients, lake = recipe.versions["gradients/pool"], workspace.lake
     graph = lake.find_whole("graph/neighbors")
     made = graph and (graph.manifest.settings, graph.manifest.code_version)
-    if graph is None or made != (settings.model_dump(mode="json"), CODE_VERSION):
+    if graph is None or made != (recipe.settings, recipe.code_version):
         return None
     before = lake.find_whole("gradients/pool", graph.manifest.inputs["gradients/pool"].data_version)
     if before is None or _vectors_of(before) != _vectors_of(gradients):
@@ -104,7 +97,7 @@ def _known(workspace: Workspace, gradients: Version) -> Any:
     today = met.cast(pl.Int64).fill_null(-1).to_numpy()
     if 2 * (today >= 0).sum() < len(now):
         return None
-    kind, removed = settings.kind, settings.mean_removed
+    kind, removed = recipe.settings["kind"], recipe.settings["mean_removed"]
     n_negative_gone = np.zeros(len(then), dtype=np.int64)
     if (today < 0).any():
         gone = then.filter(pl.Series(today < 0))["row_id"]

@@ -6,20 +6,25 @@ from typing import Final
 import dagster as dg
 import polars as pl
 
-from g2is_assets.assets.publish import publish
+from g2is_assets.assets.publish import publish, recipe_here
+from g2is_assets.assets.recipes import CODE_VERSIONS, pool_files, target_files
 from g2is_assets.config import Source
 from g2is_assets.contracts import instructions as contracts
 from g2is_assets.errors import SourceError
-from g2is_assets.hashing import file_sha256, json_sha256
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
-from g2is_assets.storage.sources import find_files, read_rows, relative_name
+from g2is_assets.storage.sources import read_rows
 
 MIN_ROWS: Final = {"pool": 2, "validation": 2, "test": 2}
 """Graph, PCA and intervals need two rows; a domain may do without a test file, but not with an empty one."""
 
 
-@dg.asset(key=["instructions", "pool"], group_name="instructions", kinds={"polars", "parquet"}, code_version="1")
+@dg.asset(
+    key=["instructions", "pool"],
+    group_name="instructions",
+    kinds={"polars", "parquet"},
+    code_version=CODE_VERSIONS["instructions/pool"],
+)
 def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
     """The general instruction pool: one normalised row per distinct instruction.
 
@@ -31,7 +36,7 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
 
     settings = workspace.project.settings.instructions
     folder = workspace.project.path.parent
-    files = [(file, source) for source in settings.sources for file in find_files(source, folder)]
+    recipe, files = recipe_here(context, workspace), pool_files(workspace)
 
     def write(draft: Draft) -> None:
         found = normalise(
@@ -47,35 +52,27 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
         draft.metric(n_merged=found.n_merged, n_rejected=len(found.rejected), n_tokens=count_tokens(table))
         draft.metric(n_sources=table["sources"].explode().n_unique(), n_truncated=int(table["truncated"].sum()))
 
-    return publish(
-        context,
-        workspace,
-        write,
-        settings=settings.model_dump(mode="json"),
-        inputs=_content(context, workspace, [file for file, _ in files]),
-        contract=contracts.POOL,
-    )
+    return publish(context, workspace, recipe, write, contract=contracts.POOL)
 
 
-@dg.asset(key=["instructions", "target"], group_name="instructions", kinds={"polars", "parquet"}, code_version="1")
+@dg.asset(
+    key=["instructions", "target"],
+    group_name="instructions",
+    kinds={"polars", "parquet"},
+    code_version=CODE_VERSIONS["instructions/target"],
+)
 def target(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
     """A target domain's own rows: validation rows steer the selection, test rows only measure its result.
 
     A joint domain has the rows of all its members.
     """
-    domain = workspace.project.domain(context.partition_key)
-    settings = workspace.project.settings.instructions
-    splits = {"validation": domain.validation} | ({"test": domain.test} if domain.test else {})
-    files = [file for split in splits.values() for file in split]
-    for file in files:
-        if not file.is_file():
-            raise SourceError(f"{file} is not there as a file; a domain needs validation.jsonl or validation.parquet")
+    domain = context.partition_key
+    recipe, splits = recipe_here(context, workspace), target_files(workspace, domain)
     return publish(
         context,
         workspace,
-        lambda draft: _write_target(draft, workspace, domain.name, splits),
-        settings={"max_length": settings.max_length, "system": settings.system},
-        inputs=_content(context, workspace, [str(file) for file in files]),
+        recipe,
+        lambda draft: _write_target(draft, workspace, domain, splits),
         contract=contracts.TARGET,
     )
 
@@ -114,16 +111,3 @@ def _reasons(rejected: pl.DataFrame) -> str:
     """Why rows were set aside, by the first few."""
     said = [f"{row['file']}, line {row['line']}: {row['reason']}" for row in rejected.head(3).iter_rows(named=True)]
     return f" ({len(rejected)} set aside; {'; '.join(said)})" if said else ""
-
-
-def _content(context: dg.AssetExecutionContext, workspace: Workspace, files: list[str]) -> dict[str, str]:
-    """Content digests of the files, by path relative to the settings, and of what turns text into tokens.
-
-    What lies behind a URI is read again in every run: the run's id stands in for its digest.
-    """
-    folder = workspace.project.path.parent
-    digests = {
-        f"file:{relative_name(file, folder)}": context.run.run_id if "://" in file else file_sha256(Path(file))
-        for file in files
-    }
-    return digests | {"tokenizer": json_sha256([workspace.model.digest, workspace.template.digest])}

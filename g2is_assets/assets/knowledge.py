@@ -5,7 +5,8 @@ import numpy as np
 import polars as pl
 
 from g2is_assets.assets.features import all_rows, stored_features
-from g2is_assets.assets.publish import publish, read
+from g2is_assets.assets.publish import publish, recipe_here
+from g2is_assets.assets.recipes import CODE_VERSIONS
 from g2is_assets.contracts import knowledge as contracts
 from g2is_assets.core.knowledge import core_knowledge, domain_nodes
 from g2is_assets.errors import SourceError
@@ -17,7 +18,7 @@ from g2is_assets.storage.lake import Draft
     key=["knowledge", "components"],
     group_name="knowledge",
     kinds={"numpy", "parquet"},
-    code_version="2",
+    code_version=CODE_VERSIONS["knowledge/components"],
     deps=[["gradients", "target"]],
 )
 def components(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
@@ -27,10 +28,10 @@ def components(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
     towards the mean validation gradient, and whether it was turned is recorded. The whole spectrum is kept beside them.
     """
     settings = workspace.project.domain(context.partition_key).knowledge
-    gradients = read(context, workspace, "gradients/target", domain=True)
+    recipe = recipe_here(context, workspace)
 
     def write(draft: Draft) -> None:
-        row_ids, source = stored_features(workspace, gradients, "sgd")
+        row_ids, source = stored_features(workspace, recipe.versions["gradients/target"], "sgd")
         features = all_rows(source)
         try:
             if settings.nodes == "components":
@@ -58,11 +59,5 @@ def components(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
         draft.table("spectrum", contracts.SPECTRUM, spectrum.select(*contracts.SPECTRUM.columns))
         draft.metric(n_components=kept, variance_kept=float(found.shares[:kept].sum()))
 
-    return publish(
-        context,
-        workspace,
-        write,
-        settings=settings.model_dump(mode="json"),
-        inputs={"gradients/target": gradients},
-        contract=contracts.components(workspace.project.settings.gradients.sketch_dim),
-    )
+    contract = contracts.components(workspace.project.settings.gradients.sketch_dim)
+    return publish(context, workspace, recipe, write, contract=contract)

@@ -5,7 +5,8 @@ import numpy as np
 import polars as pl
 
 from g2is_assets.assets.features import all_rows, stored_features
-from g2is_assets.assets.publish import publish, read
+from g2is_assets.assets.publish import publish, recipe_here
+from g2is_assets.assets.recipes import CODE_VERSIONS
 from g2is_assets.config import SelectionSettings
 from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import instructions as instruction_contracts
@@ -27,7 +28,7 @@ RULES = ("delta", "method", "consistency", "min_core_cosine", "conflicts_across"
     key=["selection", "subset"],
     group_name="selection",
     kinds={"numpy", "parquet"},
-    code_version="2",
+    code_version=CODE_VERSIONS["selection/subset"],
     deps=[
         ["gradients", "pool"],
         ["gradients", "target"],
@@ -46,12 +47,12 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
     eligible.
     """
     settings = workspace.project.domain(context.partition_key).selection
+    recipe = recipe_here(context, workspace)
     gradients, graph, pool = (
-        read(context, workspace, asset) for asset in ("gradients/pool", "graph/neighbors", "instructions/pool")
+        recipe.versions[asset] for asset in ("gradients/pool", "graph/neighbors", "instructions/pool")
     )
     knowledge, target, own = (
-        read(context, workspace, asset, domain=True)
-        for asset in ("knowledge/components", "instructions/target", "gradients/target")
+        recipe.versions[asset] for asset in ("knowledge/components", "instructions/target", "gradients/target")
     )
 
     def write(draft: Draft) -> None:
@@ -96,14 +97,7 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         home = measure_home(source, walk.rows, all_rows(stored_features(workspace, own, "sgd")[1]))
         draft.metric(home_cosine=home.subset, home_cosine_random=home.random, home_cosine_top=home.top)
 
-    return publish(
-        context,
-        workspace,
-        write,
-        settings=settings.model_dump(mode="json"),
-        inputs={version.manifest.asset: version for version in (gradients, graph, knowledge, pool, target, own)},
-        contract=contracts.SUBSET,
-    )
+    return publish(context, workspace, recipe, write, contract=contracts.SUBSET)
 
 
 def _excluded(rows: pl.DataFrame, target: pl.DataFrame, nodes: pl.DataFrame, allow_leaks: bool) -> pl.DataFrame:

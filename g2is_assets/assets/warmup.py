@@ -3,7 +3,8 @@
 import dagster as dg
 import polars as pl
 
-from g2is_assets.assets.publish import publish, read
+from g2is_assets.assets.publish import publish, recipe_here
+from g2is_assets.assets.recipes import CODE_VERSIONS
 from g2is_assets.contracts import instructions as instruction_contracts
 from g2is_assets.contracts import warmup as contracts
 from g2is_assets.core.sampling import hash_sample
@@ -23,7 +24,7 @@ class SampleConfig(dg.Config):
     key=["warmup", "sample"],
     group_name="warmup",
     kinds={"polars", "parquet"},
-    code_version="1",
+    code_version=CODE_VERSIONS["warmup/sample"],
     deps=[["instructions", "pool"]],
 )
 def sample(
@@ -34,34 +35,24 @@ def sample(
     A pool that grows does not change it, so neither the checkpoint nor the gradients computed with it go stale.
     """
     settings = workspace.project.settings.warmup
-    pool = read(context, workspace, "instructions/pool")
+    recipe = recipe_here(context, workspace)
 
     def write(draft: Draft) -> None:
-        rows = pool.table("pool", instruction_contracts.POOL)
+        rows = recipe.versions["instructions/pool"].table("pool", instruction_contracts.POOL)
         n_rows = max(1, round(settings.share * len(rows)))
         drawn = hash_sample(rows["row_id"].to_list(), n_rows, salt=f"warmup/{settings.seed}")
         chosen = rows.filter(pl.col("row_id").is_in(drawn)).select(*contracts.SAMPLE.columns)
         draft.table("sample", contracts.SAMPLE, chosen)
         draft.metric(share_of_pool=len(chosen) / len(rows))
 
-    return publish(
-        context,
-        workspace,
-        write,
-        # With another template or length, rows of the old sample might not fit any more.
-        settings={"share": settings.share, "seed": settings.seed, "template": workspace.template.digest},
-        inputs={"instructions/pool": pool},
-        contract=contracts.SAMPLE,
-        follows_inputs=False,
-        force=config.redraw,
-    )
+    return publish(context, workspace, recipe, write, contract=contracts.SAMPLE, force=config.redraw)
 
 
 @dg.asset(
     key=["warmup", "checkpoint"],
     group_name="warmup",
     kinds={"pytorch", "peft"},
-    code_version="1",
+    code_version=CODE_VERSIONS["warmup/checkpoint"],
     deps=[["warmup", "sample"]],
     pool="model",
 )
@@ -72,13 +63,14 @@ def checkpoint(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
     shape by shape when they are read.
     """
     settings = workspace.project.settings
-    rows = read(context, workspace, "warmup/sample")
+    recipe = recipe_here(context, workspace)
 
     def write(draft: Draft) -> None:
         from g2is_assets.training.instructions import examples
         from g2is_assets.training.warmup import train_warmup
 
-        sampled = examples(rows.table("sample", contracts.SAMPLE), workspace.template)
+        rows = recipe.versions["warmup/sample"].table("sample", contracts.SAMPLE)
+        sampled = examples(rows, workspace.template)
         n_tokens = settings.warmup.epochs * sum(row.n_tokens for row in sampled)
         with track("warmup", n_tokens, "tokens") as progress:
             fit = train_warmup(
@@ -88,10 +80,4 @@ def checkpoint(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
         losses = [step["train_loss"] for step in fit.log]
         draft.metric(n_steps=len(losses), n_tokens=fit.n_tokens, first_loss=losses[0] or 0, last_loss=losses[-1] or 0)
 
-    return publish(
-        context,
-        workspace,
-        write,
-        settings=settings.warmup.model_dump(mode="json", exclude={"share"}) | {"template": workspace.template.digest},
-        inputs={"warmup/sample": rows, "model": workspace.model.digest},
-    )
+    return publish(context, workspace, recipe, write)

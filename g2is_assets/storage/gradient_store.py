@@ -47,6 +47,11 @@ class Vectors:
     features: Mapping[str, NDArray[np.float32]]
 
 
+def store_name(settings: Mapping[str, Any]) -> str:
+    """Name of the store's folder for these settings."""
+    return json_sha256(json.loads(json.dumps(dict(settings))))[:16]
+
+
 class GradientStore:
     """Shards of one address."""
 
@@ -64,7 +69,7 @@ class GradientStore:
         self.settings = json.loads(json.dumps(dict(settings)))
         self.kinds: list[str] = list(settings["kinds"])
         self.sketch_dim: int = settings["sketch_dim"]
-        self.folder = root / json_sha256(self.settings)[:16]
+        self.folder = root / store_name(self.settings)
         record = self.folder / "store.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

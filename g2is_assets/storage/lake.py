@@ -96,6 +96,7 @@ class Recipe:
     """What determines a version: which asset, made by which code, with which settings, from which inputs.
 
     `follows_inputs = False` keeps changed inputs from making the version stale: it is remade on request only.
+    `versions` are the inputs that are assets, for whoever follows the recipe to read: `inputs` only names them.
     """
 
     asset: str
@@ -104,6 +105,7 @@ class Recipe:
     settings: Mapping[str, Any]
     inputs: Mapping[str, Input] = field(default_factory=dict)
     follows_inputs: bool = True
+    versions: Mapping[str, Version] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def input_digest(self) -> str:
