@@ -7,6 +7,7 @@ from collections.abc import Callable
 import dagster as dg
 
 from g2is_assets.assets.recipes import in_run, recipe_of
+from g2is_assets.assets.retries import retried
 from g2is_assets.assets.staleness import write_staleness
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.metadata import version_metadata
@@ -21,7 +22,8 @@ log = logging.getLogger(__name__)
 def recipe_here(context: dg.AssetExecutionContext, workspace: Workspace) -> Recipe:
     """The running asset's recipe. Its `versions` are what the asset is to read, also if others become current."""
     domain = context.partition_key if context.has_partition_key else None
-    return in_run(recipe_of(workspace, context.asset_key.to_user_string(), domain), context.run.run_id)
+    with retried(context):
+        return in_run(recipe_of(workspace, context.asset_key.to_user_string(), domain), context.run.run_id)
 
 
 def publish(
@@ -47,8 +49,9 @@ def publish(
     """
     label = f"{recipe.asset}[{recipe.partition}]" if recipe.partition else recipe.asset
     begun = time.monotonic()
-    version, written = workspace.lake.make(recipe, context.run.run_id, write, force=force, intact=intact)
-    refresh_lens(workspace)
+    with retried(context):
+        version, written = workspace.lake.make(recipe, context.run.run_id, write, force=force, intact=intact)
+        refresh_lens(workspace)
     say(f"{label}: " + (f"done in {time.monotonic() - begun:.1f} s" if written else "unchanged"))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version.manifest.data_version),

@@ -44,12 +44,13 @@ def staleness(workspace: Workspace) -> pl.DataFrame:
     remade on request only (`warmup/sample`) follows no inputs. Content behind a URI is not read, so that what depends
     on it is at best `unknown`.
     """
-    looking = copy.copy(workspace)
-    looking.looking = True
+    if not workspace.looking:
+        workspace = copy.copy(workspace)
+        workspace.looking = True
     states: dict[str, State] = {}
-    rows = list(_rows(looking, SHARED, None, states))
+    rows = list(_rows(workspace, SHARED, None, states))
     for domain in sorted(workspace.project.domains):
-        rows += _rows(looking, PER_DOMAIN, domain, dict(states))
+        rows += _rows(workspace, PER_DOMAIN, domain, dict(states))
     return pl.DataFrame(rows, schema=STALENESS.schema)
 
 
