@@ -113,7 +113,7 @@ def _head(head: Version, witness: Sequence[str], current: bool, expect: str | No
 
 def _outside(project: Project) -> Today:
     """Tells digests, as they are now, of the files and models that a version was made from."""
-    workspace = Workspace(project, as_it_stands=True)
+    workspace = Workspace(project, looking=True)
 
     def today(version: Version) -> Mapping[str, str | None] | str:
         try:

@@ -1,8 +1,21 @@
-"""Jobs: what is refreshed together. A domain's job never writes an asset that other domains share."""
+"""Jobs and schedules: what is refreshed together, and when. A domain's job never writes an asset that others share."""
 
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, Final
 
 import dagster as dg
+from dagster._utils.schedules import is_valid_cron_string, schedule_execution_time_iterator
+
+from g2is_assets.config import Domain, Project
+from g2is_assets.errors import SettingsError
+
+REFRESH_POOL: Final = "refresh_pool"
+REFRESH_DOMAIN: Final = "refresh_domain"
+NIGHTLY: Final = "0 3 * * *"
+"""The schedule of a domain that names none; it waits to be switched on."""
+OWNER_TAG: Final = "g2is/owner"
+"""Tag of a domain's runs: Dagster knows owners of assets, not of partitions."""
 
 
 def build_jobs(
@@ -12,13 +25,63 @@ def build_jobs(
     """`refresh_pool` for what all domains share, `refresh_domain` for one domain's partition."""
     return [
         dg.define_asset_job(
-            "refresh_pool",
+            REFRESH_POOL,
             selection=dg.AssetSelection.assets(*pool_assets),
             description="Bring pool, checkpoint, pool gradients and graph up to date; skip what has not changed.",
         ),
         dg.define_asset_job(
-            "refresh_domain",
+            REFRESH_DOMAIN,
             selection=dg.AssetSelection.assets(*domain_assets),
             description="Bring one domain up to date, from its rows to the evaluated adapter; skip the unchanged.",
         ),
     ]
+
+
+def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
+    """`refresh_<domain>` for every domain: on if its `domain.toml` says when, else nightly and off.
+
+    Raises:
+        SettingsError: A domain's `refresh` is no cron schedule.
+    """
+    return [_schedule(domain) for domain in project.domains.values()]
+
+
+def check_cron(domain: Domain) -> None:
+    """Hold a domain's `refresh` to what Dagster can run.
+
+    Raises:
+        SettingsError: It has other than five fields, is no cron schedule, or names a day that never comes.
+    """
+    cron = domain.refresh
+    if cron is None:
+        return
+    fault = f"{domain.file}: refresh: {cron!r} is no cron schedule of five fields, such as '0 3 * * *' for 3 o'clock"
+    if len(cron.split()) != 5 or not is_valid_cron_string(cron):
+        raise SettingsError(fault)
+    try:
+        next(schedule_execution_time_iterator(time.time(), cron, domain.timezone))
+    except ValueError:
+        raise SettingsError(f"{domain.file}: refresh: the day that {cron!r} names never comes") from None
+
+
+def _schedule(domain: Domain) -> dg.ScheduleDefinition:
+    check_cron(domain)
+    return dg.ScheduleDefinition(
+        name=f"refresh_{domain.name}",
+        job_name=REFRESH_DOMAIN,
+        cron_schedule=domain.refresh or NIGHTLY,
+        execution_timezone=domain.timezone,
+        execution_fn=_request(domain),
+        default_status=dg.DefaultScheduleStatus.RUNNING if domain.refresh else dg.DefaultScheduleStatus.STOPPED,
+        description=f"Refresh the domain {domain.name} ({domain.title}) alone. Owner: {domain.owner}.",
+    )
+
+
+def _request(domain: Domain) -> Callable[[dg.ScheduleEvaluationContext], dg.RunRequest]:
+    """A run of this domain's partition, once per tick."""
+
+    def request(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        tick = context.scheduled_execution_time.isoformat()
+        return dg.RunRequest(run_key=tick, partition_key=domain.name, tags={OWNER_TAG: domain.owner})
+
+    return request

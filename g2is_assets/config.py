@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from g2is_assets.errors import SettingsError
-from g2is_assets.parsing import parse, read_toml
+from g2is_assets.parsing import Owner, TimeZone, parse, read_toml
 
 DOMAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
@@ -154,7 +154,7 @@ class Settings(Section):
     engine: Literal["in_process", "ray"] = "in_process"
     workers: Count = 1
     threads: Annotated[int, Field(ge=0)] = 0
-    owner: Annotated[str, Field(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+)$")] = "team:g2is"
+    owner: Owner = "team:g2is"
     home: str = "."
     domains: str = "domains"
     studies: str = "studies"
@@ -180,6 +180,9 @@ class DomainFile(Section):
 
     title: str | None = None
     budget: float | None = None
+    refresh: str | None = None
+    timezone: TimeZone = "UTC"
+    owner: Owner | None = None
     members: tuple[str, ...] = ()
     knowledge: dict[str, Any] = {}
     selection: dict[str, Any] = {}
@@ -187,10 +190,14 @@ class DomainFile(Section):
 
 
 class Domain(Section):
-    """One target domain: its files and the settings resolved for it."""
+    """One target domain: its files, when and for whom it is refreshed, and the settings resolved for it."""
 
     name: str
     title: str
+    file: Path
+    refresh: str | None
+    timezone: str
+    owner: str
     validation: tuple[Path, ...]
     test: tuple[Path, ...]
     knowledge: KnowledgeSettings
@@ -242,11 +249,16 @@ def load_project(path: str | Path | None = None) -> Project:
     if not folder.is_dir() and "domains" in settings.model_fields_set:
         raise SettingsError(f"{file}: the folder of domains, {folder}, does not exist; make it or set `domains`")
     children = sorted(child for child in folder.glob("[!.]*") if child.is_dir())
-    domains = {child.name: _load_domain(child, settings) for child in children}
+    domains = {child.name: load_domain(child, settings) for child in children}
     return Project(path=file, settings=settings, domains=domains)
 
 
-def _load_domain(folder: Path, settings: Settings) -> Domain:
+def load_domain(folder: Path, settings: Settings) -> Domain:
+    """Read and check one domain's folder.
+
+    Raises:
+        SettingsError: As for the whole project.
+    """
     if not DOMAIN_NAME.fullmatch(folder.name):
         raise SettingsError(f"{folder}: a domain's name must match {DOMAIN_NAME.pattern}; rename the folder")
     file = folder / "domain.toml"
@@ -278,6 +290,10 @@ def _load_domain(folder: Path, settings: Settings) -> Domain:
     return Domain(
         name=folder.name,
         title=said.title or folder.name,
+        file=file,
+        refresh=said.refresh,
+        timezone=said.timezone,
+        owner=said.owner or settings.owner,
         validation=validation,
         test=tuple(test for test in tests if test),
         **sections,

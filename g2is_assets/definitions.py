@@ -5,12 +5,13 @@ from pathlib import Path
 import dagster as dg
 
 from g2is_assets.assets import audit, finetune, gradients, graph, instructions, knowledge, selection, warmup
-from g2is_assets.automation import build_jobs
+from g2is_assets.automation import build_jobs, build_schedules
 from g2is_assets.checks import CHECKS
 from g2is_assets.config import load_project
 from g2is_assets.executor import waiting_executor
 from g2is_assets.partitions import domain_partitions
 from g2is_assets.resources import Workspace
+from g2is_assets.sensors import build_sensor
 
 POOL_ASSETS = [instructions.pool, warmup.sample, warmup.checkpoint, gradients.pool, graph.neighbors]
 DOMAIN_ASSETS = [
@@ -26,7 +27,7 @@ DOMAIN_ASSETS = [
 
 
 def build_defs(config_path: str | Path | None = None) -> dg.Definitions:
-    """All assets, checks and jobs for one settings file.
+    """All assets, checks, jobs, schedules and the sensor for one settings file.
 
     Raises:
         SettingsError: The settings or a domain's settings are wrong.
@@ -43,10 +44,13 @@ def build_defs(config_path: str | Path | None = None) -> dg.Definitions:
 
     pool_assets = [asset.map_asset_specs(shared) for asset in POOL_ASSETS]
     domain_assets = [asset.map_asset_specs(per_domain) for asset in DOMAIN_ASSETS]
+    jobs = build_jobs(pool_assets, domain_assets)
     return dg.Definitions(
         assets=[*pool_assets, *domain_assets],
         asset_checks=CHECKS,
-        jobs=build_jobs(pool_assets, domain_assets),
+        jobs=jobs,
+        schedules=build_schedules(project),
+        sensors=[build_sensor(project, jobs)],
         resources={"workspace": Workspace(project)},
         executor=waiting_executor,
     )

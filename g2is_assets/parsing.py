@@ -1,15 +1,38 @@
 """TOML into frozen settings, and what is wrong with it in one message that names file, key and remedy."""
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from g2is_assets.errors import SettingsError
 
 S = TypeVar("S", bound=BaseModel)
+
+_EMAIL: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z|]{1,6}[A-Za-z]")
+
+
+def _owner(value: str) -> str:
+    # What Dagster takes as an owner, so that no definition fails for one later.
+    if not _EMAIL.fullmatch(value) and not (value.startswith("team:") and len(value) > len("team:")):
+        raise ValueError("an owner is an email address, or `team:` and the team's name")
+    return value
+
+
+def _time_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (OSError, ValueError, LookupError):  # a folder of zones, a path, an unknown name
+        raise ValueError("not a time zone of the IANA database, such as UTC or Europe/Berlin") from None
+    return value
+
+
+Owner = Annotated[str, AfterValidator(_owner)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
 
 def read_toml(file: Path) -> dict[str, Any]:

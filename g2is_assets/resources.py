@@ -13,8 +13,8 @@ class Workspace:
     """What every asset works with; built once per process from the loaded project."""
 
     project: Project
-    as_it_stands: bool = False
-    """Take the model's files as they are: nothing is fetched, converted or mended."""
+    looking: bool = False
+    """For telling what is stale or altered: no model is fetched or mended; files that look untouched are hashed once."""
 
     @cached_property
     def lake(self) -> Lake:
@@ -27,11 +27,12 @@ class Workspace:
     def model(self) -> Any:
         """The base model's source: local folder, name and digest."""
         from g2is_assets.training.engine import set_threads
-        from g2is_assets.training.model import find_model, local_model
+        from g2is_assets.training.model import find_model
 
         set_threads(self.project.settings.threads)
-        find = local_model if self.as_it_stands else find_model
-        return find(self.project.model, self.lake.root / "models", self.project.settings.revision)
+        return find_model(
+            self.project.model, self.lake.root / "models", self.project.settings.revision, fetch=not self.looking
+        )
 
     @cached_property
     def template(self) -> Any:

@@ -1,11 +1,14 @@
 """The frame that all assets share: skip if inputs are equal, else write a version; report it to Dagster."""
 
+import logging
 import time
 from collections.abc import Callable
 
 import dagster as dg
 
 from g2is_assets.assets.recipes import in_run, recipe_of
+from g2is_assets.assets.retries import retried
+from g2is_assets.assets.staleness import write_staleness
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.metadata import version_metadata
 from g2is_assets.progress import say
@@ -14,11 +17,14 @@ from g2is_assets.storage.lake import Draft, Recipe, Version
 from g2is_assets.storage.views import rebuild_views
 from g2is_assets.trail.chain import mend
 
+log = logging.getLogger(__name__)
+
 
 def recipe_here(context: dg.AssetExecutionContext, workspace: Workspace) -> Recipe:
     """The running asset's recipe. Its `versions` are what the asset is to read, also if others become current."""
     domain = context.partition_key if context.has_partition_key else None
-    return in_run(recipe_of(workspace, context.asset_key.to_user_string(), domain), context.run.run_id)
+    with retried(context):
+        return in_run(recipe_of(workspace, context.asset_key.to_user_string(), domain), context.run.run_id)
 
 
 def publish(
@@ -44,12 +50,22 @@ def publish(
     """
     label = f"{recipe.asset}[{recipe.partition}]" if recipe.partition else recipe.asset
     begun = time.monotonic()
-    version, written = workspace.lake.make(recipe, context.run.run_id, write, force=force, intact=intact)
-    if not written:
-        version = mend(workspace.lake, version, recipe, context.run.run_id)
-    rebuild_views(workspace.lake)
+    with retried(context):
+        version, written = workspace.lake.make(recipe, context.run.run_id, write, force=force, intact=intact)
+        if not written:
+            version = mend(workspace.lake, version, recipe, context.run.run_id)
+        refresh_lens(workspace)
     say(f"{label}: " + (f"done in {time.monotonic() - begun:.1f} s" if written else "unchanged"))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version.manifest.data_version),
         metadata=version_metadata(version, contract, context.asset_key.path[-1], written),
     )
+
+
+def refresh_lens(workspace: Workspace) -> None:
+    """Bring the staleness table and the views up to date; what goes wrong with the table fails no refresh."""
+    try:
+        write_staleness(workspace)
+    except Exception as error:  # another domain's files or settings are no reason to fail here
+        log.warning("audit_staleness is not up to date: %s", error)
+    rebuild_views(workspace.lake)

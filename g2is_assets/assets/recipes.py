@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from g2is_assets.config import FeatureKind, Source
 from g2is_assets.errors import SourceError
-from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.hashing import file_sha256, file_sha256_once, json_sha256
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.gradient_store import store_name
 from g2is_assets.storage.lake import Recipe, Version
@@ -194,10 +194,9 @@ def _current(workspace: Workspace, *assets: str, domain: str | None = None) -> d
 
 def _content(workspace: Workspace, files: list[str]) -> dict[str, str]:
     """Content digests of the files, by path relative to the settings, and of what turns text into tokens."""
-    folder = workspace.project.path.parent
+    folder, digest = workspace.project.path.parent, file_sha256_once if workspace.looking else file_sha256
     digests = {
-        f"file:{relative_name(file, folder)}": READ_EVERY_RUN if "://" in file else file_sha256(Path(file))
-        for file in files
+        f"file:{relative_name(file, folder)}": READ_EVERY_RUN if "://" in file else digest(Path(file)) for file in files
     }
     return digests | {"tokenizer": json_sha256([workspace.model.digest, workspace.template.digest])}
 

@@ -1,6 +1,6 @@
-"""Tables of the stage `audit`: what lies behind a domain's adapter."""
+"""Tables of the stage `audit`: what lies behind a domain's adapter, and whether it is what would come out today."""
 
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
@@ -56,4 +56,29 @@ ROWS: Final = Contract(
         "licenses": Column(pl.List(pl.String), "Every licence under which it was found"),
     },
     sorted_by=("order",),
+)
+
+State = Literal["missing", "stale", "current", "unknown"]
+
+STALENESS: Final = Contract(
+    "audit staleness",
+    "Every asset of the project, shared ones first, then domain by domain, each after what it is made from",
+    {
+        "asset": Column(pl.String, "The asset's key"),
+        "domain": Column(pl.String, "The target domain; none for an asset that all share", nullable=True),
+        "state": Column(
+            pl.String, "`missing`, `stale`, `current`, or `unknown` where it cannot be told without reading or mending"
+        ),
+        "stale": Column(pl.Boolean, "Whether a refresh has something to make here: it is missing or stale"),
+        "direct": Column(
+            pl.Boolean,
+            "Whether its own settings, code or inputs as they stand differ, not only something upstream of it",
+        ),
+        "reason": Column(pl.String, "Because of what, in words; none if it is current", nullable=True),
+        "input": Column(pl.String, "The first input that is the cause: an asset, a file or the model", nullable=True),
+        "made_from": Column(pl.String, "Data version of that input when this was made", nullable=True),
+        "now": Column(
+            pl.String, "Its data version now; none where it is gone, or has yet to be made itself", nullable=True
+        ),
+    },
 )

@@ -17,6 +17,11 @@ log = logging.getLogger(__name__)
 DATABASE = "g2is.duckdb"
 
 
+def staleness_file(lake: Lake) -> Path:
+    """Where the table behind the view `audit_staleness` stands: what is true of the whole lake, hence no version."""
+    return lake.root / "audit" / "staleness.parquet"
+
+
 def rebuild_views(lake: Lake) -> Path:
     """Write `<lake>/g2is.duckdb` anew: `<stage>_<noun>` for the main table, `<stage>_<noun>_<table>` for the others.
 
@@ -35,6 +40,8 @@ def rebuild_views(lake: Lake) -> Path:
                 files.setdefault(view, []).append(version.folder / name)
         if stage == "gradients":
             vectors.setdefault(f"gradients_{noun}_vectors", set()).update(_shards(lake, version))
+    if staleness_file(lake).is_file():
+        files["audit_staleness"] = [staleness_file(lake)]
     views = files | {view: sorted(paths) for view, paths in vectors.items() if paths}
     with tempfile.TemporaryDirectory(dir=lake.root, prefix=".views-") as scratch:
         made = Path(scratch) / DATABASE

