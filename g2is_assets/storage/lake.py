@@ -31,6 +31,7 @@ from g2is_assets.storage.manifest import (
     library_versions,
 )
 from g2is_assets.storage.manifest import read_manifest as _read_manifest
+from g2is_assets.storage.tombstones import expected_files
 
 Metric = int | float | str
 WRITE_ERRORS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -57,7 +58,7 @@ class Version:
         """
         file = self.folder / f"{name}.parquet"
         table = read_parquet(file)
-        if file_sha256(file) != self.manifest.files[file.name].sha256:
+        if file_sha256(file) != expected_files(self.folder, self.manifest)[file.name].sha256:
             raise StoreError(f"{file} is damaged: its digest differs from the manifest; materialise again")
         return contract.validate(table, where=str(self.folder))
 
@@ -292,7 +293,7 @@ def _whole_version(folder: Path) -> Version:
     version = Version(folder, _read_manifest(folder))
     if (folder / PRUNED).exists():
         raise StoreError(f"{folder} was pruned; materialise the asset again")
-    if describe_files(folder) != version.manifest.files:
+    if describe_files(folder) != expected_files(folder, version.manifest):
         raise StoreError(f"{folder} differs from its manifest; materialise the asset again")
     return version
 

@@ -17,6 +17,12 @@ MANIFEST: Final = "manifest.json"
 PRUNED: Final = "pruned.json"
 """Beside the manifest of a version whose payload was removed on purpose."""
 
+ERASED: Final = "erased.json"
+"""Beside the manifest of a version from which rows were erased; see `storage.tombstones`."""
+
+ERASING: Final = "erasing.json"
+"""The same while an erasure is under way."""
+
 LIBRARIES: Final = ("dagster", "numpy", "peft", "polars", "safetensors", "scipy", "torch", "transformers")
 
 
@@ -79,11 +85,12 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def describe_files(folder: Path) -> dict[str, FileRecord]:
-    """Size and digest of every file below a folder, by relative path."""
+    """Size and digest of every payload file below a folder, by relative path."""
+    records = {folder / name for name in (MANIFEST, ERASED, ERASING)}
     return {
         file.relative_to(folder).as_posix(): FileRecord(sha256=file_sha256(file), n_bytes=file.stat().st_size)
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file != folder / MANIFEST
+        if file.is_file() and file not in records
     }
 
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from g2is_assets.errors import StoreError
 from g2is_assets.storage.lake import Version, read_parquet
 from g2is_assets.storage.manifest import PRUNED, FileRecord, describe_files
+from g2is_assets.storage.tombstones import expected_files
 
 ROW_IDS: Final = "row_ids.parquet"
 """Column `row_id`: the rows of all removed tables that had one, each once, sorted."""
@@ -38,7 +39,7 @@ class Pruned(BaseModel):
 
     Attributes:
         pruned_at: When, UTC.
-        removed: The removed files with size and digest as in the manifest.
+        removed: The removed files with size and digest as in the manifest, or as its tombstones left them.
         row_ids: Size and digest of `row_ids.parquet`, if there is one.
     """
 
@@ -109,7 +110,7 @@ def plan_pruning(version: Version) -> Pruning | None:
     Raises:
         StoreError: Its files are not those of its manifest: then somebody may need them to see what happened.
     """
-    folder, files = version.folder, version.manifest.files
+    folder, files = version.folder, expected_files(version.folder, version.manifest)
     record = read_pruned(folder)
     if record:
         rest = Pruning(version, record, {})
