@@ -53,6 +53,32 @@ class InstructionsSettings(Section):
         return [{"path": item} if isinstance(item, str) else item for item in items]
 
 
+class LicensesSettings(Section):
+    """Which rows may be used by their licences: names in lower case; without any, every row may."""
+
+    allow: frozenset[str] = frozenset()
+    deny: frozenset[str] = frozenset()
+    unknown: Literal["allow", "deny"] | None = None
+
+    @field_validator("allow", "deny", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple | set | frozenset):
+            return value
+        names = [name.strip().lower() if isinstance(name, str) else name for name in value]
+        if "" in names or "unknown" in names:
+            raise ValueError("name licences here; whether rows without one may be used says `unknown`")
+        return names
+
+    @model_validator(mode="after")
+    def _explicit(self) -> Self:
+        if both := self.allow & self.deny:
+            raise ValueError(f"{', '.join(sorted(both))} in both allow and deny; keep one")
+        if (self.allow or self.deny) and self.unknown is None:
+            raise ValueError('say what becomes of rows without a licence: unknown = "allow" or "deny"')
+        return self
+
+
 class LoraSettings(Section):
     """A LoRA adapter and how long it trains."""
 
@@ -159,7 +185,9 @@ class Settings(Section):
     domains: str = "domains"
     studies: str = "studies"
     keep_versions: Count = 3
+    withdrawn: str = "withdrawn.jsonl"
     instructions: InstructionsSettings
+    licenses: LicensesSettings = LicensesSettings()
     warmup: WarmupSettings = WarmupSettings()
     gradients: GradientsSettings = GradientsSettings()
     graph: GraphSettings = GraphSettings()
@@ -223,6 +251,11 @@ class Project(Section):
         """The model setting, with a relative folder resolved against the settings file."""
         folder = self.path.parent / self.settings.model
         return str(folder.resolve()) if folder.is_dir() else self.settings.model
+
+    @property
+    def withdrawn(self) -> Path:
+        """The file of withdrawn rows, which need not exist."""
+        return self.path.parent / self.settings.withdrawn
 
     def domain(self, name: str) -> Domain:
         """The domain of that name, or an error that lists those there are."""

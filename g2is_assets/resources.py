@@ -14,7 +14,7 @@ class Workspace:
 
     project: Project
     looking: bool = False
-    """For telling what is stale or altered: no model is fetched or mended; files that look untouched are hashed once."""
+    """To tell what is stale or altered: no model is fetched or mended; files that look untouched are hashed once."""
 
     @cached_property
     def lake(self) -> Lake:

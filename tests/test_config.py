@@ -137,6 +137,34 @@ def test_a_budget_is_a_share_below_one_and_a_whole_count_from_one_up(tmp_path: P
     assert load(tmp_path, f"[selection]\nbudget = {budget}").settings.selection.budget == value
 
 
+def test_licences_are_compared_without_case_and_space(tmp_path: Path) -> None:
+    policy = load(tmp_path, '[licenses]\nallow = [" MIT", "Apache-2.0"]\nunknown = "deny"').settings.licenses
+    assert policy.allow == {"mit", "apache-2.0"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('allow = ["MIT"]', "licenses: say what becomes of rows without a licence"),
+        ('deny = ["MIT"]', 'unknown = "allow" or "deny"'),
+        ('allow = ["MIT"]\ndeny = ["mit "]\nunknown = "deny"', "licenses: mit in both allow and deny; keep one"),
+        ('deny = ["Unknown"]\nunknown = "deny"', "licenses.deny: name licences here"),
+        ('deny = [" "]\nunknown = "deny"', "licenses.deny: name licences here"),
+        ('allow = "MIT"\nunknown = "deny"', "licenses.allow"),
+        ('allow = [1]\nunknown = "deny"', "licenses.allow"),
+        ('unknown = "maybe"', "licenses.unknown"),
+    ],
+)
+def test_a_licence_policy_that_leaves_a_question_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(tmp_path, f"[licenses]\n{text}")
+
+
+def test_withdrawals_lie_beside_the_settings_unless_they_say_otherwise(tmp_path: Path) -> None:
+    assert load(tmp_path).withdrawn == tmp_path / "withdrawn.jsonl"
+    (tmp_path / "g2is.toml").write_text('withdrawn = "legal/gone.jsonl"\n' + SOURCES)
+    assert load_project(tmp_path / "g2is.toml").withdrawn == tmp_path / "legal" / "gone.jsonl"
+
+
 @pytest.mark.parametrize("budget", ["1.5", "25.01"])
 def test_a_fractional_budget_above_one_is_refused(tmp_path: Path, budget: str) -> None:
     message = refusal(tmp_path, f"[selection]\nbudget = {budget}")

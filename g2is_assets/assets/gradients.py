@@ -19,6 +19,7 @@ from g2is_assets.core.vectors import unit_rows
 from g2is_assets.errors import SourceError
 from g2is_assets.progress import track
 from g2is_assets.resources import Workspace
+from g2is_assets.storage.erasure import with_text
 from g2is_assets.storage.features import StoredFeatures
 from g2is_assets.storage.gradient_store import STORE, GradientStore, Vectors, fill_store
 from g2is_assets.storage.lake import Draft, Version
@@ -154,7 +155,7 @@ class _Means:
     """Mean unit vector of each kind over the warmup sample's rows: taken once, then handed on with the checkpoint."""
 
     def __init__(self, workspace: Workspace, store: GradientStore, sample: Version) -> None:
-        self.store, self.sample = store, sample.table("sample", warmup_contracts.SAMPLE)
+        self.store, self.sample = store, with_text(sample.table("sample", warmup_contracts.SAMPLE))
         self.pinned: pl.DataFrame | None = None
         before = workspace.lake.find_whole("gradients/pool")
         if before and "warmup/sample" in before.manifest.inputs:

@@ -1,5 +1,6 @@
 """Stage `instructions`: the pool and the domains' rows, normalised."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,13 @@ from g2is_assets.errors import SourceError
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
 from g2is_assets.storage.sources import read_rows
+from g2is_assets.storage.withholding import (
+    Withholding,
+    count_withheld,
+    pool_withholding,
+    say_withheld,
+    target_withholding,
+)
 
 MIN_ROWS: Final = {"pool": 2, "validation": 2, "test": 2}
 """Graph, PCA and intervals need two rows; a domain may do without a test file, but not with an empty one."""
@@ -29,26 +37,31 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
     """The general instruction pool: one normalised row per distinct instruction.
 
     Rows come from every source in the settings file. Equal rows are merged with all their sources and licences; rows
-    that cannot be used are kept beside it with their reason. A row's id is a hash of its content, so the same row has
-    the same id in every pool.
+    that cannot be used, and rows that may not be (withdrawn, or under a denied licence), are listed beside it with
+    their reason. A row's id is a hash of its content, so the same row has the same id in every pool.
     """
     from g2is_assets.training.instructions import count_tokens, normalise
 
     settings = workspace.project.settings.instructions
     folder = workspace.project.path.parent
     recipe, files = recipe_here(context, workspace), pool_files(workspace)
+    withholding = pool_withholding(workspace.project, workspace.lake)
 
     def write(draft: Draft) -> None:
         found = normalise(
             (row for file in files for row in read_rows(*file, folder)), workspace.template, settings.limit
         )
-        if len(found.rows) < MIN_ROWS["pool"]:
+        used, withheld = withholding.part(found.rows)
+        if len(used) < MIN_ROWS["pool"]:
             names = ", ".join(file for file, _ in files)
-            count = "no usable row" if not found.rows else "only one usable row"
-            raise SourceError(f"the pool is empty: {count} in {names}{_reasons(found.rejected)}")
-        table = found.table(contracts.POOL.schema)
+            count = "no usable row" if not used else "only one usable row"
+            why = _reasons(found.rejected) + say_withheld(withheld)
+            raise SourceError(f"the pool is empty: {count} in {names}{why}")
+        table = replace(found, rows=used).table(contracts.POOL.schema)
         draft.table("pool", contracts.POOL, table)
         draft.table("rejected", contracts.REJECTED, found.rejected)
+        draft.table("withheld", contracts.WITHHELD, withheld)
+        draft.metric(**count_withheld(withheld))
         draft.metric(n_merged=found.n_merged, n_rejected=len(found.rejected), n_tokens=count_tokens(table))
         draft.metric(n_sources=table["sources"].explode().n_unique(), n_truncated=int(table["truncated"].sum()))
 
@@ -64,33 +77,38 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
 def target(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
     """A target domain's own rows: validation rows steer the selection, test rows only measure its result.
 
-    A joint domain has the rows of all its members.
+    A joint domain has the rows of all its members. Withdrawn rows are listed beside it.
     """
     domain = context.partition_key
     recipe, splits = recipe_here(context, workspace), target_files(workspace, domain)
+    withholding = target_withholding(workspace.project, [file for files in splits.values() for file in files])
     return publish(
         context,
         workspace,
         recipe,
-        lambda draft: _write_target(draft, workspace, domain, splits),
+        lambda draft: _write_target(draft, workspace, domain, splits, withholding),
         contract=contracts.TARGET,
     )
 
 
-def _write_target(draft: Draft, workspace: Workspace, domain: str, splits: dict[str, tuple[Path, ...]]) -> None:
+def _write_target(
+    draft: Draft, workspace: Workspace, domain: str, splits: dict[str, tuple[Path, ...]], withholding: Withholding
+) -> None:
     from g2is_assets.training.instructions import normalise
 
     folder = workspace.project.path.parent
-    rows, rejected, n_merged = [], [], 0
+    rows, rejected, withheld, n_merged = [], [], [], 0
     for split, files in splits.items():
         read_all = (row for file in files for row in read_rows(str(file), Source(path=file.name), folder))
         found = normalise(read_all, workspace.template)
-        if len(found.rows) < MIN_ROWS[split]:
+        used, kept_out = withholding.part(found.rows)
+        if len(used) < MIN_ROWS[split]:
             least = f"at least {MIN_ROWS[split]} distinct ones are needed"
-            names = ", ".join(map(str, files))
-            raise SourceError(f"{names}: {len(found.rows)} usable {split} rows, {least}{_reasons(found.rejected)}")
-        rows += [{**row, "domain": domain, "split": split} for row in found.rows]
+            names, why = ", ".join(map(str, files)), _reasons(found.rejected) + say_withheld(kept_out)
+            raise SourceError(f"{names}: {len(used)} usable {split} rows, {least}{why}")
+        rows += [{**row, "domain": domain, "split": split} for row in used]
         rejected.append(found.rejected)
+        withheld.append(kept_out)
         n_merged += found.n_merged
     schema = contracts.TARGET.schema
     table = pl.DataFrame([{name: row[name] for name in schema} for row in rows], schema=schema)
@@ -103,6 +121,9 @@ def _write_target(draft: Draft, workspace: Workspace, domain: str, splits: dict[
         )
     draft.table("target", contracts.TARGET, table)
     draft.table("rejected", contracts.REJECTED, pl.concat(rejected))
+    out = pl.concat(withheld).unique("row_id").sort("row_id")
+    draft.table("withheld", contracts.WITHHELD, out)
+    draft.metric(**count_withheld(out))
     counts = {f"n_{split}": int((table["split"] == split).sum()) for split in ("validation", "test")}
     draft.metric(**counts, n_merged=n_merged, n_rejected=sum(map(len, rejected)))
 

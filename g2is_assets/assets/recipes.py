@@ -17,6 +17,7 @@ from g2is_assets.storage.gradient_store import store_name
 from g2is_assets.storage.lake import Recipe, Version
 from g2is_assets.storage.manifest import Input
 from g2is_assets.storage.sources import find_files, relative_name
+from g2is_assets.storage.withholding import pool_withholding, target_withholding
 
 CODE_VERSIONS: Final = {
     "instructions/pool": "1",
@@ -88,14 +89,16 @@ def target_files(workspace: Workspace, domain: str) -> dict[str, tuple[Path, ...
 
 def _instructions_pool(workspace: Workspace, _: None) -> Recipe:
     settings = workspace.project.settings.instructions.model_dump(mode="json")
+    settings |= pool_withholding(workspace.project, workspace.lake).settings
     files = [file for file, _ in pool_files(workspace)]
     return _recipe("instructions/pool", None, settings, _content(workspace, files))
 
 
 def _instructions_target(workspace: Workspace, domain: str) -> Recipe:
-    files = [str(file) for split in target_files(workspace, domain).values() for file in split]
+    files = [file for split in target_files(workspace, domain).values() for file in split]
     settings = workspace.project.settings.instructions.model_dump(include={"max_length", "system"})
-    return _recipe("instructions/target", domain, settings, _content(workspace, files))
+    settings |= target_withholding(workspace.project, files).settings
+    return _recipe("instructions/target", domain, settings, _content(workspace, [str(file) for file in files]))
 
 
 def _warmup_sample(workspace: Workspace, _: None) -> Recipe:

@@ -10,6 +10,7 @@ from g2is_assets.contracts import warmup as contracts
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.progress import track
 from g2is_assets.resources import Workspace
+from g2is_assets.storage.erasure import with_text
 from g2is_assets.storage.lake import Draft
 
 
@@ -70,7 +71,7 @@ def checkpoint(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
         from g2is_assets.training.warmup import train_warmup
 
         rows = recipe.versions["warmup/sample"].table("sample", contracts.SAMPLE)
-        sampled = examples(rows, workspace.template)
+        sampled = examples(with_text(rows), workspace.template)
         n_tokens = settings.warmup.epochs * sum(row.n_tokens for row in sampled)
         with track("warmup", n_tokens, "tokens") as progress:
             fit = train_warmup(

@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from g2is_assets.config import LicensesSettings
+from g2is_assets.core.policy import denied, in_force
 from g2is_assets.core.vectors import ZERO_NORM
 from g2is_assets.trail.verify import ALTERED, STATES, Finding
 
@@ -227,6 +229,34 @@ def pool_is_free_of_leaks(excluded: pl.DataFrame, allowed: bool) -> Verdict:
         leaks.is_empty(),
         f"{len(leaks)} pool rows repeat a row of the domain and were left out ({reasons}; {test} of test rows)",
         {"n_leaks": len(leaks), "n_leaks_of_test": test},
+    )
+
+
+def sample_holds_no_withheld_row(
+    row_ids: Iterable[str],
+    licenses: Mapping[str, Iterable[str]],
+    policy: LicensesSettings,
+    withdrawn: Mapping[str, object],
+) -> Verdict:
+    """No row that the checkpoint was trained on is withdrawn, or has a licence that the project denies by now.
+
+    Args:
+        row_ids: The sample's rows.
+        licenses: Every licence of each row; a row that is missing has left the pool with its licences.
+        policy: Of licences, as it is now.
+        withdrawn: The withdrawals by row id.
+    """
+    rows = list(row_ids)
+    gone = [row for row in rows if row in withdrawn]
+    refused = [row for row in rows if denied(licenses.get(row, ()), policy)]
+    n_unknown = sum(row not in licenses for row in rows) if in_force(policy) else 0
+    due = gone or refused
+    return Verdict(
+        not due,
+        f"of {len(rows)} rows {len(gone)} are withdrawn and {len(refused)} have a denied licence"
+        + (f"; licences of {n_unknown} are no longer known" if n_unknown else "")
+        + ("; a new warmup is due: launch warmup/sample with `redraw: true`" if due else ""),
+        {"n_rows": len(rows), "n_withdrawn": len(gone), "n_denied": len(refused), "n_licenses_unknown": n_unknown},
     )
 
 

@@ -17,10 +17,27 @@ from g2is_assets.config import SelectionSettings
 from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import knowledge as knowledge_contracts
 from g2is_assets.contracts import selection as selection_contracts
+from g2is_assets.contracts import warmup as warmup_contracts
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Version
+from g2is_assets.storage.withdrawals import read_withdrawals
+from g2is_assets.storage.withholding import licenses_of
 
 PARTITION_TAG = "dagster/partition"
+
+
+@dg.asset_check(asset=["warmup", "sample"], additional_deps=[["instructions", "pool"]])
+def sample_holds_no_withheld_row(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+    """No row that the checkpoint was trained on is withdrawn (a warning) or under a denied licence (an error)."""
+    sample = workspace.lake.current("warmup/sample")
+    verdict = evaluators.sample_holds_no_withheld_row(
+        sample.table("sample", warmup_contracts.SAMPLE)["row_id"],
+        licenses_of(workspace.lake, sample),
+        workspace.project.settings.licenses,
+        read_withdrawals(workspace.project.withdrawn),
+    )
+    error = verdict.numbers["n_denied"] > 0
+    return _result({"sample": verdict}, dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN)
 
 
 @dg.asset_check(asset=["gradients", "pool"])
@@ -172,6 +189,7 @@ def chain_is_whole(
 
 
 CHECKS = [
+    sample_holds_no_withheld_row,
     features_are_unit,
     graph_is_sound,
     components_are_orthonormal_and_oriented,

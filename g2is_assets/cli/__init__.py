@@ -67,16 +67,53 @@ def ui(config: Path | None, port: int) -> None:
     type=click.FloatRange(min=0),
     help="What changed within so many hours stays: it may belong to a run in progress.",
 )
+@click.option(
+    "--erase",
+    "rows",
+    multiple=True,
+    metavar="ROW",
+    help="Instead, erase a withdrawn row's text and vectors from every version; may be repeated.",
+)
+@click.option("--reason", help="With --erase: why, for the record; default: the withdrawal's reason.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def gc(config: Path | None, dry_run: bool, min_age_hours: float, as_json: bool) -> None:
+def gc(
+    config: Path | None,
+    dry_run: bool,
+    min_age_hours: float,
+    rows: tuple[str, ...],
+    reason: str | None,
+    as_json: bool,
+) -> None:
     """Prune old versions, and delete what no version needs.
 
     Versions beyond `keep_versions` of g2is.toml lose their payload; their manifests and row ids stay. Gradients that no
     other version uses go too, and what killed runs left behind. Run it while no refresh runs.
     """
+    if rows:
+        from g2is_assets.cli.erase import run_erase
+
+        return run_erase(config, rows, reason, dry_run, as_json)
+    if reason:
+        raise click.UsageError("--reason belongs to --erase")
     from g2is_assets.cli.gc import run_gc
 
     run_gc(config, min_age_hours, dry_run, as_json)
+
+
+@main.command(epilog="Example: g2is withdraw --row calendar:1 --reason 'asked by its author'")
+@config_option
+@click.option("--row", "rows", multiple=True, required=True, metavar="ROW", help="The row; may be repeated.")
+@click.option("--reason", required=True, help="Why it may no longer be used.")
+@click.option("--by", help="Who says so; default: the user of this machine.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def withdraw(config: Path | None, rows: tuple[str, ...], reason: str, by: str | None, as_json: bool) -> None:
+    """Record that a row may no longer be used, and say what follows.
+
+    ROW is a row id, its first 8 characters or more, or the id that the source gave the row. The record is for ever.
+    """
+    from g2is_assets.cli.withdraw import run_withdraw
+
+    run_withdraw(config, rows, reason, by, as_json)
 
 
 @main.command(epilog="Example: g2is why schedule_reasoning calendar:1")

@@ -50,3 +50,17 @@ REJECTED: Final = Contract(
         "reason": Column(pl.String, "Why it was set aside"),
     },
 )
+
+WITHHELD: Final = Contract(
+    "withheld rows",
+    "Usable rows that may not be used; they are in no sample, subset or baseline drawn since",
+    {
+        "row_id": Column(pl.String, "The row", unique=True),
+        "ids": Column(pl.List(pl.String), "Every id that the sources gave this row"),
+        "sources": Column(pl.List(pl.String), "Every source that holds this row, sorted"),
+        "licenses": Column(pl.List(pl.String), "Every licence under which it was found, sorted"),
+        "reason": Column(pl.String, "`withdrawn` by request, or `license`: one of its licences is denied"),
+        "detail": Column(pl.String, "The request's reason, or the licences in question"),
+    },
+    sorted_by=("row_id",),
+)

@@ -8,14 +8,12 @@ import polars as pl
 
 from g2is_assets.contracts import gradients as gradient_contracts
 from g2is_assets.contracts import selection as contracts
-from g2is_assets.contracts.instructions import REJECTED
 from g2is_assets.errors import SettingsError
+from g2is_assets.reports.rows import MIN_PREFIX, answers_to, only_one, say_why_not
 from g2is_assets.storage.lake import Lake, Version
 
 SHOWN: Final = 80
 """Characters of a prompt that are quoted."""
-MIN_PREFIX: Final = 8
-"""Characters of a row id from which its beginning is enough."""
 
 
 @dataclass(frozen=True)
@@ -59,37 +57,23 @@ def explain(lake: Lake, domain: str, asked: str) -> Answer:
     return _without_gradient(lake, row["row_id"], line)
 
 
-def _answers_to(asked: str) -> pl.Expr:
-    whole = pl.col("row_id") == asked
-    return whole | pl.col("row_id").str.starts_with(asked) if len(asked) >= MIN_PREFIX else whole
-
-
 def _find_in_pool(lake: Lake, asked: str) -> dict[str, Any] | None:
     rows = _scan(lake.current("instructions/pool"), "pool")
-    found = rows.filter(_answers_to(asked) | pl.col("ids").list.contains(asked))
-    return _only_one(found.select("row_id", "sources", "prompt").collect().to_dicts(), asked)
+    found = rows.filter(answers_to(asked) | pl.col("ids").list.contains(asked))
+    return only_one(found.select("row_id", "sources", "prompt").collect().to_dicts(), asked)
 
 
 def _find_in_selection(version: Version, asked: str) -> dict[str, Any] | None:
     """A row that has left the pool since, of which only the id is known."""
     found: set[str] = set()
     for table in ("subset", "excluded", "left"):
-        found |= set(_scan(version, table).filter(_answers_to(asked)).select("row_id").collect()["row_id"])
+        found |= set(_scan(version, table).filter(answers_to(asked)).select("row_id").collect()["row_id"])
     gone = {"sources": ["no longer in the pool"], "prompt": ""}
-    return _only_one([{"row_id": row_id, **gone} for row_id in sorted(found)], asked)
-
-
-def _only_one(found: list[dict[str, Any]], asked: str) -> dict[str, Any] | None:
-    if len(found) > 1:
-        raise SettingsError(f"{len(found)} rows answer to '{asked}': {', '.join(r['row_id'] for r in found[:5])}")
-    return found[0] if found else None
+    return only_one([{"row_id": row_id, **gone} for row_id in sorted(found)], asked)
 
 
 def _refuse(lake: Lake, asked: str) -> NoReturn:
-    refused = lake.current("instructions/pool").table("rejected", REJECTED).filter(pl.col("id") == asked)
-    if len(refused):
-        line = refused.row(0, named=True)
-        raise SettingsError(f"row '{asked}' was set aside ({line['file']}, line {line['line']}): {line['reason']}")
+    say_why_not(lake.current("instructions/pool"), asked)
     raise SettingsError(
         f"no row is '{asked}'; give a row id, its first {MIN_PREFIX} characters or more, or a source's id. "
         "List some: SELECT row_id, ids, prompt FROM instructions_pool LIMIT 10"

@@ -20,6 +20,7 @@ from g2is_assets.storage.lake import Lake, Version
 from g2is_assets.storage.manifest import PRUNED, read_manifest
 from g2is_assets.storage.mapped import MAPPED
 from g2is_assets.storage.pruning import plan_pruning
+from g2is_assets.storage.versions import SCRATCH_NAME, VERSION_NAME, assets_of, entries, folders, partitions_of
 from g2is_assets.storage.views import rebuild_views
 
 VERSIONS: Final = "old versions"
@@ -28,15 +29,6 @@ STORES: Final = "gradient stores"
 COPIES: Final = "mapped copies"
 SCRATCH: Final = "scratch of killed runs"
 KINDS: Final = (VERSIONS, SHARDS, STORES, COPIES, SCRATCH)
-
-_MODELS: Final = "models"
-_VERSION_NAME: Final = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}(-[0-9a-f]{6})?")
-_SCRATCH_NAME: Final = re.compile(
-    r"\.(writing|views)-.+"  # versions, views
-    r"|\..+\.json-[0-9a-f]{32}"  # small files written atomically
-    r"|\.[^.]+\.parquet"  # shards
-    r"|\.[0-9a-f]{32}\.npy"  # mapped copies
-)
 
 
 @dataclass(frozen=True)
@@ -87,9 +79,8 @@ def collect_garbage(lake: Lake, keep_versions: int, min_age_s: float, *, dry_run
     """
     sweep = _Sweep(lake, keep_versions, time.time() - min_age_s, dry_run)
     try:
-        for stage in _folders(lake.root):
-            for noun in _folders(stage) if stage.name != _MODELS else []:
-                sweep.asset(f"{stage.name}/{noun.name}")
+        for asset in assets_of(lake):
+            sweep.asset(asset)
         sweep.scratch(lake.root)
         if sweep.report.removed and not dry_run:
             rebuild_views(lake)
@@ -109,15 +100,14 @@ class _Sweep:
     def asset(self, asset: str) -> None:
         """One asset: its versions first, since only then is it clear what they refer to."""
         folder = self.lake.place(asset)
-        partitions = [f.name for f in _folders(folder) if f.name != STORE and not _VERSION_NAME.fullmatch(f.name)]
         kept, all_read = [], True
-        for partition in (None, *partitions):
+        for partition in partitions_of(self.lake, asset):
             place = self.lake.place(asset, partition)
             versions, could_read = self.versions(place)
             kept += self.prune(asset, partition, versions)
             all_read &= could_read
             self.scratch(place)
-        stores = _folders(folder / STORE)
+        stores = folders(folder / STORE)
         if stores and not all_read:
             self.report.left_alone.append(f"{folder / STORE}: its shards stay as long as a version cannot be read")
         used = self.references(kept) if stores and all_read else None
@@ -130,8 +120,8 @@ class _Sweep:
     def versions(self, place: Path) -> tuple[list[Version], bool]:
         """The unpruned versions of a place, and whether all could be read; prunings that were begun are finished."""
         found, all_read = [], True
-        for folder in _folders(place):
-            if not _VERSION_NAME.fullmatch(folder.name):
+        for folder in folders(place):
+            if not VERSION_NAME.fullmatch(folder.name):
                 continue
             try:
                 version = Version(folder, read_manifest(folder))
@@ -206,7 +196,7 @@ class _Sweep:
                 alive[name] = sha256
             else:
                 self.drop(SHARDS, *files)
-        for copy in _entries(store / MAPPED):
+        for copy in entries(store / MAPPED):
             parts = copy.name.split(".")  # shard, kind, digest, npy
             if copy in self.gone or len(parts) != 4 or not all(parts):
                 continue
@@ -218,8 +208,8 @@ class _Sweep:
 
     def scratch(self, folder: Path) -> None:
         """What writers that were killed left in a folder."""
-        for entry in _entries(folder):
-            if _SCRATCH_NAME.fullmatch(entry.name) and not self.is_young(entry):
+        for entry in entries(folder):
+            if SCRATCH_NAME.fullmatch(entry.name) and not self.is_young(entry):
                 self.drop(SCRATCH, entry)
 
     def is_young(self, *paths: Path) -> bool:
@@ -248,19 +238,10 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _entries(folder: Path) -> list[Path]:
-    # Not `glob`, which passes over what it may not read: versions unseen would seem to refer to nothing.
-    return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if entry.is_dir() and not entry.name.startswith(".")]
-
-
 def _shards(store: Path) -> list[str]:
     """Names of all shards with a record, a table or both."""
     match = re.compile(r"([^.]+)(\.shard\.json|\.parquet)").fullmatch
-    return sorted({found[1] for entry in _entries(store) if (found := match(entry.name))})
+    return sorted({found[1] for entry in entries(store) if (found := match(entry.name))})
 
 
 def _read_record(file: Path) -> tuple[str | None, set[str]]:

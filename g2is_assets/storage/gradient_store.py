@@ -28,6 +28,8 @@ STORE: Final = "_store"
 
 ZERO_GRADIENT: Final = "zero gradient"
 NOT_FINITE: Final = "gradient or loss is not finite"
+ERASED_ROW: Final = "erased"
+"""Reason of a row whose vector was erased on request; see `storage.erasure`."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,18 @@ class GradientStore:
 
     def read_index(self) -> tuple[pl.DataFrame, dict[str, str], list[str]]:
         """Rows with vectors, rows set aside with their reason, and names of damaged shards, all digests checked."""
+        index, set_aside, damaged = self._read_shards()
+        # A row may stand in two shards after a repair or an erasure that was killed; the first one serves.
+        return index.unique("row_id", keep="first", maintain_order=True), set_aside, damaged
+
+    def holds(self, index: pl.DataFrame) -> bool:
+        """Whether every row of an index still stands, in a whole shard, where it says."""
+        found, _, _ = self._read_shards()
+        where = ["row_id", "shard", "position", "sha256"]
+        return len(index.join(found, on=where, how="semi")) == len(index)
+
+    def _read_shards(self) -> tuple[pl.DataFrame, dict[str, str], list[str]]:
+        """As `read_index`, but every place of a row that stands in several shards."""
         tables = [pl.DataFrame(schema=contracts.INDEX.schema)]
         set_aside: dict[str, str] = {}
         damaged: list[str] = []
@@ -96,25 +110,16 @@ class GradientStore:
                 if file_sha256(self.folder / f"{name}.parquet") != record["sha256"]:
                     raise StoreError(f"{name}: digest differs")
                 table = read_parquet(self.folder / f"{name}.parquet", columns=["row_id", "loss", "n_tokens"])
+                erased = [row for row, reason in record["set_aside"].items() if reason == ERASED_ROW]
                 set_aside |= record["set_aside"]
-            except (StoreError, OSError, KeyError, TypeError):
+            except (StoreError, OSError, KeyError, TypeError, AttributeError):
                 damaged.append(name)
                 continue
             position = pl.int_range(len(table), dtype=pl.Int64).alias("position")
-            tables.append(
-                table.with_columns(position, shard=pl.lit(name), sha256=pl.lit(record["sha256"])).select(
-                    *contracts.INDEX.columns
-                )
-            )
-        # A row may stand in two shards after a repair; the first one serves.
-        index = pl.concat(tables).unique("row_id", keep="first", maintain_order=True)
-        return index, set_aside, damaged
-
-    def holds(self, index: pl.DataFrame) -> bool:
-        """Whether every row of an index still stands, in a whole shard, where it says."""
-        found, _, _ = self.read_index()
-        where = ["row_id", "shard", "position", "sha256"]
-        return len(index.join(found, on=where, how="semi")) == len(index)
+            table = table.with_columns(position, shard=pl.lit(name), sha256=pl.lit(record["sha256"]))
+            # An erased row keeps its place, so that the others keep theirs, but has no vector.
+            tables.append(table.filter(~pl.col("row_id").is_in(erased)).select(*contracts.INDEX.columns))
+        return pl.concat(tables), set_aside, damaged
 
     def require_space(self, n_rows: int) -> None:
         """Refuse to start on rows whose vectors the disk cannot hold.

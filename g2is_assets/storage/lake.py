@@ -310,6 +310,14 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(scratch, path)
 
 
+def write_into(folder: Path, name: str, content: bytes) -> None:
+    """Write a file of a version, whole or not at all."""
+    # The scratch file lies beside the version: inside, it would make the version differ from its manifest.
+    scratch = folder.with_name(f".writing-{uuid.uuid4().hex}")
+    scratch.write_bytes(content)
+    os.replace(scratch, folder / name)
+
+
 def read_parquet(path: Path, columns: list[str] | None = None, n_rows: int | None = None) -> pl.DataFrame:
     """Read one of the lake's Parquet files.
 

@@ -1,6 +1,7 @@
 """The manifest: what a version is made of, from what, by which code; one JSON file, written last."""
 
 import getpass
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -94,6 +95,11 @@ def describe_files(folder: Path) -> dict[str, FileRecord]:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file not in records
     }
+
+
+def describe_bytes(content: bytes) -> FileRecord:
+    """Size and digest of a file with this content."""
+    return FileRecord(sha256=hashlib.sha256(content).hexdigest(), n_bytes=len(content))
 
 
 @lru_cache

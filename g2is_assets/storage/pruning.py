@@ -4,10 +4,7 @@ Years later they still tell which adapters contain a row. `pruned.json` is there
 pruned version is never taken for a damaged one, and a pruning that was killed half-way can be finished.
 """
 
-import hashlib
 import io
-import os
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,8 +15,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from g2is_assets.errors import StoreError
-from g2is_assets.storage.lake import Version, read_parquet
-from g2is_assets.storage.manifest import PRUNED, FileRecord, describe_files
+from g2is_assets.storage.lake import Version, read_parquet, write_into
+from g2is_assets.storage.manifest import PRUNED, FileRecord, describe_bytes, describe_files
 from g2is_assets.storage.tombstones import expected_files
 
 ROW_IDS: Final = "row_ids.parquet"
@@ -97,10 +94,7 @@ class Pruning:
         """Write the record, then the row ids, then delete; killed at any moment, it can be planned and done again."""
         folder = self.version.folder
         for name, content in self.additions.items():
-            # The scratch file lies beside the version: inside, it would make the version differ from its manifest.
-            scratch = folder.with_name(f".writing-{uuid.uuid4().hex}")
-            scratch.write_bytes(content)
-            os.replace(scratch, folder / name)
+            write_into(folder, name, content)
         for file in self.doomed:
             file.unlink()
         for empty in _empty_folders(folder):
@@ -128,13 +122,13 @@ def plan_pruning(version: Version) -> Pruning | None:
     record = Pruned(
         pruned_at=datetime.now(UTC).isoformat(timespec="seconds"),
         removed=removed,
-        row_ids=None if row_ids is None else _describe(row_ids),
+        row_ids=None if row_ids is None else describe_bytes(row_ids),
     )
     additions = {PRUNED: (record.model_dump_json(indent=2) + "\n").encode()}
     return Pruning(version, record, additions | ({} if row_ids is None else {ROW_IDS: row_ids}))
 
 
-NOT_USED: Final = {"left.parquet", "excluded.parquet"}
+NOT_USED: Final = {"left.parquet", "excluded.parquet", "withheld.parquet"}
 """Tables of rows that were not used: their ids would seem to have been."""
 
 
@@ -161,8 +155,4 @@ def _row_ids(folder: Path, names: Iterable[str]) -> bytes | None:
 
 
 def _stands(file: Path, record: FileRecord) -> bool:
-    return file.exists() and _describe(file.read_bytes()) == record
-
-
-def _describe(content: bytes) -> FileRecord:
-    return FileRecord(sha256=hashlib.sha256(content).hexdigest(), n_bytes=len(content))
+    return file.exists() and describe_bytes(file.read_bytes()) == record

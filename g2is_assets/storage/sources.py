@@ -4,7 +4,7 @@ import glob
 import json
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +63,28 @@ def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction |
     base = Source(path=file, source=source.source or local.stem, license=source.license)
     for line, record in records:
         yield _normalise(record, relative_name(file, folder), line, base)
+
+
+def find_in_files(
+    files: Iterable[tuple[str, Source]], folder: Path, rows: Collection[str]
+) -> tuple[dict[str, list[tuple[str, int]]], list[str]]:
+    """Where rows stand: file and line by row id; and what is wrong with files that cannot be searched.
+
+    Args:
+        files: Files or URIs with their source.
+        folder: Files are named relative to it.
+        rows: Row ids.
+    """
+    found: dict[str, list[tuple[str, int]]] = {}
+    faults = []
+    for file, source in files:
+        try:
+            for row in read_rows(file, source, folder):
+                if isinstance(row, Instruction) and row.row_id in rows:
+                    found.setdefault(row.row_id, []).append((row.file, row.line))
+        except SourceError as error:
+            faults.append(str(error))
+    return found, faults
 
 
 def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

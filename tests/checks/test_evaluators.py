@@ -15,10 +15,12 @@ from g2is_assets.checks.evaluators import (
     features_are_unit,
     graph_is_sound,
     pool_is_free_of_leaks,
+    sample_holds_no_withheld_row,
     subset_keeps_the_rules,
     tuned_beats,
     walk_stays_home,
 )
+from g2is_assets.config import LicensesSettings
 
 
 def half(*rows: list[float]) -> np.ndarray[Any, np.dtype[np.float16]]:
@@ -284,6 +286,23 @@ def test_leaks_are_counted_by_reason_and_split() -> None:
 
 def test_leaks_that_are_allowed_are_a_warning_of_their_own() -> None:
     assert not pool_is_free_of_leaks(pl.DataFrame(), allowed=True).passed
+
+
+POLICY = LicensesSettings(deny=frozenset({"gpl"}), unknown="allow")
+
+
+def test_a_sample_without_withheld_rows_passes() -> None:
+    assert sample_holds_no_withheld_row(["a"], {"a": ["MIT"]}, POLICY, {"b": "asked"}).passed
+    assert sample_holds_no_withheld_row(["a"], {}, LicensesSettings(), {}).passed
+
+
+def test_a_sample_with_a_withdrawn_or_denied_row_fails_and_says_what_is_due() -> None:
+    licenses = {"a": ["MIT"], "b": ["MIT", "GPL"], "c": ["MIT"]}
+    verdict = sample_holds_no_withheld_row(["a", "b", "c", "d"], licenses, POLICY, {"c": "asked"})
+    assert not verdict.passed
+    assert verdict.numbers == {"n_rows": 4, "n_withdrawn": 1, "n_denied": 1, "n_licenses_unknown": 1}
+    assert "redraw: true" in verdict.description
+    assert not sample_holds_no_withheld_row(["d"], {}, LicensesSettings(), {"d": "asked"}).passed
 
 
 def metrics(base: float, random: float) -> dict[str, int | float | str]:

@@ -1,0 +1,91 @@
+"""Which row a person means: by its id, the beginning of it, or the id that a source gave it."""
+
+from typing import Any, Final
+
+import polars as pl
+
+from g2is_assets.contracts.instructions import REJECTED, WITHHELD
+from g2is_assets.errors import ContractError, SettingsError, StoreError
+from g2is_assets.storage.lake import Lake, Version, read_parquet
+from g2is_assets.storage.pruning import ROW_IDS
+from g2is_assets.storage.versions import versions_of
+
+MIN_PREFIX: Final = 8
+"""Characters of a row id from which its beginning is enough."""
+
+
+def answers_to(asked: str) -> pl.Expr:
+    """Whether column `row_id` is, or begins with, what was asked for."""
+    whole = pl.col("row_id") == asked
+    return whole | pl.col("row_id").str.starts_with(asked) if len(asked) >= MIN_PREFIX else whole
+
+
+def only_one(found: list[dict[str, Any]], asked: str) -> dict[str, Any] | None:
+    """The record found, if any.
+
+    Raises:
+        SettingsError: There are several.
+    """
+    if len(found) > 1:
+        raise SettingsError(f"{len(found)} rows answer to '{asked}': {', '.join(r['row_id'] for r in found[:5])}")
+    return found[0] if found else None
+
+
+def find_row(lake: Lake, asked: str) -> str:
+    """The id of a row that stands, or stood, in any version of the pool or of a domain's rows.
+
+    Raises:
+        SettingsError: No row or several rows answer to `asked`.
+    """
+    found: set[str] = set()
+    versions = [v for asset in ("instructions/pool", "instructions/target") for v in versions_of(lake, asset)[0]]
+    for version in versions:
+        for name in ("pool", "target", "withheld", ROW_IDS.removesuffix(".parquet")):
+            found |= _answering(version, name, asked)
+    row = only_one([{"row_id": row_id} for row_id in sorted(found)], asked)
+    if row:
+        return str(row["row_id"])
+    for version in versions:
+        say_why_not(version, asked)
+    raise SettingsError(
+        f"no row in {lake.root} is or was '{asked}'; give a row id, its first {MIN_PREFIX} characters or more, or a "
+        "source's id"
+    )
+
+
+def say_why_not(version: Version, asked: str) -> None:
+    """Refuse a row that an instructions version lists as unusable or withheld, with the reason that it gives.
+
+    Raises:
+        SettingsError: It lists such a row.
+    """
+    line = _first(_table(version, "rejected"), pl.col("id") == asked, REJECTED.columns)
+    if line:
+        raise SettingsError(f"row '{asked}' was set aside ({line['file']}, line {line['line']}): {line['reason']}")
+    line = _first(_table(version, "withheld"), answers_to(asked) | pl.col("ids").list.contains(asked), WITHHELD.columns)
+    if line:
+        raise SettingsError(f"row {line['row_id']} may not be used ({line['reason']}): {line['detail']}")
+
+
+def _answering(version: Version, name: str, asked: str) -> set[str]:
+    table = _table(version, name)
+    if table is None:
+        return set()
+    rule = answers_to(asked) | pl.col("ids").list.contains(asked) if "ids" in table.columns else answers_to(asked)
+    return set(table.filter(rule)["row_id"])
+
+
+def _table(version: Version, name: str) -> pl.DataFrame | None:
+    """A table's identifying columns; None if it is not there or damaged, for other versions know the row too."""
+    file = version.folder / f"{name}.parquet"
+    try:
+        there = read_parquet(file, n_rows=0).columns
+        return read_parquet(file, [column for column in there if column not in ("messages", "prompt", "response")])
+    except (StoreError, ContractError):
+        return None
+
+
+def _first(table: pl.DataFrame | None, rule: pl.Expr, columns: Any) -> dict[str, Any] | None:
+    if table is None or not set(columns) <= set(table.columns):
+        return None
+    return next(table.filter(rule).iter_rows(named=True), None)
