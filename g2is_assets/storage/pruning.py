@@ -40,6 +40,7 @@ class Pruned(BaseModel):
         pruned_at: When, UTC.
         removed: The removed files with size and digest as in the manifest.
         row_ids: Size and digest of `row_ids.parquet`, if there is one.
+        reason: Why it was pruned before its time; None of a version that had grown old.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +48,7 @@ class Pruned(BaseModel):
     pruned_at: str
     removed: dict[str, FileRecord]
     row_ids: FileRecord | None
+    reason: str | None = None
 
 
 def read_pruned(folder: Path) -> Pruned | None:
@@ -126,8 +128,22 @@ def plan_pruning(version: Version) -> Pruning | None:
         removed=removed,
         row_ids=None if row_ids is None else _describe(row_ids),
     )
-    additions = {PRUNED: (record.model_dump_json(indent=2) + "\n").encode()}
+    additions = {PRUNED: _as_json(record)}
     return Pruning(version, record, additions | ({} if row_ids is None else {ROW_IDS: row_ids}))
+
+
+def prune_damaged(version: Version) -> None:
+    """Prune a version that is damaged and was made again: other manifests may name this one's for ever.
+
+    The new version has the same content, and so the row ids.
+    """
+    record = Pruned(
+        pruned_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        removed=version.manifest.files,
+        row_ids=None,
+        reason="damaged, and made again with the same content",
+    )
+    Pruning(version, record, {PRUNED: _as_json(record)}).apply()
 
 
 NOT_USED: Final = {"left.parquet", "excluded.parquet"}
@@ -150,6 +166,10 @@ def _row_ids(folder: Path, names: Iterable[str]) -> bytes | None:
     content = io.BytesIO()
     row_ids.unique().sort("row_id").write_parquet(content, compression="zstd")
     return content.getvalue()
+
+
+def _as_json(record: Pruned) -> bytes:
+    return (record.model_dump_json(indent=2) + "\n").encode()
 
 
 def _stands(file: Path, record: FileRecord) -> bool:
