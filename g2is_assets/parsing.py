@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from g2is_assets.errors import SettingsError
+from g2is_assets.redaction import scrubbed
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -51,7 +52,7 @@ def parse(kind: type[S], values: dict[str, Any], file: Path, prefix: str = "") -
 
 def _shown(value: Any) -> str:
     try:
-        return repr(value)[:80]
+        return scrubbed(repr(value))[:80]
     except ValueError:  # an integer of thousands of digits
         return "a number too large to print"
 

@@ -1,7 +1,7 @@
 """Stage `instructions`: the pool and the domains' rows, normalised."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 import polars as pl
@@ -11,6 +11,7 @@ from g2is_assets.config import Source
 from g2is_assets.contracts import instructions as contracts
 from g2is_assets.errors import SourceError
 from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.redaction import redacted
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
 from g2is_assets.storage.sources import find_files, read_rows, relative_name
@@ -38,7 +39,7 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
             (row for file in files for row in read_rows(*file, folder)), workspace.template, settings.limit
         )
         if len(found.rows) < MIN_ROWS["pool"]:
-            names = ", ".join(file for file, _ in files)
+            names = ", ".join(redacted(file) for file, _ in files)
             count = "no usable row" if not found.rows else "only one usable row"
             raise SourceError(f"the pool is empty: {count} in {names}{_reasons(found.rejected)}")
         table = found.table(contracts.POOL.schema)
@@ -51,7 +52,7 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
         context,
         workspace,
         write,
-        settings=settings.model_dump(mode="json"),
+        settings=_without_credentials(settings.model_dump(mode="json")),
         inputs=_content(context, workspace, [file for file, _ in files]),
         contract=contracts.POOL,
     )
@@ -114,6 +115,12 @@ def _reasons(rejected: pl.DataFrame) -> str:
     """Why rows were set aside, by the first few."""
     said = [f"{row['file']}, line {row['line']}: {row['reason']}" for row in rejected.head(3).iter_rows(named=True)]
     return f" ({len(rejected)} set aside; {'; '.join(said)})" if said else ""
+
+
+def _without_credentials(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with every source's address as manifests may say it."""
+    sources = [source | {"path": redacted(source["path"])} for source in settings["sources"]]
+    return settings | {"sources": sources}
 
 
 def _content(context: dg.AssetExecutionContext, workspace: Workspace, files: list[str]) -> dict[str, str]:
