@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ValidationError
 
 from g2is_assets.errors import SettingsError
+from g2is_assets.redaction import scrubbed
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -74,7 +75,7 @@ def parse(kind: type[S], values: dict[str, Any], file: Path, prefix: str = "") -
 
 def _shown(value: Any) -> str:
     try:
-        return repr(value)[:80]
+        return scrubbed(repr(value))[:80]
     except ValueError:  # an integer of thousands of digits
         return "a number too large to print"
 

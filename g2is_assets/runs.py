@@ -14,8 +14,10 @@ from typing import Final
 import dagster as dg
 from filelock import FileLock, Timeout
 
+from g2is_assets.errors import StoreError
 from g2is_assets.progress import say
 
+PROCESSES: Final = "processes"
 GONE: Final = "The process of this run ended without reporting back: it was killed, or the machine went down."
 
 
@@ -50,6 +52,31 @@ def alive(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
             instance.event_log_storage.free_concurrency_slots_for_run(run_id)
             file.unlink(missing_ok=True)
             mark.release()
+
+
+@contextmanager
+def no_runs(folder: Path) -> Iterator[None]:
+    """Keep runs of an instance from starting for as long as this lasts.
+
+    Args:
+        folder: The instance's folder, `<home>/.dagster`.
+
+    Raises:
+        StoreError: A run is in progress.
+    """
+    if not folder.is_dir():
+        yield
+        return
+    with FileLock(folder / "turn.lock"):
+        for file in sorted((folder / PROCESSES).glob("*.lock")):
+            mark = FileLock(file)
+            try:
+                mark.acquire(blocking=False)
+            except Timeout:
+                message = f"run {file.stem[:8]} is in progress here ({folder}); try again when it has ended, or stop it"
+                raise StoreError(message) from None
+            mark.release()
+        yield
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -88,4 +115,4 @@ def label(run: dg.DagsterRun) -> str:
 
 
 def _file(instance: dg.DagsterInstance, run_id: str) -> Path:
-    return Path(instance.root_directory) / "processes" / f"{run_id}.lock"
+    return Path(instance.root_directory) / PROCESSES / f"{run_id}.lock"

@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny random model with a real tokenizer, and a project with two domains, one of them broken."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -19,11 +20,15 @@ WORDS = ("apple", "bread", "cloud", "drum", "eagle", "flute", "grape", "house", 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a two-layer Llama of random weights and a byte-level BPE tokenizer with a ChatML template."""
+    return write_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+def write_tiny_model(folder: Path) -> Path:
+    """Write that model into a folder."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("tiny-model")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -116,6 +121,20 @@ def write_project(root: Path, model: Path, n_pool: int = 40) -> Path:
     settings = root / "g2is.toml"
     settings.write_text(SETTINGS.format(model=model.as_posix()), encoding="utf-8")
     return settings
+
+
+def payload(lake: Path) -> dict[str, str]:
+    """Digest of every payload file of every current version and of every shard, by place and file."""
+    digests = {}
+    for pointer in sorted(lake.rglob("current.json")):
+        version = pointer.parent / json.loads(pointer.read_text())["version"]
+        for file in sorted(version.rglob("*")):
+            if file.is_file() and file.name != "manifest.json":
+                name = f"{pointer.parent.relative_to(lake)}/{file.relative_to(version)}"
+                digests[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    for shard in sorted(lake.rglob("_store/*/[!.]*.parquet")):
+        digests[str(shard.relative_to(lake))] = hashlib.sha256(shard.read_bytes()).hexdigest()
+    return digests
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ def lineage(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Works
 
     def write(draft: Draft) -> None:
         chain = follow(workspace.lake, heads)
-        tables = lineage_tables(context.partition_key, chain)
+        tables = lineage_tables(workspace.lake, context.partition_key, chain)
         for name, contract in (("lineage", contracts.LINEAGE), ("links", contracts.LINKS), ("rows", contracts.ROWS)):
             draft.table(name, contract, tables[name])
         licenses = tables["rows"]["licenses"].explode()

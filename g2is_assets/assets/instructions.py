@@ -12,6 +12,7 @@ from g2is_assets.assets.recipes import CODE_VERSIONS, pool_files, target_files
 from g2is_assets.config import Source
 from g2is_assets.contracts import instructions as contracts
 from g2is_assets.errors import SourceError
+from g2is_assets.redaction import redacted
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
 from g2is_assets.storage.sources import read_rows
@@ -53,7 +54,7 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
         )
         used, withheld = withholding.part(found.rows)
         if len(used) < MIN_ROWS["pool"]:
-            names = ", ".join(file for file, _ in files)
+            names = ", ".join(redacted(file) for file, _ in files)
             count = "no usable row" if not used else "only one usable row"
             why = _reasons(found.rejected) + say_withheld(withheld)
             raise SourceError(f"the pool is empty: {count} in {names}{why}")

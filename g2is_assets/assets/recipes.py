@@ -12,6 +12,7 @@ from typing import Any, Final
 from g2is_assets.config import FeatureKind, Source
 from g2is_assets.errors import SourceError
 from g2is_assets.hashing import file_sha256, file_sha256_once, json_sha256
+from g2is_assets.redaction import redacted
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.gradient_store import store_name
 from g2is_assets.storage.lake import Recipe, Version
@@ -89,6 +90,8 @@ def target_files(workspace: Workspace, domain: str) -> dict[str, tuple[Path, ...
 
 def _instructions_pool(workspace: Workspace, _: None) -> Recipe:
     settings = workspace.project.settings.instructions.model_dump(mode="json")
+    # What manifests say of a source holds no credentials.
+    settings["sources"] = [source | {"path": redacted(source["path"])} for source in settings["sources"]]
     settings |= pool_withholding(workspace.project, workspace.lake).settings
     files = [file for file, _ in pool_files(workspace)]
     return _recipe("instructions/pool", None, settings, _content(workspace, files))

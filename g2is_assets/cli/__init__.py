@@ -49,12 +49,16 @@ def demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
 
 @main.command(epilog="Example: g2is ui --port 3333")
 @config_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port of the web server.")
-def ui(config: Path | None, port: int) -> None:
-    """Serve Dagster's UI for this project on 127.0.0.1."""
+def ui(config: Path | None, host: str, port: int) -> None:
+    """Serve Dagster's UI for this project, by default to this machine only.
+
+    The UI has no login: whoever reaches it can launch runs and read data.
+    """
     from g2is_assets.cli.ui import run_ui
 
-    run_ui(config, port)
+    run_ui(config, host, port)
 
 
 @main.command(epilog="Example: g2is gc --dry-run")

@@ -61,7 +61,7 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
     project = load_project(config)
     lake, head = _adapter(project, domain)
     chain = follow(lake, [head])
-    mix = origins(chain)
+    mix = origins(lake, chain)
     if as_json:
         click.echo(json.dumps({"domain": domain, "trained_on": mix, "chain": chain_json(chain)}, indent=2))
         return

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from g2is_assets.cli.instance import open_instance, prepare_instance
@@ -15,6 +16,7 @@ from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import G2isError, SettingsError
 from g2is_assets.progress import show_on
+from g2is_assets.reports.words import printable
 from g2is_assets.storage.lake import Lake
 
 if TYPE_CHECKING:
@@ -93,7 +95,9 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
     adapter = lake.current("finetune/adapter", domain)
     random_epoch = lake.current("finetune/baseline", domain).manifest.metrics["best_epoch"]
     n_rows = subset.manifest.n_rows["subset"]
-    table = Table(title=f"{project.domain(domain).title}: NLL on {evaluation['split']} rows (lower is better)")
+    # Titles and sources are other people's words: printed as they are, not as markup.
+    title = printable(project.domain(domain).title)
+    table = Table(title=escape(f"{title}: NLL on {evaluation['split']} rows (lower is better)"))
     for column in ("model", "rows trained on", "best epoch", "NLL", "G2IS minus it, 95 % interval over rows"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for name, rows, epoch in (("base", 0, ""), ("random", n_rows, random_epoch)):
@@ -105,12 +109,11 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
     console.print(table)
     console.print(_verdict(evaluation))
     pool = lake.current("instructions/pool").table("pool", POOL)
-    mix = subset.table("subset", SUBSET).join(pool, on="row_id").explode("sources")["sources"].value_counts(sort=True)
-    parts = [
-        f"{source} {count}" for source, count in mix.sort("count", "sources", descending=[True, False]).iter_rows()
-    ]
-    console.print(f"Subset: {n_rows} of {len(pool)} rows; by source: {', '.join(parts)}")
-    console.print(f"Adapter: {adapter.folder / 'adapter'}", soft_wrap=True)
+    taken = subset.table("subset", SUBSET).join(pool, on="row_id")
+    mix = taken.explode("sources")["sources"].value_counts(sort=True).sort("count", "sources", descending=[True, False])
+    parts = [f"{printable(source)} {count}" for source, count in mix.iter_rows()]
+    console.print(f"Subset: {n_rows} of {len(pool)} rows; by source: {', '.join(parts)}", markup=False)
+    console.print(f"Adapter: {adapter.folder / 'adapter'}", soft_wrap=True, markup=False)
 
 
 def _verdict(evaluation: dict[str, int | float | str]) -> str:

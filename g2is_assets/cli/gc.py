@@ -1,6 +1,7 @@
 """`g2is gc`: drop from the lake what nothing refers to, and say what it was."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -16,11 +17,14 @@ def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, as_json: bo
     """Collect the garbage of the project's lake and print what went, or would go.
 
     Raises:
-        G2isError: The settings are wrong, or a file of the lake cannot be read or deleted.
+        G2isError: The settings are wrong, a run is in progress, or a file of the lake cannot be read or deleted.
     """
+    from g2is_assets.runs import no_runs
+
     project = load_project(config)
     lake = Lake(project.home / "lake")
-    report = collect_garbage(lake, project.settings.keep_versions, 3600 * min_age_hours, dry_run=dry_run)
+    with nullcontext() if dry_run else no_runs(project.home / ".dagster"):
+        report = collect_garbage(lake, project.settings.keep_versions, 3600 * min_age_hours, dry_run=dry_run)
     console = Console()
     if as_json:
         console.print_json(json.dumps(_as_json(report, dry_run)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from g2is_assets.config import Project
 from g2is_assets.errors import SettingsError
-from g2is_assets.storage.lake import write_atomically
+from g2is_assets.storage.files import write_atomically
 
 if TYPE_CHECKING:
     import dagster as dg

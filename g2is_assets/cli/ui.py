@@ -13,15 +13,19 @@ from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.config import load_project
 from g2is_assets.errors import G2isError
 
+LOCAL = {"127.0.0.1", "localhost", "::1"}
+NO_LOGIN = "Warning: serving on {host}. Dagster's UI has no login: anyone who reaches it can launch runs and read data."
 WORKSPACE = "load_from:\n  - python_module: g2is_assets.definitions\n"
 
 
-def run_ui(config: Path | None, port: int) -> None:
-    """Serve on 127.0.0.1 until interrupted; if one of the two processes ends, the other is ended too.
+def run_ui(config: Path | None, host: str, port: int) -> None:
+    """Serve until interrupted; if one of the two processes ends, the other is ended too.
 
     Raises:
         G2isError: One of them could not start or ended by itself.
     """
+    if host not in LOCAL:
+        click.echo(NO_LOGIN.format(host=host), err=True)
     project = load_project(config)
     instance = prepare_instance(project)
     with open_instance(instance):
@@ -29,14 +33,14 @@ def run_ui(config: Path | None, port: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         workspace = _workspace(Path(scratch))
         commands = {
-            "dagster-webserver": ["dagster_webserver", "--host", "127.0.0.1", "--port", str(port)],
+            "dagster-webserver": ["dagster_webserver", "--host", host, "--port", str(port)],
             "dagster-daemon": ["dagster._daemon", "run"],
         }
         children = {
             name: subprocess.Popen([sys.executable, "-m", *arguments, "--workspace", str(workspace)])
             for name, arguments in commands.items()
         }
-        click.echo(f"http://127.0.0.1:{port} - history in {instance} - stop with Ctrl-C")
+        click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port} - history in {instance} - stop with Ctrl-C")
         _wait(children)
 
 

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from g2is_assets.storage.lake import read_parquet
+from g2is_assets.storage.lake import Lake, read_parquet
 from g2is_assets.storage.manifest import Manifest
-from g2is_assets.trail.chain import Link, label_of, nearest
+from g2is_assets.trail.chain import Link, content_of, label_of, nearest
 from g2is_assets.trail.exposure import KINDS, Exposure
 from g2is_assets.trail.subset_diff import Difference
 from g2is_assets.trail.verify import Finding
@@ -53,7 +53,7 @@ def chain_json(chain: Sequence[Link]) -> list[dict[str, Any]]:
     return found
 
 
-def origins(chain: Sequence[Link]) -> dict[str, dict[str, int]]:
+def origins(lake: Lake, chain: Sequence[Link]) -> dict[str, dict[str, int]]:
     """How many of the rows trained on come from each source, and under each licence; a row may have several.
 
     Raises:
@@ -63,8 +63,9 @@ def origins(chain: Sequence[Link]) -> dict[str, dict[str, int]]:
     subset, pool = (links[asset].version for asset in ("selection/subset", "instructions/pool"))
     if subset is None or pool is None:
         return {}
-    taken = read_parquet(subset.folder / "subset.parquet", ["row_id"])
-    rows = taken.join(read_parquet(pool.folder / "pool.parquet", ["row_id", "sources", "licenses"]), on="row_id")
+    taken = read_parquet(content_of(lake, subset) / "subset.parquet", ["row_id"])
+    table = content_of(lake, pool) / "pool.parquet"
+    rows = taken.join(read_parquet(table, ["row_id", "sources", "licenses"]), on="row_id")
     counted = {name: Counter(rows[name].explode().to_list()) for name in ("sources", "licenses")}
     return {name: dict(counts.most_common()) for name, counts in counted.items()}
 

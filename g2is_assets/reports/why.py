@@ -10,6 +10,7 @@ from g2is_assets.contracts import gradients as gradient_contracts
 from g2is_assets.contracts import selection as contracts
 from g2is_assets.errors import SettingsError
 from g2is_assets.reports.rows import MIN_PREFIX, answers_to, only_one, say_why_not
+from g2is_assets.reports.words import printable
 from g2is_assets.storage.lake import Lake, Version
 
 SHOWN: Final = 80
@@ -48,7 +49,7 @@ def explain(lake: Lake, domain: str, asked: str) -> Answer:
     version = lake.current("selection/subset", domain)
     row = _find_in_pool(lake, asked) or _find_in_selection(version, asked) or _refuse(lake, asked)
     quoted = _Quoted(lake)
-    line = f"{row['row_id']}  {', '.join(row['sources'])}  {_short(row['prompt'])}"
+    line = f"{row['row_id']}  {printable(', '.join(row['sources']))}  {_short(row['prompt'])}"
     for state, table in (("taken", "subset"), ("excluded", "excluded"), ("left", "left")):
         records = _records(version, table, row["row_id"])
         if records:
@@ -177,5 +178,5 @@ def _ordinal(n: int) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = printable(text)
     return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"

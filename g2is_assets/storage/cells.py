@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import json_sha256
-from g2is_assets.storage.lake import write_atomically
+from g2is_assets.storage.files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import polars as pl
 
 from g2is_assets.errors import ContractError, SettingsError, StoreError
 from g2is_assets.storage.erased_shards import Moved, erase_vectors, erased_rows, find_leftovers, stores_of
-from g2is_assets.storage.lake import Lake, Version, read_parquet, write_into
+from g2is_assets.storage.files import write_into
+from g2is_assets.storage.lake import Lake, Version, read_parquet
 from g2is_assets.storage.manifest import ERASED, ERASING, PRUNED, describe_bytes, describe_files
 from g2is_assets.storage.pruning import plan_pruning
 from g2is_assets.storage.tombstones import (

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from g2is_assets.contracts import gradients as contracts
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256, json_sha256
-from g2is_assets.storage.lake import read_parquet, write_atomically
+from g2is_assets.storage.files import write_atomically, writing
+from g2is_assets.storage.lake import read_parquet
 from g2is_assets.storage.mapped import MAPPED
 
 STORE: Final = "_store"
@@ -73,10 +74,8 @@ class GradientStore:
         self.sketch_dim: int = settings["sketch_dim"]
         self.folder = root / store_name(self.settings)
         record = self.folder / "store.json"
-        try:
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{self.folder} cannot be made: {error}; set G2IS_HOME to another place") from error
         if not record.exists():
             write_atomically(record, json.dumps(self.settings, indent=2, sort_keys=True) + "\n")
             return
@@ -139,7 +138,8 @@ class GradientStore:
         """Delete shards with their records and mapped copies."""
         for name in shards:
             for file in shard_files(self.folder, name):
-                file.unlink()
+                with writing(file):
+                    file.unlink(missing_ok=True)
 
     def plan(
         self, wanted: Iterable[str], batches: Sequence[Sequence[str]], shard_rows: int, batch_tokens: int = 0
@@ -202,8 +202,10 @@ class GradientStore:
         path = self.folder / f"{name}.parquet"
         scratch = self.folder / f".{name}.parquet"
         table = pl.DataFrame(columns, schema_overrides=contract.schema)
-        contract.validate(table).write_parquet(scratch, compression="uncompressed", statistics=False)
-        scratch.replace(path)
+        contract.validate(table)
+        with writing(path):
+            table.write_parquet(scratch, compression="uncompressed", statistics=False)
+            scratch.replace(path)
         set_aside = {
             row: NOT_FINITE if not ok else ZERO_GRADIENT
             for row, ok, keep in zip(row_ids, finite, good, strict=True)

@@ -7,20 +7,21 @@ versions names the one that readers follow. Nothing else writes below a stage, b
 import errno
 import json
 import math
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.errors import ContractError, MissingInputError, StoreError
 from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.storage.files import write_atomically, writing
 from g2is_assets.storage.manifest import (
     MANIFEST,
     PRUNED,
@@ -35,7 +36,6 @@ from g2is_assets.storage.manifest import read_manifest as _read_manifest
 from g2is_assets.storage.tombstones import expected_files
 
 Metric = int | float | str
-WRITE_ERRORS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 @dataclass(frozen=True)
@@ -214,24 +214,16 @@ class Lake:
         if not force and (version := self._reusable(place, recipe, intact)):
             self.point(place, version.folder.name)
             return version, False
-        try:
+        scratch = place / f".writing-{uuid.uuid4().hex}"
+        with writing(place, "; the previous version is intact"):
             place.mkdir(parents=True, exist_ok=True)
-            scratch = place / f".writing-{uuid.uuid4().hex}"
             scratch.mkdir()
-        except OSError as error:
-            raise StoreError(
-                f"{place} cannot be written: {error}; free space or set G2IS_HOME to another place"
-            ) from error
-        try:
-            draft = Draft(scratch)
-            write(draft)
-            version = self._commit(draft, recipe, run_id, place)
-        except OSError as error:
-            if error.errno not in WRITE_ERRORS:
-                raise
-            raise StoreError(f"{place}: writing failed: {error}; the previous version is intact") from error
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            try:
+                draft = Draft(scratch)
+                write(draft)
+                version = self._commit(draft, recipe, run_id, place)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
         return version, True
 
     def _reusable(self, place: Path, recipe: Recipe, intact: Callable[[Version], bool]) -> Version | None:
@@ -272,25 +264,32 @@ class Lake:
         )
         (draft.folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         name = f"{manifest.input_digest[:12]}-{manifest.data_version[:12]}"
-        replaced = sorted(place.glob(f"{name}*"))
-        for folder in replaced:  # made with equal content by another process, or anew on request: that one stays
+        while True:
+            taken = sorted(place.glob(f"{name}*"))
+            for folder in taken:  # made with equal content by another process, or anew on request: that one stays
+                try:
+                    version = _whole_version(folder)
+                except StoreError:
+                    continue
+                self.point(place, folder.name)
+                return version
+            final = place / (f"{name}-{uuid.uuid4().hex[:6]}" if taken else name)
             try:
-                version = _whole_version(folder)
-            except StoreError:
-                continue
-            self.point(place, folder.name)
-            return version
-        final = place / (f"{name}-{draft.folder.name[-6:]}" if replaced else name)
-        draft.folder.rename(final)
+                draft.folder.rename(final)
+                break
+            except OSError as error:
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                    raise  # else another process was quicker by a moment: look at what it made
         self.point(place, final.name)
-        for old in replaced:  # damaged ones; only now, so that there is a current version at every moment
-            if not (old / PRUNED).exists():  # other manifests may name a pruned version's for ever
-                shutil.rmtree(old, ignore_errors=True)
+        for old in taken:  # damaged ones; only now, so that there is a current version at every moment
+            _retire(old)
         return Version(final, manifest)
 
     def point(self, place: Path, version: str) -> None:
         """Make a version the one that readers follow."""
-        write_atomically(place / "current.json", json.dumps({"version": version}) + "\n")
+        pointer, text = place / "current.json", json.dumps({"version": version}) + "\n"
+        if not pointer.exists() or pointer.read_bytes() != text.encode():
+            write_atomically(pointer, text)
 
 
 def _whole_version(folder: Path) -> Version:
@@ -303,19 +302,17 @@ def _whole_version(folder: Path) -> Version:
     return version
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small file under a temporary name and rename it: readers see the old text or the new, never half."""
-    scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
+def _retire(folder: Path) -> None:
+    """Prune a damaged version that was made again; without a manifest that can be read, all of it goes."""
+    from g2is_assets.storage.pruning import prune_damaged  # that module reads versions, so it imports this one
 
-
-def write_into(folder: Path, name: str, content: bytes) -> None:
-    """Write a file of a version, whole or not at all."""
-    # The scratch file lies beside the version: inside, it would make the version differ from its manifest.
-    scratch = folder.with_name(f".writing-{uuid.uuid4().hex}")
-    scratch.write_bytes(content)
-    os.replace(scratch, folder / name)
+    if (folder / PRUNED).exists():
+        return
+    try:
+        with suppress(OSError):  # another process is at it, or the disk refuses: the next collection goes on from there
+            prune_damaged(Version(folder, _read_manifest(folder)))
+    except StoreError:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_parquet(path: Path, columns: list[str] | None = None, n_rows: int | None = None) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256
+from g2is_assets.storage.files import writing
 from g2is_assets.storage.lake import read_parquet
 
 MAPPED: Final = "mapped"
@@ -39,8 +40,13 @@ def mapped_vectors(store: Path, shard: str, sha256: str, kind: str) -> NDArray[n
     vectors = read_parquet(file, columns=[f"features_{kind}"]).to_series().to_numpy()
     if file_sha256(file) != sha256:
         raise StoreError(f"{file} is damaged: its digest differs from its record; materialise the gradients again")
-    copy.parent.mkdir(exist_ok=True)
     scratch = copy.with_name(f".{uuid.uuid4().hex}.npy")
-    np.save(scratch, vectors, allow_pickle=False)
-    os.replace(scratch, copy)
+    with writing(copy):
+        copy.parent.mkdir(exist_ok=True)
+        try:
+            np.save(scratch, vectors, allow_pickle=False)
+            os.replace(scratch, copy)
+        except OSError:
+            scratch.unlink(missing_ok=True)
+            raise
     return np.load(copy, mmap_mode="r", allow_pickle=False)

@@ -15,7 +15,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from g2is_assets.errors import StoreError
-from g2is_assets.storage.lake import Version, read_parquet, write_into
+from g2is_assets.storage.files import write_into
+from g2is_assets.storage.lake import Version, read_parquet
 from g2is_assets.storage.manifest import PRUNED, FileRecord, describe_bytes, describe_files
 from g2is_assets.storage.tombstones import expected_files
 
@@ -41,6 +42,7 @@ class Pruned(BaseModel):
         pruned_at: When, UTC.
         removed: The removed files with size and digest as in the manifest, or as its tombstones left them.
         row_ids: Size and digest of `row_ids.parquet`, if there is one.
+        reason: Why it was pruned before its time; None of a version that had grown old.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +50,7 @@ class Pruned(BaseModel):
     pruned_at: str
     removed: dict[str, FileRecord]
     row_ids: FileRecord | None
+    reason: str | None = None
 
 
 def read_pruned(folder: Path) -> Pruned | None:
@@ -124,8 +127,22 @@ def plan_pruning(version: Version) -> Pruning | None:
         removed=removed,
         row_ids=None if row_ids is None else describe_bytes(row_ids),
     )
-    additions = {PRUNED: (record.model_dump_json(indent=2) + "\n").encode()}
+    additions = {PRUNED: _as_json(record)}
     return Pruning(version, record, additions | ({} if row_ids is None else {ROW_IDS: row_ids}))
+
+
+def prune_damaged(version: Version) -> None:
+    """Prune a version that is damaged and was made again: other manifests may name this one's for ever.
+
+    The new version has the same content, and so the row ids.
+    """
+    record = Pruned(
+        pruned_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        removed=version.manifest.files,
+        row_ids=None,
+        reason="damaged, and made again with the same content",
+    )
+    Pruning(version, record, {PRUNED: _as_json(record)}).apply()
 
 
 NOT_USED: Final = {"left.parquet", "excluded.parquet", "withheld.parquet"}
@@ -152,6 +169,10 @@ def _row_ids(folder: Path, names: Iterable[str]) -> bytes | None:
     content = io.BytesIO()
     row_ids.sort("row_id").write_parquet(content, compression="zstd")
     return content.getvalue()
+
+
+def _as_json(record: Pruned) -> bytes:
+    return (record.model_dump_json(indent=2) + "\n").encode()
 
 
 def _stands(file: Path, record: FileRecord) -> bool:

@@ -13,6 +13,7 @@ import polars as pl
 from g2is_assets.config import Source
 from g2is_assets.contracts.rows import Instruction, Unusable
 from g2is_assets.errors import SourceError
+from g2is_assets.redaction import path_of, redacted, scrubbed
 
 FORMATS: Final = "instruction/input/output, prompt/response, prompt/completion or messages"
 ROLES: Final = frozenset({"system", "user", "assistant"})
@@ -36,8 +37,11 @@ def find_files(source: Source, folder: Path) -> list[str]:
 
 
 def relative_name(file: str, folder: Path) -> str:
-    """How tables and manifests name a file: relative to the settings, so that a moved project keeps its versions."""
-    return file if "://" in file else Path(os.path.relpath(file, folder)).as_posix()
+    """How tables and manifests name a file: relative to the settings, so that a moved project keeps its versions.
+
+    An address is named without its credentials.
+    """
+    return redacted(file) if "://" in file else Path(os.path.relpath(file, folder)).as_posix()
 
 
 def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction | Unusable]:
@@ -54,13 +58,13 @@ def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction |
     local = Path(file)
     if "://" not in file and not local.is_file():
         raise SourceError(f"{file} does not exist or is no file")
-    if file.endswith(".parquet"):
+    if path_of(file).endswith(".parquet"):
         records = _parquet(file)
-    elif file.endswith((".jsonl", ".ndjson")):
+    elif path_of(file).endswith((".jsonl", ".ndjson")):
         records = _json_uri(file) if "://" in file else _jsonl(local)
     else:
-        raise SourceError(f"{file}: the name must end in .jsonl or .parquet")
-    base = Source(path=file, source=source.source or local.stem, license=source.license)
+        raise SourceError(f"{redacted(file)}: the name must end in .jsonl or .parquet")
+    base = Source(path=file, source=source.source or Path(path_of(file)).stem, license=source.license)
     for line, record in records:
         yield _normalise(record, relative_name(file, folder), line, base)
 
@@ -112,7 +116,7 @@ def _parquet(file: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         table = pl.read_parquet(file, glob="://" in file)
     except Exception as error:  # Polars and its cloud readers raise many kinds
-        raise SourceError(f"{file} cannot be read as Parquet: {_first_line(error)}") from error
+        raise _unreadable(file, "Parquet", error) from None
     yield from enumerate(table.iter_rows(named=True), start=1)
 
 
@@ -120,12 +124,14 @@ def _json_uri(uri: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         table = pl.scan_ndjson(uri).collect()
     except Exception as error:  # likewise
-        raise SourceError(f"{uri} cannot be read as JSONL: {_first_line(error)}") from error
+        raise _unreadable(uri, "JSONL", error) from None
     yield from enumerate(table.iter_rows(named=True), start=1)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _unreadable(file: str, kind: str, error: Exception) -> SourceError:
+    """Raised without its cause, whose text may hold the credentials of an address: Dagster stores causes."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return SourceError(f"{redacted(file)} cannot be read as {kind}: {scrubbed(reason, file)}; mend or replace the file")
 
 
 def _normalise(record: Mapping[str, Any], file: str, line: int, base: Source) -> Instruction | Unusable:

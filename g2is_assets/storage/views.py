@@ -9,6 +9,7 @@ import duckdb
 
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.errors import ContractError, StoreError
+from g2is_assets.storage.files import writing
 from g2is_assets.storage.gradient_store import STORE
 from g2is_assets.storage.lake import Lake, Version, read_parquet
 
@@ -28,6 +29,11 @@ def rebuild_views(lake: Lake) -> Path:
     A table of several domains is one view. Vectors are views named `gradients_<noun>_vectors`. A damaged version is
     left out with a warning, so that it does not hide the others.
     """
+    with writing(lake.root / DATABASE):
+        return _rebuild(lake)
+
+
+def _rebuild(lake: Lake) -> Path:
     lake.root.mkdir(parents=True, exist_ok=True)
     files: dict[str, list[Path]] = {}
     vectors: dict[str, set[Path]] = {}

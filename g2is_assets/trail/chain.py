@@ -15,6 +15,7 @@ from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256
 from g2is_assets.storage.lake import Lake, Recipe, Version
 from g2is_assets.storage.manifest import MANIFEST, Input, read_manifest, user_name
+from g2is_assets.storage.pruning import read_pruned
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,15 @@ def _inputs(manifests: Manifests, above: Link) -> Iterator[Link]:
         version = manifests.find(asset, said.manifest_sha256, manifest.partition)
         place = version.folder if version else manifests.lake.place(asset)
         yield Link(asset, said, version, place, above.depth + 1, above.label)
+
+
+def content_of(lake: Lake, version: Version) -> Path:
+    """The folder to read a version's tables from: its own, or that of the version made in its place after damage."""
+    record = read_pruned(version.folder)
+    if record and record.row_ids is None:
+        whole = lake.find_whole(version.manifest.asset, version.manifest.data_version, version.manifest.partition)
+        return whole.folder if whole else version.folder
+    return version.folder
 
 
 def nearest(chain: Sequence[Link]) -> dict[str, Link]:

@@ -14,7 +14,7 @@ from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.storage.lake import Lake, Version, read_parquet
 from g2is_assets.storage.manifest import MANIFEST, PRUNED, read_manifest
 from g2is_assets.storage.pruning import ROW_IDS
-from g2is_assets.trail.chain import Manifests, follow
+from g2is_assets.trail.chain import Manifests, content_of, follow
 
 TRAINED: Final = "trained on"
 BASELINE: Final = "random baseline"
@@ -179,9 +179,11 @@ class Exposures:
         """The version's rows, from its own table or, where that was pruned, from the list that stayed."""
         folder = version.folder
         if folder not in self._rows:
-            table, rows = folder / _TABLES[version.manifest.asset], pl.DataFrame(schema={"row_id": pl.String})
+            rows = pl.DataFrame(schema={"row_id": pl.String})
             try:
-                file = table if table.exists() or not (folder / PRUNED).exists() else folder / ROW_IDS
+                place = content_of(self.lake, version)
+                table = place / _TABLES[version.manifest.asset]
+                file = table if table.exists() or not (place / PRUNED).exists() else place / ROW_IDS
                 columns = read_parquet(file, n_rows=0).columns
                 rows = read_parquet(file, [name for name in _COLUMNS if name in columns])
             except StoreError as error:

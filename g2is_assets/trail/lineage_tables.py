@@ -7,12 +7,12 @@ from typing import Any
 import polars as pl
 
 from g2is_assets.contracts import audit as contracts
-from g2is_assets.storage.lake import read_parquet
+from g2is_assets.storage.lake import Lake, read_parquet
 from g2is_assets.storage.manifest import Manifest
-from g2is_assets.trail.chain import Link, nearest
+from g2is_assets.trail.chain import Link, content_of, nearest
 
 
-def lineage_tables(domain: str, chain: Sequence[Link]) -> dict[str, pl.DataFrame]:
+def lineage_tables(lake: Lake, domain: str, chain: Sequence[Link]) -> dict[str, pl.DataFrame]:
     """A chain as the tables of the asset audit/lineage: contracts `LINEAGE`, `LINKS`, `ROWS`.
 
     Raises:
@@ -33,7 +33,10 @@ def lineage_tables(domain: str, chain: Sequence[Link]) -> dict[str, pl.DataFrame
         for name, said in link.version.manifest.inputs.items()
     ]
     behind = nearest(versions)
-    subset, pool = behind["selection/subset"].place, behind["instructions/pool"].place
+    subset, pool = (
+        content_of(lake, link.version) if link.version else link.place
+        for link in (behind["selection/subset"], behind["instructions/pool"])
+    )
     taken = read_parquet(subset / "subset.parquet", ["order", "row_id"])
     rows = taken.join(read_parquet(pool / "pool.parquet", ["row_id", "sources", "licenses"]), on="row_id")
     tables = {

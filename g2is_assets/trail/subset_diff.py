@@ -8,7 +8,7 @@ from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.storage.lake import Lake, Version, read_parquet
 from g2is_assets.storage.manifest import MANIFEST, PRUNED, read_manifest
 from g2is_assets.storage.pruning import ROW_IDS
-from g2is_assets.trail.chain import Link, follow, nearest
+from g2is_assets.trail.chain import Link, content_of, follow, nearest
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,10 @@ def compare(lake: Lake, before: Version, after: Version) -> Difference:
     Raises:
         StoreError: A table that is never pruned is damaged.
     """
-    then, now = (read_parquet(version.folder / "subset.parquet").sort("order") for version in (before, after))
+    tables = (read_parquet(content_of(lake, version) / "subset.parquet") for version in (before, after))
+    then, now = (table.sort("order") for table in tables)
     chains = [nearest(follow(lake, [version])) for version in (before, after)]
-    pools = [_row_ids(chain, "instructions/pool", "pool") for chain in chains]
+    pools = [_pool(lake, chain) for chain in chains]
     kept_out = _kept_out(after, chains[1])
     came = [row for row in now["row_id"] if row not in set(then["row_id"])]
     went = [row for row in then["row_id"] if row not in set(now["row_id"])]
@@ -84,12 +85,13 @@ def compare(lake: Lake, before: Version, after: Version) -> Difference:
     return Difference(before, after, len(now) - len(came), changes, list(_causes(*chains)))
 
 
-def _row_ids(chain: dict[str, Link], asset: str, table: str) -> set[str]:
-    version = chain[asset].version if asset in chain else None
+def _pool(lake: Lake, chain: dict[str, Link]) -> set[str]:
+    """The rows of the pool that a subset was chosen from."""
+    version = chain["instructions/pool"].version if "instructions/pool" in chain else None
     if version is None:
-        raise StoreError(f"the chain is broken at {asset}; see `g2is audit verify`")
-    pruned = (version.folder / PRUNED).exists()
-    return set(read_parquet(version.folder / (ROW_IDS if pruned else f"{table}.parquet"), ["row_id"])["row_id"])
+        raise StoreError("the chain is broken at instructions/pool; see `g2is audit verify`")
+    place = content_of(lake, version)
+    return set(read_parquet(place / (ROW_IDS if (place / PRUNED).exists() else "pool.parquet"), ["row_id"])["row_id"])
 
 
 def _kept_out(subset: Version, chain: dict[str, Link]) -> dict[str, str]:

@@ -101,7 +101,8 @@ def _payload(version: Version) -> Iterator[Finding]:
         rows = ", ".join(row[:12] for row in tombstone.rows)
         yield Finding("erased", str(folder), f"{rows} on {tombstone.erased_at} ({tombstone.reason})")
     if pruned:
-        yield Finding("pruned", str(folder), f"its payload was removed on {pruned.pruned_at}; its row ids stand")
+        why = pruned.reason or "of old; its row ids stand"
+        yield Finding("pruned", str(folder), f"its payload was removed on {pruned.pruned_at} ({why})")
         found.pop(PRUNED, None)
         for name, record in pruned.removed.items():
             if wanted.pop(name, None) != record:

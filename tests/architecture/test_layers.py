@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "g2is_assets"
 
-BASE = {"errors", "hashing", "parsing", "progress"}
+BASE = {"errors", "hashing", "parsing", "progress", "redaction"}
 MAY_IMPORT = {
     "config": BASE,
     "contracts": BASE,

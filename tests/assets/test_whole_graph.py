@@ -1,6 +1,5 @@
 """The whole graph, for real, with a tiny random model and two domains."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
-from conftest import write_jsonl, write_project
+from conftest import payload, write_jsonl, write_project
 
 from g2is_assets.definitions import build_defs
 from g2is_assets.errors import G2isError, MissingInputError, SettingsError, SourceError
@@ -46,20 +45,6 @@ def run_all(settings: Path, instance: dg.DagsterInstance) -> dict[str, int]:
             )
             computed[key] = int(materialization.metadata["g2is/computed"].value)
     return computed
-
-
-def payload(lake: Path) -> dict[str, str]:
-    """Digest of every payload file of every current version, by asset, partition and file."""
-    digests = {}
-    for pointer in sorted(lake.rglob("current.json")):
-        version = pointer.parent / json.loads(pointer.read_text())["version"]
-        for file in sorted(version.rglob("*")):
-            if file.is_file() and file.name != "manifest.json":
-                name = f"{pointer.parent.relative_to(lake)}/{file.relative_to(version)}"
-                digests[name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    for shard in sorted(lake.rglob("_store/*/*.parquet")):
-        digests[str(shard.relative_to(lake))] = hashlib.sha256(shard.read_bytes()).hexdigest()
-    return digests
 
 
 @pytest.fixture(scope="module")

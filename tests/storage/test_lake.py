@@ -15,8 +15,10 @@ import pytest
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.errors import ContractError, MissingInputError, StoreError
 from g2is_assets.hashing import file_sha256
-from g2is_assets.storage.lake import Draft, Lake, Recipe, Version, read_parquet, write_atomically
+from g2is_assets.storage.files import write_atomically
+from g2is_assets.storage.lake import Draft, Lake, Recipe, Version, read_parquet
 from g2is_assets.storage.manifest import MANIFEST, Input
+from g2is_assets.storage.pruning import read_pruned
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = Contract("numbers", "Some numbers", {"n": Column(pl.Int64, "A number", minimum=0)}, sorted_by=("n",))
@@ -259,6 +261,33 @@ def test_a_damaged_version_is_made_again(lake: Lake, damage: Callable[[Path], No
     assert (written, writer.calls) == (True, 1)
     assert lake.current("stage/noun") == again
     assert numbers_of(lake.current("stage/noun")) == [1]
+
+
+@pytest.mark.parametrize("damage", [remove_payload, truncate_payload])
+def test_the_manifest_of_a_damaged_version_stays_with_the_reason_when_it_is_replaced(
+    lake: Lake, damage: Callable[[Path], None]
+) -> None:
+    """Other manifests name it by digest."""
+    version = make(lake, 1)
+    damage(version.folder)
+    again = make(lake, 1)
+    assert again.folder != version.folder
+    assert {path.name for path in version.folder.iterdir()} == {MANIFEST, "pruned.json"}
+    assert file_sha256(version.folder / MANIFEST) == version.as_input.manifest_sha256
+    pruned = read_pruned(version.folder)
+    assert pruned is not None
+    assert pruned.reason == "damaged, and made again with the same content"
+    assert pruned.removed == version.manifest.files
+
+
+def test_a_replaced_version_without_a_readable_manifest_goes_and_a_pruned_one_stays(lake: Lake) -> None:
+    version = make(lake, 1)
+    damage_manifest(version.folder)
+    second = make(lake, 1)
+    assert not version.folder.exists()
+    (second.folder / "pruned.json").write_text("{")
+    make(lake, 1)
+    assert {path.name for path in second.folder.iterdir()} == {"noun.parquet", MANIFEST, "pruned.json"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""Small files that appear whole or not at all, and what to say when the machine refuses to write."""
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from g2is_assets.errors import G2isError, StoreError
+
+REFUSALS: Final = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+)
+MEND: Final = "free space, make it writable, or set G2IS_HOME to another place"
+
+
+@contextmanager
+def writing(place: Path, note: str = "") -> Iterator[None]:
+    """Turn a full disk, a read-only folder and the like into one error that names the place and the remedy.
+
+    Raises:
+        StoreError: The machine refused; other errors pass.
+    """
+    try:
+        yield
+    except G2isError:
+        raise
+    except Exception as error:  # each library has its own
+        if not is_refusal(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise StoreError(f"{place} cannot be written: {reason}; {MEND}{note}") from error
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the machine refused to write. Libraries in Rust and C++ give no error number, only its text."""
+    if getattr(error, "errno", None) is not None:
+        return getattr(error, "errno", None) in REFUSALS
+    return any(f"(os error {n})" in str(error) or os.strerror(n) in str(error) for n in REFUSALS)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file under a temporary name and rename it: readers see the old text or the new, never half.
+
+    Raises:
+        StoreError: The machine refused; the old text stands.
+    """
+    scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    with writing(path):
+        try:
+            scratch.write_text(text, encoding="utf-8")
+            os.replace(scratch, path)
+        except OSError:
+            scratch.unlink(missing_ok=True)
+            raise
+
+
+def write_into(folder: Path, name: str, content: bytes) -> None:
+    """Write a file of a version, whole or not at all."""
+    # The scratch file lies beside the version: inside, it would make the version differ from its manifest.
+    scratch = folder.with_name(f".writing-{uuid.uuid4().hex}")
+    scratch.write_bytes(content)
+    os.replace(scratch, folder / name)

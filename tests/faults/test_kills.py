@@ -1,0 +1,122 @@
+"""A refresh that is killed at any moment is taken up by the next one, which ends as if nothing had happened."""
+
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from conftest import payload
+
+from faults.conftest import Undisturbed
+from faults.processes import (
+    DOMAIN_KEYS,
+    POOL_KEYS,
+    Commands,
+    Moment,
+    assert_all_that_is_current_is_whole,
+    place_of,
+)
+from g2is_assets.contracts.contract import Column, Contract
+from g2is_assets.contracts.gradients import INDEX
+from g2is_assets.storage.features import StoredFeatures
+from g2is_assets.storage.gradient_store import STORE, GradientStore, Vectors, fill_store
+from g2is_assets.storage.lake import Draft, Lake, Recipe
+from g2is_assets.storage.views import rebuild_views
+
+
+def boundary(place: Path, number: int) -> Moment:
+    """One of the moments at which a version comes into being, in turn."""
+    folder = re.escape(str(place))
+    return (
+        Moment("open", rf"{folder}/\.writing-\w+/manifest\.json$"),  # payload without manifest
+        Moment("os.rename", rf"{folder}/\.writing-"),  # whole, not in its place
+        Moment("os.rename", rf"{folder}/current\.json$"),  # in its place, not yet current
+        Moment("os.mkdir", rf"{folder}/\.writing-"),  # nothing of it yet
+    )[number % 4]
+
+
+def test_killed_at_the_boundary_of_every_stage_in_turn_it_ends_as_if_undisturbed(
+    fresh: Path, commands: Commands, undisturbed: Undisturbed
+) -> None:
+    lake = fresh.parent / "lake"
+    moments = [boundary(place_of(fresh, key), n) for n, key in enumerate([*POOL_KEYS, *DOMAIN_KEYS])]
+    moments.insert(3, Moment("os.rename", r"gradients/pool/_store/.*\.shard\.json$", 2))
+    finished = 0
+    for moment in moments:
+        child = commands.demo(fresh, die_at=moment)
+        assert child.wait() == -signal.SIGKILL, f"{moment}: {child.shown}"
+        assert "waits for the pool" not in child.shown
+        places = assert_all_that_is_current_is_whole(lake)
+        assert len(places) >= finished
+        finished = len(places)
+    shown = commands.refresh(fresh)
+    assert shown.count(": unchanged") >= len(DOMAIN_KEYS) - 2
+    assert payload(lake) == undisturbed.sums
+
+
+def test_killed_from_outside_at_random_moments_it_ends_as_if_undisturbed(
+    fresh: Path, commands: Commands, undisturbed: Undisturbed
+) -> None:
+    draw = random.Random(20)
+    for _ in range(3):
+        child = commands.demo(fresh)
+        until = time.monotonic() + 60
+        while not any((fresh.parent / ".dagster").glob("processes/*.lock")) and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0.0, 2.0))
+        child.kill()
+        assert_all_that_is_current_is_whole(fresh.parent / "lake")
+    shown = commands.refresh(fresh)
+    assert "is reported as failed: its process is gone" in shown
+    assert payload(fresh.parent / "lake") == undisturbed.sums
+
+
+ROWS = {f"row{number}": number + 1 for number in range(6)}
+NUMBERS = Contract("numbers", "Some numbers", {"n": Column(pl.Int64, "A number")})
+
+
+def small_refresh(root: Path) -> None:
+    """Everything that writes to a lake, without a model: a version, gradients in shards, mapped copies, views."""
+    lake = Lake(root)
+    settings = {"kinds": ["sgd"], "sketch_dim": 64}
+    store = GradientStore(lake.place("gradients/pool") / STORE, settings)
+
+    def compute(batches: list[list[str]]):  # type: ignore[no-untyped-def]
+        for batch in batches:
+            vectors = np.stack([np.random.default_rng(ROWS[row]).standard_normal(64) for row in batch])
+            yield Vectors(batch, [ROWS[row] for row in batch], np.ones(len(batch)), {"sgd": vectors.astype(np.float32)})
+
+    def gradients(draft: Draft) -> None:
+        filled = fill_store(store, ROWS, lambda lengths: [[i] for i in range(len(lengths))], compute, 2)
+        StoredFeatures(store.folder, filled.index, "sgd").array()
+        draft.table("index", INDEX, filled.index)
+
+    numbers = pl.DataFrame({"n": [1, 2, 3]})
+    lake.make(Recipe("stage/noun", "a", "1", {}), "run", lambda draft: draft.table("noun", NUMBERS, numbers))
+    recipe = Recipe("gradients/pool", None, "1", {"store": store.folder.name})
+    lake.make(recipe, "run", gradients, intact=lambda version: store.holds(version.table("index", INDEX)))
+    rebuild_views(lake)
+
+
+def test_killed_before_any_of_its_file_operations_the_store_is_whole_and_the_next_run_ends_the_same(
+    tmp_path: Path, commands: Commands
+) -> None:
+    small_refresh(tmp_path / "undisturbed")
+    expected = payload(tmp_path / "undisturbed")
+    assert len(expected) == 2 + 3
+    n_kills = 0
+    while True:
+        root = tmp_path / f"killed-{n_kills}"
+        child = commands.start(small_refresh, root, die_at=Moment("", re.escape(str(root)), n_kills + 1))
+        if (code := child.wait()) == 0:
+            break
+        assert code == -signal.SIGKILL, child.shown
+        assert_all_that_is_current_is_whole(root)
+        small_refresh(root)
+        assert payload(root) == expected, n_kills
+        assert_all_that_is_current_is_whole(root)
+        n_kills += 1
+    assert n_kills > 25
