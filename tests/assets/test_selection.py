@@ -217,12 +217,12 @@ def tell_balance_in_words(project: Path, version: Version) -> None:
     assert f"{second['margin']:.4f} ahead" in words
     assert f"it resembles {second['nearest_row'][:8]} (" in words
     assert f"{second['pulled_by'][0]['row_id'][:8]} (Add" in words  # a validation row, quoted
-    left = version.table("left", contracts.LEFT)
+    left, floor = version.table("left", contracts.LEFT), version.manifest.settings["min_core_cosine"] or -1
     for row in left.sort("pull").iter_rows(named=True):
         words = "\n".join(explain(lake, "sums", row["row_id"]).lines)
         assert f"Its pull, {row['pull']:.4f}" in words
         reason = words.splitlines()[1]
-        if row["conflict_row"] is None and row["core_cosine"] >= 0 and not row["n_inconsistent"]:
+        if row["conflict_row"] is None and row["core_cosine"] >= floor and not row["n_inconsistent"]:
             assert ("repeats what was taken" in reason) or ("its pull is too small" in reason)
         else:
             assert any(word in reason for word in ("in conflict", "below the smallest", "refused by consistency"))
