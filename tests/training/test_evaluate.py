@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 import torch
 
-from g2is_assets.training.evaluate import Question, answer, questions, score_choices
+from g2is_assets.training.evaluate import Choices, Question, answer, questions, score_choices
 from g2is_assets.training.model import ModelSource
 from g2is_assets.training.text import Template
 
@@ -52,11 +52,9 @@ def test_candidates_have_the_likelihood_of_the_whole_response(
         assert choices.right_per_token is (per_token.index(max(per_token)) == choices.answer)
 
 
-def test_of_other_lengths_sum_and_mean_can_differ(model: Any, template: Template) -> None:
-    # The long candidate is less likely as a whole, and likelier per token, than the short one.
-    scored = score_choices(model, template, [ASKED[0]], 1000)[0]
-    assert scored.n_tokens[2] > scored.n_tokens[0]
-    assert min(range(3), key=lambda i: scored.log_likelihoods[i]) == 2
+def test_a_long_candidate_may_be_the_likeliest_per_token_and_not_as_a_whole() -> None:
+    scored = Choices("a", log_likelihoods=(-4.0, -6.0), n_tokens=(2, 6), answer=1)
+    assert (scored.right, scored.right_per_token) == (False, True)
 
 
 def test_a_question_whose_candidate_would_be_cut_is_not_scored(model: Any, source: ModelSource) -> None:
