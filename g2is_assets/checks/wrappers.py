@@ -77,16 +77,15 @@ def subset_keeps_the_rules(
         settings = SelectionSettings.model_validate(version.manifest.settings)
         rules = WalkRules(**settings.model_dump(include={f.name for f in fields(WalkRules)}))
         subset = version.table("subset", selection_contracts.SUBSET)
-        left = version.table("left", selection_contracts.LEFT)
-        balanced = settings.next_row == "balance"
-        seen = pl.concat([subset["row_id"], left["row_id"].unique()]) if balanced else subset["row_id"]
+        left = version.table("left", selection_contracts.LEFT) if settings.next_row == "balance" else None
+        seen = subset["row_id"] if left is None else pl.concat([subset["row_id"], left["row_id"]])
         gradients = workspace.lake.input_of(version, "gradients/pool")
         row_ids, source = stored_features(
             workspace, gradients, settings.kind, mean_removed=settings.mean_removed, rows=seen
         )
         position = {row_id: number for number, row_id in enumerate(row_ids)}
         features = source.rows(np.array([position[row_id] for row_id in subset["row_id"]]))
-        if not balanced:
+        if left is None:
             cores = _directions(workspace.lake.input_of(version, "knowledge/components", domain), source.shape[1])
             return evaluators.subset_keeps_the_rules(subset, features, cores, rules)
         own = workspace.lake.input_of(version, "gradients/target", domain)

@@ -75,7 +75,7 @@ def gradient_walk(
         method: `reference` is the published walk; `g2is` admits the options below.
         consistency: Measure against the value of the step before (published), the best so far, or the anchor's.
         min_core_cosine: Smallest cosine to K that any row must have, the anchor included; None for no such floor.
-        no_conflict: Whether the second condition holds at all.
+        no_conflict: Whether cos(z, s) >= 0 is asked for at all.
         conflicts_across: Also forbid conflict with rows taken for earlier components.
         reallocate: Give what a component could not use to those that used all of theirs, in proportion to their
             budgets, until it is used or every walk has ended short.

@@ -131,21 +131,22 @@ def _taken(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted)
             "It is that walk's anchor: of the rows allowed the nearest to the component, "
             f"cosine {row['core_cosine']:.4f}."
         )
-        return [*lines, _pulled_by(row, quoted)]
+        return [*lines, *_pulled_by(row, quoted)]
     lines.append(
         f"Step {row['step']}: of the rows allowed the nearest to the one taken before, {quoted(row['predecessor'])}, "
         f"cosine {row['predecessor_cosine']:.4f}."
     )
-    lines.append(
-        f"In conflict with none: its smallest cosine to a row taken is {row['min_cosine']:.4f}, to "
-        f"{quoted(row['min_cosine_row'])}."
-    )
+    if row["min_cosine_row"] is not None:  # else conflicts are allowed
+        lines.append(
+            f"In conflict with none: its smallest cosine to a row taken is {row['min_cosine']:.4f}, to "
+            f"{quoted(row['min_cosine_row'])}."
+        )
     delta = version.manifest.settings["delta"]
     lines.append(
         f"Consistency {row['consistency']:.4f}, where {delta} x {row['consistency_before']:.4f} was needed. "
         f"Cosine to the component {row['core_cosine']:.4f}."
     )
-    return [*lines, _pulled_by(row, quoted)]
+    return [*lines, *_pulled_by(row, quoted)]
 
 
 def _is_balanced(version: Version) -> bool:
@@ -157,7 +158,7 @@ def _taken_in_balance(row: dict[str, Any], version: Version, quoted: _Quoted) ->
     lines = [
         f"Taken as row {row['order'] + 1} of {version.manifest.n_rows['subset']} by the balanced walk: pull "
         f"{row['pull']:.4f} less redundancy {row['redundancy']:.4f} is {row['score']:.4f}, {lead}.",
-        _pulled_by(row, quoted),
+        *_pulled_by(row, quoted),
     ]
     if row["nearest_row"] is not None:
         lines.append(
@@ -167,9 +168,10 @@ def _taken_in_balance(row: dict[str, Any], version: Version, quoted: _Quoted) ->
     return lines
 
 
-def _pulled_by(row: dict[str, Any], quoted: _Quoted) -> str:
-    own = "; ".join(f"{quoted(pair['row_id'])}, cosine {pair['cosine']:.4f}" for pair in row["pulled_by"])
-    return f"The validation rows that it resembles most: {own}."
+def _pulled_by(row: dict[str, Any], quoted: _Quoted) -> list[str]:
+    pairs = row.get("pulled_by") or []  # subsets of earlier programs do not know
+    own = "; ".join(f"{quoted(pair['row_id'])}, cosine {pair['cosine']:.4f}" for pair in pairs)
+    return [f"The validation rows that it resembles most: {own}."] if pairs else []
 
 
 def _excluded(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted) -> list[str]:

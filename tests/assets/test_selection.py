@@ -197,6 +197,7 @@ OPTIONS = {
     "conflicts_across = true\nreallocate = true\n",
     "momentum_free": '[selection]\nkind = "adam_without_momentum"\n[knowledge]\ncentered = false\n',
     "leaks_allowed": "[selection]\nallow_leaks = true\n",
+    "conflicts_allowed": '[selection]\nkind = "adam_without_momentum"\nno_conflict = false\n',
     "balance": '[selection]\nnext_row = "balance"\nkind = "adam_without_momentum"\n',
     "balance_with_rules": '[selection]\nnext_row = "balance"\nkind = "adam_without_momentum"\nno_conflict = true\n'
     "delta = 0.9\nmin_core_cosine = 0.0\nmean_removed = true\n",
@@ -250,6 +251,10 @@ def test_every_option_gives_a_subset_that_its_checks_accept(
             assert set(subset["component"]) == {0}
         if name == "all_rules":
             assert version.manifest.metrics["n_refused_by_core_cosine"] > 0
+        if name == "conflicts_allowed":
+            later = subset.filter(pl.col("step") > 0)["row_id"][0]
+            assert not any("conflict" in line for line in explain(lake_of(project), "sums", later).lines)
+            assert version.manifest.metrics["n_refused_by_conflict"] == 0
         if name.startswith("balance"):
             tell_balance_in_words(project, version)
         if name == "leaks_allowed":
