@@ -6,6 +6,7 @@ relative to the settings file. Nothing here reads data, models or Dagster.
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -139,16 +140,24 @@ class KnowledgeSettings(Section):
         return self
 
 
+def _by_walk(coherence: Any, balance: Any) -> Callable[[dict[str, Any]], Any]:
+    """A default that depends on the kind of walk: the paper's has its rules, the balanced one those it is given."""
+    return lambda given: balance if given["next_row"] == "balance" else coherence
+
+
 class SelectionSettings(Section):
-    """The gradient walk. A budget below 1 is a share of the pool, from 1 up a number of rows."""
+    """The walk. A budget below 1 is a share of the pool, from 1 up a number of rows."""
 
     method: Literal["g2is", "reference"] = "g2is"
+    next_row: Literal["coherence", "balance"] = "coherence"
+    redundancy: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     kind: FeatureKind = "adam"
     mean_removed: bool = False
     budget: Annotated[float, Field(gt=0.0)] = 0.05
-    delta: Annotated[float, Field(ge=0.0, le=1.0)] = 0.8
+    delta: Annotated[float, Field(ge=0.0, le=1.0)] = Field(default_factory=_by_walk(0.8, 0.0))
     consistency: Literal["previous", "best", "anchor"] = "previous"
     min_core_cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
+    no_conflict: bool = Field(default_factory=_by_walk(True, False))
     conflicts_across: bool = False
     reallocate: bool = False
     memory_gb: Annotated[float, Field(gt=0.0)] = 8.0
@@ -158,8 +167,9 @@ class SelectionSettings(Section):
     def _whole_rows_and_plain_reference(self) -> Self:
         if self.budget >= 1 and self.budget != int(self.budget):
             raise ValueError(f"budget = {self.budget}: from 1 up it counts rows and must be whole")
-        options = (self.consistency, self.min_core_cosine, self.conflicts_across, self.reallocate)
-        if self.method == "reference" and options != ("previous", None, False, False):
+        published: dict[str, Any] = {"next_row": "coherence", "consistency": "previous", "min_core_cosine": None}
+        published |= {"no_conflict": True, "conflicts_across": False, "reallocate": False}
+        if self.method == "reference" and published != self.model_dump(include=set(published)):
             raise ValueError("method = 'reference' is the published walk and takes only delta")
         return self
 

@@ -180,8 +180,23 @@ def test_a_kind_that_is_not_stored_is_refused(tmp_path: Path, section: str) -> N
 
 def test_the_published_walk_takes_no_option_of_ours(tmp_path: Path) -> None:
     assert load(tmp_path, '[selection]\nmethod = "reference"\ndelta = 0.7').settings.selection.delta == 0.7
-    message = refusal(tmp_path, '[selection]\nmethod = "reference"\nconsistency = "best"')
-    assert "reference" in message
+    for option in ('consistency = "best"', 'next_row = "balance"', "no_conflict = false", "reallocate = true"):
+        assert "reference" in refusal(tmp_path, f'[selection]\nmethod = "reference"\n{option}'), option
+
+
+def test_the_balanced_walk_has_no_rule_but_those_it_is_given(tmp_path: Path) -> None:
+    add_domain(tmp_path, "plain")
+    add_domain(tmp_path, "papers", '[selection]\nnext_row = "coherence"\n')
+    add_domain(tmp_path, "ruled", "[selection]\nno_conflict = true\ndelta = 0.5\n")
+    domains = load(tmp_path, '[selection]\nnext_row = "balance"\n').domains
+    rules = {name: (domain.selection.delta, domain.selection.no_conflict) for name, domain in domains.items()}
+    assert rules == {"plain": (0.0, False), "papers": (0.8, True), "ruled": (0.5, True)}
+    assert domains["plain"].selection.redundancy == 0.5
+
+
+@pytest.mark.parametrize("redundancy", ["-0.1", "1.1"])
+def test_redundancy_is_a_share(tmp_path: Path, redundancy: str) -> None:
+    assert "selection.redundancy" in refusal(tmp_path, f"[selection]\nredundancy = {redundancy}")
 
 
 @pytest.mark.parametrize(

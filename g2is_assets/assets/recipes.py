@@ -29,7 +29,7 @@ CODE_VERSIONS: Final = {
     "gradients/target": "1",
     "graph/neighbors": "2",
     "knowledge/components": "2",
-    "selection/subset": "2",
+    "selection/subset": "3",
     "finetune/adapter": "1",
     "finetune/baseline": "2",
     "finetune/evaluation": "1",

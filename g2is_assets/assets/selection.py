@@ -12,16 +12,19 @@ from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import instructions as instruction_contracts
 from g2is_assets.contracts import knowledge as knowledge_contracts
 from g2is_assets.contracts import selection as contracts
+from g2is_assets.core.balance import balanced_walk
 from g2is_assets.core.budgets import allocate_budgets
-from g2is_assets.core.home import measure_home
+from g2is_assets.core.home import measure_home, strongest_pulls
 from g2is_assets.core.leakage import Text, find_leaks
+from g2is_assets.core.rows import FeatureSource
+from g2is_assets.core.trace import Walk
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.errors import SettingsError
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
 from g2is_assets.storage.walk_tables import budgets_table, count_refusals, left_table, subset_table
 
-RULES = ("delta", "method", "consistency", "min_core_cosine", "conflicts_across", "reallocate")
+RULES = {"delta", "consistency", "min_core_cosine", "no_conflict"}
 
 
 @dg.asset(
@@ -39,12 +42,13 @@ RULES = ("delta", "method", "consistency", "min_core_cosine", "conflicts_across"
     ],
 )
 def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-    """The rows that the gradient walk took for this domain, in order, each with the reason.
+    """The rows that the walk took for this domain, in order, each with the reason.
 
-    Exact on the complete instruction graph. No two rows of one component conflict, every row keeps its component's
-    consistency, and a walk may end short of its budget; the split of the budget, and what refused every row that was
-    left, are kept beside the rows. Pool rows that repeat one of the domain's own rows, or another pool row, are not
-    eligible.
+    Exact on the complete instruction graph. In the paper's walk no two rows of one component conflict, every row keeps
+    its component's consistency, and a walk may end short of its budget. The balanced walk has one budget, does not use
+    `knowledge/components`, and takes the row with the largest pull towards the domain less what it repeats. The split
+    of the budget, and what kept out every row that was left, are kept beside the rows. Pool rows that repeat one of the
+    domain's own rows, or another pool row, are not eligible.
     """
     settings = workspace.project.domain(context.partition_key).selection
     recipe = recipe_here(context, workspace)
@@ -68,22 +72,17 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
             workspace, gradients, settings.kind, mean_removed=settings.mean_removed, rows=eligible
         )
         ids = np.array(row_ids)
+        own_ids, features = stored_features(workspace, own, "sgd")
+        validation = all_rows(features)
         cores = knowledge.table("components", knowledge_contracts.components(source.shape[1]))
-        budgets = allocate_budgets(total, cores["weight"].to_numpy())
-        walk = gradient_walk(
-            source,
-            cores["direction"].to_numpy(),
-            budgets,
-            memory_bytes=int(1e9 * settings.memory_gb),
-            **settings.model_dump(include=set(RULES)),
-        )
+        walk, split = _walk(settings, source, cores, validation, total)
         if not len(walk.rows):
             raise SettingsError(
                 f"domain '{domain}': the walk took no row ({', '.join(sorted(set(walk.ended)))}); loosen "
                 "`min_core_cosine` or the other rules in [selection]"
             )
-        table, left = subset_table(walk, ids, domain), left_table(walk, ids, domain)
-        split = budgets_table(walk, cores, budgets)
+        pulls = strongest_pulls(source, walk.rows, validation)
+        table, left = subset_table(walk, ids, domain, pulls, np.array(own_ids)), left_table(walk, ids, domain)
         draft.table("subset", contracts.SUBSET, table)
         draft.table("budgets", contracts.BUDGETS, split)
         draft.table("left", contracts.LEFT, left)
@@ -94,10 +93,35 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         draft.metric(n_excluded=len(excluded), n_leaks=int(excluded["split"].is_not_null().sum()))
         distortion = source.shape[1] ** -0.5  # standard error of a sketched cosine near 0
         draft.metric(**count_refusals(left, split, settings.min_core_cosine, distortion))
-        home = measure_home(source, walk.rows, all_rows(stored_features(workspace, own, "sgd")[1]))
+        home = measure_home(source, walk.rows, validation)
         draft.metric(home_cosine=home.subset, home_cosine_random=home.random, home_cosine_top=home.top)
 
     return publish(context, workspace, recipe, write, contract=contracts.SUBSET)
+
+
+def _walk(
+    settings: SelectionSettings, source: FeatureSource, cores: pl.DataFrame, validation: np.ndarray, total: int
+) -> tuple[Walk, pl.DataFrame]:
+    """The walk that the settings ask for, and the table of its budgets.
+
+    Args:
+        settings: Of the domain.
+        source: Features of the eligible rows.
+        cores: Contract `knowledge/components`.
+        validation: (v, d) features of the domain.
+        total: The domain's budget in rows.
+    """
+    memory_bytes, rules = int(1e9 * settings.memory_gb), settings.model_dump(include=RULES)
+    if settings.next_row == "balance":
+        walk = balanced_walk(
+            source, validation, total, redundancy=settings.redundancy, memory_bytes=memory_bytes, **rules
+        )
+        mean = cores.head(1).with_columns(component=pl.lit(0, pl.Int64), weight=pl.lit(1.0))
+        return walk, budgets_table(walk, mean, np.array([total]))
+    budgets = allocate_budgets(total, cores["weight"].to_numpy())
+    rules |= settings.model_dump(include={"method", "conflicts_across", "reallocate"})
+    walk = gradient_walk(source, cores["direction"].to_numpy(), budgets, memory_bytes=memory_bytes, **rules)
+    return walk, budgets_table(walk, cores, budgets)
 
 
 def _excluded(rows: pl.DataFrame, target: pl.DataFrame, nodes: pl.DataFrame, allow_leaks: bool) -> pl.DataFrame:

@@ -29,6 +29,11 @@ class Verdict:
     description: str
     numbers: Mapping[str, float | int]
 
+    def also(self, other: "Verdict") -> "Verdict":
+        """Both together: passed if both are."""
+        said = f"{self.description}; {other.description}"
+        return Verdict(self.passed and other.passed, said, {**self.numbers, **other.numbers})
+
 
 def features_are_unit(blocks: Iterable[NDArray[np.floating]]) -> Verdict:
     """Every stored vector is finite and has norm 1 within half precision.
@@ -71,6 +76,7 @@ class WalkRules:
     consistency: str
     min_core_cosine: float | None
     conflicts_across: bool
+    no_conflict: bool = True
 
 
 def subset_keeps_the_rules(
@@ -81,7 +87,7 @@ def subset_keeps_the_rules(
     Args:
         subset: Contract `selection/subset`.
         features: (n, d), the subset's vectors in its order; everything is taken anew, in float64.
-        cores: (c, d), the domain's nodes.
+        cores: (c, d), the domain's nodes; of a balanced walk the mean validation feature alone.
         rules: What the walk was held to.
     """
     rows, directions = _unit(features), _unit(cores)
@@ -105,6 +111,7 @@ def subset_keeps_the_rules(
         pairs = (rows @ rows.T)[np.triu_indices(len(rows), 1)]
         conflicts = int((~(pairs >= -COSINE_TOLERANCE)).sum())
         smallest = float(pairs.min(initial=1.0))
+    conflicts = conflicts if rules.no_conflict else 0
     return Verdict(
         conflicts == broken == below == 0,
         f"{conflicts} pairs in conflict, {broken} steps below their consistency, {below} rows below the core cosine",
@@ -177,7 +184,7 @@ def graph_is_sound(nodes: pl.DataFrame, edges: pl.DataFrame) -> Verdict:
 
 
 def constraints_bite(selection: Metrics, graph: Metrics, ruled: Mapping[str, bool]) -> Verdict:
-    """Every rule in force refused some candidate.
+    """Every rule in force refused some candidate; where none is, there is nothing to complain of.
 
     Args:
         selection: Metrics of `selection/subset`.
@@ -188,7 +195,7 @@ def constraints_bite(selection: Metrics, graph: Metrics, ruled: Mapping[str, boo
     idle = [rule.replace("_", " ") for rule, n in refused.items() if n == 0]
     near = int(selection["n_refused_within_distortion"])
     shares = {name: float(graph[f"negative_edge_share_sampled_{name}"]) for name in ("raw", "mean_removed")}
-    said = ", ".join(f"{rule.replace('_', ' ')} {n}" for rule, n in refused.items())
+    said = ", ".join(f"{rule.replace('_', ' ')} {n}" for rule, n in refused.items()) or "no rule, as none is in force"
     return Verdict(
         not idle,
         f"of {selection['n_candidates']} candidates refused by {said}; {near} conflicts lie within the sketch's "

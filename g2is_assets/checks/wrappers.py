@@ -4,20 +4,24 @@ A check of a domain's asset looks at the run's partition; started alone, without
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 
 import dagster as dg
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.assets.features import all_rows, stored_features
 from g2is_assets.auditing import examine, reported_digests
 from g2is_assets.checks import evaluators
+from g2is_assets.checks.balanced import balance_was_kept
 from g2is_assets.checks.evaluators import Verdict, WalkRules
 from g2is_assets.config import SelectionSettings
 from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import knowledge as knowledge_contracts
 from g2is_assets.contracts import selection as selection_contracts
 from g2is_assets.contracts import warmup as warmup_contracts
+from g2is_assets.core.balance import mean_feature
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Version
 from g2is_assets.storage.withdrawals import read_withdrawals
@@ -81,21 +85,31 @@ def components_are_orthonormal_and_oriented(
 def subset_keeps_the_rules(
     context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.AssetCheckResult:
-    """No rows conflict that must not, and every step kept its consistency; all cosines taken anew from the store."""
+    """No rows conflict that must not, and every step kept its consistency; all cosines taken anew from the store.
+
+    Every step of a balanced walk is made again, against all rows that were there.
+    """
 
     def evaluate(domain: str) -> Verdict:
         version = workspace.lake.current("selection/subset", domain)
         settings = SelectionSettings.model_validate(version.manifest.settings)
+        rules = WalkRules(**settings.model_dump(include={f.name for f in fields(WalkRules)}))
         subset = version.table("subset", selection_contracts.SUBSET)
+        left = version.table("left", selection_contracts.LEFT) if settings.next_row == "balance" else None
+        seen = subset["row_id"] if left is None else pl.concat([subset["row_id"], left["row_id"]])
         gradients = workspace.lake.input_of(version, "gradients/pool")
         row_ids, source = stored_features(
-            workspace, gradients, settings.kind, mean_removed=settings.mean_removed, rows=subset["row_id"]
+            workspace, gradients, settings.kind, mean_removed=settings.mean_removed, rows=seen
         )
-        cores = _directions(workspace.lake.input_of(version, "knowledge/components", domain), source.shape[1])
         position = {row_id: number for number, row_id in enumerate(row_ids)}
-        features = all_rows(source)[[position[row_id] for row_id in subset["row_id"]]]
-        rules = settings.model_dump(include={"delta", "consistency", "min_core_cosine", "conflicts_across"})
-        return evaluators.subset_keeps_the_rules(subset, features, cores, WalkRules(**rules))
+        features = source.rows(np.array([position[row_id] for row_id in subset["row_id"]]))
+        if left is None:
+            cores = _directions(workspace.lake.input_of(version, "knowledge/components", domain), source.shape[1])
+            return evaluators.subset_keeps_the_rules(subset, features, cores, rules)
+        own = workspace.lake.input_of(version, "gradients/target", domain)
+        validation = all_rows(stored_features(workspace, own, "sgd")[1])
+        kept = evaluators.subset_keeps_the_rules(subset, features, mean_feature(validation)[None], rules)
+        return kept.also(balance_was_kept(subset, left, row_ids, source, validation, settings.redundancy, rules))
 
     return _per_domain(context, workspace, "selection/subset", evaluate, dg.AssetCheckSeverity.ERROR)
 
@@ -125,7 +139,7 @@ def constraints_bite(
         version = workspace.lake.current("selection/subset", domain)
         settings = version.manifest.settings
         ruled = {
-            "conflict": True,
+            "conflict": settings.get("no_conflict", True),
             "consistency": settings["delta"] > 0,
             "core_cosine": settings["min_core_cosine"] is not None,
         }

@@ -6,29 +6,42 @@ import polars as pl
 
 from g2is_assets.contracts.contract import Column, Contract
 
+PULLED_BY: Final = pl.List(pl.Struct({"row_id": pl.String(), "cosine": pl.Float64()}))
+
 SUBSET: Final = Contract(
     "selection/subset",
-    "The rows that the gradient walk took, in order, with what it saw at each step",
+    "The rows that the walk took, in order, with what it saw at each step; null where the kind of walk has none",
     {
         "domain": Column(pl.String, "The target domain"),
         "order": Column(pl.Int64, "0 is the first row taken", unique=True, minimum=0),
         "row_id": Column(pl.String, "The row in instructions/pool", unique=True),
-        "component": Column(pl.Int64, "Core-knowledge component whose walk took it", minimum=0),
+        "component": Column(pl.Int64, "Component whose walk took it; a balanced walk has one, the mean", minimum=0),
         "step": Column(pl.Int64, "Step of that walk; 0 is its anchor", minimum=0),
         "predecessor": Column(pl.String, "Row taken just before by the same walk", nullable=True),
         "predecessor_cosine": Column(pl.Float64, "Coherence: cosine to the predecessor", nullable=True),
         "min_cosine": Column(pl.Float64, "Smallest cosine to any row that it must not conflict with", nullable=True),
         "min_cosine_row": Column(pl.String, "The row with that smallest cosine", nullable=True),
-        "core_cosine": Column(pl.Float64, "Cosine to the component"),
+        "core_cosine": Column(pl.Float64, "Cosine to the component, or of a balanced walk to the domain's mean"),
         "consistency_before": Column(pl.Float64, "Consistency that it was measured against", nullable=True),
         "consistency": Column(pl.Float64, "|cosine| of the walk's sum to the component, this row included"),
+        "score": Column(
+            pl.Float64, "What it had most of: coherence (an anchor: core cosine); balanced: pull less redundancy"
+        ),
+        "margin": Column(pl.Float64, "How far the next best row allowed lay behind", nullable=True, minimum=0),
+        "pull": Column(pl.Float64, "Balanced: dot product with the domain's mean validation feature", nullable=True),
+        "redundancy": Column(pl.Float64, "Balanced: taken off for resembling the rows taken before", nullable=True),
+        "nearest_row": Column(pl.String, "Balanced: the row taken before that it resembles most", nullable=True),
+        "nearest_cosine": Column(pl.Float64, "The cosine to it", nullable=True),
+        "pulled_by": Column(
+            PULLED_BY, "Validation rows with the largest cosine to it, at most three, the largest first"
+        ),
     },
     sorted_by=("order",),
 )
 
 BUDGETS: Final = Contract(
     "selection/subset budgets",
-    "How the domain's budget was split over its components, and how much of it each walk could use",
+    "How the domain's budget was split over its components (a balanced walk has one, the mean), and how much was used",
     {
         "domain": Column(pl.String, "The target domain"),
         "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
@@ -66,8 +79,15 @@ LEFT: Final = Contract(
         "conflict_cosine": Column(pl.Float64, "The cosine to it", nullable=True, maximum=0),
         "n_inconsistent": Column(pl.Int32, "At how many choices consistency refused it", minimum=0),
         "rank": Column(
-            pl.Int32, "Place by coherence among rows without conflict when the walk ended", nullable=True, minimum=1
+            pl.Int32,
+            "Place by the next score among rows without conflict when the walk ended",
+            nullable=True,
+            minimum=1,
         ),
+        "pull": Column(pl.Float64, "Balanced: dot product with the domain's mean validation feature", nullable=True),
+        "redundancy": Column(pl.Float64, "Balanced: what the next step would have taken off", nullable=True),
+        "nearest_row": Column(pl.String, "Balanced: the row taken that it resembles most", nullable=True),
+        "nearest_cosine": Column(pl.Float64, "The cosine to it", nullable=True),
     },
     sorted_by=("component", "row_id"),
 )

@@ -1,4 +1,4 @@
-"""Whether a subset stays near its domain: its mean feature beside the domain's."""
+"""How near a subset is to its domain: its mean feature beside the domain's, and each row beside the domain's rows."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2is_assets.core.rows import FeatureSource
+from g2is_assets.core.rows import BLOCK_ROWS, FeatureSource, exact_rows
 from g2is_assets.core.vectors import unit_rows
 
 N_RANDOM: Final = 10
@@ -56,3 +56,25 @@ def measure_home(source: FeatureSource, taken: NDArray[np.int64], validation: Ar
     draws = [cosine(rng.choice(source.shape[0], len(taken), replace=False)) for _ in range(N_RANDOM)]
     top = np.argsort(-pull, kind="stable")[: len(taken)]
     return Home(subset=cosine(taken), random=float(np.mean(draws)), top=cosine(top))
+
+
+def strongest_pulls(
+    source: FeatureSource, taken: NDArray[np.int64], validation: ArrayLike, n_strongest: int = 3
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Which validation rows each row taken resembles most.
+
+    Args:
+        source: (n, d) pool features.
+        taken: (m,) rows of it.
+        validation: (v, d) features of the domain's validation rows.
+        n_strongest: How many of them.
+
+    Returns:
+        Their numbers and cosines, (m, min(v, n_strongest)) each, the largest first, ties to the lower number.
+    """
+    own = exact_rows(unit_rows(validation))
+    parts = [taken[start : start + BLOCK_ROWS] for start in range(0, len(taken), BLOCK_ROWS)]
+    cosines = [exact_rows(unit_rows(source.rows(part))) @ own.T for part in parts]
+    every = np.concatenate(cosines) if cosines else np.empty((0, len(own)))
+    order = np.argsort(-every, axis=1, kind="stable")[:, :n_strongest]
+    return order, np.take_along_axis(every, order, axis=1)

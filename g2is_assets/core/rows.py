@@ -76,6 +76,27 @@ class CentredFeatures:
         return unit_rows(self.source.rows(numbers)) - self.mean
 
 
+class ChosenFeatures:
+    """Some rows of a source, under their own numbers 0, 1, ... in the order given."""
+
+    def __init__(self, source: FeatureSource, chosen: NDArray[np.int64]) -> None:
+        """Wrap `source`; `chosen` are distinct row numbers."""
+        self.source, self.chosen = source, chosen
+        self.shape: tuple[int, int] = (len(chosen), source.shape[1])
+        self.place = np.full(source.shape[0], -1)
+        self.place[chosen] = np.arange(len(chosen))
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
+        """The source's blocks without the other rows."""
+        for numbers, values in self.source.blocks():
+            own = self.place[numbers]
+            yield own[own >= 0], values[own >= 0]
+
+    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Those rows."""
+        return self.source.rows(self.chosen[numbers])
+
+
 def as_source(features: ArrayLike | FeatureSource) -> FeatureSource:
     """Arrays become sources; sources stay what they are."""
     return features if isinstance(features, FeatureSource) else ArrayFeatures(features)

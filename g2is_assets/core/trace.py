@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Ended = Literal["budget", "no free row", "core cosine", "conflict", "consistency", "no budget"]
 """Why a component's walk ended: its budget was used, or which rule refused the last rows left."""
 
-_WHOLE: Final = frozenset({"rows", "component", "step", "predecessor", "min_cosine_row"})
+_WHOLE: Final = frozenset({"rows", "component", "step", "predecessor", "min_cosine_row", "nearest_row"})
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,10 @@ class Refusals:
         first_conflict_cosine: (n,) float32, the cosine to it, NaN where none was.
         n_inconsistent: (n,) int32, at how many choices consistency refused the row while it was without conflict.
         n_choices: How many choices consistency judged: the steps after the anchor, a last vain one included.
-        rank: (n,) int32, place by coherence with the last row taken, 1 the nearest, among the rows left without
-            conflict; -1 elsewhere.
+        rank: (n,) int32, place by the next step's score, 1 the first in line, among the rows left without conflict;
+            -1 elsewhere.
         core_cosine: (n,) float32, cosine to the component.
+        pulls: What a balanced walk saw of them besides; None of other walks.
     """
 
     first_conflict_component: NDArray[np.int32]
@@ -37,6 +38,24 @@ class Refusals:
     n_choices: int
     rank: NDArray[np.int32]
     core_cosine: NDArray[np.float32]
+    pulls: "Pulls | None" = None
+
+
+@dataclass(frozen=True)
+class Pulls:
+    """What a balanced walk knew of every row of the pool when it ended.
+
+    Attributes:
+        pull: (n,) float32, dot product with the domain's mean feature.
+        redundancy: (n,) float32, what the next step would have taken off.
+        nearest_row: (n,) int64, the row taken that it resembles most, the lower step of equals.
+        nearest_cosine: (n,) float32, the cosine to it.
+    """
+
+    pull: NDArray[np.float32]
+    redundancy: NDArray[np.float32]
+    nearest_row: NDArray[np.int64]
+    nearest_cosine: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,12 @@ class Walk:
         core_cosine: float64, cosine to the component.
         consistency_before: float64, the value that consistency was measured against, NaN for an anchor.
         consistency: float64, |cosine to the component| of the sum of its rows, this one included.
+        score: float64, what it had most of: coherence (an anchor: cosine to the component), or pull less redundancy.
+        margin: float64, how far the score of the next best row allowed lay behind, NaN where there was none.
+        pull: float64, balanced walk: dot product with the domain's mean feature; NaN in other walks.
+        redundancy: float64, balanced walk: what was taken off for resembling the rows taken before.
+        nearest_row: int64, balanced walk: the row taken before that it resembles most, -1 for the first.
+        nearest_cosine: float64, the cosine to it.
         ended: Per component, why its walk ended.
         refusals: Per component, what it saw of every row; None where it had no budget.
     """
@@ -68,6 +93,12 @@ class Walk:
     core_cosine: NDArray[np.float64]
     consistency_before: NDArray[np.float64]
     consistency: NDArray[np.float64]
+    score: NDArray[np.float64]
+    margin: NDArray[np.float64]
+    pull: NDArray[np.float64]
+    redundancy: NDArray[np.float64]
+    nearest_row: NDArray[np.int64]
+    nearest_cosine: NDArray[np.float64]
     ended: list[Ended]
     refusals: list[Refusals | None]
 
@@ -84,9 +115,8 @@ class Trace:
 
     def finish(self, ended: list[Ended], refusals: list[Refusals | None]) -> Walk:
         """The walk as arrays."""
-        columns: dict[str, Any] = {
-            f.name: np.array([r[f.name] for r in self.records], dtype=np.int64 if f.name in _WHOLE else np.float64)
-            for f in fields(Walk)
-            if f.name not in ("ended", "refusals")
-        }
+        columns: dict[str, Any] = {}
+        for name in (f.name for f in fields(Walk) if f.name not in ("ended", "refusals")):
+            missing, dtype = (-1, np.int64) if name in _WHOLE else (np.nan, np.float64)
+            columns[name] = np.array([record.get(name, missing) for record in self.records], dtype=dtype)
         return Walk(**columns, ended=ended, refusals=refusals)

@@ -27,8 +27,20 @@ class Rules:
     delta: float
     consistency: Consistency
     min_core_cosine: float | None
+    no_conflict: bool
     conflicts_across: bool
     exact: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The next row: its position, what it had most of and by how much, and the two sides of consistency."""
+
+    position: int
+    score: float
+    margin: float
+    reached: float
+    against: float
 
 
 def gradient_walk(
@@ -40,6 +52,7 @@ def gradient_walk(
     method: Method = "reference",
     consistency: Consistency = "previous",
     min_core_cosine: float | None = None,
+    no_conflict: bool = True,
     conflicts_across: bool = False,
     reallocate: bool = False,
     memory_bytes: int | None = None,
@@ -62,6 +75,7 @@ def gradient_walk(
         method: `reference` is the published walk; `g2is` admits the options below.
         consistency: Measure against the value of the step before (published), the best so far, or the anchor's.
         min_core_cosine: Smallest cosine to K that any row must have, the anchor included; None for no such floor.
+        no_conflict: Whether cos(z, s) >= 0 is asked for at all.
         conflicts_across: Also forbid conflict with rows taken for earlier components.
         reallocate: Give what a component could not use to those that used all of theirs, in proportion to their
             budgets, until it is used or every walk has ended short.
@@ -77,15 +91,16 @@ def gradient_walk(
         raise ValueError(f"budgets must be whole and not negative, got {limits}")
     if method not in get_args(Method) or consistency not in get_args(Consistency) or not 0 <= delta <= 1:
         raise ValueError(f"unknown method '{method}' or consistency '{consistency}', or delta {delta} not in [0, 1]")
-    options = (consistency, min_core_cosine, conflicts_across, reallocate)
-    if method == "reference" and options != ("previous", None, False, False):
+    options = (consistency, min_core_cosine, no_conflict, conflicts_across, reallocate)
+    if method == "reference" and options != ("previous", None, True, False, False):
         raise ValueError("method='reference' takes no options but delta")
-    rules = Rules(delta, consistency, min_core_cosine, conflicts_across, exact=method == "g2is")
-    state = WalkState(UnitRows(source, memory_bytes), conflicts_across)
+    exact = method == "g2is"
+    rules = Rules(delta, consistency, min_core_cosine, no_conflict, conflicts_across, exact)
+    state = WalkState(UnitRows(source, memory_bytes), across=conflicts_across, conflict=no_conflict, exact=exact)
     trace = Trace()
     # Every vector is finite by now, yet some BLAS kernels raise the invalid flag on unused vector lanes.
     with np.errstate(invalid="ignore"):
-        walks = [_Component(number, core, state, rules) for number, core in enumerate(unit_rows(cores))]
+        walks = [ComponentWalk(number, core, state, rules) for number, core in enumerate(unit_rows(cores))]
         for walk, limit in zip(walks, limits, strict=True):
             walk.run(int(limit), trace)
         if reallocate:
@@ -93,7 +108,7 @@ def gradient_walk(
     return trace.finish([walk.ended for walk in walks], [walk.refusals for walk in walks])
 
 
-def _reallocate(walks: list["_Component"], limits: NDArray[np.int64], trace: Trace) -> None:
+def _reallocate(walks: list["ComponentWalk"], limits: NDArray[np.int64], trace: Trace) -> None:
     while True:
         short = int(limits.sum()) - len(trace.records)
         able = [number for number, walk in enumerate(walks) if walk.ended == "budget"]
@@ -104,12 +119,12 @@ def _reallocate(walks: list["_Component"], limits: NDArray[np.int64], trace: Tra
 
 
 @dataclass
-class _Component:
+class ComponentWalk:
     """One component's walk; it can go on later from where it ended."""
 
     number: int
     core: NDArray[np.float32]
-    state: "WalkState"
+    state: WalkState
     rules: Rules
     ended: Ended = "no budget"
     refusals: Refusals | None = None
@@ -142,7 +157,7 @@ class _Component:
             choice = self._choose()
             if choice is None:
                 break
-            self._take(*choice, trace)
+            self._take(choice, trace)
         else:
             self.ended = "budget"
         self._close()
@@ -154,22 +169,22 @@ class _Component:
         for step, (number, vector) in enumerate(zip(self.taken, self.vectors, strict=True)):
             self._absorb(step, number, vector)  # going on: the rows' knowledge of this walk is made again
 
-    def _choose(self) -> tuple[int, float, float] | None:
-        """Position, consistency and base of the threshold of the next row; if there is none, `ended` says why."""
+    def _choose(self) -> Choice | None:
+        """The next row; if there is none, `ended` says why."""
         state = self.state
         free = state.free[state.rows.index]
         unblocked = free & (state.minimum >= 0)
         candidates = unblocked & self.allowed
         if not self.taken:
-            position = self._best(candidates, self.to_core)
+            best = self._best(candidates)
             reached, against = np.abs(self.to_core), np.nan
         else:
             reached, against = self._consistency(), self._against()
             enough = self._enough(candidates, reached, self.rules.delta * against)
             self.n_choices += 1
             self.n_inconsistent[state.rows.index[candidates & ~enough]] += 1
-            position = self._best(candidates & enough, state.to_last)
-        if position is None:
+            best = self._best(candidates & enough)
+        if best is None:
             left: list[tuple[Ended, NDArray[np.bool_]]] = [
                 ("consistency", candidates),
                 ("core cosine", unblocked),
@@ -177,7 +192,8 @@ class _Component:
             ]
             self.ended = next((reason for reason, rows in left if rows.any()), "no free row")
             return None
-        return position, float(reached[position]), against
+        position, score, margin = best
+        return Choice(position, score, margin, float(reached[position]), against)
 
     def _against(self) -> float:
         """The value that consistency is measured against."""
@@ -186,7 +202,7 @@ class _Component:
         return max(self.reached) if self.rules.consistency == "best" else self.reached[0]
 
     def _enough(
-        self, candidates: NDArray[np.bool_], reached: NDArray[np.float32], threshold: float
+        self, candidates: NDArray[np.bool_], reached: NDArray[np.floating], threshold: float
     ) -> NDArray[np.bool_]:
         """Which active rows keep the consistency."""
         enough = reached >= threshold
@@ -195,16 +211,27 @@ class _Component:
             enough[near] = self._exact_consistency(near) >= threshold
         return enough
 
-    def _best(self, candidates: NDArray[np.bool_], score: NDArray[np.float32]) -> int | None:
-        """The candidate with the largest score; ties to the lower row index."""
+    def _best(self, candidates: NDArray[np.bool_]) -> tuple[int, float, float] | None:
+        """The candidate with the largest score, that score, and its lead over the next (NaN if there is no other).
+
+        Ties go to the lower row index.
+        """
         if not candidates.any():
             return None
-        slack = TIE if self.rules.exact else 0.0
-        near = np.flatnonzero(candidates & (score >= score[candidates].max() - slack))
+        score = self._score()
+        allowed = score[candidates]
+        second = np.partition(allowed, -2)[-2] if len(allowed) > 1 else allowed[0]
+        near = np.flatnonzero(candidates & (score >= second - (TIE if self.rules.exact else 0.0)))
         near = near[np.argsort(self.state.rows.index[near])]
-        if not self.rules.exact or len(near) == 1:
-            return int(near[0])
-        return int(near[self._exact_score(near).argmax()])  # the first maximum
+        values = self._exact_score(near) if self.rules.exact else score[near]
+        first = int(values.argmax())  # the first maximum
+        others = np.delete(values, first)
+        margin = float(values[first] - others.max()) if len(others) else np.nan
+        return int(near[first]), float(values[first]), margin
+
+    def _score(self) -> NDArray[np.floating]:
+        """What the next row has most of, for every active row: coherence, or nearness to K for the anchor."""
+        return self.state.to_last if self.taken else self.to_core
 
     def _exact_score(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         towards = exact_rows(self.vectors[-1][None])[0] if self.taken else self.exact_core
@@ -217,15 +244,15 @@ class _Component:
         top = self.core_dot + dots(positions, self.exact_core)
         return np.abs(np.divide(top, norm, out=np.zeros_like(norm), where=norm > ZERO_NORM))
 
-    def _consistency(self) -> NDArray[np.float32]:
+    def _consistency(self) -> NDArray[np.floating]:
         """|cosine(sum(S + z), K)| for every active row z: closed form from running dot products."""
         squared = np.float32(self.sum @ self.sum) + 2 * self.state.to_sum + self.state.squared_now()
         norm = np.sqrt(np.maximum(squared, 0))
         top = np.float32(self.core_dot) + self.to_core
         return np.abs(np.divide(top, norm, out=np.zeros_like(norm), where=norm > ZERO_NORM))
 
-    def _take(self, position: int, reached: float, against: float, trace: Trace) -> None:
-        state, step = self.state, len(self.taken)
+    def _take(self, choice: Choice, trace: Trace) -> None:
+        state, step, position, reached = self.state, len(self.taken), choice.position, choice.reached
         number, vector = int(state.rows.index[position]), state.rows.vector(position)
         core_cosine = float(self.to_core[position])
         coherence = float(state.to_last[position]) if self.taken else np.nan
@@ -237,18 +264,21 @@ class _Component:
             coherence = float(self._exact_score(here)[0]) if self.taken else np.nan
             if min_row >= 0:
                 min_cosine = float(state.dots(here, exact_rows(state.vectors[min_row][None])[0])[0])
-        trace.add(
-            rows=number,
-            component=self.number,
-            step=step,
-            predecessor=self.taken[-1] if self.taken else -1,
-            predecessor_cosine=coherence,
-            min_cosine=min_cosine,
-            min_cosine_row=min_row,
-            core_cosine=core_cosine,
-            consistency_before=against,
-            consistency=reached,
-        )
+        record = {
+            "rows": number,
+            "component": self.number,
+            "step": step,
+            "predecessor": self.taken[-1] if self.taken else -1,
+            "predecessor_cosine": coherence,
+            "min_cosine": min_cosine,
+            "min_cosine_row": min_row,
+            "core_cosine": core_cosine,
+            "consistency_before": choice.against,
+            "consistency": reached,
+            "score": choice.score,
+            "margin": choice.margin,
+        }
+        trace.add(**record | self._more(position))
         self.sum = self.sum + (exact_rows(vector[None])[0] if self.rules.exact else vector)
         self.core_dot += core_cosine
         self.taken.append(number)
@@ -258,8 +288,12 @@ class _Component:
         state.vectors[number] = vector
         self._absorb(step, number, vector)
 
+    def _more(self, position: int) -> dict[str, float]:
+        """What a kind of walk records otherwise, or besides, of the row that it takes."""
+        return {}
+
     def _absorb(self, step: int, number: int, vector: NDArray[np.float32]) -> None:
-        kept = self.state.absorb(step, number, vector, self.rules.exact)
+        kept = self.state.absorb(step, number, vector)
         if kept is not None:
             self.to_core, self.allowed = self.to_core[kept], self.allowed[kept]
 
@@ -267,7 +301,7 @@ class _Component:
         state = self.state
         rank = np.full(state.rows.n_rows, -1, dtype=np.int32)
         left = np.flatnonzero(state.free[state.rows.index] & (state.minimum >= 0) & self.allowed)
-        order = np.lexsort((state.rows.index[left], -state.to_last[left]))
+        order = np.lexsort((state.rows.index[left], -self._score()[left]))
         rank[state.rows.index[left[order]]] = np.arange(1, len(left) + 1)
         self.refusals = Refusals(
             first_conflict_component=state.first_component.copy(),

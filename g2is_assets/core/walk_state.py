@@ -15,8 +15,17 @@ rows of 8,192 entries are off by about 1e-7, so nothing outside this band can tu
 class WalkState:
     """What the walk knows of every row that it may still take; positions are into the active rows."""
 
-    def __init__(self, rows: UnitRows, across: bool) -> None:
-        self.rows, self.across = rows, across
+    def __init__(self, rows: UnitRows, *, across: bool, conflict: bool, exact: bool, compact: bool = True) -> None:
+        """Start with every row free.
+
+        Args:
+            rows: All of them, active.
+            across: Whether conflicts count across components.
+            conflict: Whether conflicts count at all.
+            exact: Whether what is near a threshold is decided in float64.
+            compact: Whether rows that can no longer be taken may leave the active ones.
+        """
+        self.rows, self.across, self.conflict, self.exact, self.compact = rows, across, conflict, exact, compact
         self.free = np.ones(rows.n_rows, dtype=bool)
         self.vectors: dict[int, NDArray[np.float32]] = {}
         self._forget()
@@ -27,7 +36,9 @@ class WalkState:
         if not self.across:
             self._forget()
         self.to_last = np.zeros(len(self.rows.index), dtype=np.float32)
-        self.to_sum = np.zeros(len(self.rows.index), dtype=np.float32)
+        self.to_sum: NDArray[np.floating] = np.zeros(
+            len(self.rows.index), dtype=np.float64 if self.exact else np.float32
+        )
 
     def _forget(self) -> None:
         n = self.rows.n_rows
@@ -55,14 +66,25 @@ class WalkState:
         taken = int(self.minimum_row[position])
         return (float(self.minimum[position]), taken) if taken >= 0 else (np.nan, -1)
 
-    def absorb(self, step: int, number: int, vector: NDArray[np.float32], exact: bool) -> NDArray[np.int64] | None:
+    def absorb(self, step: int, number: int, vector: NDArray[np.float32]) -> NDArray[np.int64] | None:
         """Let all active rows know of a row taken; old positions of those that stay if many dropped out, else None."""
         self.to_last = self.rows.products(vector)
-        if exact:
+        if self.conflict:
+            self._note_conflicts(step, number, vector)
+        self.to_sum += self.to_last
+        kept = self.free[self.rows.index] & (self.minimum >= 0)
+        if not self.compact or 2 * kept.sum() > len(kept):
+            return None  # moving rows costs as much as two products; only a half is worth it
+        stay = self.rows.keep(kept)
+        for name in ("minimum", "minimum_row", "to_last", "to_sum"):
+            setattr(self, name, getattr(self, name)[stay])
+        return stay
+
+    def _note_conflicts(self, step: int, number: int, vector: NDArray[np.float32]) -> None:
+        if self.exact:
             open_ = self.free[self.rows.index] & (self.minimum >= 0)
             near = np.flatnonzero(open_ & (np.abs(self.to_last) <= TIE))
             self.to_last[near] = self.dots(near, exact_rows(vector[None])[0])
-        self.to_sum += self.to_last
         turned = np.flatnonzero((self.minimum >= 0) & (self.to_last < 0) & self.free[self.rows.index])
         first = self.rows.index[turned]
         self.first_component[first], self.first_step[first] = self.component, step
@@ -70,10 +92,3 @@ class WalkState:
         lower = self.to_last < self.minimum
         self.minimum[lower] = self.to_last[lower]
         self.minimum_row[lower] = number
-        kept = self.free[self.rows.index] & (self.minimum >= 0)
-        if 2 * kept.sum() > len(kept):
-            return None  # moving rows costs as much as two products; only a half is worth it
-        stay = self.rows.keep(kept)
-        for name in ("minimum", "minimum_row", "to_last", "to_sum"):
-            setattr(self, name, getattr(self, name)[stay])
-        return stay

@@ -48,7 +48,7 @@ def explain(lake: Lake, domain: str, asked: str) -> Answer:
     """
     version = lake.current("selection/subset", domain)
     row = _find_in_pool(lake, asked) or _find_in_selection(version, asked) or _refuse(lake, asked)
-    quoted = _Quoted(lake)
+    quoted = _Quoted(lake, domain)
     line = f"{row['row_id']}  {printable(', '.join(row['sources']))}  {_short(row['prompt'])}"
     for state, table in (("taken", "subset"), ("excluded", "excluded"), ("left", "left")):
         records = _records(version, table, row["row_id"])
@@ -92,18 +92,22 @@ def _scan(version: Version, table: str) -> pl.LazyFrame:
 
 
 class _Quoted:
-    """Prompts of other rows, looked up once each."""
+    """Prompts of other rows, of the pool or the domain, looked up once each."""
 
-    def __init__(self, lake: Lake) -> None:
-        self.pool = _scan(lake.current("instructions/pool"), "pool")
+    def __init__(self, lake: Lake, domain: str) -> None:
+        target = lake.find("instructions/target", domain)
+        tables = [(lake.current("instructions/pool"), "pool"), *([(target, "target")] if target else [])]
+        self.rows = pl.concat([_scan(version, table).select("row_id", "prompt") for version, table in tables])
 
     def __call__(self, row_id: str) -> str:
-        found = self.pool.filter(pl.col("row_id") == row_id).select("prompt").collect()["prompt"].to_list()
+        found = self.rows.filter(pl.col("row_id") == row_id).select("prompt").collect()["prompt"].to_list()
         return f"{row_id[:8]} ({_short(found[0])})" if found else row_id
 
 
 def _taken(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted) -> list[str]:
     row = records[0]
+    if _is_balanced(version):
+        return _taken_in_balance(row, version, quoted)
     lines = [
         f"Taken as row {row['order'] + 1} of {version.manifest.n_rows['subset']}, by component {row['component']}."
     ]
@@ -112,21 +116,47 @@ def _taken(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted)
             "It is that walk's anchor: of the rows allowed the nearest to the component, "
             f"cosine {row['core_cosine']:.4f}."
         )
-        return lines
+        return [*lines, *_pulled_by(row, quoted)]
     lines.append(
         f"Step {row['step']}: of the rows allowed the nearest to the one taken before, {quoted(row['predecessor'])}, "
         f"cosine {row['predecessor_cosine']:.4f}."
     )
-    lines.append(
-        f"In conflict with none: its smallest cosine to a row taken is {row['min_cosine']:.4f}, to "
-        f"{quoted(row['min_cosine_row'])}."
-    )
+    if row["min_cosine_row"] is not None:  # else conflicts are allowed
+        lines.append(
+            f"In conflict with none: its smallest cosine to a row taken is {row['min_cosine']:.4f}, to "
+            f"{quoted(row['min_cosine_row'])}."
+        )
     delta = version.manifest.settings["delta"]
     lines.append(
         f"Consistency {row['consistency']:.4f}, where {delta} x {row['consistency_before']:.4f} was needed. "
         f"Cosine to the component {row['core_cosine']:.4f}."
     )
+    return [*lines, *_pulled_by(row, quoted)]
+
+
+def _is_balanced(version: Version) -> bool:
+    return version.manifest.settings.get("next_row") == "balance"
+
+
+def _taken_in_balance(row: dict[str, Any], version: Version, quoted: _Quoted) -> list[str]:
+    lead = "the only row allowed" if row["margin"] is None else f"{row['margin']:.4f} ahead of the next row allowed"
+    lines = [
+        f"Taken as row {row['order'] + 1} of {version.manifest.n_rows['subset']} by the balanced walk: pull "
+        f"{row['pull']:.4f} less redundancy {row['redundancy']:.4f} is {row['score']:.4f}, {lead}.",
+        *_pulled_by(row, quoted),
+    ]
+    if row["nearest_row"] is not None:
+        lines.append(
+            f"Of the rows taken before, it resembles {quoted(row['nearest_row'])} most, cosine "
+            f"{row['nearest_cosine']:.4f}."
+        )
     return lines
+
+
+def _pulled_by(row: dict[str, Any], quoted: _Quoted) -> list[str]:
+    pairs = row.get("pulled_by") or []  # subsets of earlier programs do not know
+    own = "; ".join(f"{quoted(pair['row_id'])}, cosine {pair['cosine']:.4f}" for pair in pairs)
+    return [f"The validation rows that it resembles most: {own}."] if pairs else []
 
 
 def _excluded(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted) -> list[str]:
@@ -141,6 +171,8 @@ def _excluded(records: Sequence[dict[str, Any]], version: Version, quoted: _Quot
 def _left(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted) -> list[str]:
     budgets = version.table("budgets", contracts.BUDGETS)
     floor = version.manifest.settings["min_core_cosine"]
+    if _is_balanced(version):
+        return _left_in_balance(records[0], version, budgets.row(0, named=True), quoted)
     lines = ["Not taken. What each component's walk saw of it:"]
     for row in records:
         walk = budgets.row(by_predicate=pl.col("component") == row["component"], named=True)
@@ -148,6 +180,29 @@ def _left(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted) 
             f"  component {row['component']} (cosine {row['core_cosine']:+.4f}): {_reason(row, walk, floor, quoted)}"
         )
     return lines
+
+
+def _left_in_balance(row: dict[str, Any], version: Version, walk: dict[str, Any], quoted: _Quoted) -> list[str]:
+    """Pull, redundancy, place in line and the row taken that it repeats most; what kept it out is said first."""
+    floor = version.manifest.settings["min_core_cosine"]
+    above = [
+        _scan(version, table).filter(pl.col("pull") > row["pull"]).select(pl.len()).collect().item()
+        for table in ("subset", "left")
+    ]
+    place = 1 + sum(above)
+    if row["rank"] is None or row["n_inconsistent"] or (floor is not None and row["core_cosine"] < floor):
+        kept_out = _reason({**row, "rank": None}, walk, floor, quoted)
+    elif place > walk["n_taken"]:
+        kept_out = f"its pull is too small: {walk['n_taken']} rows were taken"
+    else:
+        kept_out = f"it repeats what was taken: its pull alone would have been enough for {walk['n_taken']} rows"
+    in_line = f"; it was {_ordinal(row['rank'])} in line" if row["rank"] else ""
+    return [
+        f"Not taken: {kept_out}.",
+        f"Its pull, {row['pull']:.4f}, is the {_ordinal(place)} largest of the eligible rows. When the walk ended, "
+        f"redundancy was {row['redundancy']:.4f}{in_line}.",
+        f"Of the rows taken, it resembles {quoted(row['nearest_row'])} most, cosine {row['nearest_cosine']:.4f}.",
+    ]
 
 
 def _reason(row: dict[str, Any], walk: dict[str, Any], floor: float | None, quoted: _Quoted) -> str:

@@ -1,15 +1,35 @@
 """A walk as tables: row ids instead of indices, one row per row taken and one per component and row left."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.contracts import selection as contracts
-from g2is_assets.core.trace import Walk
+from g2is_assets.core.trace import Pulls, Walk
 
 
-def subset_table(walk: Walk, ids: NDArray[np.str_], domain: str) -> pl.DataFrame:
-    """Contract `selection/subset`."""
+def subset_table(
+    walk: Walk,
+    ids: NDArray[np.str_],
+    domain: str,
+    pulls: tuple[NDArray[np.int64], NDArray[np.float64]],
+    own_ids: NDArray[np.str_],
+) -> pl.DataFrame:
+    """Contract `selection/subset`.
+
+    Args:
+        walk: The walk.
+        ids: (n,) ids of the rows that it walked over.
+        domain: The domain.
+        pulls: As `core.home.strongest_pulls` gives them.
+        own_ids: (v,) ids of the domain's validation rows.
+    """
+    pulled_by = [
+        [{"row_id": str(own_ids[row]), "cosine": float(cosine)} for row, cosine in zip(*pair, strict=True)]
+        for pair in zip(*pulls, strict=True)
+    ]
     table = pl.DataFrame(
         {
             "domain": [domain] * len(walk.rows),
@@ -24,6 +44,13 @@ def subset_table(walk: Walk, ids: NDArray[np.str_], domain: str) -> pl.DataFrame
             "core_cosine": walk.core_cosine,
             "consistency_before": walk.consistency_before,
             "consistency": walk.consistency,
+            "score": walk.score,
+            "margin": walk.margin,
+            "pull": walk.pull,
+            "redundancy": walk.redundancy,
+            "nearest_row": _names(ids, walk.nearest_row),
+            "nearest_cosine": walk.nearest_cosine,
+            "pulled_by": pulled_by,
         },
         schema=contracts.SUBSET.schema,
     )
@@ -50,6 +77,7 @@ def left_table(walk: Walk, ids: NDArray[np.str_], domain: str) -> pl.DataFrame:
                 "conflict_cosine": seen.first_conflict_cosine[left].astype(np.float64),
                 "n_inconsistent": seen.n_inconsistent[left],
                 "rank": seen.rank[left],
+                **_pulls(seen.pulls, ids, left),
             },
             schema=contracts.LEFT.schema,
         )
@@ -92,6 +120,18 @@ def count_refusals(
         "n_refused_within_distortion": conflict.filter(pl.col("conflict_cosine") > -distortion).height,
         "n_refused_by_consistency": left.filter(pl.col("n_inconsistent") > 0).height,
         "n_refused_by_core_cosine": len(left) - len(above),
+    }
+
+
+def _pulls(pulls: Pulls | None, ids: NDArray[np.str_], left: NDArray[np.int64]) -> dict[str, Any]:
+    """What only a balanced walk knows; nulls of other walks."""
+    if pulls is None:
+        return {name: [None] * len(left) for name in ("pull", "redundancy", "nearest_row", "nearest_cosine")}
+    return {
+        "pull": pulls.pull[left].astype(np.float64),
+        "redundancy": pulls.redundancy[left].astype(np.float64),
+        "nearest_row": _names(ids, pulls.nearest_row[left]),
+        "nearest_cosine": pulls.nearest_cosine[left].astype(np.float64),
     }
 
 

@@ -1,13 +1,23 @@
-"""Scoring rows: the response NLL of every row under a model."""
+"""Scoring a model on rows: response NLL, accuracy by likelihood over choices, exact match of generated answers.
 
-from collections.abc import Callable, Sequence
+Prompts come from the one template, so they are the same for all models. Every function gives a value for every row, so
+that models can be compared in pairs.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import polars as pl
 import torch
 
+from g2is_assets.core.answers import closing_sentence, final_answer, is_right
 from g2is_assets.training.batches import plan_batches
 from g2is_assets.training.loss import row_losses
-from g2is_assets.training.text import Example, collator
+from g2is_assets.training.text import Example, Message, Template, collator
+
+Progress = Callable[[int], None]
 
 
 def response_nll(
@@ -15,7 +25,7 @@ def response_nll(
     tokenizer: Any,
     rows: Sequence[Example],
     batch_tokens: int,
-    progress: Callable[[int], None] = lambda n_rows: None,
+    progress: Progress = lambda n_rows: None,
 ) -> list[float]:
     """Mean NLL over the response tokens of every row, in nats per token, in the order given."""
     collate, device = collator(tokenizer), next(model.parameters()).device
@@ -28,3 +38,167 @@ def response_nll(
             losses[i] = value
         progress(len(positions))
     return losses
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row with a short answer.
+
+    Attributes:
+        row_id: The row.
+        messages: The prompt's turns.
+        answer: The right answer.
+        choices: Candidate answers, the right one among them; empty where there are none.
+        before: What stands before the answer in the sentence that gives it, as the row's own response has it.
+        after: What stands after it.
+    """
+
+    row_id: str
+    messages: Sequence[Message]
+    answer: str
+    choices: tuple[str, ...] = ()
+    before: str = ""
+    after: str = ""
+
+
+def questions(table: pl.DataFrame) -> list[Question]:
+    """The rows of an instructions table that have an answer, in its order."""
+    found = []
+    for row in table.filter(pl.col("answer").is_not_null()).iter_rows(named=True):
+        before, after = closing_sentence(row["response"], row["answer"])
+        choices = tuple(row["choices"] or ())
+        found.append(Question(row["row_id"], row["messages"], row["answer"], choices, before, after))
+    return found
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a model makes of a question's candidates.
+
+    Attributes:
+        row_id: The row.
+        log_likelihoods: Of every candidate, in nats, the end token included; empty where one exceeds `max_length`.
+        n_tokens: Tokens of each.
+        answer: Place of the right one.
+    """
+
+    row_id: str
+    log_likelihoods: tuple[float, ...]
+    n_tokens: tuple[int, ...]
+    answer: int
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the right candidate is the likeliest as a whole, as TruthfulQA's MC1 counts; None if not scored."""
+        return int(np.argmax(self.log_likelihoods)) == self.answer if self.log_likelihoods else None
+
+    @property
+    def right_per_token(self) -> bool | None:
+        """The same with likelihoods per token."""
+        per_token = np.divide(self.log_likelihoods, self.n_tokens) if self.log_likelihoods else None
+        return None if per_token is None else int(per_token.argmax()) == self.answer
+
+
+def score_choices(
+    model: Any,
+    template: Template,
+    asked: Iterable[Question],
+    batch_tokens: int,
+    progress: Progress = lambda n_rows: None,
+) -> list[Choices]:
+    """Likelihood of every candidate as the whole response, for every question with candidates, in the order given.
+
+    A candidate is put into the sentence that gives the answer in the row's own response ("So the answer is yes."), so
+    that a model trained on such responses is asked in their form; the reasoning before it is left out, for it would
+    give the answer away.
+    """
+    wanted = [question for question in asked if question.choices]
+    rows: list[Example] = []
+    spans = []
+    for question in wanted:
+        texts = [question.before + choice + question.after for choice in question.choices]
+        whole = all(sum(template.token_counts(question.messages, text)) <= template.max_length for text in texts)
+        encoded = [template.encode(question.row_id, question.messages, text) for text in texts] if whole else []
+        spans.append(slice(len(rows), len(rows) + len(encoded)))
+        rows += [row for row in encoded if row is not None]
+    lengths = [row.n_tokens - row.n_prompt for row in rows]
+    losses = response_nll(model, template.tokenizer, rows, batch_tokens, progress)
+    totals = [-loss * n for loss, n in zip(losses, lengths, strict=True)]
+    return [
+        Choices(q.row_id, tuple(totals[span]), tuple(lengths[span]), q.choices.index(q.answer))
+        for q, span in zip(wanted, spans, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a model generated for a question: the text, the final answer found in it, and whether it is right."""
+
+    row_id: str
+    text: str
+    found: str | None
+    right: bool
+
+
+def answer(
+    model: Any,
+    template: Template,
+    asked: Sequence[Question],
+    batch_tokens: int,
+    *,
+    max_new_tokens: int = 256,
+    stop: Sequence[str] = (),
+    progress: Progress = lambda n_rows: None,
+) -> list[Answered]:
+    """Greedy answers to questions, in the order given; `core.answers.is_right` says what counts.
+
+    Args:
+        model: With or without an adapter.
+        template: Renders the prompts; a response ends with its `ending`, the tokenizer's end token, or `stop`.
+        asked: The questions.
+        batch_tokens: Padded tokens per batch, those to generate included.
+        max_new_tokens: Most tokens of a response.
+        stop: Other strings that end a response; neither they nor the ending are part of the text.
+        progress: Told how many rows were done.
+    """
+    prompts = [template.prompt_ids(question.messages) for question in asked]
+    ends = [end for end in dict.fromkeys([template.ending, str(template.tokenizer.eos_token), *stop]) if end]
+    texts = [""] * len(asked)
+    for positions in plan_batches([len(ids) + max_new_tokens for ids in prompts], batch_tokens):
+        found = _go_on(model, template, [prompts[i] for i in positions], ends, max_new_tokens)
+        for i, text in zip(positions, found, strict=True):
+            texts[i] = text
+        progress(len(positions))
+    return [
+        Answered(question.row_id, text, final_answer(text), is_right(text, question.answer))
+        for question, text in zip(asked, texts, strict=True)
+    ]
+
+
+def _go_on(
+    model: Any, template: Template, prompts: Sequence[list[int]], ends: Sequence[str], max_new_tokens: int
+) -> list[str]:
+    """Greedy continuations of prompts, padded on the left, each cut at the first of `ends`."""
+    from transformers import GenerationConfig
+
+    tokenizer, device, width = template.tokenizer, next(model.parameters()).device, max(map(len, prompts))
+    ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(p)) + p for p in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    others = [end for end in ends if end != tokenizer.eos_token]
+    with torch.no_grad():
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=config,
+            **({"stop_strings": others, "tokenizer": tokenizer} if others else {}),
+        )
+    texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=False)
+    return [
+        text[: min((at for end in ends if (at := text.find(end)) >= 0), default=len(text))].strip() for text in texts
+    ]

@@ -64,6 +64,16 @@ class Template:
         ids = (prompt_ids + self._ids(completion))[: self.max_length]
         return Example(row_id, ids, len(prompt_ids)) if len(ids) > len(prompt_ids) else None
 
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of the prompt alone, from which a model goes on."""
+        return self._ids(self.render(messages, "any response")[0])
+
+    @property
+    def ending(self) -> str:
+        """The text that ends a response."""
+        completion = self.render([{"role": "user", "content": "a"}], "a")[1]
+        return completion[completion.index("a") + 1 :].strip()
+
     def render(self, messages: Sequence[Message], response: str) -> tuple[str, str]:
         """Prompt text and completion text."""
         turns = [dict(message) for message in messages]

@@ -197,7 +197,36 @@ OPTIONS = {
     "conflicts_across = true\nreallocate = true\n",
     "momentum_free": '[selection]\nkind = "adam_without_momentum"\n[knowledge]\ncentered = false\n',
     "leaks_allowed": "[selection]\nallow_leaks = true\n",
+    "conflicts_allowed": '[selection]\nkind = "adam_without_momentum"\nno_conflict = false\n',
+    "balance": '[selection]\nnext_row = "balance"\nkind = "adam_without_momentum"\n',
+    "balance_with_rules": '[selection]\nnext_row = "balance"\nkind = "adam_without_momentum"\nno_conflict = true\n'
+    "delta = 0.9\nmin_core_cosine = 0.0\nmean_removed = true\n",
 }
+
+
+def tell_balance_in_words(project: Path, version: Version) -> None:
+    """The whole budget is component 0's, and `g2is why` tells pull, redundancy and the row that is nearest."""
+    lake, subset = lake_of(project), version.table("subset", contracts.SUBSET)
+    budgets = version.table("budgets", contracts.BUDGETS).row(0, named=True)
+    assert (budgets["component"], budgets["weight"], budgets["n_taken"]) == (0, 1.0, len(subset))
+    assert version.manifest.n_rows["budgets"] == 1
+    second = subset.row(1, named=True)
+    assert second["score"] == pytest.approx(second["pull"] - second["redundancy"])
+    assert second["nearest_row"] == subset["row_id"][0]
+    words = "\n".join(explain(lake, "sums", second["row_id"]).lines)
+    assert f"pull {second['pull']:.4f} less redundancy {second['redundancy']:.4f}" in words
+    assert f"{second['margin']:.4f} ahead" in words
+    assert f"it resembles {second['nearest_row'][:8]} (" in words
+    assert f"{second['pulled_by'][0]['row_id'][:8]} (Add" in words  # a validation row, quoted
+    left, floor = version.table("left", contracts.LEFT), version.manifest.settings["min_core_cosine"] or -1
+    for row in left.sort("pull").iter_rows(named=True):
+        words = "\n".join(explain(lake, "sums", row["row_id"]).lines)
+        assert f"Its pull, {row['pull']:.4f}" in words
+        reason = words.splitlines()[1]
+        if row["conflict_row"] is None and row["core_cosine"] >= floor and not row["n_inconsistent"]:
+            assert ("repeats what was taken" in reason) or ("its pull is too small" in reason)
+        else:
+            assert any(word in reason for word in ("in conflict", "below the smallest", "refused by consistency"))
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -213,12 +242,21 @@ def test_every_option_gives_a_subset_that_its_checks_accept(
         left = version.table("left", contracts.LEFT)
         answer = explain(lake_of(project), "sums", left["row_id"][0])
         assert answer.state == "left"
+        pulled_by = subset["pulled_by"].to_list()
+        assert all(len(pairs) == 3 for pairs in pulled_by)
+        assert all(pairs[0]["cosine"] >= pairs[1]["cosine"] >= pairs[2]["cosine"] for pairs in pulled_by)
         if name == "rows":
             assert version.manifest.n_rows["budgets"] == 5  # validation rows
         if name == "mean":
             assert set(subset["component"]) == {0}
         if name == "all_rules":
             assert version.manifest.metrics["n_refused_by_core_cosine"] > 0
+        if name == "conflicts_allowed":
+            later = subset.filter(pl.col("step") > 0)["row_id"][0]
+            assert not any("conflict" in line for line in explain(lake_of(project), "sums", later).lines)
+            assert version.manifest.metrics["n_refused_by_conflict"] == 0
+        if name.startswith("balance"):
+            tell_balance_in_words(project, version)
         if name == "leaks_allowed":
             assert version.manifest.metrics["n_leaks"] == 0
     finally:

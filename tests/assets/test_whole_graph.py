@@ -102,6 +102,21 @@ def test_all_checks_report_and_only_those_of_quality_may_fail(built: Path, insta
     assert failed <= {"tuned_beats_base_and_random", "constraints_bite", "walk_stays_home"}
 
 
+def test_a_domain_that_walks_in_balance_gets_its_adapter_and_passes_its_checks(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
+    (built.parent / "domains" / "words" / "domain.toml").write_text('[selection]\nnext_row = "balance"\n')
+    result = run(built, instance, "refresh_domain", "words")
+    failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
+    assert failed <= {"tuned_beats_base_and_random"}
+    lake = Lake(built.parent / "lake")
+    subset = lake.current("selection/subset", "words")
+    assert subset.manifest.settings["next_row"] == "balance"
+    assert subset.manifest.metrics["n_short_of_budget"] == 0
+    adapter = lake.current("finetune/adapter", "words").manifest
+    assert adapter.inputs["selection/subset"].data_version == subset.manifest.data_version
+
+
 def test_a_grown_pool_computes_only_its_new_rows_and_keeps_the_checkpoint(
     built: Path, instance: dg.DagsterInstance
 ) -> None:

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from g2is_assets.checks.evaluators import (
+    Verdict,
     WalkRules,
     budgets_add_up,
     components_are_orthonormal_and_oriented,
@@ -134,6 +135,12 @@ def test_a_conflict_between_components_fails_only_where_it_is_forbidden() -> Non
     assert subset_keeps_the_rules(walk, rows, EAST, PUBLISHED).passed
     across = subset_keeps_the_rules(walk, rows, EAST, replace(PUBLISHED, conflicts_across=True))
     assert (across.passed, across.numbers["n_conflicts"]) == (False, 1)
+
+
+def test_rows_in_conflict_pass_where_that_rule_is_off() -> None:
+    rows, free = half([0.8, 0.6], [0.6, -0.9]), replace(PUBLISHED, delta=0.0, no_conflict=False)
+    assert subset_keeps_the_rules(walked(0, 0), rows, EAST, free).passed
+    assert not subset_keeps_the_rules(walked(0, 0), rows, EAST, replace(free, no_conflict=True)).passed
 
 
 def test_a_step_below_its_consistency_fails() -> None:
@@ -268,6 +275,18 @@ def test_a_rule_in_force_that_refuses_nothing_is_named() -> None:
 
 def test_rules_that_all_refuse_something_pass() -> None:
     assert constraints_bite(SELECTION, SHARES, {"conflict": True, "consistency": False, "core_cosine": False}).passed
+
+
+def test_where_no_rule_is_in_force_none_is_missed() -> None:
+    verdict = constraints_bite(SELECTION, SHARES, dict.fromkeys(("conflict", "consistency", "core_cosine"), False))
+    assert verdict.passed
+    assert "none is in force" in verdict.description
+
+
+def test_two_verdicts_together_pass_only_if_both_do() -> None:
+    good, bad = Verdict(True, "well", {"a": 1}), Verdict(False, "badly", {"b": 2})
+    assert good.also(bad) == Verdict(False, "well; badly", {"a": 1, "b": 2})
+    assert good.also(good).passed
 
 
 def test_a_walk_nearer_to_random_rows_than_to_the_top_rows_does_not_stay_home() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from g2is_assets.core.home import measure_home
+from g2is_assets.core.home import measure_home, strongest_pulls
 from g2is_assets.core.rows import ArrayFeatures
 
 EAST, NORTH = [1.0, 0.0], [0.0, 1.0]
@@ -36,3 +36,12 @@ def test_the_same_seed_draws_the_same_random_subsets() -> None:
     first, second = (measure_home(POOL, np.arange(10), [EAST], seed=3) for _ in range(2))
     assert first == second
     assert measure_home(POOL, np.arange(10), [EAST], seed=4) != first
+
+
+def test_the_strongest_pulls_are_the_validation_rows_with_the_largest_cosines_of_equals_the_lower() -> None:
+    own = [[0.0, 2.0], [5.0, 0.0], [3.0, 4.0], [0.0, 1.0]]
+    numbers, cosines = strongest_pulls(POOL, np.array([50, 0]), own)
+    assert numbers.tolist() == [[0, 3, 2], [1, 2, 0]]
+    np.testing.assert_allclose(cosines, [[1.0, 1.0, 0.8], [1.0, 0.6, 0.0]], atol=1e-7)
+    assert strongest_pulls(POOL, np.array([0]), own[:1])[0].tolist() == [[0]]
+    assert strongest_pulls(POOL, np.array([], dtype=np.int64), own)[0].shape == (0, 3)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from g2is_assets.core.sampling import hash_sample, paired_difference
+from g2is_assets.core.sampling import hash_sample, paired_difference, paired_difference_over_seeds
 
 IDS = [f"row{i:04d}" for i in range(200)]
 
@@ -115,3 +116,56 @@ def test_most_intervals_cover_the_true_difference():
         covered += low <= 0.2 <= high
     # 95 of 100 are expected; the percentile interval of 60 rows covers a little less.
     assert 87 <= covered <= 99
+
+
+# --- over seeds -----------------------------------------------------------------------------------------------------
+
+
+def test_with_one_seed_the_interval_is_that_of_the_binomial():
+    # 60 of 200 rows differ by 1: a draw's mean is binomial over 200, whose quantiles are known.
+    first = np.zeros((1, 200))
+    first[0, :60] = 1.0
+    mean, low, high = paired_difference_over_seeds(first, np.zeros((1, 200)), n_resamples=20_000)
+    expected = stats.binom.ppf([0.025, 0.975], 200, 0.3) / 200
+    assert mean == pytest.approx(0.3)
+    assert [low, high] == pytest.approx(expected, abs=0.0051)  # one step of the grid
+
+
+def test_the_same_row_in_every_seed_counts_as_one_row():
+    row = np.random.default_rng(0).normal(size=300)
+    once = paired_difference_over_seeds(row[None], np.zeros((1, 300)))
+    often = paired_difference_over_seeds(np.tile(row, (20, 1)), np.zeros((20, 300)))
+    assert often[2] - often[1] == pytest.approx(once[2] - once[1], rel=0.05)
+
+
+def test_rows_and_seeds_both_widen_the_interval_as_their_variances_say():
+    # Effects of rows with standard deviation 1, of seeds with 0.5: the mean's is sqrt(1/400 + 0.25/50).
+    rng = np.random.default_rng(3)
+    rows, seeds = (stats.zscore(rng.normal(size=n)) for n in (400, 50))
+    scores = rows[None, :] + 0.5 * seeds[:, None] + 0.2
+    mean, low, high = paired_difference_over_seeds(scores, np.zeros_like(scores), n_resamples=20_000)
+    half = stats.norm.ppf(0.975) * np.sqrt(1 / 400 + 0.25 / 50)
+    assert mean == pytest.approx(0.2)
+    assert [low, high] == pytest.approx([0.2 - half, 0.2 + half], abs=0.05 * half)
+
+
+def test_pairing_takes_out_what_both_share():
+    rng = np.random.default_rng(1)
+    shared = rng.normal(size=(3, 100)) * 10
+    mean, low, high = paired_difference_over_seeds(shared + 0.1, shared)
+    assert [mean, low, high] == pytest.approx([0.1] * 3)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (np.zeros((0, 5)), np.zeros((0, 5))),
+        (np.zeros((2, 1)), np.zeros((2, 1))),
+        (np.zeros((2, 5)), np.zeros((3, 5))),
+        (np.zeros(5), np.zeros(5)),
+        (np.full((1, 5), np.nan), np.zeros((1, 5))),
+    ],
+)
+def test_scores_that_are_not_paired_over_seeds_are_refused(first: np.ndarray, second: np.ndarray):
+    with pytest.raises(ValueError, match="paired scores"):
+        paired_difference_over_seeds(first, second)

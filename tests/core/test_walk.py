@@ -24,6 +24,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"consistency": "best"},
     {"consistency": "anchor"},
     {"min_core_cosine": 0.1},
+    {"no_conflict": False},
     {"conflicts_across": True},
     {"consistency": "best", "min_core_cosine": -0.1, "conflicts_across": True},
     {"reallocate": True},
@@ -68,6 +69,7 @@ def brute_force(
     problem: Problem,
     consistency: str = "previous",
     min_core_cosine: float | None = None,
+    no_conflict: bool = True,
     conflicts_across: bool = False,
     reallocate: bool = False,
 ) -> tuple[list[tuple[int, int]], float]:
@@ -91,7 +93,7 @@ def brute_force(
             if min_core_cosine is not None and not at_least(to_core, min_core_cosine):
                 continue
             rivals = [row for _, row in taken] if conflicts_across else own
-            if not all(at_least(matrix[z][s], 0.0) for s in rivals):
+            if no_conflict and not all(at_least(matrix[z][s], 0.0) for s in rivals):
                 continue
             if own:
                 against = {"previous": values[-1], "best": max(values), "anchor": values[0]}[consistency]
@@ -252,7 +254,7 @@ def test_a_component_with_budget_zero_is_skipped():
 
 def test_no_budget_at_all_takes_no_row_and_keeps_the_types():
     walk = gradient_walk(PLANE, EAST, [0])
-    assert [array.shape for array in arrays(walk)] == [(0,)] * 10
+    assert [array.shape for array in arrays(walk)] == [(0,)] * 16
     assert (walk.ended, walk.refusals) == (["no budget"], [None])
     assert (walk.rows.dtype, walk.consistency.dtype) == (np.int64, np.float64)
 
@@ -305,7 +307,6 @@ def test_the_trace_says_what_the_features_say(problem: Problem, options: dict[st
     walk = walk_of(problem, method="g2is", **options)
     rows, cores = units(problem.features), units(problem.components)
     matrix = rows @ rows.T
-    seen: list[int] = []
     for component in np.unique(walk.component):
         here = np.flatnonzero(walk.component == component)
         mine = walk.rows[here].tolist()
@@ -320,7 +321,9 @@ def test_the_trace_says_what_the_features_say(problem: Problem, options: dict[st
         np.testing.assert_allclose(walk.consistency[here], sums, atol=2e-5)
         np.testing.assert_allclose(walk.consistency_before[here], [np.nan, *expected_before], atol=2e-5)
         for i, row in enumerate(mine):
-            rivals = [*seen, *mine[:i]] if options.get("conflicts_across") else mine[:i]
+            # With unmet budget reallocated, a component goes on after later ones have taken rows.
+            rivals = walk.rows[: here[i]].tolist() if options.get("conflicts_across") else mine[:i]
+            rivals = rivals if options.get("no_conflict", True) else []
             low, low_row = walk.min_cosine[here[i]], walk.min_cosine_row[here[i]]
             if rivals:
                 np.testing.assert_allclose([low, matrix[row, low_row]], matrix[row, rivals].min(), **close)
@@ -328,7 +331,6 @@ def test_the_trace_says_what_the_features_say(problem: Problem, options: dict[st
             else:
                 assert np.isnan(low)
                 assert low_row == -1
-        seen += mine
 
 
 @given(problem=problems())
@@ -402,7 +404,7 @@ def test_a_setting_out_of_bounds_or_unknown_is_refused(options: dict[str, Any]):
         gradient_walk(PLANE, EAST, [1], **options)
 
 
-@pytest.mark.parametrize("options", [{"consistency": "best"}, {"min_core_cosine": -1.0}, {"conflicts_across": True}])
+@pytest.mark.parametrize("options", [{"consistency": "best"}, {"no_conflict": False}, {"conflicts_across": True}])
 def test_the_reference_takes_no_option_but_delta(options: dict[str, Any]):
     with pytest.raises(ValueError, match="no options but delta"):
         gradient_walk(PLANE, EAST, [1], method="reference", **options)
@@ -540,6 +542,15 @@ def test_consistency_refusals_are_counted_at_every_choice():
     assert (walk.rows.tolist(), walk.ended) == ([0], ["consistency"])
     assert (seen.n_choices, seen.n_inconsistent.tolist()) == (1, [0, 1, 1, 0])
     assert (seen.first_conflict_row[3], seen.first_conflict_cosine[3]) == (0, -1.0)
+
+
+@pytest.mark.parametrize("method", ["reference", "g2is"])
+def test_the_trace_says_by_how_much_a_row_won(method: Any):
+    # From east: cosines to the component 1, 0.8, 0.6; then 0.8 and 0.6 to the anchor; the last has no rival.
+    features = [[1.0, 0.0], [0.8, 0.6], [0.6, 0.8]]
+    walk = gradient_walk(features, EAST, [3], delta=0.0, method=method)
+    np.testing.assert_allclose(walk.score, [1.0, 0.8, 0.96], atol=1e-6)
+    np.testing.assert_allclose(walk.margin, [0.2, 0.2, np.nan], atol=1e-6)
 
 
 def test_rows_without_conflict_are_ranked_by_coherence_when_the_budget_ends():

@@ -1,0 +1,33 @@
+"""Ways to select: each a function from a `Problem` to a `Selection`, under the name that the study calls it by.
+
+A new selector is one file with a function `select` and one line here.
+"""
+
+from typing import Final
+
+from g2is_assets.core.selectors import (
+    all_rows,
+    by_embedding,
+    by_length,
+    g2is,
+    g2is_reference,
+    g2is_without_gradient,
+    g2is_without_graph,
+    less,
+    less_round_robin,
+    random_rows,
+)
+from g2is_assets.core.selectors.problem import Selector
+
+SELECTORS: Final[dict[str, Selector]] = {
+    "random": random_rows.select,
+    "full": all_rows.select,
+    "length": by_length.select,
+    "embedding": by_embedding.select,
+    "less": less.select,
+    "less_round_robin": less_round_robin.select,
+    "g2is_reference": g2is_reference.select,
+    "g2is": g2is.select,
+    "g2is_without_graph": g2is_without_graph.select,
+    "g2is_without_gradient": g2is_without_gradient.select,
+}

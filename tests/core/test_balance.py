@@ -1,0 +1,289 @@
+"""The balanced walk against its definition: brute force in float64, its two ends, and examples worked by hand."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from g2is_assets.core.balance import balanced_walk, mean_feature
+from g2is_assets.core.trace import Walk
+from g2is_assets.core.vectors import unit_rows
+
+MARGIN = 1e-6
+"""Problems in which a decision of the definition is closer than this are not drawn."""
+
+bounded = settings(max_examples=50, deadline=None, derandomize=True)
+
+RULES: list[dict[str, Any]] = [
+    {},
+    {"no_conflict": True},
+    {"min_core_cosine": 0.1},
+    {"delta": 0.995},
+    {"delta": 0.95, "consistency": "best", "no_conflict": True, "min_core_cosine": 0.0},
+]
+
+
+@dataclass(frozen=True)
+class Problem:
+    features: np.ndarray
+    validation: np.ndarray
+    budget: int
+    redundancy: float
+
+
+@st.composite
+def problems(draw: st.DrawFn, redundancy: float | None = None) -> Problem:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n, d, v = rng.integers(1, 41), rng.integers(2, 13), rng.integers(1, 6)
+    shift = draw(st.sampled_from([0.0, 0.3, 1.0]))
+    return Problem(
+        ((rng.normal(size=(n, d)) + shift) * rng.uniform(0.01, 100, size=(n, 1))).astype(np.float32),
+        (rng.normal(size=(v, d)) + 0.3).astype(np.float32),
+        int(rng.integers(1, 25)),
+        draw(st.sampled_from([0.0, 0.25, 0.5, 1.0])) if redundancy is None else redundancy,
+    )
+
+
+def units(vectors: np.ndarray) -> np.ndarray:
+    vectors = vectors.astype(np.float64)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def cosine(vector: np.ndarray, direction: np.ndarray) -> float:
+    norms = np.linalg.norm(vector) * np.linalg.norm(direction)
+    return float(vector @ direction / norms) if norms > 1e-10 else 0.0
+
+
+def brute_force(
+    problem: Problem,
+    delta: float = 0.0,
+    consistency: str = "previous",
+    min_core_cosine: float | None = None,
+    no_conflict: bool = False,
+) -> tuple[list[dict[str, float]], float]:
+    """Row, pull, redundancy and margin of every step, candidate by candidate, and the closest decision."""
+    rows, target = units(problem.features), units(problem.validation).mean(axis=0)
+    steps: list[dict[str, float]] = []
+    taken: list[int] = []
+    reached: list[float] = []
+    decisions = [np.inf]
+
+    def at_least(value: float, bound: float) -> bool:
+        decisions.append(abs(value - bound))
+        return value >= bound
+
+    def allowed(z: int) -> bool:
+        if min_core_cosine is not None and not at_least(cosine(rows[z], target), min_core_cosine):
+            return False
+        if no_conflict and not all(at_least(rows[z] @ rows[s], 0.0) for s in taken):
+            return False
+        if delta and taken:
+            against = reached[-1] if consistency == "previous" else max(reached)
+            return at_least(abs(cosine(rows[[*taken, z]].sum(axis=0), target)), delta * against)
+        return True
+
+    while len(taken) < problem.budget:
+        scores = {}
+        for z in set(range(len(rows))) - set(taken):
+            if allowed(z):
+                pull = rows[z] @ target
+                redundancy = problem.redundancy / (len(taken) + 1) * sum(rows[z] @ rows[s] for s in taken)
+                scores[z] = (pull - redundancy, pull, redundancy)
+        if not scores:
+            break
+        best = max(scores, key=lambda z: scores[z][0])
+        rest = [scores[best][0] - score[0] for z, score in scores.items() if z != best]
+        decisions += rest
+        step = {"row": best, "pull": scores[best][1], "redundancy": scores[best][2]}
+        steps.append(step | {"score": scores[best][0], "margin": min(rest, default=np.nan)})
+        taken.append(best)
+        reached.append(abs(cosine(rows[taken].sum(axis=0), target)))
+    return steps, min(decisions)
+
+
+def walk_of(problem: Problem, **options: Any) -> Walk:
+    return balanced_walk(problem.features, problem.validation, problem.budget, redundancy=problem.redundancy, **options)
+
+
+def assert_equal(first: Walk, second: Walk) -> None:
+    """The same rows for the same reasons, bit for bit."""
+    for name in (f.name for f in fields(Walk) if f.name not in ("ended", "refusals")):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
+    assert first.ended == second.ended
+
+
+# --- against the definition ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rules", RULES, ids=lambda rules: "-".join(rules) or "none")
+@given(problem=problems())
+@bounded
+def test_it_is_the_brute_force_walk_with_every_rule_on_top(rules: dict[str, Any], problem: Problem):
+    steps, closest = brute_force(problem, **rules)
+    assume(closest > MARGIN)
+    walk = walk_of(problem, **rules)
+    assert walk.rows.tolist() == [step["row"] for step in steps]
+    for name in ("pull", "redundancy", "score", "margin"):
+        np.testing.assert_allclose(getattr(walk, name), [step[name] for step in steps], atol=1e-6, err_msg=name)
+
+
+def test_every_rule_changes_some_walk():
+    rng = np.random.default_rng(2)
+    problem = Problem(rng.normal(size=(60, 6)) + 0.3, rng.normal(size=(4, 6)) + 0.3, 45, 1.0)
+    walks = [walk_of(problem, **rules).rows.tolist() for rules in RULES]
+    assert all(walk != other for i, walk in enumerate(walks) for other in walks[:i])
+
+
+@given(problem=problems(redundancy=0.0))
+@bounded
+def test_redundancy_0_is_the_ranking_by_mean_cosine(problem: Problem):
+    mean_cosine = (units(problem.features) @ units(problem.validation).T).mean(axis=1)
+    assume(len(mean_cosine) == 1 or np.diff(np.sort(mean_cosine)).min() > MARGIN)
+    walk = walk_of(problem)
+    assert walk.rows.tolist() == np.argsort(-mean_cosine)[: problem.budget].tolist()
+    np.testing.assert_allclose(walk.score, mean_cosine[walk.rows], atol=1e-6)
+
+
+@given(problem=problems(redundancy=1.0))
+@bounded
+def test_redundancy_1_is_kernel_herding(problem: Problem):
+    # Herding keeps a weight vector: w starts at t and, for the row x taken, becomes w + t - x.
+    rows, target = units(problem.features), units(problem.validation).mean(axis=0)
+    weights, taken, free = target.copy(), [], list(range(len(rows)))
+    while free and len(taken) < problem.budget:
+        scores = rows[free] @ weights
+        assume(len(free) == 1 or np.diff(np.sort(scores))[-1] > 1e-4)
+        taken.append(free.pop(int(scores.argmax())))
+        weights += target - rows[taken[-1]]
+    assert walk_of(problem).rows.tolist() == taken
+
+
+# --- by hand ------------------------------------------------------------------------------------------------------
+
+EAST, NORTH = [[1.0, 0.0]], [0.0, 1.0]
+
+
+def test_of_two_copies_the_second_gives_way_to_another_direction():
+    # t = (1, 0). Pulls 1, 1, 0.6. After row 0 the copy has 1 - 0.5/2 * 1 = 0.75, the other 0.6 - 0.5/2 * 0.6 = 0.45.
+    features = [[1.0, 0.0], [2.0, 0.0], [0.6, 0.8]]
+    assert balanced_walk(features, EAST, 3, redundancy=0.5).rows.tolist() == [0, 1, 2]
+    # t = (0.5, 0.5). Pulls 0.5, 0.5, 0.7. First row 2; then 0.5 - 0.5 * 0.6 = 0.2 for both copies, the lower first;
+    # then the copy has 0.5 - 1/3 * (0.6 + 1) < 0 and is taken last.
+    walk = balanced_walk(features, [[1.0, 0.0], NORTH], 3, redundancy=1.0)
+    assert walk.rows.tolist() == [2, 0, 1]
+    np.testing.assert_allclose(walk.pull, [0.7, 0.5, 0.5], atol=1e-6)
+    np.testing.assert_allclose(walk.redundancy, [0.0, 0.3, 1.6 / 3], atol=1e-6)
+    np.testing.assert_allclose(walk.margin, [0.2, 0.0, np.nan], atol=1e-6)
+
+
+def test_the_trace_names_the_row_taken_before_that_a_row_resembles_most():
+    walk = balanced_walk([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], EAST, 3, redundancy=0.0)
+    assert walk.rows.tolist() == [0, 1, 2]
+    assert walk.nearest_row.tolist() == [-1, 0, 1]
+    np.testing.assert_allclose(walk.nearest_cosine, [np.nan, 0.6, 0.8], atol=1e-6)
+    assert walk.predecessor.tolist() == [-1, -1, -1]
+    assert np.isnan(walk.predecessor_cosine).all()
+
+
+def test_of_a_row_left_it_knows_pull_redundancy_place_in_line_and_nearest_row_taken():
+    features = [[1.0, 0.0], [0.6, 0.8], [0.8, -0.6], [-1.0, 0.0]]
+    seen = balanced_walk(features, EAST, 1, redundancy=0.5).refusals[0]
+    assert seen is not None
+    assert seen.pulls is not None
+    left = [1, 2, 3]
+    np.testing.assert_allclose(seen.pulls.pull[left], [0.6, 0.8, -1.0], atol=1e-6)
+    np.testing.assert_allclose(seen.pulls.redundancy[left], np.array([0.6, 0.8, -1.0]) / 4, atol=1e-6)
+    assert seen.rank[left].tolist() == [2, 1, 3]
+    assert seen.pulls.nearest_row[left].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(seen.pulls.nearest_cosine[left], [0.6, 0.8, -1.0], atol=1e-6)
+
+
+def test_the_target_is_as_long_as_the_validation_rows_are_alike():
+    assert np.linalg.norm(mean_feature([[2.0, 0.0], [5.0, 0.0]])) == pytest.approx(1.0)
+    np.testing.assert_allclose(mean_feature([[2.0, 0.0], [0.0, 5.0]]), [0.5, 0.5])
+
+
+def test_equal_rows_go_to_the_lower_index():
+    features = np.tile(np.array([[0.3, 0.4, 0.5]]), (7, 1))
+    assert balanced_walk(features, [[1.0, 1.0, 1.0]], 7).rows.tolist() == list(range(7))
+
+
+def test_rows_closer_than_float32_can_tell_are_decided_in_float64():
+    # Row 1 is nearer to t than row 0 by less than float32's last digit of the product.
+    rng = np.random.default_rng(5)
+    target, away = np.eye(8)[0], np.eye(8)[1]
+    found = set()
+    for _ in range(20):
+        rotation = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+        pair = [np.cos(a) * target + np.sin(a) * away for a in (0.3 + 1e-8, 0.3)]
+        features = (np.array(pair) @ rotation).astype(np.float32)
+        validation = (target @ rotation)[None].astype(np.float32)
+        expected = int((units(unit_rows(features)) @ units(validation)[0]).argmax())
+        assert balanced_walk(features, validation, 1).rows.tolist() == [expected]
+        found.add(expected)
+    assert found == {0, 1}
+
+
+def test_a_row_of_zeros_pulls_nothing_and_resembles_nothing():
+    walk = balanced_walk([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0]], EAST, 3)
+    assert walk.rows.tolist() == [1, 0, 2]
+    assert walk.score.tolist() == pytest.approx([1.0, 0.0, -1.0 + 0.5 / 3])
+
+
+# --- how it ends, memory, faults -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("budget", "options", "n_rows", "reason"),
+    [
+        (2, {}, 2, "budget"),
+        (4, {}, 3, "no free row"),
+        (3, {"no_conflict": True}, 2, "conflict"),
+        (3, {"min_core_cosine": 0.5}, 2, "core cosine"),
+        (2, {"delta": 1.0}, 1, "consistency"),
+        (0, {}, 0, "no budget"),
+    ],
+)
+def test_a_walk_says_why_it_ended(budget: int, options: dict[str, Any], n_rows: int, reason: str):
+    walk = balanced_walk([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]], EAST, budget, **options)
+    assert (len(walk.rows), walk.ended) == (n_rows, [reason])
+
+
+@pytest.mark.parametrize("rules", [{}, {"no_conflict": True, "delta": 0.9}])
+@given(problem=problems())
+@settings(bounded, max_examples=30)
+def test_a_walk_with_streamed_features_is_the_walk_in_memory_bit_for_bit(rules: dict[str, Any], problem: Problem):
+    assert_equal(walk_of(problem, **rules), walk_of(problem, memory_bytes=0, **rules))
+
+
+@given(problem=problems(), seed=st.integers(0, 1000))
+@bounded
+def test_the_order_of_the_pool_and_the_norms_do_not_matter(problem: Problem, seed: int):
+    assume(brute_force(problem)[1] > MARGIN)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(problem.features))
+    scaled = problem.features[order] * rng.uniform(0.1, 10, size=(len(order), 1))
+    other = balanced_walk(scaled, problem.validation * 3, problem.budget, redundancy=problem.redundancy)
+    assert order[other.rows].tolist() == walk_of(problem).rows.tolist()
+
+
+@pytest.mark.parametrize(
+    ("features", "validation", "budget", "options", "said"),
+    [
+        (np.eye(2), np.eye(3), 1, {}, "do not fit"),
+        (np.eye(2), np.empty((0, 2)), 1, {}, "do not fit"),
+        (np.eye(2), np.eye(2), -1, {}, "do not fit"),
+        (np.eye(2), np.eye(2), 1, {"redundancy": 1.1}, "redundancy 1.1"),
+        (np.eye(2), np.eye(2), 1, {"delta": -0.1}, "delta -0.1"),
+        (np.eye(2), [[1.0, 0.0], [-1.0, 0.0]], 1, {}, "pulls no row"),
+        ([[np.nan, 1.0]], np.eye(2), 1, {}, "row 0 is not finite"),
+    ],
+)
+def test_input_that_does_not_fit_is_refused(
+    features: Any, validation: Any, budget: int, options: dict[str, Any], said: str
+):
+    with pytest.raises(ValueError, match=said):
+        balanced_walk(features, validation, budget, **options)

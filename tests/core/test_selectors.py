@@ -1,0 +1,213 @@
+"""Every selector on one small problem whose answers were worked by hand."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from g2is_assets.core.balance import balanced_walk
+from g2is_assets.core.budgets import allocate_budgets
+from g2is_assets.core.knowledge import core_knowledge
+from g2is_assets.core.rows import ArrayFeatures, ChosenFeatures, unit_matrix
+from g2is_assets.core.sampling import hash_sample
+from g2is_assets.core.selectors import SELECTORS
+from g2is_assets.core.selectors.problem import Problem
+from g2is_assets.core.walk import gradient_walk
+
+# Two validation rows, east and north; row 3 is not eligible, though it is the best of all.
+EAST_AND_NORTH = np.eye(2, dtype=np.float32)
+POOL = [[1.0, 0.0], [2.0, 0.0], [0.6, 0.8], [1.0, 1.0], [0.0, 3.0], [-1.0, 0.0]]
+HAND = Problem(
+    domain="compass",
+    row_ids=[f"row{i}" for i in range(6)],
+    n_response_tokens=np.array([5, 9, 9, 99, 2, 7]),
+    eligible=np.array([0, 1, 2, 4, 5]),
+    budget=3,
+    gradients={"adam": ArrayFeatures(POOL), "sgd/mean_removed": ArrayFeatures(-np.array(POOL))},
+    target=EAST_AND_NORTH,
+    embeddings=ArrayFeatures(np.array(POOL)[::-1]),
+    target_embeddings=EAST_AND_NORTH,
+)
+
+
+def rows(name: str, problem: Problem = HAND) -> list[int]:
+    return SELECTORS[name](problem).rows.tolist()
+
+
+def random_problem(n: int = 60, budget: int = 12, **options: Any) -> Problem:
+    rng = np.random.default_rng(7)
+    return Problem(
+        domain="noise",
+        row_ids=[f"r{i}" for i in range(n)],
+        n_response_tokens=rng.integers(1, 100, size=n),
+        eligible=np.flatnonzero(rng.random(n) < 0.8),
+        budget=budget,
+        gradients={"adam": ArrayFeatures((rng.normal(size=(n, 8)) + 0.2).astype(np.float32))},
+        target=(rng.normal(size=(6, 8)) + 0.3).astype(np.float32),
+        embeddings=ArrayFeatures(rng.normal(size=(n, 5)).astype(np.float32)),
+        target_embeddings=rng.normal(size=(6, 5)).astype(np.float32),
+        options=options,
+    )
+
+
+def test_random_rows_are_those_that_the_baseline_draws():
+    ids = [HAND.row_ids[row] for row in HAND.eligible]
+    expected = hash_sample(ids, 3, salt="baseline/compass/4")
+    assert [HAND.row_ids[row] for row in rows("random", replace(HAND, seed=4))] == expected
+    draws = {tuple(rows("random", replace(HAND, seed=seed))) for seed in range(5)}
+    assert len(draws) > 1
+
+
+def test_full_takes_every_eligible_row_whatever_the_budget():
+    assert rows("full") == [0, 1, 2, 4, 5]
+
+
+def test_length_takes_the_longest_responses_and_of_equals_the_lower_row():
+    selection = SELECTORS["length"](HAND)
+    assert selection.rows.tolist() == [1, 2, 5]
+    assert selection.scores.tolist() == [9, 9, 7]
+
+
+def test_less_takes_the_largest_mean_cosine():
+    # Means of the two cosines: 0.5, 0.5, 0.7, -, 0.5, -0.5.
+    selection = SELECTORS["less"](HAND)
+    assert selection.rows.tolist() == [2, 0, 1]
+    np.testing.assert_allclose(selection.scores, [0.7, 0.5, 0.5], atol=1e-6)
+
+
+def test_less_takes_the_nearest_of_named_sub_tasks():
+    # The larger of the two cosines: 1, 1, 0.8, -, 1, 0.
+    selection = SELECTORS["less"](replace(HAND, sub_tasks=["east", "north"]))
+    assert selection.rows.tolist() == [0, 1, 4]
+    assert rows("less", replace(HAND, sub_tasks=["same", "same"])) == rows("less")
+
+
+def test_in_turn_each_validation_row_takes_its_nearest_free_row():
+    # East takes row 0, north row 4, east row 1, north row 2.
+    assert rows("less_round_robin", replace(HAND, budget=4)) == [0, 4, 1, 2]
+    # East's list is 0, 1, 2; once north has taken row 2, east goes on with row 5 at the end.
+    assert rows("less_round_robin", replace(HAND, budget=5)) == [0, 4, 1, 2, 5]
+
+
+def test_embedding_goes_in_turn_by_the_embeddings():
+    # Reversed rows: (-1, 0), (0, 3), (1, 1), -, (2, 0), (1, 0). East takes 4, north 1, east 5, north 2.
+    assert rows("embedding", replace(HAND, budget=4)) == [4, 1, 5, 2]
+
+
+def test_the_reference_is_the_published_walk_over_the_eligible_rows():
+    problem = random_problem(delta=0.1, next_row="balance")  # it takes no option
+    core = core_knowledge(problem.target)
+    features = problem.gradients["adam"].values[problem.eligible]
+    walk = gradient_walk(features, core.components, allocate_budgets(12, core.weights))
+    assert rows("g2is_reference", problem) == problem.eligible[walk.rows].tolist()
+
+
+@pytest.mark.parametrize("options", [{}, {"redundancy": 1.0}, {"no_conflict": True}])
+def test_g2is_is_the_balanced_walk_with_the_options_given(options: dict[str, Any]):
+    problem = random_problem(**options)
+    features = problem.gradients["adam"].values[problem.eligible]
+    walk = balanced_walk(features, problem.target, 12, **options)
+    selection = SELECTORS["g2is"](problem)
+    assert selection.rows.tolist() == problem.eligible[walk.rows].tolist()
+    assert selection.walk is not None
+    np.testing.assert_array_equal(selection.walk.pull, walk.pull)
+
+
+@pytest.mark.parametrize(
+    ("knowledge", "n_walks"), [({"n_components": 3}, 3), ({"nodes": "rows"}, 6), ({"nodes": "mean"}, 1)]
+)
+def test_g2is_walks_as_the_paper_does_where_the_options_say_so(knowledge: dict[str, Any], n_walks: int):
+    problem = replace(random_problem(next_row="coherence", no_conflict=False), knowledge=knowledge)
+    selection = SELECTORS["g2is"](problem)
+    assert selection.walk is not None
+    assert np.isnan(selection.walk.pull).all()
+    assert len(set(selection.walk.component.tolist())) == n_walks
+
+
+def test_g2is_walks_over_the_kind_of_features_that_the_options_name():
+    flipped = replace(HAND, options={"kind": "sgd", "mean_removed": True}, budget=1)
+    assert rows("g2is", replace(HAND, budget=1)) == [2]
+    assert rows("g2is", flipped) == [5]
+
+
+def test_without_graph_the_pull_alone_decides():
+    problem = random_problem()
+    assert rows("g2is_without_graph", problem) == rows("g2is", random_problem(redundancy=0.0))
+    assert rows("g2is_without_graph", problem) != rows("g2is", problem)
+
+
+def test_without_gradient_the_same_walk_goes_over_embeddings():
+    problem = random_problem()
+    walk = balanced_walk(problem.embeddings.values[problem.eligible], problem.target_embeddings, 12)
+    assert rows("g2is_without_gradient", problem) == problem.eligible[walk.rows].tolist()
+
+
+# --- what holds for all of them -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_a_selector_takes_distinct_eligible_rows_within_the_budget_and_twice_the_same(name: str):
+    problem = random_problem()
+    selection = SELECTORS[name](problem)
+    chosen = selection.rows.tolist()
+    assert len(set(chosen)) == len(chosen) == len(selection.scores)
+    assert set(chosen) <= set(problem.eligible.tolist())
+    assert 0 < len(chosen) <= 12 or name == "full"
+    assert selection.rows.dtype == np.int64
+    assert chosen == rows(name, problem)
+
+
+@pytest.mark.parametrize("name", sorted(SELECTORS.keys() - {"full", "g2is_reference"}))
+def test_a_selector_can_use_its_whole_budget(name: str):
+    problem = random_problem()
+    everything = replace(problem, budget=len(problem.eligible))
+    assert sorted(rows(name, everything)) == problem.eligible.tolist()
+
+
+@pytest.mark.parametrize("name", sorted(SELECTORS.keys() - {"full"}))
+def test_no_budget_takes_no_row(name: str):
+    assert rows(name, replace(random_problem(), budget=0)) == []
+
+
+@pytest.mark.parametrize("name", ["less", "less_round_robin", "g2is", "g2is_without_graph", "g2is_reference"])
+def test_what_needs_gradients_says_so(name: str):
+    with pytest.raises(ValueError, match="no gradients of kind 'adam'"):
+        SELECTORS[name](replace(HAND, gradients={}))
+
+
+@pytest.mark.parametrize("name", ["embedding", "g2is_without_gradient"])
+def test_what_needs_embeddings_says_so(name: str):
+    with pytest.raises(ValueError, match="no embeddings"):
+        SELECTORS[name](replace(HAND, embeddings=None))
+
+
+def test_an_unknown_option_is_refused():
+    with pytest.raises(ValidationError, match="reduncancy"):
+        SELECTORS["g2is"](replace(HAND, options={"reduncancy": 0.1}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"budget": 6},
+        {"budget": -1},
+        {"eligible": np.array([1, 0])},
+        {"eligible": np.array([0, 1, 9])},
+        {"n_response_tokens": np.array([1])},
+        {"gradients": {"adam": ArrayFeatures(np.eye(2))}},
+        {"sub_tasks": ["one"]},
+    ],
+)
+def test_a_problem_that_does_not_fit_is_refused(change: dict[str, Any]):
+    with pytest.raises(ValueError, match="domain 'compass'"):
+        replace(HAND, **change)
+
+
+def test_chosen_features_are_those_rows_under_their_own_numbers():
+    values = np.random.default_rng(0).normal(size=(2500, 3)).astype(np.float32)
+    chosen = np.array([2400, 3, 1025])
+    source = ChosenFeatures(ArrayFeatures(values), chosen)
+    np.testing.assert_array_equal(unit_matrix(source), unit_matrix(ArrayFeatures(values[chosen])))
+    np.testing.assert_array_equal(source.rows(np.array([2, 0])), values[[1025, 2400]])

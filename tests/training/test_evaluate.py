@@ -1,0 +1,126 @@
+"""Scores against one row at a time: likelihood of candidates, greedy answers."""
+
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+
+from g2is_assets.training.evaluate import Choices, Question, answer, questions, score_choices
+from g2is_assets.training.model import ModelSource
+from g2is_assets.training.text import Template
+
+YES_OR_NO = ("yes", "no", "perhaps not")
+ASKED = [
+    Question("a", [{"role": "user", "content": "Is it?"}], "no", YES_OR_NO),
+    Question("b", [{"role": "user", "content": "What is 2 + 3, I wonder?"}], "5"),
+    Question("c", [{"role": "user", "content": "Which?"}], "yes", YES_OR_NO, "So the answer is ", "."),
+]
+
+
+@pytest.fixture(scope="module")
+def template(source: ModelSource) -> Template:
+    return Template(source.tokenizer(), max_length=128)
+
+
+@pytest.fixture(scope="module")
+def model(source: ModelSource) -> Any:
+    return source.load("cpu")
+
+
+def log_likelihood(model: Any, template: Template, question: Question, text: str) -> float:
+    """Sum over the response's tokens, from the plain logits."""
+    row = template.encode("", question.messages, text)
+    assert row is not None
+    with torch.no_grad():
+        steps = torch.log_softmax(model(input_ids=torch.tensor([row.input_ids])).logits[0], dim=-1)
+    return sum(float(steps[i - 1, row.input_ids[i]]) for i in range(row.n_prompt, row.n_tokens))
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100_000])
+def test_candidates_have_the_likelihood_of_the_whole_response(
+    model: Any, template: Template, batch_tokens: int
+) -> None:
+    scored = score_choices(model, template, ASKED, batch_tokens)
+    assert [choices.row_id for choices in scored] == ["a", "c"]
+    for choices, question in zip(scored, [ASKED[0], ASKED[2]], strict=True):
+        texts = [question.before + choice + question.after for choice in question.choices]
+        expected = [log_likelihood(model, template, question, text) for text in texts]
+        assert choices.log_likelihoods == pytest.approx(expected, abs=1e-4)
+        assert choices.right is (expected.index(max(expected)) == question.choices.index(question.answer))
+        per_token = [value / n for value, n in zip(expected, choices.n_tokens, strict=True)]
+        assert choices.right_per_token is (per_token.index(max(per_token)) == choices.answer)
+
+
+def test_a_long_candidate_may_be_the_likeliest_per_token_and_not_as_a_whole() -> None:
+    scored = Choices("a", log_likelihoods=(-4.0, -6.0), n_tokens=(2, 6), answer=1)
+    assert (scored.right, scored.right_per_token) == (False, True)
+
+
+def test_a_question_whose_candidate_would_be_cut_is_not_scored(model: Any, source: ModelSource) -> None:
+    n_tokens = sum(Template(source.tokenizer(), 999).token_counts(ASKED[0].messages, "yes"))
+    scored = score_choices(model, Template(source.tokenizer(), n_tokens), [ASKED[0]], 1000)[0]
+    assert (scored.right, scored.right_per_token, scored.log_likelihoods) == (None, None, ())
+
+
+def greedy(model: Any, template: Template, question: Question, n_tokens: int, ends: list[str]) -> str:
+    ids = template.prompt_ids(question.messages)
+    n_prompt = len(ids)
+    for _ in range(n_tokens):
+        with torch.no_grad():
+            ids = [*ids, int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())]
+        text = template.tokenizer.decode(ids[n_prompt:])
+        if any(end in text for end in ends):
+            return text[: min(text.find(end) for end in ends if end in text)].strip()
+    return template.tokenizer.decode(ids[n_prompt:]).strip()
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100_000])
+def test_answers_are_the_greedy_continuations_of_single_rows(model: Any, template: Template, batch_tokens: int) -> None:
+    found = answer(model, template, ASKED, batch_tokens, max_new_tokens=12)
+    assert [item.row_id for item in found] == ["a", "b", "c"]
+    assert [item.text for item in found] == [greedy(model, template, q, 12, [template.ending]) for q in ASKED]
+    assert len({item.text for item in found}) > 1
+
+
+def test_an_answer_ends_at_a_stop_string_in_every_row_of_a_batch(model: Any, template: Template) -> None:
+    whole = [item.text for item in answer(model, template, ASKED, 10_000, max_new_tokens=12)]
+    stop = whole[0][4:6]
+    cut = [item.text for item in answer(model, template, ASKED, 10_000, max_new_tokens=12, stop=[stop])]
+    assert stop in whole[0]
+    assert cut == [text.split(stop)[0].strip() for text in whole]
+
+
+def test_a_model_that_knows_the_answer_is_right(model: Any, template: Template) -> None:
+    said = answer(model, template, [ASKED[1]], 1000, max_new_tokens=12)[0].text
+    knowing = Question("b", ASKED[1].messages, said)
+    assert answer(model, template, [knowing], 1000, max_new_tokens=12)[0].right
+    assert not answer(model, template, [ASKED[1]], 1000, max_new_tokens=12)[0].right
+
+
+def test_questions_are_the_rows_with_an_answer() -> None:
+    messages = [{"role": "user", "content": "?"}]
+    table = pl.DataFrame(
+        {
+            "row_id": ["a", "b", "c"],
+            "messages": [messages] * 3,
+            "response": ["It is so. So the answer is yes.", "Blue.", "Paris"],
+            "answer": ["yes", None, "Paris"],
+            "choices": [["yes", "no"], None, None],
+        }
+    )
+    assert questions(table) == [
+        Question("a", messages, "yes", ("yes", "no"), "So the answer is ", "."),
+        Question("c", messages, "Paris"),
+    ]
+
+
+@pytest.mark.parametrize(("chat_template", "ending"), [("chatml", "<|im_end|>"), (None, "<|im_end|>")])
+def test_the_ending_is_what_the_template_puts_behind_a_response(
+    tools: Any, chat_template: str | None, ending: str
+) -> None:
+    template = Template(tools.tokenizer(tools.chatml if chat_template else None), 64)
+    assert template.ending == ending
+    row = template.encode("", ASKED[0].messages, "Hello")
+    assert row is not None
+    assert template.prompt_ids(ASKED[0].messages) == row.input_ids[: row.n_prompt]
