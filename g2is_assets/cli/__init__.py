@@ -26,6 +26,9 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
 
 
+ROWS_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="g2is")
 def main() -> None:
@@ -59,6 +62,38 @@ def ui(config: Path | None, host: str, port: int) -> None:
     from g2is_assets.cli.ui import run_ui
 
     run_ui(config, host, port)
+
+
+@main.group(epilog="Example: g2is domain list")
+def domain() -> None:
+    """Add target domains, and see which are stale."""
+
+
+@domain.command(epilog="Example: g2is domain add tickets --validation tickets.jsonl --refresh '0 3 * * *'")
+@config_option
+@click.argument("name")
+@click.option("--validation", required=True, type=ROWS_FILE, help="Rows that steer the selection.")
+@click.option("--test", type=ROWS_FILE, help="Rows that only measure its result.")
+@click.option("--title", help="What people call the domain.")
+@click.option("--budget", type=float, help="Rows to select: below 1 a share of the pool, from 1 up their number.")
+@click.option("--refresh", metavar="CRON", help="When to refresh it, in five fields; switches its schedule on.")
+@click.option("--timezone", help="Time zone of --refresh, such as Europe/Berlin; default: UTC.")
+@click.option("--owner", help="Who answers for it: an email address, or team:NAME; default: the project's owner.")
+def add(config: Path | None, name: str, validation: Path, test: Path | None, **said: str | float | None) -> None:
+    """Make the folder of a new target domain from its rows, whole or not at all."""
+    from g2is_assets.cli.domain import add_domain
+
+    add_domain(config, name, validation, test, said)
+
+
+@domain.command("list", epilog="Example: g2is domain list --json")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def list_(config: Path | None, as_json: bool) -> None:
+    """List the domains: budget, schedule, last refresh, and whether they are stale and why."""
+    from g2is_assets.cli.domain import list_domains
+
+    list_domains(config, as_json)
 
 
 @main.command(epilog="Example: g2is gc --dry-run")

@@ -1,0 +1,191 @@
+"""`g2is domain`: add a target domain from its rows, and list the domains with what is stale."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from g2is_assets.config import DOMAIN_NAME, Project, Source, load_domain, load_project
+from g2is_assets.contracts.rows import Instruction, Unusable
+from g2is_assets.errors import SettingsError, SourceError
+from g2is_assets.storage.sources import read_rows
+
+MIN_ROWS: Final = 2
+"""Usable rows that a file needs at least: principal directions and intervals need two."""
+SHOWN: Final = 5
+"""Rejected rows that are spelt out."""
+
+
+def add_domain(
+    config: Path | None, name: str, validation: Path, test: Path | None, said: Mapping[str, str | float | None]
+) -> None:
+    """Make a domain's folder from its rows and settings, whole or not at all, and say what to do next.
+
+    Args:
+        config: The settings file.
+        name: The domain's name.
+        validation: Its validation rows.
+        test: Its test rows, if there are any.
+        said: What `domain.toml` is to say; None is left out.
+
+    Raises:
+        SettingsError: The name or a value is refused, or the domain exists.
+        SourceError: The rows cannot be used.
+    """
+    from g2is_assets.automation import check_cron
+
+    project = load_project(config)
+    if not DOMAIN_NAME.fullmatch(name):
+        raise SettingsError(f"a domain's name must match {DOMAIN_NAME.pattern}, and {name!r} does not")
+    folder = project.path.parent / project.settings.domains / name
+    if folder.exists() or folder.is_symlink():
+        raise SettingsError(f"{folder} exists; edit its files, or remove it and add the domain again")
+    files = {"validation": validation} | ({"test": test} if test else {})
+    rows = {split: _usable(file, split) for split, file in files.items()}
+    if both := rows["validation"].keys() & rows.get("test", {}).keys():
+        first = min((rows["test"][row_id] for row_id in both), key=lambda row: row.line)
+        raise SourceError(
+            f"{len(both)} rows are both validation and test, such as {test}, line {first.line}: "
+            f"{first.prompt[:60]!r}; test rows must be others"
+        )
+    scratch = folder.parent / f".adding-{uuid.uuid4().hex}"
+    try:
+        draft = scratch / name
+        draft.mkdir(parents=True)
+        for split, file in files.items():
+            shutil.copyfile(file, draft / f"{split}{_ending(file)}")
+        (draft / "domain.toml").write_text(_toml(said), encoding="utf-8")
+        check_cron(load_domain(draft, project.settings))
+        draft.rename(folder)
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"{folder} cannot be made: {error}") from error
+    except SettingsError as error:  # which names the scratch folder
+        raise SettingsError(str(error).replace(str(draft), str(folder))) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    again = f" --config {config}" if config else ""
+    print_lines(
+        f"Added {folder}",
+        f"Next: g2is demo{again} --domain {name}, or in `g2is ui` reload the definitions and launch refresh_domain.",
+    )
+
+
+def list_domains(config: Path | None, as_json: bool) -> None:
+    """Print every domain with its budget, schedule, last refresh and state.
+
+    Raises:
+        G2isError: The settings are wrong.
+    """
+    from g2is_assets.assets.staleness import staleness
+    from g2is_assets.resources import Workspace
+
+    project = load_project(config)
+    table = staleness(Workspace(project))
+    last = _last_refreshes(project)
+    records = []
+    for name, domain in sorted(project.domains.items()):
+        own = table.filter((table["domain"] == name) & (table["state"] != "current"))
+        states = set(own["state"])
+        records.append(
+            {
+                "domain": name,
+                "title": domain.title,
+                "budget": domain.selection.budget,
+                "refresh": domain.refresh,
+                "timezone": domain.timezone,
+                "owner": domain.owner,
+                "last_refresh": last.get(name),
+                "state": next((state for state in ("missing", "stale", "unknown") if state in states), "current"),
+                "stale": bool(own["stale"].any()),
+                "because": [f"{asset}: {reason}" for asset, reason in own.select("asset", "reason").iter_rows()],
+            }
+        )
+    if as_json:
+        Console().print_json(json.dumps(records))
+    else:
+        _print_table(records)
+
+
+def print_lines(*lines: str) -> None:
+    """Plain lines, neither wrapped nor taken for markup."""
+    for line in lines:
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _usable(file: Path, split: str) -> dict[str, Instruction]:
+    """The usable rows of a file by row id; says how many there are, and why others are not."""
+    found: dict[str, Instruction] = {}
+    rejected: list[Unusable] = []
+    n_repeated = 0
+    for row in read_rows(str(file), Source(path=file.name), file.parent):
+        if isinstance(row, Unusable):
+            rejected.append(row)
+        elif row.row_id in found:
+            n_repeated += 1
+        else:
+            found[row.row_id] = row
+    print_lines(f"{split}: {len(found)} usable rows, {n_repeated} repeated, {len(rejected)} rejected ({file})")
+    print_lines(*(f"  line {row.line}: {row.reason}" for row in rejected[:SHOWN]))
+    if len(rejected) > SHOWN:
+        print_lines(f"  and {len(rejected) - SHOWN} more")
+    if len(found) < MIN_ROWS:
+        raise SourceError(f"{file}: {len(found)} usable {split} rows, at least {MIN_ROWS} distinct ones are needed")
+    return found
+
+
+def _ending(file: Path) -> str:
+    return ".parquet" if file.suffix == ".parquet" else ".jsonl"
+
+
+def _toml(values: Mapping[str, str | float | None]) -> str:
+    # A JSON string is a TOML basic string, but for the one control character that JSON leaves as it is.
+    lines = [
+        f"{name} = {json.dumps(value, ensure_ascii=False) if isinstance(value, str) else value}"
+        for name, value in values.items()
+        if value is not None
+    ]
+    return "".join(line.replace("\x7f", "\\u007f") + "\n" for line in lines)
+
+
+def _last_refreshes(project: Project) -> dict[str, str]:
+    """When and how the last finished `refresh_domain` of each domain ended, as Dagster's history has it."""
+    if not (project.home / ".dagster" / "dagster.yaml").exists():
+        return {}
+    import dagster as dg
+
+    from g2is_assets.automation import REFRESH_DOMAIN
+    from g2is_assets.cli.instance import open_instance, prepare_instance
+
+    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    last = {}
+    with open_instance(prepare_instance(project)) as instance:
+        for name in project.domains:
+            wanted = dg.RunsFilter(job_name=REFRESH_DOMAIN, tags={"dagster/partition": name}, statuses=ended)
+            for record in instance.get_run_records(wanted, limit=1):
+                when = datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), UTC)
+                last[name] = f"{when:%Y-%m-%d %H:%M} UTC, {record.dagster_run.status.value.lower()}"
+    return last
+
+
+def _print_table(records: list[dict[str, Any]]) -> None:
+    table = Table()
+    for column in ("domain", "budget", "schedule", "last refresh", "state", "because"):
+        table.add_column(column, overflow="fold")
+    for record in records:
+        because = record["because"]
+        more = f" (and {len(because) - 1} more)" if len(because) > 1 else ""
+        table.add_row(
+            record["domain"],
+            f"{record['budget']:g}",
+            f"{record['refresh']} {record['timezone']}" if record["refresh"] else "off",
+            record["last_refresh"] or "never",
+            record["state"],
+            f"{because[0]}{more}" if because else "",
+        )
+    Console().print(table)
