@@ -130,7 +130,13 @@ def _content(context: dg.AssetExecutionContext, workspace: Workspace, files: lis
     """
     folder = workspace.project.path.parent
     digests = {
-        f"file:{relative_name(file, folder)}": context.run.run_id if "://" in file else file_sha256(Path(file))
-        for file in files
+        f"file:{relative_name(file, folder)}": context.run.run_id if "://" in file else _digest(file) for file in files
     }
     return digests | {"tokenizer": json_sha256([workspace.model.digest, workspace.template.digest])}
+
+
+def _digest(file: str) -> str:
+    try:
+        return file_sha256(Path(file))
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror}; put it back, or correct `sources`") from error

@@ -9,7 +9,7 @@ import polars as pl
 from g2is_assets.contracts import gradients as gradient_contracts
 from g2is_assets.contracts import selection as contracts
 from g2is_assets.contracts.instructions import REJECTED
-from g2is_assets.errors import SettingsError
+from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.reports.words import printable
 from g2is_assets.storage.lake import Lake, Version
 
@@ -66,16 +66,16 @@ def _answers_to(asked: str) -> pl.Expr:
 
 
 def _find_in_pool(lake: Lake, asked: str) -> dict[str, Any] | None:
-    rows = _scan(lake.current("instructions/pool"), "pool")
-    found = rows.filter(_answers_to(asked) | pl.col("ids").list.contains(asked))
-    return _only_one(found.select("row_id", "sources", "prompt").collect().to_dicts(), asked)
+    where = _answers_to(asked) | pl.col("ids").list.contains(asked)
+    found = _find(lake.current("instructions/pool"), "pool", where, "row_id", "sources", "prompt")
+    return _only_one(found.to_dicts(), asked)
 
 
 def _find_in_selection(version: Version, asked: str) -> dict[str, Any] | None:
     """A row that has left the pool since, of which only the id is known."""
     found: set[str] = set()
     for table in ("subset", "excluded", "left"):
-        found |= set(_scan(version, table).filter(_answers_to(asked)).select("row_id").collect()["row_id"])
+        found |= set(_find(version, table, _answers_to(asked), "row_id")["row_id"])
     gone = {"sources": ["no longer in the pool"], "prompt": ""}
     return _only_one([{"row_id": row_id, **gone} for row_id in sorted(found)], asked)
 
@@ -98,23 +98,28 @@ def _refuse(lake: Lake, asked: str) -> NoReturn:
 
 
 def _records(version: Version, table: str, row_id: str) -> list[dict[str, Any]]:
-    found = _scan(version, table).filter(pl.col("row_id") == row_id).collect()
+    found = _find(version, table, pl.col("row_id") == row_id)
     return found.sort("component").to_dicts() if "component" in found.columns else found.to_dicts()
 
 
-def _scan(version: Version, table: str) -> pl.LazyFrame:
-    # Polars reads only the columns and row groups that it needs; digests of whole files are left to the verification.
-    return pl.scan_parquet(version.folder / f"{table}.parquet", glob=False)
+def _find(version: Version, table: str, where: pl.Expr, *columns: str) -> pl.DataFrame:
+    """Rows of a table. Polars reads only what it needs; digests of whole files are left to the verification."""
+    file = version.folder / f"{table}.parquet"
+    try:
+        return pl.scan_parquet(file, glob=False).filter(where).select(*columns or [pl.all()]).collect()
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise StoreError(f"{file} is missing or damaged: {reason}; materialise the asset again") from error
 
 
 class _Quoted:
     """Prompts of other rows, looked up once each."""
 
     def __init__(self, lake: Lake) -> None:
-        self.pool = _scan(lake.current("instructions/pool"), "pool")
+        self.pool = lake.current("instructions/pool")
 
     def __call__(self, row_id: str) -> str:
-        found = self.pool.filter(pl.col("row_id") == row_id).select("prompt").collect()["prompt"].to_list()
+        found = _find(self.pool, "pool", pl.col("row_id") == row_id, "prompt")["prompt"].to_list()
         return f"{row_id[:8]} ({_short(found[0])})" if found else row_id
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from filelock import FileLock
 
 from g2is_assets.config import EMBEDDED_MODEL
 from g2is_assets.errors import ModelError
@@ -103,7 +104,10 @@ def find_model(name: str, cache: Path, revision: str | None = None) -> ModelSour
     if name == EMBEDDED_MODEL:
         folder = cache / EMBEDDED_MODEL
         if not _converted(folder):
-            _convert_embedded(folder)
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache / ".converting.lock"):  # of several processes one converts, the others wait for it
+                if not _converted(folder):
+                    _convert_embedded(folder)
         return ModelSource(UPSTREAM_ID, folder, _digest(folder))
     if Path(name).is_dir():
         return ModelSource(Path(name).name, Path(name), _digest(Path(name)))
@@ -120,8 +124,8 @@ def _guard(name: str, load: Any) -> Any:
     except Exception as error:  # transformers and the hub raise many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"the model '{redacted(name)}' cannot be loaded: {scrubbed(reason, name)}; set `model` in the settings file "
-            f"to a Hugging Face id, a folder with config.json, safetensors and tokenizer, or '{EMBEDDED_MODEL}'"
+            f"the model '{redacted(name)}' cannot be loaded: {scrubbed(reason, name)}; set `model` in the settings "
+            f"file to a Hugging Face id, a folder with config.json, safetensors and tokenizer, or '{EMBEDDED_MODEL}'"
         ) from error
 
 
@@ -166,7 +170,8 @@ def _convert_embedded(folder: Path) -> None:
     """De-quantise the GGUF to float32 safetensors once; loading the GGUF itself takes tens of seconds each time."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(".model-*"):  # by a process that was killed: the lock is ours
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as scratch:
         gguf = _find_gguf(Path(scratch))
         if (found := file_sha256(gguf)) != GGUF_SHA256:
