@@ -200,10 +200,15 @@ def _current(workspace: Workspace, *assets: str, domain: str | None = None) -> d
 
 def _content(workspace: Workspace, files: list[str]) -> dict[str, str]:
     """Content digests of the files, by path relative to the settings, and of what turns text into tokens."""
-    folder, digest = workspace.project.path.parent, file_sha256_once if workspace.looking else file_sha256
-    digests = {
-        f"file:{relative_name(file, folder)}": READ_EVERY_RUN if "://" in file else digest(Path(file)) for file in files
-    }
+    folder, sha256 = workspace.project.path.parent, file_sha256_once if workspace.looking else file_sha256
+
+    def digest(file: str) -> str:
+        try:
+            return READ_EVERY_RUN if "://" in file else sha256(Path(file))
+        except OSError as error:
+            raise SourceError(f"{file} cannot be read: {error.strerror}; put it back, or correct `sources`") from error
+
+    digests = {f"file:{relative_name(file, folder)}": digest(file) for file in files}
     return digests | {"tokenizer": json_sha256([workspace.model.digest, workspace.template.digest])}
 
 

@@ -109,8 +109,8 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
     console.print(table)
     console.print(_verdict(evaluation))
     pool = lake.current("instructions/pool").table("pool", POOL)
-    taken = subset.table("subset", SUBSET).join(pool, on="row_id")
-    mix = taken.explode("sources")["sources"].value_counts(sort=True).sort("count", "sources", descending=[True, False])
+    sources = subset.table("subset", SUBSET).join(pool, on="row_id").explode("sources")["sources"]
+    mix = sources.value_counts().sort("count", "sources", descending=[True, False])
     parts = [f"{printable(source)} {count}" for source, count in mix.iter_rows()]
     console.print(f"Subset: {n_rows} of {len(pool)} rows; by source: {', '.join(parts)}", markup=False)
     console.print(f"Adapter: {adapter.folder / 'adapter'}", soft_wrap=True, markup=False)

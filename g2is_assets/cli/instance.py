@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from g2is_assets.config import Project
-from g2is_assets.errors import SettingsError
-from g2is_assets.storage.files import write_atomically
+from g2is_assets.storage.files import write_atomically, writing
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -17,13 +16,11 @@ if TYPE_CHECKING:
 def prepare_instance(project: Project) -> Path:
     """Make `<home>/.dagster` with the shipped `dagster.yaml` and point this process and its children to it."""
     folder = project.home / ".dagster"
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         settings = folder / "dagster.yaml"
         if not settings.exists():
             write_atomically(settings, (Path(__file__).parents[1] / "dagster.yaml").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{folder} cannot be written: {error}; set G2IS_HOME to another place") from error
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ["G2IS_CONFIG"] = str(project.path)
     return folder
@@ -37,7 +34,7 @@ def open_instance(folder: Path) -> Iterator["dg.DagsterInstance"]:
 
     from g2is_assets.runs import end_dead_runs
 
-    with ExitStack() as stack:
+    with writing(folder), ExitStack() as stack:
         # Dagster creates its tables on first use, and two processes must not do so at once.
         with FileLock(folder / "opening.lock"):
             instance = stack.enter_context(dg.DagsterInstance.get())

@@ -8,7 +8,7 @@ import polars as pl
 
 from g2is_assets.contracts import gradients as gradient_contracts
 from g2is_assets.contracts import selection as contracts
-from g2is_assets.errors import SettingsError
+from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.reports.rows import MIN_PREFIX, answers_to, only_one, say_why_not
 from g2is_assets.reports.words import printable
 from g2is_assets.storage.lake import Lake, Version
@@ -59,16 +59,16 @@ def explain(lake: Lake, domain: str, asked: str) -> Answer:
 
 
 def _find_in_pool(lake: Lake, asked: str) -> dict[str, Any] | None:
-    rows = _scan(lake.current("instructions/pool"), "pool")
-    found = rows.filter(answers_to(asked) | pl.col("ids").list.contains(asked))
-    return only_one(found.select("row_id", "sources", "prompt").collect().to_dicts(), asked)
+    where = answers_to(asked) | pl.col("ids").list.contains(asked)
+    found = _find(lake.current("instructions/pool"), "pool", where, "row_id", "sources", "prompt")
+    return only_one(found.to_dicts(), asked)
 
 
 def _find_in_selection(version: Version, asked: str) -> dict[str, Any] | None:
     """A row that has left the pool since, of which only the id is known."""
     found: set[str] = set()
     for table in ("subset", "excluded", "left"):
-        found |= set(_scan(version, table).filter(answers_to(asked)).select("row_id").collect()["row_id"])
+        found |= set(_find(version, table, answers_to(asked), "row_id")["row_id"])
     gone = {"sources": ["no longer in the pool"], "prompt": ""}
     return only_one([{"row_id": row_id, **gone} for row_id in sorted(found)], asked)
 
@@ -82,13 +82,18 @@ def _refuse(lake: Lake, asked: str) -> NoReturn:
 
 
 def _records(version: Version, table: str, row_id: str) -> list[dict[str, Any]]:
-    found = _scan(version, table).filter(pl.col("row_id") == row_id).collect()
+    found = _find(version, table, pl.col("row_id") == row_id)
     return found.sort("component").to_dicts() if "component" in found.columns else found.to_dicts()
 
 
-def _scan(version: Version, table: str) -> pl.LazyFrame:
-    # Polars reads only the columns and row groups that it needs; digests of whole files are left to the verification.
-    return pl.scan_parquet(version.folder / f"{table}.parquet", glob=False)
+def _find(version: Version, table: str, where: pl.Expr, *columns: str) -> pl.DataFrame:
+    """Rows of a table. Polars reads only what it needs; digests of whole files are left to the verification."""
+    file = version.folder / f"{table}.parquet"
+    try:
+        return pl.scan_parquet(file, glob=False).filter(where).select(*columns or [pl.all()]).collect()
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise StoreError(f"{file} is missing or damaged: {reason}; materialise the asset again") from error
 
 
 class _Quoted:
@@ -96,11 +101,11 @@ class _Quoted:
 
     def __init__(self, lake: Lake, domain: str) -> None:
         target = lake.find("instructions/target", domain)
-        tables = [(lake.current("instructions/pool"), "pool"), *([(target, "target")] if target else [])]
-        self.rows = pl.concat([_scan(version, table).select("row_id", "prompt") for version, table in tables])
+        self.tables = [(lake.current("instructions/pool"), "pool"), *([(target, "target")] if target else [])]
 
     def __call__(self, row_id: str) -> str:
-        found = self.rows.filter(pl.col("row_id") == row_id).select("prompt").collect()["prompt"].to_list()
+        here = pl.col("row_id") == row_id
+        found = [text for place in self.tables for text in _find(*place, here, "prompt")["prompt"]]
         return f"{row_id[:8]} ({_short(found[0])})" if found else row_id
 
 
@@ -185,10 +190,7 @@ def _left(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted) 
 def _left_in_balance(row: dict[str, Any], version: Version, walk: dict[str, Any], quoted: _Quoted) -> list[str]:
     """Pull, redundancy, place in line and the row taken that it repeats most; what kept it out is said first."""
     floor = version.manifest.settings["min_core_cosine"]
-    above = [
-        _scan(version, table).filter(pl.col("pull") > row["pull"]).select(pl.len()).collect().item()
-        for table in ("subset", "left")
-    ]
+    above = [len(_find(version, table, pl.col("pull") > row["pull"], "row_id")) for table in ("subset", "left")]
     place = 1 + sum(above)
     if row["rank"] is None or row["n_inconsistent"] or (floor is not None and row["core_cosine"] < floor):
         kept_out = _reason({**row, "rank": None}, walk, floor, quoted)

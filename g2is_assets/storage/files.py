@@ -21,6 +21,7 @@ REFUSALS: Final = (
     errno.EPERM,
     errno.EIO,
 )
+_SQLITE: Final = ("disk is full", "disk I/O error", "readonly database", "unable to open database file")
 MEND: Final = "free space, make it writable, or set G2IS_HOME to another place"
 
 
@@ -46,7 +47,8 @@ def is_refusal(error: Exception) -> bool:
     """Whether the machine refused to write. Libraries in Rust and C++ give no error number, only its text."""
     if getattr(error, "errno", None) is not None:
         return getattr(error, "errno", None) in REFUSALS
-    return any(f"(os error {n})" in str(error) or os.strerror(n) in str(error) for n in REFUSALS)
+    said = [*_SQLITE, *(f"(os error {n})" for n in REFUSALS), *map(os.strerror, REFUSALS)]
+    return any(text in str(error) for text in said)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -323,6 +323,6 @@ def read_parquet(path: Path, columns: list[str] | None = None, n_rows: int | Non
     """
     try:
         return pl.read_parquet(path, columns=columns, n_rows=n_rows, glob=False, memory_map=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise StoreError(f"{path} is missing or damaged: {reason}; materialise the asset again") from error

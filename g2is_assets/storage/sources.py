@@ -115,7 +115,7 @@ def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _parquet(file: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         table = pl.read_parquet(file, glob="://" in file)
-    except Exception as error:  # Polars and its cloud readers raise many kinds
+    except (Exception, pl.exceptions.PanicException) as error:  # Polars and its cloud readers raise many kinds
         raise _unreadable(file, "Parquet", error) from None
     yield from enumerate(table.iter_rows(named=True), start=1)
 
@@ -123,12 +123,12 @@ def _parquet(file: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def _json_uri(uri: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         table = pl.scan_ndjson(uri).collect()
-    except Exception as error:  # likewise
+    except (Exception, pl.exceptions.PanicException) as error:  # likewise
         raise _unreadable(uri, "JSONL", error) from None
     yield from enumerate(table.iter_rows(named=True), start=1)
 
 
-def _unreadable(file: str, kind: str, error: Exception) -> SourceError:
+def _unreadable(file: str, kind: str, error: BaseException) -> SourceError:
     """Raised without its cause, whose text may hold the credentials of an address: Dagster stores causes."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return SourceError(f"{redacted(file)} cannot be read as {kind}: {scrubbed(reason, file)}; mend or replace the file")

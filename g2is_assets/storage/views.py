@@ -9,7 +9,7 @@ import duckdb
 
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.errors import ContractError, StoreError
-from g2is_assets.storage.files import writing
+from g2is_assets.storage.files import is_refusal, writing
 from g2is_assets.storage.gradient_store import STORE
 from g2is_assets.storage.lake import Lake, Version, read_parquet
 
@@ -59,7 +59,10 @@ def _rebuild(lake: Lake) -> Path:
                 try:
                     connection.execute(f'CREATE VIEW "{view}" AS SELECT * FROM {source}')
                 except duckdb.Error as error:  # another process replaced a version meanwhile: it rebuilds the views too
+                    if is_refusal(error):
+                        raise
                     log.warning("view %s left out: %s", view, error)
+            connection.execute("CHECKPOINT")  # raises where the disk is full; closing would not
         os.replace(made, lake.root / DATABASE)
     return lake.root / DATABASE
 

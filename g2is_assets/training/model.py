@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from filelock import FileLock
 
 from g2is_assets.config import EMBEDDED_MODEL
 from g2is_assets.errors import ModelError
@@ -109,7 +110,10 @@ def find_model(name: str, cache: Path, revision: str | None = None, *, fetch: bo
     if name == EMBEDDED_MODEL:
         folder = cache / EMBEDDED_MODEL
         if fetch and not _converted(folder):
-            _convert_embedded(folder)
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache / ".converting.lock"):  # of several processes one converts, the others wait for it
+                if not _converted(folder):
+                    _convert_embedded(folder)
         if not folder.is_dir():
             raise ModelError(f"the model '{name}' is not on this machine yet; a refresh of the pool fetches it")
         return ModelSource(UPSTREAM_ID, folder, _file_digests(folder))
@@ -165,7 +169,8 @@ def _convert_embedded(folder: Path) -> None:
     """De-quantise the GGUF to float32 safetensors once; loading the GGUF itself takes tens of seconds each time."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(".model-*"):  # by a process that was killed: the lock is ours
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as scratch:
         gguf = _find_gguf(Path(scratch))
         if (found := file_sha256(gguf)) != GGUF_SHA256:

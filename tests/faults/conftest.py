@@ -49,12 +49,12 @@ def undisturbed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> U
 @pytest.fixture
 def fresh(tiny_model: Path, tmp_path: Path) -> Path:
     """The settings file of a project in which nothing has run."""
-    return write_project(tmp_path / "project", tiny_model)
+    return write_project(tmp_path / "fresh", tiny_model)
 
 
 @pytest.fixture
 def built(undisturbed: Undisturbed, tmp_path: Path) -> Path:
     """The settings file of a copy of the project that ran undisturbed, without Dagster's history."""
     source = undisturbed.settings.parent
-    shutil.copytree(source, tmp_path / "project", ignore=shutil.ignore_patterns(".dagster"))
-    return tmp_path / "project" / undisturbed.settings.name
+    shutil.copytree(source, tmp_path / "built", ignore=shutil.ignore_patterns(".dagster"))
+    return tmp_path / "built" / undisturbed.settings.name

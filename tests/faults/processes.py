@@ -87,12 +87,13 @@ class Commands:
     """Starts children whose logs lie in one folder."""
 
     folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
     children: list[Child] = field(default_factory=list)
 
     def start(self, function: Callable[..., None], *arguments: Any, die_at: Moment | None = None) -> Child:
         """Call a function of a module in a child."""
         log = self.folder / f"child-{len(self.children)}.log"
-        child = Child(FORKS.Process(target=_in_child, args=(function, arguments, log, die_at)), log)
+        child = Child(FORKS.Process(target=_in_child, args=(function, arguments, log, self.environment, die_at)), log)
         child.process.start()
         self.children.append(child)
         return child
@@ -117,8 +118,8 @@ class Commands:
         child = self.g2is(*(arguments or ("demo", "--domain", "sums")), "--config", settings)
         assert child.wait() == 1, child.shown
         assert "Traceback" not in child.shown
-        assert child.shown.count("Error: ") == 1, child.shown
-        return child.shown[child.shown.index("Error: ") :].replace("\n", " ")
+        (message,) = re.findall(r"^Error: .*", child.shown, flags=re.M | re.S)
+        return str(message).replace("\n", " ")
 
     def end(self) -> None:
         """Kill what still runs."""
@@ -135,13 +136,19 @@ def command_line(*arguments: str) -> None:
     main(list(arguments))
 
 
-def _in_child(function: Callable[..., None], arguments: tuple[Any, ...], log: Path, die_at: Moment | None) -> None:
+def _in_child(
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
+    log: Path,
+    environment: dict[str, str],
+    die_at: Moment | None,
+) -> None:
     os.setsid()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(written, stream)
-    os.environ["COLUMNS"] = "1000"
+    os.environ.update({"COLUMNS": "1000"} | environment)
     if die_at:
         sys.addaudithook(_killer(die_at))
     function(*arguments)

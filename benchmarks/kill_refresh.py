@@ -1,0 +1,113 @@
+"""Refreshes killed at random moments, each followed by a restart, compared byte for byte with an undisturbed one.
+
+    python benchmarks/kill_refresh.py --kills 20 --out benchmarks/results/kill_refresh.md
+
+Runs `g2is demo --domain sums` on the tests' project with a tiny random model (needs the test requirements), a new copy
+for each kill. A kill is SIGKILL to the whole process group, at a moment drawn uniformly from the time that the
+undisturbed run worked: from its first sign of life in `.dagster/processes` to its end.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from report import Report
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+from conftest import payload, write_project, write_tiny_model  # noqa: E402
+
+from g2is_assets.definitions import DOMAIN_ASSETS, POOL_ASSETS  # noqa: E402
+
+DOMAIN = "sums"
+COLUMNS = ("kill", "s into the work", "was at", "assets done", "scratch left", "s to recover", "computed anew", "equal")
+
+
+def main() -> None:
+    """Parse arguments, kill, print the table; exit code 1 if an end state differed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    report, draw = Report("Refreshes killed at random moments", arguments.out), random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "model").mkdir()
+        model = write_tiny_model(root / "model")
+        undisturbed = write_project(root / "undisturbed", model)
+        worked_s, took_s = run(undisturbed)
+        expected = payload(undisturbed.parent / "lake")
+        rows, n_equal = [], 0
+        for number in range(arguments.kills):
+            settings = write_project(root / f"killed-{number}", model)
+            row, equal = kill_once(settings, draw.uniform(0, worked_s), expected)
+            rows.append((number + 1, *row))
+            n_equal += equal
+            print(*rows[-1], flush=True)
+    caption = (
+        f"Undisturbed: {took_s:.1f} s, of which {worked_s:.1f} s of work; {len(expected)} files of payload. "
+        f"Seed {arguments.seed}. {n_equal} of {arguments.kills} end states are equal to the byte."
+    )
+    report.table(f"{arguments.kills} kills", COLUMNS, rows, caption)
+    sys.exit(n_equal != arguments.kills)
+
+
+def start(settings: Path) -> tuple[subprocess.Popen[bytes], float]:
+    """Start a refresh in a process group of its own; returns when it has begun to work, with that moment."""
+    command = [sys.executable, "-c", "from g2is_assets.cli import main; main()", "demo", "--domain", DOMAIN]
+    log = (settings.parent / "demo.log").open("ab")
+    process = subprocess.Popen(
+        [*command, "--config", str(settings)], stdout=log, stderr=log, start_new_session=True, cwd=HERE.parent
+    )
+    marks = settings.parent / ".dagster" / "processes"
+    old = set(marks.glob("*.lock"))  # of a run that was killed
+    while not set(marks.glob("*.lock")) - old:
+        if process.poll() is not None:
+            raise SystemExit((settings.parent / "demo.log").read_text())
+        time.sleep(0.01)
+    return process, time.monotonic()
+
+
+def run(settings: Path) -> tuple[float, float]:
+    """Seconds of work and of the whole command of a refresh that must succeed."""
+    begun = time.monotonic()
+    process, working = start(settings)
+    if process.wait() != 0:
+        raise SystemExit((settings.parent / "demo.log").read_text())
+    return time.monotonic() - working, time.monotonic() - begun
+
+
+def kill_once(settings: Path, after_s: float, expected: dict[str, str]) -> tuple[tuple[object, ...], bool]:
+    """Start, kill, start again; a row of the table, and whether the end state is the expected one."""
+    process, _ = start(settings)
+    time.sleep(after_s)
+    os.killpg(process.pid, signal.SIGKILL)
+    killed = process.wait() == -signal.SIGKILL
+    lake = settings.parent / "lake"
+    done = [key for key in keys() if (lake / key / "current.json").exists()]
+    at = next((key for key in keys() if key not in done), "the end") if killed else "had ended"
+    n_scratch = len([path for path in lake.rglob(".*") if path.parent.name != "models"])
+    before = (settings.parent / "demo.log").stat().st_size
+    _, recovered_s = run(settings)
+    shown = (settings.parent / "demo.log").read_bytes()[before:].decode()
+    equal = payload(lake) == expected
+    row = (f"{after_s:.2f}", at, len(done), n_scratch, f"{recovered_s:.1f}", shown.count(": done in "))
+    return (*row, "yes" if equal else "NO"), equal
+
+
+def keys() -> list[str]:
+    """Places of all assets below the lake, in the order of the run."""
+    pool, domain = ([asset.key.to_user_string() for asset in assets] for assets in (POOL_ASSETS, DOMAIN_ASSETS))
+    return pool + [f"{key}/{DOMAIN}" for key in domain]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Disks that are full or read-only, files that vanished or were cut off: one error, nothing lost, mended easily."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from conftest import payload, write_jsonl
+
+from faults.conftest import Undisturbed
+from faults.processes import Commands, assert_all_that_is_current_is_whole
+from g2is_assets.definitions import build_defs
+from g2is_assets.errors import G2isError, SourceError
+from g2is_assets.storage.lake import Lake
+from g2is_assets.storage.manifest import read_manifest
+
+Mount = Callable[..., None]
+
+
+@pytest.fixture
+def mount() -> Iterator[Mount]:
+    """A function that mounts, with the arguments of the command; undone afterwards."""
+    places: list[str] = []
+
+    def mounted(*arguments: str | Path) -> None:
+        done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"needs the right to mount file systems (root in a container that allows it): {done.stderr}")
+        if "remount" not in str(arguments):
+            places.append(str(arguments[-1]))
+
+    yield mounted
+    for place in reversed(places):
+        subprocess.run(["umount", place], check=True)
+
+
+def read_only(mount: Mount, folder: Path) -> None:
+    mount("--bind", folder, folder)
+    mount("-o", "remount,ro,bind", folder)
+
+
+def add_pool_rows(settings: Path) -> Path:
+    rows = [{"prompt": f"Name number {n}.", "response": f"It is {n}."} for n in range(30)]
+    return write_jsonl(settings.parent / "pool" / "more.jsonl", rows)
+
+
+def fill(folder: Path, but: int) -> Path:
+    """Write a file that leaves so many bytes free."""
+    filler = folder / "filler"
+    filler.write_bytes(b"f" * (shutil.disk_usage(folder).free - but))
+    return filler
+
+
+def test_a_full_disk_is_one_error_keeps_what_is_current_and_the_next_run_goes_on(
+    built: Path, commands: Commands, mount: Mount, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    lake = built.parent / "lake"
+    lake.rename(tmp_path / "moved")
+    lake.mkdir()
+    mount("-t", "tmpfs", "-o", "size=16m", "tmpfs", lake)
+    shutil.copytree(tmp_path / "moved", lake, dirs_exist_ok=True)
+    filler = fill(lake, but=150_000)
+    more = add_pool_rows(built)
+    said = commands.refused(built)
+    assert "No space left on device" in said
+    assert "cannot be written" in said
+    assert str(lake) in said
+    assert "free space" in said
+    filler.unlink()
+    assert_all_that_is_current_is_whole(lake)
+    assert {name: sha for name, sha in payload(lake).items() if "/sums/" in name} == {
+        name: sha for name, sha in undisturbed.both.items() if "/sums/" in name
+    }
+    commands.refresh(built)
+    assert Lake(lake).current("instructions/pool").manifest.n_rows["pool"] == 70
+    more.unlink()
+    commands.refresh(built)
+    assert {name for name, sha in undisturbed.both.items() if payload(lake).get(name) != sha} == set()
+
+
+def test_a_disk_that_is_too_full_for_the_history_is_one_error_too(
+    built: Path, commands: Commands, mount: Mount, undisturbed: Undisturbed
+) -> None:
+    home = built.parent / ".dagster"
+    home.mkdir()
+    mount("-t", "tmpfs", "-o", "size=16m", "tmpfs", home)
+    filler = fill(home, but=500_000)
+    refused = commands.refused(built)  # while the database is being made
+    filler.unlink()
+    commands.refresh(built)
+    filler = fill(home, but=0)
+    refused_later = commands.refused(built)  # while a run is being written down
+    filler.unlink()
+    for said in (refused, refused_later):
+        assert f"{home} cannot be written: (sqlite3.OperationalError) " in said
+        assert "free space" in said
+    commands.refresh(built)
+    assert payload(built.parent / "lake") == undisturbed.both
+
+
+@pytest.mark.parametrize("folder", ["lake", ".dagster"])
+def test_a_read_only_folder_is_one_error_and_changes_nothing(
+    built: Path, commands: Commands, mount: Mount, undisturbed: Undisturbed, folder: str
+) -> None:
+    (built.parent / folder).mkdir(exist_ok=True)
+    read_only(mount, built.parent / folder)
+    more = add_pool_rows(built)
+    said = commands.refused(built)
+    assert f"{built.parent / folder}" in said
+    assert "Read-only file system" in said
+    assert "make it writable" in said
+    assert payload(built.parent / "lake") == undisturbed.both
+    mount("-o", "remount,rw,bind", built.parent / folder)
+    more.unlink()
+    commands.refresh(built)
+    assert payload(built.parent / "lake") == undisturbed.both
+
+
+def current(settings: Path, key: str) -> Path:
+    return Lake(settings.parent / "lake").current(key).folder
+
+
+def cut(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def shards(settings: Path) -> list[Path]:
+    return sorted((settings.parent / "lake" / "gradients" / "pool").glob("_store/*/[!.]*.parquet"))
+
+
+def damage_all_shards(settings: Path) -> None:
+    for shard in shards(settings):
+        cut(shard)
+    shutil.rmtree(shards(settings)[0].parent / "mapped")
+
+
+def damage_pointer(settings: Path) -> None:
+    (settings.parent / "lake" / "instructions" / "pool" / "current.json").write_text('{"versio')
+
+
+def change_a_row(settings: Path) -> None:
+    file = current(settings, "instructions/pool") / "pool.parquet"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a payload file that is gone": (
+        lambda s: (current(s, "instructions/pool") / "pool.parquet").unlink(),
+        r"instructions/pool/.*/pool\.parquet is missing or damaged: .*materialise the asset again",
+    ),
+    "a payload file that was cut off": (
+        lambda s: cut(current(s, "instructions/pool") / "pool.parquet"),
+        r"instructions/pool/.*/pool\.parquet is missing or damaged: .*materialise the asset again",
+    ),
+    "a payload file with another bit": (change_a_row, r"instructions/pool/.*/pool\.parquet is (missing or )?damaged"),
+    "shards that were cut off": (
+        damage_all_shards,
+        r"gradients/pool/_store/.*\.parquet is missing or damaged: .*materialise the asset again",
+    ),
+    "a manifest that was cut off": (
+        lambda s: cut(current(s, "instructions/pool") / "manifest.json"),
+        r"instructions/pool/.*/manifest\.json is missing or damaged .*materialise the asset again",
+    ),
+    "a damaged pointer": (damage_pointer, r"instructions/pool/current\.json is damaged; .*materialise"),
+    "a version folder that is gone": (
+        lambda s: shutil.rmtree(current(s, "instructions/pool")),
+        r"instructions/pool/.*/manifest\.json is missing or damaged .*materialise the asset again",
+    ),
+}
+
+
+def run(settings: Path, job: str, domain: str | None = None) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        found = build_defs(settings).resolve_job_def(job)
+        found.execute_in_process(instance=instance, run_config=quiet, partition_key=domain)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_a_domain_reads_and_is_damaged_is_told_by_file_and_mended_by_a_refresh(
+    built: Path, undisturbed: Undisturbed, damage: str
+) -> None:
+    spoil, message = DAMAGES[damage]
+    toml = built.parent / "domains" / "sums" / "domain.toml"
+    toml.write_text("budget = 2\n")  # so that the domain has to be computed from what is damaged
+    spoil(built)
+    with pytest.raises(G2isError, match=message):
+        run(built, "refresh_domain", "sums")
+    assert not list((built.parent / "lake").rglob(".writing-*"))
+    toml.unlink()
+    run(built, "refresh_pool")
+    run(built, "refresh_domain", "sums")
+    assert payload(built.parent / "lake") == undisturbed.both
+    assert_all_that_is_current_is_whole(built.parent / "lake")
+
+
+def test_a_damaged_file_is_one_error_of_the_command_line_too(built: Path, commands: Commands) -> None:
+    file = current(built, "instructions/pool") / "pool.parquet"
+    cut(file)
+    said = commands.refused(built, "why", "sums", "sums:1")
+    assert f"{file} is missing or damaged" in said
+    assert "materialise the asset again" in said
+
+
+def test_a_manifest_that_does_not_match_its_files_makes_the_version_anew(built: Path, undisturbed: Undisturbed) -> None:
+    folder = current(built, "instructions/pool")
+    text = (folder / "manifest.json").read_text()
+    sha = read_manifest(folder).files["pool.parquet"].sha256
+    (folder / "manifest.json").write_text(text.replace(sha, "0" * 64))
+    run(built, "refresh_pool")
+    assert payload(built.parent / "lake") == undisturbed.both
+    assert current(built, "instructions/pool") != folder
+
+
+def test_a_source_that_vanished_after_the_settings_were_loaded_is_told_by_file(built: Path) -> None:
+    before = payload(built.parent / "lake")
+    definitions = build_defs(built)
+    gone = built.parent / "domains" / "sums" / "validation.jsonl"
+    os.rename(gone, gone.with_suffix(".away"))
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        pytest.raises(SourceError, match=r"sums/validation\.jsonl is not there as a file; a domain needs"),
+    ):
+        definitions.resolve_job_def("refresh_domain").execute_in_process(instance=instance, partition_key="sums")
+    assert payload(built.parent / "lake") == before
+    os.rename(gone.with_suffix(".away"), gone)
+    run(built, "refresh_domain", "sums")
+    assert payload(built.parent / "lake") == before
