@@ -1,0 +1,448 @@
+"""A row is withdrawn, leaves by refresh, is erased: what goes, what stays, and what people are told."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+from conftest import write_project
+
+from g2is_assets.cli import main
+from g2is_assets.contracts.gradients import INDEX
+from g2is_assets.contracts.instructions import POOL, TARGET, WITHHELD
+from g2is_assets.contracts.warmup import SAMPLE
+from g2is_assets.definitions import build_defs
+from g2is_assets.errors import SettingsError, SourceError
+from g2is_assets.storage.lake import Lake, Version
+from g2is_assets.storage.tombstones import read_tombstones
+from g2is_assets.storage.versions import assets_of, partitions_of, versions_of
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+DOMAINS = ("sums", "words")
+REASON = "asked by its author"
+
+
+@dataclass
+class Outcome:
+    """What the runs of one refresh did: whether each asset did work, and which checks failed how."""
+
+    computed: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, dg.AssetCheckSeverity] = field(default_factory=dict)
+
+
+def refresh(settings: Path, instance: dg.DagsterInstance, *, domains: bool = True, **ops: object) -> Outcome:
+    outcome = Outcome()
+    config = QUIET | ({"ops": ops} if ops else {})
+    jobs: list[tuple[str, str | None]] = [("refresh_pool", None)]
+    jobs += [("refresh_domain", domain) for domain in DOMAINS if domains]
+    for job, domain in jobs:
+        result = (
+            build_defs(settings)
+            .resolve_job_def(job)
+            .execute_in_process(instance=instance, run_config=config if domain is None else QUIET, partition_key=domain)
+        )
+        for event in result.get_asset_materialization_events():
+            made = event.step_materialization_data.materialization
+            key = made.asset_key.to_user_string() + (f"[{domain}]" if domain else "")
+            outcome.computed[key] = int(made.metadata["g2is/computed"].value)
+        outcome.failed |= {c.check_name: c.severity for c in result.get_asset_check_evaluations() if not c.passed}
+    return outcome
+
+
+def g2is(settings: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, [*arguments, "--config", str(settings)])
+
+
+def lake_of(settings: Path) -> Lake:
+    return Lake(settings.parent / "lake")
+
+
+def rows_of(version: Version, table: str) -> list[str]:
+    return pl.read_parquet(version.folder / f"{table}.parquet")["row_id"].to_list()
+
+
+def vectors_of(lake: Lake, row: str) -> list[np.ndarray]:
+    """Every vector that a store has of a row."""
+    found = []
+    for file in lake.root.rglob("_store/*/*.parquet"):
+        part = pl.read_parquet(file).filter(pl.col("row_id") == row)
+        found += [part[name].to_numpy()[0] for name in part.columns if name.startswith("features_") and len(part)]
+    return found
+
+
+def strings_of(value: Any) -> Iterator[str]:
+    """Every string in a value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from strings_of(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from strings_of(part)
+
+
+def all_strings(lake: Lake) -> set[str]:
+    """Every string in every Parquet file below the lake."""
+    return {
+        text
+        for file in lake.root.rglob("*.parquet")
+        for row in pl.read_parquet(file).select(~pl.selectors.numeric() & ~pl.selectors.array()).rows()
+        for text in strings_of(row)
+    }
+
+
+def all_vectors(lake: Lake) -> Iterator[np.ndarray]:
+    """Every (n, d) array of numbers that is stored below the lake."""
+    for file in lake.root.rglob("*.parquet"):
+        table = pl.read_parquet(file).select(pl.selectors.array())
+        yield from (table[name].to_numpy() for name in table.columns)
+    yield from (np.load(file) for file in lake.root.rglob("*.npy"))
+
+
+@dataclass
+class Story:
+    """One project from its first refresh to the last, with what was seen on the way."""
+
+    settings: Path
+    in_subset: str
+    in_sample: str
+    own: str  # a validation row of `words`
+    texts: list[str]
+    ids: list[str]
+    vectors: list[np.ndarray]
+    n_pool: int
+    withdrawn: list[dict[str, Any]]
+    refused: Result
+    refreshed: Outcome
+    stale_sample: dict[str, dg.AssetCheckSeverity]
+    dry: dict[str, Any]
+    before_erasure: dict[str, str]
+    erased: dict[str, Any]
+    after: Outcome
+
+    @property
+    def rows(self) -> list[str]:
+        return list(dict.fromkeys([self.in_subset, self.in_sample, self.own]))
+
+
+def payload_versions(lake: Lake) -> dict[str, str]:
+    """Data version of every current version."""
+    return {
+        f"{asset}[{p}]": lake.current(asset, p).manifest.data_version
+        for asset in assets_of(lake)
+        for p in partitions_of(lake, asset)
+        if lake.find(asset, p)
+    }
+
+
+@pytest.fixture(scope="module")
+def story(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    settings = write_project(tmp_path_factory.mktemp("withdraw") / "project", tiny_model)
+    lake = lake_of(settings)
+    with dg.DagsterInstance.ephemeral() as instance:
+        refresh(settings, instance)
+        pool = lake.current("instructions/pool").table("pool", POOL)
+        target = lake.current("instructions/target", "words").table("target", TARGET)
+        in_subset = rows_of(lake.current("selection/subset", "sums"), "subset")[0]
+        in_sample = rows_of(lake.current("warmup/sample"), "sample")[0]
+        own = target.filter(pl.col("split") == "validation")["row_id"][0]
+        rows = [in_subset, in_sample, own]
+        columns = ["row_id", "ids", "prompt", "response"]
+        said = pl.concat([pool.select(columns), target.select(columns)]).filter(pl.col("row_id").is_in(rows))
+        vectors = [vector for row in rows for vector in vectors_of(lake, row)]
+        arguments = [part for row in rows for part in ("--row", row)]
+        withdrawn = g2is(settings, "withdraw", *arguments, "--reason", REASON, "--by", "ann", "--json")
+        erase = ["gc", *(part for row in rows for part in ("--erase", row))]
+        refused = g2is(settings, *erase)
+        refreshed = refresh(settings, instance)
+        before = payload_versions(lake)
+        dry = g2is(settings, *erase, "--dry-run", "--json")
+        texts_before = all_strings(lake)
+        erased = g2is(settings, *erase, "--json")
+        assert (withdrawn.exit_code, dry.exit_code, erased.exit_code) == (0, 0, 0), erased.output
+        assert set(said["prompt"]) <= texts_before  # else their absence later would prove nothing
+        yield Story(
+            settings=settings,
+            in_subset=in_subset,
+            in_sample=in_sample,
+            own=own,
+            texts=[*said["prompt"], *said["response"]],
+            ids=said["ids"].explode().to_list(),
+            vectors=vectors,
+            n_pool=len(pool),
+            withdrawn=json.loads(withdrawn.output),
+            refused=refused,
+            refreshed=refreshed,
+            stale_sample=refreshed.failed,
+            dry=json.loads(dry.output),
+            before_erasure=before,
+            erased=json.loads(erased.output),
+            after=refresh(settings, instance),
+        )
+
+
+def test_withdrawing_says_what_follows(story: Story) -> None:
+    by_row = {record["row_id"]: record for record in story.withdrawn}
+    assert list(by_row) == story.rows
+    assert all((r["reason"], r["by"], r["new"]) == (REASON, "ann", True) for r in story.withdrawn)
+    taken = by_row[story.in_subset]
+    assert taken["in_pool"]
+    assert "sums" in taken["subsets"]
+    assert {(a["asset"], a["domain"], a["current"]) for a in taken["adapters"]} >= {("finetune/adapter", "sums", True)}
+    assert by_row[story.in_sample]["in_sample"]
+    assert by_row[story.in_sample]["n_gradients"] == story.n_pool + 2 * 5
+    own = by_row[story.own]
+    assert (own["in_pool"], own["domains"], own["adapters"]) == (False, ["words"], [])
+
+
+def test_a_row_that_is_still_used_is_not_erased(story: Story) -> None:
+    assert story.refused.exit_code == 1
+    assert "still used by" in story.refused.output
+    assert "instructions/pool" in story.refused.output
+    assert "run refresh_pool and then refresh_domain for sums, words, then erase" in " ".join(
+        story.refused.output.split()
+    )
+
+
+def test_a_refresh_takes_withdrawn_rows_out_of_everything_but_the_sample(story: Story) -> None:
+    lake, pool_rows = lake_of(story.settings), {story.in_subset, story.in_sample}
+    assert len(rows_of(lake.current("instructions/pool"), "pool")) == story.n_pool - len(pool_rows)
+    withheld = lake.current("instructions/pool").table("withheld", WITHHELD)
+    assert set(withheld["row_id"]) == pool_rows
+    assert set(withheld["reason"]) == {"withdrawn"}
+    assert set(withheld["detail"]) == {REASON}
+    assert lake.current("instructions/pool").manifest.metrics["n_withheld_withdrawn"] == len(pool_rows)
+    assert rows_of(lake.current("instructions/target", "words"), "withheld") == [story.own]
+    for asset, table in (("gradients/pool", "index"), ("graph/neighbors", "neighbors")):
+        assert pool_rows.isdisjoint(rows_of(lake.current(asset), table))
+    for domain in DOMAINS:
+        assert pool_rows.isdisjoint(rows_of(lake.current("selection/subset", domain), "subset"))
+        assert pool_rows.isdisjoint(rows_of(lake.current("finetune/baseline", domain), "rows"))
+    assert story.own not in rows_of(lake.current("gradients/target", "words"), "index")
+    assert story.own not in rows_of(lake.current("instructions/target", "words"), "target")
+
+
+def test_what_does_not_hold_the_row_stays_as_it_is(story: Story) -> None:
+    unchanged = {name for name, computed in story.refreshed.computed.items() if not computed}
+    expected = {"warmup/sample", "warmup/checkpoint", "instructions/target[sums]", "gradients/target[sums]"}
+    assert unchanged == expected | {"knowledge/components[sums]"}
+    gradients = lake_of(story.settings).current("gradients/pool").manifest
+    assert gradients.metrics["n_computed"] == 0
+
+
+def test_the_check_warns_as_long_as_the_sample_holds_a_withdrawn_row(story: Story) -> None:
+    for outcome in (story.refreshed, story.after):
+        assert outcome.failed["sample_holds_no_withheld_row"] == dg.AssetCheckSeverity.WARN
+
+
+def test_a_dry_run_foretells_the_erasure(story: Story) -> None:
+    assert story.dry["dry_run"]
+    assert not story.erased["dry_run"]
+    for name in ("versions", "shards", "pruned", "left_alone", "sources", "adapters", "copies"):
+        assert story.dry[name] == story.erased[name], name
+    assert len(story.erased["shards"]) >= 2
+    assert story.erased["left_alone"] == []
+
+
+def test_after_an_erasure_no_file_of_the_lake_holds_text_id_or_vector(story: Story) -> None:
+    lake = lake_of(story.settings)
+    strings = all_strings(lake)
+    assert len(story.texts) == 2 * len(story.rows)
+    assert [text for text in story.texts if any(text in string for string in strings)] == []
+    assert strings.isdisjoint(story.ids)
+    for file in lake.root.rglob("*"):
+        content = file.read_bytes() if file.is_file() else b""
+        assert [text for text in story.texts if text.encode() in content] == [], file
+    assert len(story.vectors) >= 5
+    for stored in all_vectors(lake):
+        for vector in story.vectors:
+            if stored.shape[1] == len(vector):
+                assert not (stored.astype(np.float32) == vector.astype(np.float32)).all(axis=1).any()
+
+
+def test_the_record_that_a_row_was_there_stays(story: Story) -> None:
+    lake = lake_of(story.settings)
+    sample = lake.current("warmup/sample").table("sample", SAMPLE)
+    assert sample.filter(pl.col("row_id") == story.in_sample).to_dicts() == [
+        {"row_id": story.in_sample, "messages": [], "response": ""}
+    ]
+    old = [v for v in versions_of(lake, "instructions/pool")[0] if story.in_subset in rows_of(v, "pool")]
+    assert len(old) == 1
+    row = old[0].table("pool", POOL).row(by_predicate=pl.col("row_id") == story.in_subset, named=True)
+    assert (row["ids"], row["messages"], row["prompt"], row["response"]) == ([], [], "", "")
+    assert (row["sources"], row["licenses"]) in ((["sums"], ["Apache-2.0"]), (["words"], ["Apache-2.0"]))
+    assert row["n_prompt_tokens"] > 0
+    (tombstone,) = read_tombstones(old[0].folder)
+    assert (tombstone.reason, set(tombstone.rows)) == (REASON, {story.in_subset, story.in_sample})
+    assert set(tombstone.files) == {"pool.parquet"}
+
+
+def test_every_version_is_whole_after_an_erasure_and_keeps_its_data_version(story: Story) -> None:
+    lake = lake_of(story.settings)
+    assert payload_versions(lake) == story.before_erasure
+    versions = [version for asset in assets_of(lake) for version in versions_of(lake, asset)[0]]
+    assert len(versions) > 12
+    for version in versions:
+        manifest = version.manifest
+        assert lake.find_whole(manifest.asset, manifest.data_version, manifest.partition) is not None, version.folder
+    assert any(read_tombstones(v.folder) for v in versions if v.manifest.asset == "gradients/pool")
+
+
+def test_a_refresh_after_an_erasure_does_no_work(story: Story) -> None:
+    assert len(story.after.computed) == 5 + 7 * len(DOMAINS)
+    assert set(story.after.computed.values()) == {0}
+
+
+def test_the_command_names_the_sources_that_still_hold_the_text_and_the_adapters(story: Story) -> None:
+    (line,) = story.erased["sources"][story.own]
+    assert line == "domains/words/validation.jsonl:1" or line.startswith("domains/words/validation.jsonl:")
+    file, number = story.erased["sources"][story.in_subset][0].rsplit(":", 1)
+    text = (story.settings.parent / file).read_text().splitlines()[int(number) - 1]
+    assert any(said in text for said in story.texts)
+    assert any(name.startswith("finetune/adapter[sums]") for name in story.erased["adapters"][story.in_subset])
+
+
+def test_withdrawing_again_changes_nothing_and_says_so(story: Story) -> None:
+    file = story.settings.parent / "withdrawn.jsonl"
+    before = file.read_bytes()
+    done = g2is(story.settings, "withdraw", "--row", story.own[:12], "--reason", "again")
+    assert done.exit_code == 0
+    assert f"{story.own} was withdrawn already, on " in done.output
+    assert f"by ann; nothing is changed ({REASON})" in done.output
+    assert file.read_bytes() == before
+
+
+def test_a_row_that_no_version_knows_is_refused_and_nothing_is_written(story: Story) -> None:
+    file = story.settings.parent / "withdrawn.jsonl"
+    before = file.read_bytes()
+    known = rows_of(lake_of(story.settings).current("instructions/pool"), "pool")[0]
+    for unknown in ("0" * 32, known[:7], "nobody:1"):
+        done = g2is(story.settings, "withdraw", "--row", known, "--row", unknown, "--reason", "why")
+        assert done.exit_code == 1
+        assert f"is or was '{unknown}'" in done.output
+    assert g2is(story.settings, "withdraw", "--row", known, "--reason", " ").exit_code == 1
+    assert file.read_bytes() == before
+
+
+def test_a_row_that_is_not_withdrawn_is_not_erased(story: Story) -> None:
+    known = rows_of(lake_of(story.settings).current("instructions/pool"), "pool")[0]
+    done = g2is(story.settings, "gc", "--erase", known)
+    assert done.exit_code == 1
+    assert f"g2is withdraw --row {known} --reason" in " ".join(done.output.split())
+
+
+def test_erasing_again_changes_nothing(story: Story) -> None:
+    done = json.loads(g2is(story.settings, "gc", "--erase", story.own, "--json").output)
+    assert [done[name] for name in ("versions", "shards", "pruned", "copies")] == [[], [], [], []]
+
+
+@pytest.fixture
+def copy(story: Story, tmp_path: Path) -> Path:
+    shutil.copytree(story.settings.parent, tmp_path / "project")
+    return tmp_path / "project" / story.settings.name
+
+
+def test_a_redraw_draws_no_withdrawn_row_and_ends_the_warning(
+    copy: Path, story: Story, instance: dg.DagsterInstance
+) -> None:
+    outcome = refresh(copy, instance, domains=False, warmup__sample={"config": {"redraw": True}})
+    assert "sample_holds_no_withheld_row" not in outcome.failed
+    sample = lake_of(copy).current("warmup/sample")
+    assert set(story.rows).isdisjoint(rows_of(sample, "sample"))
+    assert (sample.table("sample", SAMPLE)["messages"].list.len() > 0).all()
+
+
+def test_the_graph_goes_on_from_the_one_before_after_an_erasure(copy: Path, instance: dg.DagsterInstance) -> None:
+    with (copy.parent / "pool" / "sums.jsonl").open("a") as file:
+        file.write(json.dumps({"prompt": "Say hello to the new row.", "response": "Hello."}) + "\n")
+    refresh(copy, instance, domains=False)
+    lake = lake_of(copy)
+    n_rows = len(lake.current("gradients/pool").table("index", INDEX))
+    assert lake.current("gradients/pool").manifest.metrics["n_computed"] == 1
+    assert lake.current("graph/neighbors").manifest.metrics["n_known"] == n_rows - 1
+
+
+def test_a_checkpoint_trained_after_an_erasure_leaves_the_erased_row_out(
+    copy: Path, instance: dg.DagsterInstance
+) -> None:
+    copy.write_text(copy.read_text().replace("[warmup]", "[warmup]\nseed = 0\nlearning_rate = 1e-3"))
+    outcome = refresh(copy, instance, domains=False)
+    assert outcome.computed["warmup/checkpoint"] == 1
+    assert outcome.computed["warmup/sample"] == 0
+    lake = lake_of(copy)
+    n_rows = len(rows_of(lake.current("warmup/sample"), "sample"))
+    tables = pl.read_parquet(lake.current("gradients/pool").folder / "means.parquet")
+    assert set(tables["n_rows"]) == {n_rows - 1}
+
+
+def test_a_withdrawal_that_was_deleted_by_hand_is_refused(copy: Path, instance: dg.DagsterInstance) -> None:
+    (copy.parent / "withdrawn.jsonl").unlink()
+    with pytest.raises(SettingsError, match="is missing, with which the current pool was made"):
+        refresh(copy, instance, domains=False)
+
+
+GPL = {"license": "GPL-3.0"}
+
+
+def set_policy(settings: Path, policy: str) -> None:
+    settings.write_text(settings.read_text() + f"[licenses]\n{policy}\n")
+
+
+def rewrite_pool(settings: Path, **by_line: dict[str, object]) -> None:
+    file = settings.parent / "pool" / "sums.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row | by_line.get(f"n{n}", {})) + "\n" for n, row in enumerate(rows)))
+
+
+def test_a_denied_licence_keeps_a_row_out_of_all_that_is_trained_on(
+    tiny_model: Path, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    settings = write_project(tmp_path / "project", tiny_model)
+    rewrite_pool(settings, n0=GPL, n1={"license": " gpl-3.0 "}, n2={"license": None})
+    copied = json.loads((settings.parent / "pool" / "sums.jsonl").read_text().splitlines()[3]) | GPL
+    (settings.parent / "pool" / "again.jsonl").write_text(json.dumps(copied) + "\n")
+    refresh(settings, instance)
+    lake = lake_of(settings)
+    pool = lake.current("instructions/pool")
+    assert len(pool.table("withheld", WITHHELD)) == 0
+    denied = pool.table("pool", POOL).filter(
+        pl.col("licenses").list.eval(pl.element().str.contains("(?i)gpl")).list.any()
+    )
+    assert len(denied) == 3
+    file = (pool.folder / "pool.parquet").read_bytes()
+    set_policy(settings, 'allow = ["MIT", "apache-2.0"]\nunknown = "allow"')
+    outcome = refresh(settings, instance)
+    after = lake.current("instructions/pool")
+    assert (after.folder / "pool.parquet").read_bytes() != file
+    withheld = after.table("withheld", WITHHELD)
+    assert withheld["row_id"].to_list() == denied["row_id"].to_list()
+    assert set(withheld["reason"]) == {"license"}
+    assert withheld.filter(pl.col("licenses").list.len() == 2)["licenses"].to_list() == [["Apache-2.0", "GPL-3.0"]]
+    assert after.manifest.metrics["n_withheld_license"] == 3
+    sampled = set(rows_of(lake.current("warmup/sample"), "sample")) & set(denied["row_id"])
+    assert ("sample_holds_no_withheld_row" in outcome.failed) == bool(sampled)
+    if sampled:
+        assert outcome.failed["sample_holds_no_withheld_row"] == dg.AssetCheckSeverity.ERROR
+    refresh(settings, instance, warmup__sample={"config": {"redraw": True}})
+    used = [("warmup/sample", None, "sample")]
+    used += [(a, d, t) for d in DOMAINS for a, t in (("selection/subset", "subset"), ("finetune/baseline", "rows"))]
+    for asset, domain, table in used:
+        assert set(rows_of(lake.current(asset, domain), table)).isdisjoint(denied["row_id"])
+
+
+def test_everything_withheld_is_one_clear_error(tiny_model: Path, tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    settings = write_project(tmp_path / "project", tiny_model)
+    set_policy(settings, 'deny = ["Apache-2.0"]\nunknown = "deny"')
+    with pytest.raises(
+        SourceError, match=r"the pool is empty: no usable row in .*40 withheld, see \[licenses\].*Apache"
+    ):
+        refresh(settings, instance, domains=False)
+    assert not list((settings.parent / "lake").rglob("*.parquet"))
