@@ -7,8 +7,8 @@ from typing import Final
 import dagster as dg
 
 from g2is_assets.assets.recipes import READ_EVERY_RUN, recipe_of
-from g2is_assets.config import Project
 from g2is_assets.errors import G2isError
+from g2is_assets.project import Project
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Lake, Version
 from g2is_assets.storage.manifest import MANIFEST

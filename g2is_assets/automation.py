@@ -7,8 +7,8 @@ from typing import Any, Final
 import dagster as dg
 from dagster._utils.schedules import is_valid_cron_string, schedule_execution_time_iterator
 
-from g2is_assets.config import Domain, Project
 from g2is_assets.errors import SettingsError
+from g2is_assets.project import Domain, Project
 
 REFRESH_POOL: Final = "refresh_pool"
 REFRESH_DOMAIN: Final = "refresh_domain"

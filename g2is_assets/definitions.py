@@ -7,9 +7,9 @@ import dagster as dg
 from g2is_assets.assets import audit, finetune, gradients, graph, instructions, knowledge, selection, warmup
 from g2is_assets.automation import build_jobs, build_schedules
 from g2is_assets.checks import CHECKS
-from g2is_assets.config import load_project
 from g2is_assets.executor import waiting_executor
 from g2is_assets.partitions import domain_partitions
+from g2is_assets.project import load_project
 from g2is_assets.resources import Workspace
 from g2is_assets.sensors import build_sensor
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from g2is_assets.config import Project
+from g2is_assets.project import Project
 from g2is_assets.storage.lake import Lake
 
 

@@ -14,9 +14,9 @@ import polars as pl
 from g2is_assets.assets.recipes import CODE_VERSIONS, PER_DOMAIN, SHARED, VECTORS_VERSION, recipe_of
 from g2is_assets.assets.staleness import staleness
 from g2is_assets.automation import OWNER_TAG, REFRESH_DOMAIN, REFRESH_POOL
-from g2is_assets.config import Project, load_project
 from g2is_assets.errors import G2isError, SettingsError
 from g2is_assets.hashing import json_sha256
+from g2is_assets.project import Project, load_project
 from g2is_assets.resources import Workspace
 from g2is_assets.runs import end_dead_runs
 from g2is_assets.storage.lake import Recipe

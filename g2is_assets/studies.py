@@ -8,9 +8,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from g2is_assets.config import DOMAIN_NAME, Count, FinetuneSettings, Project, Rate, Section, Seed
+from g2is_assets.config import DOMAIN_NAME, Count, FinetuneSettings, Rate, Section, Seed
 from g2is_assets.errors import SettingsError
 from g2is_assets.parsing import parse, read_toml
+from g2is_assets.project import Project
 
 
 class Variant(Section):

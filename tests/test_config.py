@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from g2is_assets.config import Project, load_project, settings_path
 from g2is_assets.errors import SettingsError
+from g2is_assets.project import Project, load_project, settings_path
 
 SOURCES = '[instructions]\nsources = ["pool.jsonl"]\n'
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from g2is_assets.cli.options import config_option, json_option
-from g2is_assets.config import Project, load_project
 from g2is_assets.errors import MissingInputError, SettingsError
+from g2is_assets.project import Project, load_project
 
 if TYPE_CHECKING:
     from g2is_assets.storage.lake import Lake, Version

@@ -11,11 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from g2is_assets.cli.instance import open_instance, prepare_instance
-from g2is_assets.config import Project, load_project
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import G2isError, SettingsError
 from g2is_assets.progress import show_on
+from g2is_assets.project import Project, load_project
 from g2is_assets.reports.words import printable
 from g2is_assets.storage.lake import Lake
 

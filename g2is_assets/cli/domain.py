@@ -11,9 +11,10 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from g2is_assets.config import DOMAIN_NAME, Project, Source, load_domain, load_project
+from g2is_assets.config import DOMAIN_NAME, Source
 from g2is_assets.contracts.rows import Instruction, Unusable
 from g2is_assets.errors import SettingsError, SourceError
+from g2is_assets.project import Project, load_domain, load_project
 from g2is_assets.storage.sources import read_rows
 
 MIN_ROWS: Final = 2

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from g2is_assets.config import Project, Source, load_project
+from g2is_assets.config import Source
 from g2is_assets.errors import SettingsError, SourceError, StoreError
+from g2is_assets.project import Project, load_project
 from g2is_assets.reports.rows import find_row
 from g2is_assets.reports.withdrawal import trained_on
 from g2is_assets.storage.erasure import Erased, erase

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from g2is_assets.config import load_project
+from g2is_assets.project import load_project
 from g2is_assets.storage.gc import KINDS, Report, collect_garbage
 from g2is_assets.storage.lake import Lake
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from g2is_assets.config import Project
+from g2is_assets.project import Project
 from g2is_assets.storage.files import write_atomically, writing
 
 if TYPE_CHECKING:

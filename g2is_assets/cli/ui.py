@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from g2is_assets.cli.instance import open_instance, prepare_instance
-from g2is_assets.config import load_project
 from g2is_assets.errors import G2isError
+from g2is_assets.project import load_project
 
 LOCAL = {"127.0.0.1", "localhost", "::1"}
 NO_LOGIN = "Warning: serving on {host}. Dagster's UI has no login: anyone who reaches it can launch runs and read data."

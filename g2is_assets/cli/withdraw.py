@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from g2is_assets.config import load_project
 from g2is_assets.errors import SettingsError
+from g2is_assets.project import load_project
 from g2is_assets.reports.rows import find_row
 from g2is_assets.reports.withdrawal import Consequences, consequences
 from g2is_assets.storage.lake import Lake

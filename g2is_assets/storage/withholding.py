@@ -7,11 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from g2is_assets.config import LicensesSettings, Project, Source
+from g2is_assets.config import LicensesSettings, Source
 from g2is_assets.contracts.instructions import POOL, WITHHELD
 from g2is_assets.contracts.rows import Instruction
 from g2is_assets.core.policy import REASONS, in_force, withhold
 from g2is_assets.errors import StoreError
+from g2is_assets.project import Project
 from g2is_assets.storage.lake import Lake, Version
 from g2is_assets.storage.sources import read_rows
 from g2is_assets.storage.withdrawals import read_withdrawals, require_kept

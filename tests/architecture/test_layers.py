@@ -11,11 +11,12 @@ BASE = {"errors", "hashing", "parsing", "progress", "redaction"}
 MAY_IMPORT = {
     "config": BASE,
     "contracts": BASE,
+    "project": BASE | {"config"},
     "core": BASE | {"config", "contracts"},
     "training": BASE | {"config", "contracts", "core"},
-    "storage": BASE | {"config", "contracts", "core"},
+    "storage": BASE | {"config", "project", "contracts", "core"},
     "trail": BASE | {"contracts", "storage"},
-    "reports": BASE | {"config", "contracts", "core", "storage", "trail"},  # they read the lake
+    "reports": BASE | {"config", "project", "contracts", "core", "storage", "trail"},  # they read the lake
 }
 WITHOUT_DAGSTER = {*MAY_IMPORT, *BASE}
 

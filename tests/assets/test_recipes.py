@@ -6,8 +6,8 @@ from pathlib import Path
 import dagster as dg
 
 from g2is_assets.assets.recipes import CODE_VERSIONS, PER_DOMAIN, READ_EVERY_RUN, RECIPES, SHARED, in_run, recipe_of
-from g2is_assets.config import load_project
 from g2is_assets.definitions import build_defs
+from g2is_assets.project import load_project
 from g2is_assets.resources import Workspace
 
 MakeProject = Callable[..., Path]

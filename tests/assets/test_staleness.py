@@ -13,9 +13,9 @@ from conftest import arithmetic_row, write_jsonl, write_project
 from g2is_assets.assets import staleness as module
 from g2is_assets.assets.recipes import CODE_VERSIONS, PER_DOMAIN, RECIPES, SHARED, in_run, recipe_of
 from g2is_assets.assets.staleness import staleness
-from g2is_assets.config import load_project
 from g2is_assets.contracts.audit import STALENESS
 from g2is_assets.definitions import build_defs
+from g2is_assets.project import load_project
 from g2is_assets.resources import Workspace
 
 MakeProject = Callable[..., Path]

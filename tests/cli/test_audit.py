@@ -15,8 +15,8 @@ from conftest import arithmetic_row, write_jsonl, write_project
 from g2is_assets.auditing import examine, reported_digests
 from g2is_assets.cli import main
 from g2is_assets.cli.instance import open_instance, prepare_instance
-from g2is_assets.config import Project, load_project
 from g2is_assets.definitions import build_defs
+from g2is_assets.project import Project, load_project
 from g2is_assets.storage.gc import collect_garbage
 from g2is_assets.storage.lake import Lake, Version
 

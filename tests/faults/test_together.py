@@ -16,8 +16,8 @@ from conftest import arithmetic_row, payload, write_jsonl
 from faults.conftest import Undisturbed
 from faults.processes import Child, Commands, assert_all_that_is_current_is_whole
 from g2is_assets.cli.instance import prepare_instance
-from g2is_assets.config import load_project
 from g2is_assets.contracts.contract import Column, Contract
+from g2is_assets.project import load_project
 from g2is_assets.storage.lake import Lake, Recipe
 from g2is_assets.storage.manifest import MANIFEST
 
