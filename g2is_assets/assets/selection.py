@@ -12,19 +12,13 @@ from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import instructions as instruction_contracts
 from g2is_assets.contracts import knowledge as knowledge_contracts
 from g2is_assets.contracts import selection as contracts
-from g2is_assets.core.balance import balanced_walk
-from g2is_assets.core.budgets import allocate_budgets
 from g2is_assets.core.home import measure_home, strongest_pulls
 from g2is_assets.core.leakage import Text, find_leaks
-from g2is_assets.core.rows import FeatureSource
-from g2is_assets.core.trace import Walk
-from g2is_assets.core.walk import gradient_walk
+from g2is_assets.core.selectors.walking import walk_as_set
 from g2is_assets.errors import SettingsError
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
 from g2is_assets.storage.walk_tables import budgets_table, count_refusals, left_table, subset_table
-
-RULES = {"delta", "consistency", "min_core_cosine", "no_conflict"}
 
 
 @dg.asset(
@@ -75,7 +69,9 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         own_ids, features = stored_features(workspace, own, "sgd")
         validation = all_rows(features)
         cores = knowledge.table("components", knowledge_contracts.components(source.shape[1]))
-        walk, split = _walk(settings, source, cores, validation, total)
+        walk, weights, budgets = walk_as_set(
+            settings, source, validation, total, lambda: (cores["direction"].to_numpy(), cores["weight"].to_numpy())
+        )
         if not len(walk.rows):
             raise SettingsError(
                 f"domain '{domain}': the walk took no row ({', '.join(sorted(set(walk.ended)))}); loosen "
@@ -83,6 +79,7 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
             )
         pulls = strongest_pulls(source, walk.rows, validation)
         table, left = subset_table(walk, ids, domain, pulls, np.array(own_ids)), left_table(walk, ids, domain)
+        split = budgets_table(walk, domain, weights, budgets)
         draft.table("subset", contracts.SUBSET, table)
         draft.table("budgets", contracts.BUDGETS, split)
         draft.table("left", contracts.LEFT, left)
@@ -97,31 +94,6 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         draft.metric(home_cosine=home.subset, home_cosine_random=home.random, home_cosine_top=home.top)
 
     return publish(context, workspace, recipe, write, contract=contracts.SUBSET)
-
-
-def _walk(
-    settings: SelectionSettings, source: FeatureSource, cores: pl.DataFrame, validation: np.ndarray, total: int
-) -> tuple[Walk, pl.DataFrame]:
-    """The walk that the settings ask for, and the table of its budgets.
-
-    Args:
-        settings: Of the domain.
-        source: Features of the eligible rows.
-        cores: Contract `knowledge/components`.
-        validation: (v, d) features of the domain.
-        total: The domain's budget in rows.
-    """
-    memory_bytes, rules = int(1e9 * settings.memory_gb), settings.model_dump(include=RULES)
-    if settings.next_row == "balance":
-        walk = balanced_walk(
-            source, validation, total, redundancy=settings.redundancy, memory_bytes=memory_bytes, **rules
-        )
-        mean = cores.head(1).with_columns(component=pl.lit(0, pl.Int64), weight=pl.lit(1.0))
-        return walk, budgets_table(walk, mean, np.array([total]))
-    budgets = allocate_budgets(total, cores["weight"].to_numpy())
-    rules |= settings.model_dump(include={"method", "conflicts_across", "reallocate"})
-    walk = gradient_walk(source, cores["direction"].to_numpy(), budgets, memory_bytes=memory_bytes, **rules)
-    return walk, budgets_table(walk, cores, budgets)
 
 
 def _excluded(rows: pl.DataFrame, target: pl.DataFrame, nodes: pl.DataFrame, allow_leaks: bool) -> pl.DataFrame:

@@ -86,13 +86,19 @@ def left_table(walk: Walk, ids: NDArray[np.str_], domain: str) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def budgets_table(walk: Walk, nodes: pl.DataFrame, budgets: NDArray[np.int64]) -> pl.DataFrame:
-    """Contract `selection/subset budgets`, from the table of the domain's nodes."""
-    return nodes.select("domain", "component", "weight").with_columns(
-        budget=pl.Series(budgets),
-        n_taken=pl.Series(np.bincount(walk.component, minlength=len(budgets))),
-        n_choices=pl.Series([0 if seen is None else seen.n_choices for seen in walk.refusals], dtype=pl.Int64),
-        ended=pl.Series(walk.ended, dtype=pl.String),
+def budgets_table(walk: Walk, domain: str, weights: NDArray[np.float64], budgets: NDArray[np.int64]) -> pl.DataFrame:
+    """Contract `selection/subset budgets`, from the weights (c,) and budgets (c,) of the components."""
+    return pl.DataFrame(
+        {
+            "domain": [domain] * len(budgets),
+            "component": np.arange(len(budgets)),
+            "weight": weights,
+            "budget": budgets,
+            "n_taken": np.bincount(walk.component, minlength=len(budgets)),
+            "n_choices": [0 if seen is None else seen.n_choices for seen in walk.refusals],
+            "ended": walk.ended,
+        },
+        schema=contracts.BUDGETS.schema,
     )
 
 

@@ -2,10 +2,10 @@
 
 from g2is_assets.config import KnowledgeSettings, SelectionSettings
 from g2is_assets.core.selectors.problem import Problem, Selection
-from g2is_assets.core.selectors.walking import walk
+from g2is_assets.core.selectors.walking import select_by_walk
 
 
 def select(problem: Problem) -> Selection:
     """The paper's walk from centred principal directions that explain half of the variance, over the Adam mix."""
     settings = SelectionSettings(method="reference", memory_gb=problem.settings.memory_gb)
-    return walk(problem, problem.gradient_features("adam"), settings, KnowledgeSettings())
+    return select_by_walk(problem, problem.gradient_features("adam"), settings, KnowledgeSettings())
