@@ -77,7 +77,8 @@ def behind(settings: Path) -> list[Path]:
     versions = [root / "lake" / stage for stage in ("instructions", "warmup", "gradients", "graph", "knowledge")]
     versions += [root / "lake" / stage for stage in ("selection", "finetune", "audit")]
     files = [file for place in versions for file in place.rglob("*") if file.is_file()]
-    files = [f for f in files if f.name != "current.json" and not f.name.startswith("plan-") and f.suffix != ".lock"]
+    derived = {"current.json", "staleness.parquet"}
+    files = [f for f in files if f.name not in derived and not f.name.startswith("plan-") and f.suffix != ".lock"]
     sources = [*root.glob("pool/*.jsonl"), *(root / "domains" / DOMAIN).iterdir(), settings]
     model = [f for f in (root / "model").iterdir() if f.suffix in {".json", ".safetensors", ".jinja"}]
     return sorted(files) + sorted(sources) + sorted(model)

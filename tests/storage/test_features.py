@@ -9,6 +9,8 @@ import pytest
 from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import selection as contracts
 from g2is_assets.core.graph import build_graph
+from g2is_assets.core.home import strongest_pulls
+from g2is_assets.core.rows import as_source
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.errors import StoreError
 from g2is_assets.storage.features import StoredFeatures
@@ -88,7 +90,8 @@ def test_equal_text_links_rows_into_one_group_with_equal_gradients() -> None:
 
 def test_a_walks_tables_keep_their_contracts_and_name_rows_by_id() -> None:
     walk = gradient_walk(ROWS, ROWS[:2], [3, 0], method="g2is")
-    subset, left = subset_table(walk, np.array(IDS), "shop"), left_table(walk, np.array(IDS), "shop")
+    own_ids, pulls = np.array(["v0", "v1"]), strongest_pulls(as_source(ROWS), walk.rows, ROWS[:2])
+    subset, left = subset_table(walk, np.array(IDS), "shop", pulls, own_ids), left_table(walk, np.array(IDS), "shop")
     contracts.SUBSET.validate(subset)
     contracts.LEFT.validate(left)
     assert subset["row_id"].to_list() == [IDS[row] for row in walk.rows]
