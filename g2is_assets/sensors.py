@@ -15,7 +15,7 @@ from g2is_assets.assets.recipes import CODE_VERSIONS, PER_DOMAIN, SHARED, VECTOR
 from g2is_assets.assets.staleness import staleness
 from g2is_assets.automation import OWNER_TAG, REFRESH_DOMAIN, REFRESH_POOL
 from g2is_assets.errors import G2isError, SettingsError
-from g2is_assets.hashing import json_sha256
+from g2is_assets.hashing import file_sha256, json_sha256
 from g2is_assets.project import Project, load_project
 from g2is_assets.resources import Workspace
 from g2is_assets.runs import end_dead_runs
@@ -85,63 +85,65 @@ class _Tick:
 
     def look(self) -> None:
         """Ask for the pool where it is due; else, and only while the pool is at rest, for the domains that are."""
-        table = staleness(self.workspace)
-        due = table.filter("direct")
+        self.busy = self.in_flight()  # first: what ends meanwhile is not taken for stale and at rest
+        due = staleness(self.workspace).filter("direct")
         pool = due.filter(pl.col("domain").is_null())
-        if self.in_flight(REFRESH_POOL):
+        if POOL in self.busy:
             self.notes.append("the pool is being refreshed")
-        elif len(pool) and not self.consider(POOL):
-            pass
-        elif len(pool) and (pool["state"] == "missing").any():
+        elif len(pool) and self.consider(POOL):
+            pass  # what the domains need is not known yet
+        elif (pool["state"] == "missing").any():
             self.notes.append("the domains wait for the pool")
         else:
             for domain in due["domain"].drop_nulls().unique(maintain_order=True):
                 self.consider(domain)
 
     def consider(self, scope: str) -> bool:
-        """Ask for a run if its content is at rest and new; False while that is open or was just done."""
+        """Ask for a run if the content is at rest and new; whether one was asked for, or may be in the next look."""
         name, domain = (scope, scope) if scope else ("the pool", None)
         if scope and scope not in self.partitions:
             self.notes.append(f"{name} is new: reload the definitions")
-            return True
-        if scope and self.in_flight(REFRESH_DOMAIN, domain):
+            return False
+        if scope in self.busy:
             self.notes.append(f"{name} is being refreshed")
             return False
         try:
             content = _content(self.workspace, domain)
         except (G2isError, OSError) as error:
             self.notes.append(f"{name}: {error}")
-            return True
+            return False
         self.seen[scope] = content
         runs = self.instance.get_runs(dg.RunsFilter(tags={CONTENT_TAG: content}))
         if self.asked.get(scope) == content or (runs and not runs[0].is_success):
             self.notes.append(f"{name}: a run was asked for with this content; see how it ended")
-            return True
-        if self.seen_before.get(scope) != content:
-            self.notes.append(f"{name} has changed; it is refreshed if the next look sees the same")
             return False
-        self.asked[scope] = content
-        tags = {CONTENT_TAG: content}
-        if domain:
-            tags[OWNER_TAG] = self.workspace.project.domain(domain).owner
+        if self.seen_before.get(scope) == content:
+            self.request(domain, content, len(runs))
+            self.asked[scope] = content
+        else:
+            self.notes.append(f"{name} has changed; it is refreshed if the next look sees the same")
+        return True
+
+    def request(self, domain: str | None, content: str, n_before: int) -> None:
+        """Ask for a run; `n_before` runs with this content make its key a new one."""
+        job = REFRESH_DOMAIN if domain else REFRESH_POOL
+        owner = {OWNER_TAG: self.workspace.project.domain(domain).owner} if domain else {}
         self.requests.append(
             dg.RunRequest(
-                # The same content is asked for again only after it was made, and then replaced by other content.
-                run_key=f"{name}/{content}/{len(runs)}",
-                job_name=REFRESH_DOMAIN if domain else REFRESH_POOL,
+                run_key=f"{job}/{domain or ''}/{content}/{n_before}",
+                job_name=job,
                 partition_key=domain,
-                tags=tags,
+                tags={CONTENT_TAG: content} | owner,
             )
         )
-        return False
 
-    def in_flight(self, job: str, domain: str | None = None) -> bool:
-        """Whether such a run is queued or at work, in a process that is alive."""
-        tags = {"dagster/partition": domain} if domain else {}
-        wanted = dg.RunsFilter(job_name=job, tags=tags, statuses=UNFINISHED)
-        if self.instance.get_runs(wanted, limit=1) and self.instance.is_persistent:
+    def in_flight(self) -> set[str]:
+        """What is being refreshed, or will be, by a process that is alive."""
+        wanted = dg.RunsFilter(statuses=UNFINISHED)
+        if self.instance.is_persistent and self.instance.get_runs(wanted, limit=1):
             end_dead_runs(self.instance)
-        return bool(self.instance.get_runs(wanted, limit=1))
+        runs = [run for run in self.instance.get_runs(wanted) if run.job_name in (REFRESH_POOL, REFRESH_DOMAIN)]
+        return {run.tags.get("dagster/partition", POOL) for run in runs}
 
 
 def _content(workspace: Workspace, domain: str | None) -> str:
@@ -156,7 +158,10 @@ def _content(workspace: Workspace, domain: str | None) -> str:
         said: Any = settings.model_dump(mode="json", include=stages)
         behind: Any = VECTORS_VERSION
     else:
-        said = workspace.project.domain(domain).model_dump(mode="json", include={"knowledge", "selection", "finetune"})
+        project = workspace.project
+        said = project.domain(domain).model_dump(mode="json", include={"knowledge", "selection", "finetune"})
+        # audit/lineage records the settings files themselves.
+        said["files"] = [file_sha256(f) for f in (project.path, project.domain(domain).file) if f.exists()]
         found = {asset: workspace.lake.find(asset) for asset in SHARED}
         behind = {asset: version and version.manifest.data_version for asset, version in found.items()}
     recipe: Recipe = recipe_of(workspace, "instructions/target" if domain else "instructions/pool", domain)

@@ -11,10 +11,14 @@ from typing import Any
 import dagster as dg
 import pytest
 from conftest import arithmetic_row, write_jsonl, write_project
+from dagster._core.definitions.utils import is_valid_owner
 from dagster._core.execution.plan.active import ActiveExecution
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from g2is_assets.assets import retries
 from g2is_assets.assets.retries import MAX_RETRIES, is_transient
+from g2is_assets.config import DomainFile
 from g2is_assets.definitions import build_defs
 from g2is_assets.errors import G2isError, SettingsError, SourceError
 from g2is_assets.storage.lake import Lake
@@ -314,3 +318,37 @@ def test_a_permanent_error_is_not_tried_again(
     with pytest.raises(SourceError, match="bad"):
         run(built, instance, "refresh_pool")
     assert len(attempts) == 1
+
+
+def accepts(owner: str) -> bool:
+    try:
+        DomainFile(owner=owner)
+    except ValueError:
+        return False
+    return True
+
+
+LIKE_OWNERS = st.from_regex(r"[a-z0-9_%.+ ]{0,4}@?[a-z.-]{0,6}\.?[a-zA-Z|]{0,9}\n?", fullmatch=True)
+
+
+@given(owner=LIKE_OWNERS | st.text() | st.text().map("team:".__add__))
+@example("team:")
+@example("team:data platform")
+@example("ada@example.org")
+@example("ada@localhost")
+@example("%ada@example.org")
+@example("ada@example.o|")
+def test_an_owner_is_what_dagster_takes_for_one(owner: str) -> None:
+    assert accepts(owner) == is_valid_owner(owner)
+
+
+def test_an_owner_that_dagster_refuses_is_refused_by_file_and_key(make_project: MakeProject) -> None:
+    settings = make_project()
+    file = settings.parent / "domains" / "sums" / "domain.toml"
+    file.write_text('owner = "ada@localhost"\n')
+    with pytest.raises(SettingsError, match=r"domain\.toml: owner: an owner is an email address, or `team:`"):
+        build_defs(settings)
+    file.unlink()
+    settings.write_text('owner = "ada"\n' + settings.read_text())
+    with pytest.raises(SettingsError, match=r"g2is\.toml: owner: an owner is an email address"):
+        build_defs(settings)

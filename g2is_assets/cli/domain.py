@@ -177,7 +177,7 @@ def _last_refreshes(project: Project) -> dict[str, str]:
 def _print_table(records: list[dict[str, Any]]) -> None:
     table = Table()
     for column in ("domain", "budget", "schedule", "last refresh", "state", "because"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("domain", "schedule"))
     for record in records:
         because = record["because"]
         more = f" (and {len(because) - 1} more)" if len(because) > 1 else ""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from g2is_assets.config import EMBEDDED_MODEL
 from g2is_assets.errors import ModelError
 from g2is_assets.training.model import find_model, pick_device
 
@@ -127,3 +128,11 @@ def test_a_folder_without_tokenizer_is_refused_with_a_remedy(copy: Path):
 def test_a_device_that_is_named_is_used_and_auto_follows_the_machine():
     assert pick_device("cpu") == "cpu"
     assert pick_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_looking_fetches_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not on this machine yet; a refresh of the pool fetches it"):
+        find_model(EMBEDDED_MODEL, tmp_path, fetch=False)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        find_model("nobody/nothing-of-that-name", tmp_path, fetch=False)
