@@ -125,7 +125,7 @@ def plan_pruning(version: Version) -> Pruning | None:
     return Pruning(version, record, additions | ({} if row_ids is None else {ROW_IDS: row_ids}))
 
 
-NOT_USED: Final = {"left.parquet", "excluded.parquet"}
+NOT_USED: Final = {"left.parquet", "excluded.parquet", "withheld.parquet"}
 """Tables of rows that were not used: their ids would seem to have been."""
 
 
