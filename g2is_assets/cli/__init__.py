@@ -127,6 +127,8 @@ def gc(
 
     Versions beyond `keep_versions` of g2is.toml lose their payload; their manifests and row ids stay. Gradients that no
     other version uses go too, and what killed runs left behind. Run it while no refresh runs.
+
+    With --erase nothing is collected: a row that is withdrawn, and no longer used, leaves every version that is whole.
     """
     if rows:
         from g2is_assets.cli.erase import run_erase

@@ -31,18 +31,13 @@ def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, d
     found, faults = find_in_sources(project, rows)
     adapters = {row: trained_on(lake, row) for row in rows}
     if as_json:
-        click.echo(
-            json.dumps(
-                _as_json(report, dry_run)
-                | {
-                    "rows": rows,
-                    "sources": {row: [f"{file}:{line}" for file, line in found.get(row, [])] for row in rows},
-                    "sources_not_searched": faults,
-                    "adapters": {row: [str(adapter) for adapter in adapters[row]] for row in rows},
-                },
-                indent=2,
-            )
-        )
+        record = _as_json(report, dry_run) | {
+            "rows": rows,
+            "sources": {row: [f"{file}:{line}" for file, line in found.get(row, [])] for row in rows},
+            "sources_not_searched": faults,
+            "adapters": {row: [str(adapter) for adapter in adapters[row]] for row in rows},
+        }
+        click.echo(json.dumps(record, indent=2))
     else:
         click.echo("\n".join(_lines(report, dry_run)))
         for row in rows:

@@ -54,7 +54,10 @@ class Consequences:
             "It leaves the pool at the next refresh_pool." if self.in_pool else "The current pool does not hold it."
         ]
         if self.domains:
-            said.append(f"It leaves these domains' own rows at their next refresh_domain: {', '.join(self.domains)}.")
+            said.append(
+                "It leaves the own rows of these domains, whose selection it steers or measures, at their next "
+                f"refresh_domain: {', '.join(self.domains)}."
+            )
         if self.subsets:
             said.append(
                 f"Stale until their next refresh_domain, since their subset holds it: {', '.join(self.subsets)}."

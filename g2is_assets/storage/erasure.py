@@ -30,7 +30,7 @@ from g2is_assets.storage.tombstones import (
     read_pending,
     read_tombstones,
 )
-from g2is_assets.storage.versions import MODELS, SCRATCH_NAME, assets_of, partitions_of, versions_of
+from g2is_assets.storage.versions import MODELS, SCRATCH_NAME, assets_of, entries, folders, partitions_of, versions_of
 from g2is_assets.storage.views import rebuild_views
 
 TEXTS: Final[Mapping[str, Any]] = {
@@ -44,6 +44,10 @@ TEXTS: Final[Mapping[str, Any]] = {
 """Columns of a table of rows that hold what a row says, and what stands there afterwards."""
 
 WITHHELD: Final = "withheld.parquet"
+
+USING: Final = frozenset({"instructions", "gradients", "graph", "knowledge", "selection", "finetune"})
+"""Stages whose current versions must no longer use a row before it is erased. The warmup sample may, until it is drawn
+anew: redrawing it is not asked for, since every gradient would be computed again."""
 
 
 @dataclass
@@ -79,11 +83,11 @@ def erase(lake: Lake, rows: Collection[str], reason: str, domains: Collection[st
         SettingsError: A current version still uses a row; the message names the jobs that end this.
         StoreError: A current version or a record is damaged, or a file cannot be written.
     """
-    rows = {*rows, *_erased_before(lake)}
-    require_unused(lake, rows, domains)
     at = datetime.now(UTC).isoformat(timespec="seconds")
     report = Erased()
     try:
+        rows = {*rows, *_erased_before(lake)}
+        require_unused(lake, rows, domains)
         moved = [m for store in stores_of(lake) for m in erase_vectors(store, rows, at, dry_run=dry_run)]
         report.shards = [f"{m.store.name}/{m.old[0]}" for m in moved]
         for asset in assets_of(lake):
@@ -103,19 +107,18 @@ def erase(lake: Lake, rows: Collection[str], reason: str, domains: Collection[st
 
 
 def require_unused(lake: Lake, rows: Collection[str], domains: Collection[str]) -> None:
-    """Refuse rows that a current version still uses; the warmup sample may, until it is drawn anew.
+    """Refuse rows that a current version of the stages `USING` still uses.
 
     Raises:
         SettingsError: One does; the message names the jobs that end this.
     """
     users: dict[str, set[str | None]] = {}
     for asset in assets_of(lake):
-        for partition in partitions_of(lake, asset):
-            if asset == "warmup/sample" or (partition is not None and partition not in domains):
-                continue
-            version = lake.find(asset, partition)
-            if version and not _rows_of(lake, version).isdisjoint(rows):
-                users.setdefault(asset, set()).add(partition)
+        if asset.split("/")[0] in USING:
+            for partition in partitions_of(lake, asset):
+                version = lake.find(asset, partition) if partition is None or partition in domains else None
+                if version and not _rows_of(lake, version).isdisjoint(rows):
+                    users.setdefault(asset, set()).add(partition)
     if not users:
         return
     named = [
@@ -227,9 +230,7 @@ def _rewritten(version: Version, rows: Collection[str], moved: list[Moved]) -> t
                 continue
             table = read_parquet(file)
             new = _blanked(table, rows)
-            here = {
-                row for row, was, then in zip(table["row_id"], table.rows(), new.rows(), strict=True) if was != then
-            }
+            here = _differing(table, new, rows)
         elif {"shard", "sha256"} <= columns:
             table = read_parquet(file)
             used = set(table.select("shard", "sha256").unique().iter_rows()) & renamed.keys()
@@ -271,9 +272,8 @@ def _remove_copies(lake: Lake, rows: Collection[str], moved: list[Moved], report
     for store in stores_of(lake):
         leaving = [m.old[0] for m in moved if m.store == store]
         report.copies += find_leftovers(store, rows, leaving)
-    for place in [lake.root, *(lake.root / stage.name for stage in lake.root.iterdir() if stage.name != MODELS)]:
-        found = place.iterdir() if place == lake.root else place.rglob(".*")
-        report.copies += [path for path in found if SCRATCH_NAME.fullmatch(path.name)]
+    below = [path for stage in folders(lake.root) if stage.name != MODELS for path in stage.rglob(".*")]
+    report.copies += [path for path in [*entries(lake.root), *below] if SCRATCH_NAME.fullmatch(path.name)]
     if dry_run:
         return
     for shard in moved:

@@ -122,7 +122,6 @@ class Story:
     withdrawn: list[dict[str, Any]]
     refused: Result
     refreshed: Outcome
-    stale_sample: dict[str, dg.AssetCheckSeverity]
     dry: dict[str, Any]
     before_erasure: dict[str, str]
     erased: dict[str, Any]
@@ -181,7 +180,6 @@ def story(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             withdrawn=json.loads(withdrawn.output),
             refused=refused,
             refreshed=refreshed,
-            stale_sample=refreshed.failed,
             dry=json.loads(dry.output),
             before_erasure=before,
             erased=json.loads(erased.output),
@@ -303,7 +301,7 @@ def test_a_refresh_after_an_erasure_does_no_work(story: Story) -> None:
 
 def test_the_command_names_the_sources_that_still_hold_the_text_and_the_adapters(story: Story) -> None:
     (line,) = story.erased["sources"][story.own]
-    assert line == "domains/words/validation.jsonl:1" or line.startswith("domains/words/validation.jsonl:")
+    assert line.startswith("domains/words/validation.jsonl:")
     file, number = story.erased["sources"][story.in_subset][0].rsplit(":", 1)
     text = (story.settings.parent / file).read_text().splitlines()[int(number) - 1]
     assert any(said in text for said in story.texts)
@@ -337,6 +335,12 @@ def test_a_row_that_is_not_withdrawn_is_not_erased(story: Story) -> None:
     done = g2is(story.settings, "gc", "--erase", known)
     assert done.exit_code == 1
     assert f"g2is withdraw --row {known} --reason" in " ".join(done.output.split())
+
+
+def test_why_says_that_a_row_is_withheld(story: Story) -> None:
+    done = g2is(story.settings, "why", "sums", story.in_subset)
+    assert done.exit_code == 1
+    assert f"row {story.in_subset} may not be used (withdrawn): {REASON}" in done.output
 
 
 def test_erasing_again_changes_nothing(story: Story) -> None:
@@ -389,53 +393,76 @@ def test_a_withdrawal_that_was_deleted_by_hand_is_refused(copy: Path, instance: 
         refresh(copy, instance, domains=False)
 
 
-GPL = {"license": "GPL-3.0"}
-
-
 def set_policy(settings: Path, policy: str) -> None:
     settings.write_text(settings.read_text() + f"[licenses]\n{policy}\n")
 
 
-def rewrite_pool(settings: Path, **by_line: dict[str, object]) -> None:
-    file = settings.parent / "pool" / "sums.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    file.write_text("".join(json.dumps(row | by_line.get(f"n{n}", {})) + "\n" for n, row in enumerate(rows)))
+def set_licenses(settings: Path, licenses: dict[str, str | None]) -> None:
+    """Other licences for rows, by the id that their source gave them."""
+    for file in (settings.parent / "pool").glob("*.jsonl"):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        for row in rows:
+            row["license"] = licenses.get(row["id"], row["license"])
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def test_a_denied_licence_keeps_a_row_out_of_all_that_is_trained_on(
     tiny_model: Path, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
     settings = write_project(tmp_path / "project", tiny_model)
-    rewrite_pool(settings, n0=GPL, n1={"license": " gpl-3.0 "}, n2={"license": None})
-    copied = json.loads((settings.parent / "pool" / "sums.jsonl").read_text().splitlines()[3]) | GPL
-    (settings.parent / "pool" / "again.jsonl").write_text(json.dumps(copied) + "\n")
-    refresh(settings, instance)
     lake = lake_of(settings)
-    pool = lake.current("instructions/pool")
-    assert len(pool.table("withheld", WITHHELD)) == 0
-    denied = pool.table("pool", POOL).filter(
-        pl.col("licenses").list.eval(pl.element().str.contains("(?i)gpl")).list.any()
-    )
-    assert len(denied) == 3
-    file = (pool.folder / "pool.parquet").read_bytes()
-    set_policy(settings, 'allow = ["MIT", "apache-2.0"]\nunknown = "allow"')
+    refresh(settings, instance, domains=False)
+    rows = lake.current("instructions/pool").table("pool", POOL)
+    ids = dict(rows.select("row_id", pl.col("ids").list.first()).iter_rows())
+    in_sample = rows_of(lake.current("warmup/sample"), "sample")[0]
+    denied = [in_sample, *[row for row in ids if row != in_sample][:2]]
+    set_licenses(settings, {ids[denied[0]]: "GPL-3.0", ids[denied[1]]: " gpl-3.0 "})
+    copied = next(row for row in pool_lines(settings) if row["id"] == ids[denied[2]])
+    again = {**copied, "id": "copied", "license": "GPL-3.0"}
+    (settings.parent / "pool" / "again.jsonl").write_text(json.dumps(again) + "\n")
+    set_policy(settings, 'allow = ["MIT", "apache-2.0"]\nunknown = "deny"')
     outcome = refresh(settings, instance)
-    after = lake.current("instructions/pool")
-    assert (after.folder / "pool.parquet").read_bytes() != file
-    withheld = after.table("withheld", WITHHELD)
-    assert withheld["row_id"].to_list() == denied["row_id"].to_list()
+    version = lake.current("instructions/pool")
+    withheld = version.table("withheld", WITHHELD)
+    assert set(withheld["row_id"]) == set(denied)
     assert set(withheld["reason"]) == {"license"}
-    assert withheld.filter(pl.col("licenses").list.len() == 2)["licenses"].to_list() == [["Apache-2.0", "GPL-3.0"]]
-    assert after.manifest.metrics["n_withheld_license"] == 3
-    sampled = set(rows_of(lake.current("warmup/sample"), "sample")) & set(denied["row_id"])
-    assert ("sample_holds_no_withheld_row" in outcome.failed) == bool(sampled)
-    if sampled:
-        assert outcome.failed["sample_holds_no_withheld_row"] == dg.AssetCheckSeverity.ERROR
-    refresh(settings, instance, warmup__sample={"config": {"redraw": True}})
-    used = [("warmup/sample", None, "sample")]
+    merged = withheld.row(by_predicate=pl.col("row_id") == denied[2], named=True)
+    assert (merged["licenses"], merged["detail"]) == (["Apache-2.0", "GPL-3.0"], "GPL-3.0")
+    assert version.manifest.metrics["n_withheld_license"] == 3
+    assert outcome.failed["sample_holds_no_withheld_row"] == dg.AssetCheckSeverity.ERROR
+    after = refresh(settings, instance, domains=False, warmup__sample={"config": {"redraw": True}})
+    assert "sample_holds_no_withheld_row" not in after.failed
+    used = [("instructions/pool", None, "pool"), ("warmup/sample", None, "sample")]
     used += [(a, d, t) for d in DOMAINS for a, t in (("selection/subset", "subset"), ("finetune/baseline", "rows"))]
     for asset, domain, table in used:
-        assert set(rows_of(lake.current(asset, domain), table)).isdisjoint(denied["row_id"])
+        assert set(rows_of(lake.current(asset, domain), table)).isdisjoint(denied)
+
+
+def pool_lines(settings: Path) -> list[dict[str, Any]]:
+    files = sorted((settings.parent / "pool").glob("*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def test_without_a_policy_the_table_is_empty_and_an_unknown_licence_is_decided_on_explicitly(
+    tiny_model: Path, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    settings = write_project(tmp_path / "project", tiny_model)
+    lake = lake_of(settings)
+    set_licenses(settings, {"sums:0": None})
+    pools = []
+    for policy in (None, 'deny = ["GPL"]\nunknown = "allow"', 'deny = ["GPL"]\nunknown = "deny"'):
+        if policy:
+            settings.write_text(settings.read_text().split("[licenses]")[0])
+            set_policy(settings, policy)
+        job = build_defs(settings).resolve_job_def("refresh_pool")
+        keys = [dg.AssetKey(["instructions", "pool"])]
+        job.execute_in_process(instance=instance, run_config=QUIET, asset_selection=keys)
+        pools.append(lake.current("instructions/pool"))
+    assert [len(pool.table("withheld", WITHHELD)) for pool in pools] == [0, 0, 1]
+    assert pools[2].table("withheld", WITHHELD)["ids"].to_list() == [["sums:0"]]
+    assert "licenses" not in pools[0].manifest.settings
+    assert len({pool.manifest.input_digest for pool in pools}) == 3
+    assert pools[0].manifest.data_version == pools[1].manifest.data_version != pools[2].manifest.data_version
 
 
 def test_everything_withheld_is_one_clear_error(tiny_model: Path, tmp_path: Path, instance: dg.DagsterInstance) -> None:

@@ -1,7 +1,9 @@
 """Erasure reaches every version and shard; killed at any moment, the lake can be read and the next one finishes."""
 
+import importlib
 import json
 import os
+import pkgutil
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,18 +14,21 @@ import polars as pl
 import pytest
 from test_gradient_store import DIM, SETTINGS, Compute, flip_byte, pairs, vector
 
+from g2is_assets import contracts
+from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.gradients import INDEX, SET_ASIDE
 from g2is_assets.contracts.instructions import POOL, WITHHELD
 from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.hashing import file_sha256
-from g2is_assets.storage.erasure import Erased, erase, with_text
+from g2is_assets.storage.erasure import TEXTS, Erased, erase, with_text
 from g2is_assets.storage.features import StoredFeatures
+from g2is_assets.storage.gc import VERSIONS, collect_garbage
 from g2is_assets.storage.gradient_store import ERASED_ROW, STORE, GradientStore, fill_store
 from g2is_assets.storage.lake import Draft, Lake, Recipe, Version
 from g2is_assets.storage.manifest import ERASED, ERASING, PRUNED, Input
 from g2is_assets.storage.mapped import MAPPED
-from g2is_assets.storage.pruning import plan_pruning
+from g2is_assets.storage.pruning import ROW_IDS, plan_pruning
 from g2is_assets.storage.tombstones import read_tombstones
 from g2is_assets.storage.versions import assets_of, versions_of
 
@@ -101,7 +106,7 @@ def components_of(lake: Lake, gradients: Version, nodes: str) -> Version:
     return lake.make(recipe, "run", write)[0]
 
 
-def build(root: Path) -> Lake:
+def build(root: Path, **domains: str) -> Lake:
     """A lake in which the row has left everything but the sample: two versions of most, one withheld list."""
     lake, rest = Lake(root), [row for row in ROWS if row != GONE]
     pool_of(lake, "1", ROWS)
@@ -109,7 +114,7 @@ def build(root: Path) -> Lake:
     sample_of(lake, ROWS[1:4])
     gradients_of(lake, "1", ROWS)
     gradients_of(lake, "2", rest)
-    for domain, nodes in (("shop", "rows"), ("other", "components")):
+    for domain, nodes in domains.items():
         components_of(lake, gradients_of(lake, "1", ROWS[:4], "gradients/target", domain)[0], nodes)
         gradients_of(lake, "2", ["row00", "row01", "row03"], "gradients/target", domain)
         current, _ = gradients_of(lake, "3", ["row00", "row03"], "gradients/target", domain)
@@ -119,7 +124,7 @@ def build(root: Path) -> Lake:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("erasure") / "lake").root
+    return build(tmp_path_factory.mktemp("erasure") / "lake", shop="rows", other="components").root
 
 
 @pytest.fixture
@@ -354,6 +359,45 @@ def test_a_damaged_version_is_reported_since_it_may_hold_the_row(lake: Lake) -> 
     assert residue(lake) == [file]
 
 
+def test_collection_goes_on_as_before_after_an_erasure(lake: Lake) -> None:
+    run(lake)
+    current = lake.current("gradients/pool")
+    before = features_of(lake, current)
+    report = collect_garbage(lake, 1, 0)
+    assert report.left_alone == []
+    assert {item.kind for item in report.removed} >= {VERSIONS}
+    after = features_of(lake, current)
+    assert list(after) == list(before)
+    assert all((after[row] == before[row]).all() for row in before)
+    assert run(lake) == Erased()
+
+
+def test_pruning_a_pool_keeps_the_ids_of_rows_that_were_in_it_and_of_no_others(lake: Lake) -> None:
+    current = lake.current("instructions/pool")
+    pruning = plan_pruning(current)
+    assert pruning is not None
+    pruning.apply()
+    assert GONE not in pl.read_parquet(current.folder / ROW_IDS)["row_id"]
+    assert len(pl.read_parquet(current.folder / ROW_IDS)) == len(ROWS) - 1
+
+
+NAMES = {"row_id", "domain", "split", "model", "shard", "sha256", "kind", "file", "id", "source", "sources", "licenses"}
+NAMES |= {"reason", "detail", "ended", "relation", "other_row_id", "duplicate_group"}
+NAMES |= {"predecessor", "min_cosine_row", "conflict_row"}
+
+
+def test_every_column_of_every_table_that_can_hold_text_is_erased_or_holds_names_only() -> None:
+    modules = [
+        importlib.import_module(f"{contracts.__name__}.{m.name}") for m in pkgutil.iter_modules(contracts.__path__)
+    ]
+    found = [value for module in modules for value in vars(module).values() if isinstance(value, Contract)]
+    assert len(found) > 12
+    for contract in found:
+        can_hold = {n for n, t in contract.schema.items() if isinstance(t, pl.String | pl.List)}
+        assert can_hold - NAMES <= TEXTS.keys(), contract.name
+        assert not can_hold & TEXTS.keys() or "row_id" in contract.columns, contract.name
+
+
 def test_what_is_left_of_a_sample_has_text() -> None:
     rows = [{n: record(row)[n] for n in SAMPLE.columns} for row in ("a", "b")]
     rows[0] |= {"messages": [], "response": ""}
@@ -384,8 +428,9 @@ def stopping(monkeypatch: pytest.MonkeyPatch, n_changes: int) -> None:
 
 
 def test_stopped_before_any_of_its_changes_the_lake_can_be_read_and_the_next_one_ends_the_same(
-    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    built = build(tmp_path / "built", shop="rows").root
     undisturbed = Lake(tmp_path / "undisturbed")
     shutil.copytree(built, undisturbed.root)
     pruned = set(run(undisturbed).pruned)
