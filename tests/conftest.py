@@ -124,9 +124,12 @@ def write_project(root: Path, model: Path, n_pool: int = 40) -> Path:
 
 
 def payload(lake: Path) -> dict[str, str]:
-    """Digest of every payload file of every current version and of every shard, by place and file."""
+    """Digest of every payload file of every current version and of every shard, by place and file.
+
+    Without `audit/lineage`, which is made of manifests: run ids and times are its content.
+    """
     digests = {}
-    for pointer in sorted(lake.rglob("current.json")):
+    for pointer in sorted(set(lake.rglob("current.json")) - set(lake.glob("audit/**/current.json"))):
         version = pointer.parent / json.loads(pointer.read_text())["version"]
         for file in sorted(version.rglob("*")):
             if file.is_file() and file.name != "manifest.json":

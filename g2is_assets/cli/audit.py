@@ -79,6 +79,7 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
 def impact(config: Path | None, row_id: str | None, source: str | None, license_: str | None, as_json: bool) -> None:
     """List every adapter, past and present, that was exposed to a row, a source or a licence, and how."""
     from g2is_assets.reports.audit import exposure_lines
+    from g2is_assets.reports.rows import find_row
     from g2is_assets.storage.lake import Lake
     from g2is_assets.trail.exposure import Exposures
 
@@ -86,7 +87,7 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
         raise SettingsError("name a --row, or a --source, a --license or both")
     lake = Lake(load_project(config).home / "lake")
     exposures = Exposures(lake)
-    rows = {exposures.find(row_id)} if row_id else exposures.rows_of(source=source, license=license_)
+    rows = {find_row(lake, row_id)} if row_id else exposures.rows_of(source=source, license=license_)
     found = exposures.of(rows)
     unreadable = list(dict.fromkeys(exposures.unreadable))
     if as_json:

@@ -9,7 +9,7 @@ from g2is_assets.config import Source
 from g2is_assets.errors import SettingsError, SourceError, StoreError
 from g2is_assets.project import Project, load_project
 from g2is_assets.reports.rows import find_row
-from g2is_assets.reports.withdrawal import trained_on
+from g2is_assets.reports.withdrawal import adapter_line, trained_on
 from g2is_assets.storage.erasure import Erased, erase
 from g2is_assets.storage.lake import Lake
 from g2is_assets.storage.sources import find_files, find_in_files
@@ -35,7 +35,7 @@ def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, d
             "rows": rows,
             "sources": {row: [f"{file}:{line}" for file, line in found.get(row, [])] for row in rows},
             "sources_not_searched": faults,
-            "adapters": {row: [str(adapter) for adapter in adapters[row]] for row in rows},
+            "adapters": {row: [adapter_line(adapter) for adapter in adapters[row]] for row in rows},
         }
         click.echo(json.dumps(record, indent=2))
     else:
@@ -45,7 +45,7 @@ def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, d
             for file, line in found.get(row, []):
                 click.echo(f"  still in your source, remove it there: {file}, line {line}")
             for adapter in adapters[row]:
-                click.echo(f"  trained on it and left as it is: {adapter}")
+                click.echo(f"  trained on it and left as it is: {adapter_line(adapter)}")
         for fault in faults:
             click.echo(f"not searched: {fault}")
     if report.left_alone:

@@ -44,4 +44,6 @@ def run_withdraw(config: Path | None, asked: tuple[str, ...], reason: str, by: s
 
 
 def _as_json(entry: Withdrawal, is_new: bool, follows: Consequences) -> dict[str, object]:
-    return entry.model_dump() | {"new": is_new} | asdict(follows)
+    names = ("asset", "domain", "current")
+    adapters = [{n: getattr(a, n) for n in names} | {"version": a.version.name} for a in follows.adapters]
+    return entry.model_dump() | {"new": is_new} | asdict(follows) | {"adapters": adapters}

@@ -90,7 +90,7 @@ def exposure_lines(found: Sequence[Exposure]) -> list[str]:
             rows = ", ".join(_row(exposure) for exposure in group[:SHOWN_ROWS])
             more = f", and {len(group) - SHOWN_ROWS} more" if len(group) > SHOWN_ROWS else ""
             made = f"made at {first.created_at} in run {first.run_id[:8]}"
-            lines.append(f"  {first.domain}  {version.parts[-4]}/{version.parts[-3]} {version.name} ({state}), {made}")
+            lines.append(f"  {first.domain}  {first.asset} {version.name} ({state}), {made}")
             lines.append(f"    {len(group)} {'row' if len(group) == 1 else 'rows'}: {rows}{more}")
     return lines
 

@@ -1,28 +1,12 @@
 """What follows from a withdrawal: where the row is used now, and which adapters have been trained on it."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from g2is_assets.errors import StoreError
 from g2is_assets.storage.lake import Lake, Version, read_parquet
 from g2is_assets.storage.pruning import ROW_IDS
-from g2is_assets.storage.versions import partitions_of, versions_of
-
-ROWS_OF: Final = {"finetune/adapter": "subset.parquet", "finetune/baseline": "rows.parquet"}
-"""Where the rows are listed that an adapter was trained on; such lists outlast pruning."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A version of an adapter that was trained on the row."""
-
-    asset: str
-    domain: str
-    version: str
-    current: bool
-
-    def __str__(self) -> str:
-        return f"{self.asset}[{self.domain}] {self.version}{'' if self.current else ' (an old version)'}"
+from g2is_assets.storage.versions import partitions_of
+from g2is_assets.trail.exposure import BASELINE, TRAINED, Exposure, Exposures
 
 
 @dataclass(frozen=True)
@@ -43,7 +27,7 @@ class Consequences:
     in_pool: bool
     domains: list[str]
     subsets: list[str]
-    adapters: list[Trained]
+    adapters: list[Exposure]
     in_sample: bool
     n_gradients: int
 
@@ -62,7 +46,9 @@ class Consequences:
             said.append(
                 f"Stale until their next refresh_domain, since their subset holds it: {', '.join(self.subsets)}."
             )
-        said += [f"Trained on it: {adapter}." for adapter in self.adapters] or ["No adapter was trained on it."]
+        said += [f"Trained on it: {adapter_line(adapter)}." for adapter in self.adapters] or [
+            "No adapter was trained on it."
+        ]
         if self.in_sample:
             said.append(
                 "The warmup sample holds it, so a new warmup is due: launch warmup/sample with `redraw: true`. That "
@@ -96,23 +82,16 @@ def consequences(lake: Lake, row_id: str) -> Consequences:
     )
 
 
-def trained_on(lake: Lake, row_id: str) -> list[Trained]:
-    """Every version of an adapter that was trained on a row, pruned ones too."""
-    subsets = {
-        (subset.manifest.partition, subset.manifest.data_version): subset
-        for subset in versions_of(lake, "selection/subset")[0]
-    }
-    found = []
-    for asset, table in ROWS_OF.items():
-        for version in versions_of(lake, asset)[0]:
-            manifest, domain = version.manifest, version.manifest.partition or ""
-            made_from = manifest.inputs["selection/subset"].data_version
-            listed = subsets.get((manifest.partition, made_from)) if asset == "finetune/adapter" else version
-            if listed and row_id in _rows(listed, table):
-                current = _current(lake, asset, domain)
-                name = version.folder.name
-                found.append(Trained(asset, domain, name, current is not None and current.folder.name == name))
-    return found
+def trained_on(lake: Lake, row_id: str) -> list[Exposure]:
+    """Every version of an adapter that was trained on a row, baselines and pruned ones too."""
+    return [exposure for exposure in Exposures(lake).of([row_id]) if exposure.kind in (TRAINED, BASELINE)]
+
+
+def adapter_line(exposure: Exposure) -> str:
+    """An adapter's version in words."""
+    return (
+        f"{exposure.asset}[{exposure.domain}] {exposure.version.name}{'' if exposure.current else ' (an old version)'}"
+    )
 
 
 def _current(lake: Lake, asset: str, partition: str | None) -> Version | None:

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import polars as pl
 
-from g2is_assets.errors import SettingsError, StoreError
+from g2is_assets.errors import StoreError
 from g2is_assets.storage.lake import Lake, Version, read_parquet
-from g2is_assets.storage.manifest import MANIFEST, PRUNED, read_manifest
+from g2is_assets.storage.manifest import PRUNED
 from g2is_assets.storage.pruning import ROW_IDS
+from g2is_assets.storage.versions import versions_of
 from g2is_assets.trail.chain import Manifests, content_of, follow
 
 TRAINED: Final = "trained on"
@@ -38,11 +39,7 @@ _TABLES: Final = {
     "instructions/target": "target.parquet",
     "instructions/pool": "pool.parquet",
 }
-_COLUMNS: Final = ("row_id", "ids", "split", "sources", "licenses", "component", "step", "order")
-
-
-MIN_PREFIX: Final = 8
-"""Characters of a row id from which its beginning is enough."""
+_COLUMNS: Final = ("row_id", "split", "sources", "licenses", "component", "step", "order")
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,9 @@ class Exposure:
     Attributes:
         kind: One of `KINDS`.
         row_id: The row.
-        domain: The domain of the adapter.
-        version: Folder of the adapter's version; of the subset's where no adapter was trained on it.
+        asset: `finetune/adapter`, `finetune/baseline`, or `selection/subset` where no adapter was trained on it.
+        domain: Its domain.
+        version: Folder of its version.
         current: Whether readers follow that version now.
         run_id, created_at: Of that version.
         component, step, order: Of the walk, where it took the row.
@@ -61,6 +59,7 @@ class Exposure:
 
     kind: str
     row_id: str
+    asset: str
     domain: str
     version: Path
     current: bool
@@ -100,31 +99,6 @@ class Exposures:
                     found |= set(rows.filter(wanted)["row_id"])
         return found
 
-    def find(self, asked: str) -> str:
-        """The id of a row of a past or present pool or domain.
-
-        Args:
-            asked: A row id, its first 8 characters or more, or, of rows that are still kept, the id a source gave it.
-
-        Raises:
-            SettingsError: No row or several rows answer to it.
-        """
-        answers = pl.col("row_id") == asked
-        if len(asked) >= MIN_PREFIX:
-            answers |= pl.col("row_id").str.starts_with(asked)
-        found: set[str] = set()
-        for asset in ("instructions/pool", "instructions/target", "warmup/sample"):
-            for version in self._versions(asset):
-                rows = self._read(version)
-                named = answers | pl.col("ids").list.contains(asked) if "ids" in rows.columns else answers
-                found |= set(rows.filter(named)["row_id"])
-        if len(found) != 1:
-            listed = f": {', '.join(sorted(found)[:5])}" if found else f" in any version kept in {self.lake.root}"
-            raise SettingsError(
-                f"{len(found) or 'no'} {'rows answer' if found else 'row answers'} to '{asked}'{listed}"
-            )
-        return found.pop()
-
     def of(self, row_ids: Collection[str]) -> list[Exposure]:
         """Every exposure of these rows, by kind, then by domain and time."""
         wanted = set(row_ids)
@@ -159,6 +133,7 @@ class Exposures:
                 yield Exposure(
                     kind,
                     row["row_id"],
+                    made.asset,
                     str(made.partition),
                     user.folder,
                     self._is_current(user),
@@ -167,13 +142,10 @@ class Exposures:
                     **walk,
                 )
 
-    def _versions(self, asset: str) -> Iterator[Version]:
-        place = self.lake.place(asset)
-        for file in sorted([*place.glob(f"*/{MANIFEST}"), *place.glob(f"*/*/{MANIFEST}")]):
-            try:
-                yield Version(file.parent, read_manifest(file.parent))
-            except StoreError as error:
-                self.unreadable.append(str(error))
+    def _versions(self, asset: str) -> list[Version]:
+        versions, faults = versions_of(self.lake, asset)
+        self.unreadable += faults
+        return versions
 
     def _read(self, version: Version) -> pl.DataFrame:
         """The version's rows, from its own table or, where that was pruned, from the list that stayed."""

@@ -296,7 +296,7 @@ def test_impact_asks_for_one_thing_and_knows_when_there_is_none(built: Path) -> 
         assert "name a --row" in result.output
     result = g2is(built, "audit", "impact", "--row", "ffffffffffff")
     assert result.exit_code == 1
-    assert "no row answers to 'ffffffffffff'" in result.output
+    assert "is or was 'ffffffffffff'" in result.output
 
 
 def test_diff_says_which_rows_came_and_went_and_why(built: Path) -> None:

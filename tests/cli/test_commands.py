@@ -39,7 +39,7 @@ def test_demo_prints_what_came_out_and_the_second_time_computes_nothing(make_pro
     assert (Path(adapter) / "adapter_model.safetensors").exists()
     second = g2is("demo", "--domain", "words", "--config", str(settings))
     lines = [line for line in second.stderr.splitlines() if line.startswith("  ") and "/" in line.split(":")[0]]
-    assert len(lines) == 12
+    assert len(lines) == 13
     assert all(line.endswith(": unchanged") for line in lines)
     with dg.DagsterInstance.from_config(str(settings.parent / ".dagster")) as instance:
         assert sorted(run.job_name for run in instance.get_runs()) == ["refresh_domain"] * 2 + ["refresh_pool"] * 2
@@ -115,7 +115,7 @@ def test_ui_shows_the_assets_runs_a_job_and_ends_its_processes(make_project: Mak
             nodes = ask(port, process, "{ assetNodes { assetKey { path } } }", lambda data: data["assetNodes"])
             keys = {"/".join(node["assetKey"]["path"]) for node in nodes}
             assert "selection/subset" in keys
-            assert len(keys) == 12
+            assert len(keys) == 13
             run = ask(port, process, LAUNCH, lambda data: data["launchRun"])
             assert run["__typename"] == "LaunchRunSuccess", run
             status = f'{{ runOrError(runId: "{run["run"]["runId"]}") {{ ... on Run {{ status }} }} }}'

@@ -295,7 +295,7 @@ def test_every_version_is_whole_after_an_erasure_and_keeps_its_data_version(stor
 
 
 def test_a_refresh_after_an_erasure_does_no_work(story: Story) -> None:
-    assert len(story.after.computed) == 5 + 7 * len(DOMAINS)
+    assert len(story.after.computed) == 5 + 8 * len(DOMAINS)
     assert set(story.after.computed.values()) == {0}
 
 
