@@ -116,8 +116,7 @@ def build(root: Path, **domains: str) -> Lake:
     gradients_of(lake, "2", rest)
     for domain, nodes in domains.items():
         components_of(lake, gradients_of(lake, "1", ROWS[:4], "gradients/target", domain)[0], nodes)
-        gradients_of(lake, "2", ["row00", "row01", "row03"], "gradients/target", domain)
-        current, _ = gradients_of(lake, "3", ["row00", "row03"], "gradients/target", domain)
+        current, _ = gradients_of(lake, "2", ["row00", "row03"], "gradients/target", domain)
         components_of(lake, current, nodes)
     return lake
 
