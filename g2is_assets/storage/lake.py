@@ -57,7 +57,8 @@ class Version:
         """
         file = self.folder / f"{name}.parquet"
         table = read_parquet(file)
-        if file_sha256(file) != self.manifest.files[file.name].sha256:
+        record = self.manifest.files.get(file.name)
+        if record is None or file_sha256(file) != record.sha256:
             raise StoreError(f"{file} is damaged: its digest differs from the manifest; materialise again")
         return contract.validate(table, where=str(self.folder))
 
