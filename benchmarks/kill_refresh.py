@@ -3,8 +3,8 @@
     python benchmarks/kill_refresh.py --kills 20 --out benchmarks/results/kill_refresh.md
 
 Runs `g2is demo --domain sums` on the tests' project with a tiny random model (needs the test requirements), a new copy
-for each kill. A kill is SIGKILL to the whole process group, at a moment drawn uniformly from the time that the
-undisturbed run worked: from its first sign of life in `.dagster/processes` to its end.
+for each kill. A kill is SIGKILL to the whole process group, in a stage drawn uniformly, after a share, drawn uniformly,
+of the time that this stage took undisturbed: counted from the moment when the stage before became current.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from conftest import payload, write_project, write_tiny_model  # noqa: E402
 from g2is_assets.definitions import DOMAIN_ASSETS, POOL_ASSETS  # noqa: E402
 
 DOMAIN = "sums"
-COLUMNS = ("kill", "s into the work", "was at", "assets done", "scratch left", "s to recover", "computed anew", "equal")
+COLUMNS = ("kill in", "after s", "was at", "assets done", "scratch left", "s to recover", "computed anew", "equal")
 
 
 def main() -> None:
@@ -43,63 +43,72 @@ def main() -> None:
         (root / "model").mkdir()
         model = write_tiny_model(root / "model")
         undisturbed = write_project(root / "undisturbed", model)
-        worked_s, took_s = run(undisturbed)
+        took_s = run(undisturbed)
         expected = payload(undisturbed.parent / "lake")
         rows, n_equal = [], 0
         for number in range(arguments.kills):
             settings = write_project(root / f"killed-{number}", model)
-            row, equal = kill_once(settings, draw.uniform(0, worked_s), expected)
-            rows.append((number + 1, *row))
+            stage = draw.randrange(len(keys()))
+            row, equal = kill_once(settings, stage, draw.random() * stage_s(undisturbed, stage), expected)
+            rows.append(row)
             n_equal += equal
             print(*rows[-1], flush=True)
     caption = (
-        f"Undisturbed: {took_s:.1f} s, of which {worked_s:.1f} s of work; {len(expected)} files of payload. "
+        f"Undisturbed: {took_s:.1f} s, most of it the start of Python and Dagster; {len(expected)} files of payload. "
         f"Seed {arguments.seed}. {n_equal} of {arguments.kills} end states are equal to the byte."
     )
     report.table(f"{arguments.kills} kills", COLUMNS, rows, caption)
     sys.exit(n_equal != arguments.kills)
 
 
-def start(settings: Path) -> tuple[subprocess.Popen[bytes], float]:
-    """Start a refresh in a process group of its own; returns when it has begun to work, with that moment."""
+def start(settings: Path) -> subprocess.Popen[bytes]:
+    """Start a refresh in a process group of its own."""
     command = [sys.executable, "-c", "from g2is_assets.cli import main; main()", "demo", "--domain", DOMAIN]
-    log = (settings.parent / "demo.log").open("ab")
-    process = subprocess.Popen(
-        [*command, "--config", str(settings)], stdout=log, stderr=log, start_new_session=True, cwd=HERE.parent
-    )
-    marks = settings.parent / ".dagster" / "processes"
-    old = set(marks.glob("*.lock"))  # of a run that was killed
-    while not set(marks.glob("*.lock")) - old:
-        if process.poll() is not None:
-            raise SystemExit((settings.parent / "demo.log").read_text())
-        time.sleep(0.01)
-    return process, time.monotonic()
+    with (settings.parent / "demo.log").open("ab") as log:
+        return subprocess.Popen(
+            [*command, "--config", str(settings)], stdout=log, stderr=log, start_new_session=True, cwd=HERE.parent
+        )
 
 
-def run(settings: Path) -> tuple[float, float]:
-    """Seconds of work and of the whole command of a refresh that must succeed."""
+def run(settings: Path) -> float:
+    """Seconds of a refresh that must succeed."""
     begun = time.monotonic()
-    process, working = start(settings)
-    if process.wait() != 0:
+    if start(settings).wait() != 0:
         raise SystemExit((settings.parent / "demo.log").read_text())
-    return time.monotonic() - working, time.monotonic() - begun
+    return time.monotonic() - begun
 
 
-def kill_once(settings: Path, after_s: float, expected: dict[str, str]) -> tuple[tuple[object, ...], bool]:
+def became_current(settings: Path, stage: int) -> Path:
+    """The file that appears when a stage is done; before the first, the mark of a run at work."""
+    if stage < 0:
+        return next((settings.parent / ".dagster" / "processes").glob("*.lock"), settings.parent / "no run yet")
+    return settings.parent / "lake" / keys()[stage] / "current.json"
+
+
+def stage_s(undisturbed: Path, stage: int) -> float:
+    """Seconds that a stage took; the first one is taken for as long as the second."""
+    then, now = (became_current(undisturbed, n).stat().st_mtime for n in (max(stage, 1) - 1, max(stage, 1)))
+    return now - then
+
+
+def kill_once(settings: Path, stage: int, after_s: float, expected: dict[str, str]) -> tuple[tuple[object, ...], bool]:
     """Start, kill, start again; a row of the table, and whether the end state is the expected one."""
-    process, _ = start(settings)
+    process = start(settings)
+    while not became_current(settings, stage - 1).exists() and process.poll() is None:
+        time.sleep(0.002)
     time.sleep(after_s)
     os.killpg(process.pid, signal.SIGKILL)
-    killed = process.wait() == -signal.SIGKILL
+    if process.wait() != -signal.SIGKILL:
+        raise SystemExit((settings.parent / "demo.log").read_text())
     lake = settings.parent / "lake"
     done = [key for key in keys() if (lake / key / "current.json").exists()]
-    at = next((key for key in keys() if key not in done), "the end") if killed else "had ended"
+    at = next((key for key in keys() if key not in done), "the end")
     n_scratch = len([path for path in lake.rglob(".*") if path.parent.name != "models"])
     before = (settings.parent / "demo.log").stat().st_size
-    _, recovered_s = run(settings)
+    recovered_s = run(settings)
     shown = (settings.parent / "demo.log").read_bytes()[before:].decode()
     equal = payload(lake) == expected
-    row = (f"{after_s:.2f}", at, len(done), n_scratch, f"{recovered_s:.1f}", shown.count(": done in "))
+    row = (keys()[stage], f"{after_s:.2f}", at, len(done), n_scratch, f"{recovered_s:.1f}", shown.count(": done in "))
     return (*row, "yes" if equal else "NO"), equal
 
 

@@ -55,7 +55,7 @@ def index_of(task: Task) -> pl.DataFrame:
 
 def problem(task: Task) -> tuple[np.ndarray, np.ndarray]:
     """Components of the domain and their budgets."""
-    with np.load(Path(task["store"]).parent / "knowledge.npz") as file:
+    with np.load(Path(task["store"]).parent / "knowledge.npz", allow_pickle=False) as file:
         return file["components"], allocate_budgets(task["budget"], file["weights"])
 
 
@@ -160,7 +160,7 @@ def check(task: Task) -> dict[str, Any]:
     """Both walks against the rows that the published implementation chose, case by case."""
     folder, results = Path(task["folder"]), []
     for case in json.loads((folder / "cases.json").read_text(encoding="utf-8")):
-        with np.load(folder / f"{case['name']}.npz") as file:
+        with np.load(folder / f"{case['name']}.npz", allow_pickle=False) as file:
             unit, components = unit_rows(file["pool_gradients"]), file["components"]
             budgets, expected = file["budgets"], file["selected"]
         ours = gradient_walk(unit, components, budgets, delta=case["delta"]).rows

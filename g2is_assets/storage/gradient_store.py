@@ -109,9 +109,10 @@ class GradientStore:
                 if file_sha256(self.folder / f"{name}.parquet") != record["sha256"]:
                     raise StoreError(f"{name}: digest differs")
                 table = read_parquet(self.folder / f"{name}.parquet", columns=["row_id", "loss", "n_tokens"])
-                erased = [row for row, reason in record["set_aside"].items() if reason == ERASED_ROW]
-                set_aside |= record["set_aside"]
-            except (StoreError, OSError, KeyError, TypeError, AttributeError):
+                aside = _set_aside(record)
+                erased = [row for row, reason in aside.items() if reason == ERASED_ROW]
+                set_aside |= aside
+            except (StoreError, OSError, KeyError, TypeError):
                 damaged.append(name)
                 continue
             position = pl.int_range(len(table), dtype=pl.Int64).alias("position")
@@ -156,7 +157,7 @@ class GradientStore:
         # shard damaged later is computed again as it was.
         file = self.folder / f"plan-{json_sha256([sorted(wanted), shard_rows, batch_tokens])[:16]}.json"
         if file.exists():
-            shards = [Shard(s["name"], s["batches"]) for s in _read_json(file)["shards"]]
+            shards = _read_plan(file)
             missing = {row for batch in batches for row in batch}
             touched = [shard for shard in shards if not missing.isdisjoint(shard.row_ids)]
             if missing == {
@@ -299,6 +300,24 @@ def shard_files(folder: Path, name: str) -> list[Path]:
     """A shard's files in the order of deletion: the record first, so that it never seems whole while it goes."""
     files = [folder / f"{name}.shard.json", folder / f"{name}.parquet"]
     return [file for file in files if file.exists()] + sorted((folder / MAPPED).glob(f"{name}.*"))
+
+
+def _set_aside(record: Mapping[str, Any]) -> dict[str, str]:
+    """Rows that a shard's record sets aside, with their reasons."""
+    found = record["set_aside"]
+    if not isinstance(found, dict) or not all(isinstance(reason, str) for reason in found.values()):
+        raise TypeError
+    return found
+
+
+def _read_plan(file: Path) -> list[Shard]:
+    try:
+        shards = [Shard(str(shard["name"]), shard["batches"]) for shard in _read_json(file)["shards"]]
+        if all(isinstance(row, str) for shard in shards for row in shard.row_ids):
+            return shards
+    except (KeyError, TypeError):
+        pass
+    raise StoreError(f"{file} is damaged: no plan of shards; delete it and materialise again")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

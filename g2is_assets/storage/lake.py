@@ -59,7 +59,8 @@ class Version:
         """
         file = self.folder / f"{name}.parquet"
         table = read_parquet(file)
-        if file_sha256(file) != expected_files(self.folder, self.manifest)[file.name].sha256:
+        record = expected_files(self.folder, self.manifest).get(file.name)
+        if record is None or file_sha256(file) != record.sha256:
             raise StoreError(f"{file} is damaged: its digest differs from the manifest; materialise again")
         return contract.validate(table, where=str(self.folder))
 

@@ -38,7 +38,7 @@ def _rebuild(lake: Lake) -> Path:
     files: dict[str, list[Path]] = {}
     vectors: dict[str, set[Path]] = {}
     for version in _current_versions(lake):
-        stage, noun = version.manifest.asset.split("/")
+        stage, noun = version.folder.relative_to(lake.root).parts[:2]
         for name in version.manifest.files:
             if name.endswith(".parquet"):
                 table = name.removesuffix(".parquet").replace("/", "_")
@@ -57,7 +57,7 @@ def _rebuild(lake: Lake) -> Path:
                 # Folder names such as `n=1` are no columns.
                 source = f"read_parquet([{listed}], hive_partitioning = false)"
                 try:
-                    connection.execute(f'CREATE VIEW "{view}" AS SELECT * FROM {source}')
+                    connection.execute(f"CREATE VIEW {_name(view)} AS SELECT * FROM {source}")
                 except duckdb.Error as error:  # another process replaced a version meanwhile: it rebuilds the views too
                     if is_refusal(error):
                         raise
@@ -98,3 +98,8 @@ def _shards(lake: Lake, version: Version) -> list[Path]:
 def _literal(text: str) -> str:
     """A SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def _name(text: str) -> str:
+    """A SQL name."""
+    return '"' + text.replace('"', '""') + '"'

@@ -4,6 +4,7 @@ import random
 import re
 import signal
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -78,16 +79,18 @@ ROWS = {f"row{number}": number + 1 for number in range(6)}
 NUMBERS = Contract("numbers", "Some numbers", {"n": Column(pl.Int64, "A number")})
 
 
+def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
+    """Vectors that depend on their rows alone."""
+    for batch in batches:
+        vectors = np.stack([np.random.default_rng(ROWS[row]).standard_normal(64) for row in batch])
+        yield Vectors(batch, [ROWS[row] for row in batch], np.ones(len(batch)), {"sgd": vectors.astype(np.float32)})
+
+
 def small_refresh(root: Path) -> None:
     """Everything that writes to a lake, without a model: a version, gradients in shards, mapped copies, views."""
     lake = Lake(root)
     settings = {"kinds": ["sgd"], "sketch_dim": 64}
     store = GradientStore(lake.place("gradients/pool") / STORE, settings)
-
-    def compute(batches: list[list[str]]):  # type: ignore[no-untyped-def]
-        for batch in batches:
-            vectors = np.stack([np.random.default_rng(ROWS[row]).standard_normal(64) for row in batch])
-            yield Vectors(batch, [ROWS[row] for row in batch], np.ones(len(batch)), {"sgd": vectors.astype(np.float32)})
 
     def gradients(draft: Draft) -> None:
         filled = fill_store(store, ROWS, lambda lengths: [[i] for i in range(len(lengths))], compute, 2)
