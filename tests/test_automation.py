@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from g2is_assets.assets import retries
 from g2is_assets.assets.retries import MAX_RETRIES, is_transient
-from g2is_assets.config import DomainFile
 from g2is_assets.definitions import build_defs
 from g2is_assets.errors import G2isError, SettingsError, SourceError
+from g2is_assets.project import DomainFile
 from g2is_assets.storage.lake import Lake
 
 MakeProject = Callable[..., Path]

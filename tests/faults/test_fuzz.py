@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faults.test_kills import ROWS, compute
-from g2is_assets.config import Source, load_project
+from g2is_assets.config import Source
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.errors import G2isError
+from g2is_assets.project import load_project
 from g2is_assets.redaction import redacted, scrubbed
 from g2is_assets.storage.gc import collect_garbage
 from g2is_assets.storage.gradient_store import STORE, GradientStore, fill_store
