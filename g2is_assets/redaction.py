@@ -8,6 +8,8 @@ import re
 from typing import Final
 
 HIDDEN: Final = "***"
+SHORTEST: Final = 3
+"""Characters from which a user, password or value is looked for by itself: a shorter one is in every text."""
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 _PORT: Final = re.compile(r"[^:@]*:[0-9]+")
 
@@ -38,8 +40,9 @@ def scrubbed(text: str, address: str = "") -> str:
         text = text.replace(address, redacted(address))
         shown, ending = _without_query(address.partition("://")[2])
         user = shown.rpartition("@")[0] if redacted(address).partition("://")[2].startswith(HIDDEN) else ""
-        for secret in (ending[1:], user, user.partition(":")[2]):
-            text = text.replace(secret, HIDDEN) if secret else text
+        values = [part.partition("=")[2] for part in re.split(r"[&#]", ending)]
+        for secret in (ending[1:], user, user.partition(":")[2], *values):
+            text = text.replace(secret, HIDDEN) if len(secret) >= SHORTEST else text
     return _ADDRESS.sub(lambda found: redacted(found[0]), text)
 
 

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from g2is_assets.errors import StoreError
 from g2is_assets.progress import say
+from g2is_assets.storage.files import writing
 
 PROCESSES: Final = "processes"
 GONE: Final = "The process of this run ended without reporting back: it was killed, or the machine went down."
@@ -67,7 +68,7 @@ def no_runs(folder: Path) -> Iterator[None]:
     if not folder.is_dir():
         yield
         return
-    with FileLock(folder / "turn.lock"):
+    with writing(folder), FileLock(folder / "turn.lock"):
         for file in sorted((folder / PROCESSES).glob("*.lock")):
             mark = FileLock(file)
             try:

@@ -39,7 +39,9 @@ def writing(place: Path, note: str = "") -> Iterator[None]:
     except Exception as error:  # each library has its own
         if not is_refusal(error):
             raise
-        reason = str(error).splitlines()[0]
+        reason, file = str(error).splitlines()[0], getattr(error, "filename", None)
+        if isinstance(file, str) and not Path(file).is_relative_to(place.parent):  # such as the system's scratch folder
+            raise StoreError(f"{file} cannot be used: {reason}; {MEND}{note}") from error
         raise StoreError(f"{place} cannot be written: {reason}; {MEND}{note}") from error
 
 

@@ -7,6 +7,7 @@ last. A shard without a whole record, or whose bytes differ from it, does not co
 
 import json
 import shutil
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -201,12 +202,15 @@ class GradientStore:
             columns[f"norm_{kind}"] = norms[kind][good]
         contract = contracts.shard(self.kinds, self.sketch_dim)
         path = self.folder / f"{name}.parquet"
-        scratch = self.folder / f".{name}.parquet"
+        scratch = self.folder / f".{uuid.uuid4().hex}.parquet"
         table = pl.DataFrame(columns, schema_overrides=contract.schema)
         contract.validate(table)
         with writing(path):
-            table.write_parquet(scratch, compression="uncompressed", statistics=False)
-            scratch.replace(path)
+            try:
+                table.write_parquet(scratch, compression="uncompressed", statistics=False)
+                scratch.replace(path)
+            finally:
+                scratch.unlink(missing_ok=True)
         set_aside = {
             row: NOT_FINITE if not ok else ZERO_GRADIENT
             for row, ok, keep in zip(row_ids, finite, good, strict=True)

@@ -150,11 +150,12 @@ def _in_child(
         os.dup2(written, stream)
     os.environ.update({"COLUMNS": "1000"} | environment)
     if die_at:
-        sys.addaudithook(_killer(die_at))
+        sys.addaudithook(killer(die_at))
     function(*arguments)
 
 
-def _killer(moment: Moment) -> Callable[[str, tuple[Any, ...]], None]:
+def killer(moment: Moment) -> Callable[[str, tuple[Any, ...]], None]:
+    """An audit hook that ends its process by SIGKILL at that moment."""
     matches, seen = re.compile(moment.path).search, 0
     changes = {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 

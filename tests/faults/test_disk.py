@@ -232,3 +232,11 @@ def test_a_source_that_vanished_after_the_settings_were_loaded_is_told_by_file(b
     os.rename(gone.with_suffix(".away"), gone)
     run(built, "refresh_domain", "sums")
     assert payload(built.parent / "lake") == before
+
+
+def test_gc_in_a_read_only_project_is_one_error(built: Path, commands: Commands, mount: Mount) -> None:
+    (built.parent / ".dagster").mkdir()
+    read_only(mount, built.parent)
+    said = commands.refused(built, "gc", "--min-age-hours", "0")
+    assert "cannot be written" in said
+    assert "make it writable" in said

@@ -1,10 +1,13 @@
 """A refresh that is killed at any moment is taken up by the next one, which ends as if nothing had happened."""
 
+import os
 import random
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from faults.processes import (
     Commands,
     Moment,
     assert_all_that_is_current_is_whole,
+    killer,
     place_of,
 )
 from g2is_assets.contracts.contract import Column, Contract
@@ -25,6 +29,7 @@ from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.storage.features import StoredFeatures
 from g2is_assets.storage.gradient_store import STORE, GradientStore, Vectors, fill_store
 from g2is_assets.storage.lake import Draft, Lake, Recipe
+from g2is_assets.storage.manifest import git_revision, library_versions
 from g2is_assets.storage.views import rebuild_views
 
 
@@ -104,22 +109,37 @@ def small_refresh(root: Path) -> None:
     rebuild_views(lake)
 
 
+def kill_everywhere(folder: Path) -> None:
+    """Run the small refresh again and again in a new folder, killed before its first, second, ... file operation."""
+    git_revision()  # once; each child would ask again
+    library_versions()
+    for number in count(1):
+        root = folder / f"{number:03}"
+        if (child := os.fork()) == 0:
+            try:
+                sys.addaudithook(killer(Moment("", re.escape(str(root)), number)))
+                small_refresh(root)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        if status == 0:
+            return
+        assert os.WIFSIGNALED(status), status
+        assert os.WTERMSIG(status) == signal.SIGKILL
+
+
 def test_killed_before_any_of_its_file_operations_the_store_is_whole_and_the_next_run_ends_the_same(
     tmp_path: Path, commands: Commands
 ) -> None:
-    small_refresh(tmp_path / "undisturbed")
-    expected = payload(tmp_path / "undisturbed")
+    child = commands.start(kill_everywhere, tmp_path / "killed")
+    assert child.wait() == 0, child.shown
+    *killed, undisturbed = sorted((tmp_path / "killed").iterdir())
+    expected = payload(undisturbed)
     assert len(expected) == 2 + 3
-    n_kills = 0
-    while True:
-        root = tmp_path / f"killed-{n_kills}"
-        child = commands.start(small_refresh, root, die_at=Moment("", re.escape(str(root)), n_kills + 1))
-        if (code := child.wait()) == 0:
-            break
-        assert code == -signal.SIGKILL, child.shown
+    assert len(killed) > 25
+    for root in killed:
         assert_all_that_is_current_is_whole(root)
         small_refresh(root)
-        assert payload(root) == expected, n_kills
+        assert payload(root) == expected, root
         assert_all_that_is_current_is_whole(root)
-        n_kills += 1
-    assert n_kills > 25

@@ -15,6 +15,7 @@ from conftest import arithmetic_row, payload, write_jsonl
 
 from faults.conftest import Undisturbed
 from faults.processes import Child, Commands, assert_all_that_is_current_is_whole
+from faults.test_kills import small_refresh
 from g2is_assets.cli.instance import prepare_instance
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.project import load_project
@@ -126,6 +127,16 @@ def test_writers_that_publish_equal_versions_in_the_same_moment_all_succeed(
         assert len(folders) == 1
     else:
         assert {path.name for path in before.iterdir()} == {MANIFEST, "pruned.json"}
+
+
+def test_processes_that_fill_one_store_and_make_the_views_at_the_same_time_all_succeed(
+    tmp_path: Path, commands: Commands
+) -> None:
+    small_refresh(tmp_path / "alone")
+    ended([commands.start(small_refresh, tmp_path / "together") for _ in range(5)])
+    assert payload(tmp_path / "together") == payload(tmp_path / "alone")
+    assert_all_that_is_current_is_whole(tmp_path / "together")
+    assert not list((tmp_path / "together").rglob(".*"))
 
 
 def test_gc_is_refused_while_a_run_is_in_progress_and_does_its_work_after_a_killed_one(
