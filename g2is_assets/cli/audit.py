@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from g2is_assets.storage.lake import Lake, Version
 
 
-@click.group()
+@click.group(epilog="Example: g2is audit verify schedule_reasoning")
 def audit() -> None:
     """Verify and show what lies behind an adapter, and find what a row, source or licence went into."""
 
