@@ -3,17 +3,20 @@
 import re
 from pathlib import Path
 
+import click
+import pytest
 from click.testing import CliRunner
 
 from g2is_assets.cli import main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def commands() -> list[str]:
+def commands(text: str = README) -> list[str]:
     """Lines of shell blocks, without prompts and comments."""
-    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", README, flags=re.S)
+    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", text, flags=re.S)
     return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
 
 
@@ -49,17 +52,39 @@ def test_every_path_in_the_file_tree_exists() -> None:
     assert seen > 30
 
 
-def test_every_relative_link_leads_somewhere() -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")) if "://" not in link]
+    assert links or page.name != "README.md"
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_every_command_of_the_readme_is_one_that_the_program_has() -> None:
-    used = {match for line in commands() for match in re.findall(r"\bg2is ([a-z]+)", line)}
-    assert {"demo", "ui"} <= used
-    for name in used:
-        result = CliRunner().invoke(main, [name, "--help"])
-        assert result.exit_code == 0, name
-        assert "Example:" in result.output
-        assert "\\b" not in result.output
+def options_of(command: click.Command) -> set[str]:
+    return {name for option in command.params for name in option.opts if name.startswith("--")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_the_pages_is_one_that_the_program_has_with_these_options(page: Path) -> None:
+    lines = [line.replace("\\\n", " ") for line in commands(page.read_text(encoding="utf-8").replace("\\\n", " "))]
+    used = [words for line in lines if (words := re.findall(r"\bg2is (.+)", line))]
+    for (said,) in used:
+        command: click.Command = main
+        words = said.split()
+        while isinstance(command, click.Group) and words and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        assert command is not main, said
+        given = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert given <= options_of(command) | {"--help"}, said
+
+
+def every_command(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    below = command.commands.items() if isinstance(command, click.Group) else ()
+    return [path, *(found for name, sub in below for found in every_command(sub, (*path, name)))]
+
+
+@pytest.mark.parametrize("path", every_command(main)[1:], ids=" ".join)
+def test_every_command_shows_an_example_in_its_help(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*path, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: g2is {path[0]}" in result.output
+    assert "\\b" not in result.output
