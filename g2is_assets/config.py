@@ -222,6 +222,7 @@ class DomainFile(Section):
     timezone: TimeZone = "UTC"
     owner: Owner | None = None
     members: tuple[str, ...] = ()
+    promote: Literal["always", "if_better"] = "always"
     knowledge: dict[str, Any] = {}
     selection: dict[str, Any] = {}
     finetune: dict[str, Any] = {}
@@ -236,6 +237,7 @@ class Domain(Section):
     refresh: str | None
     timezone: str
     owner: str
+    promote: Literal["always", "if_better"]
     validation: tuple[Path, ...]
     test: tuple[Path, ...]
     knowledge: KnowledgeSettings
@@ -337,6 +339,7 @@ def load_domain(folder: Path, settings: Settings) -> Domain:
         refresh=said.refresh,
         timezone=said.timezone,
         owner=said.owner or settings.owner,
+        promote=said.promote,
         validation=validation,
         test=tuple(test for test in tests if test),
         **sections,

@@ -76,7 +76,7 @@ class StudyFile(Section):
         domains: Names; empty means all of the project.
         budgets: Below 1 shares of the pool, from 1 up rows.
         seeds: Of selectors that draw, and of the training.
-        rates: Learning rates; per domain, variant and budget the one with the lowest validation NLL at the first seed.
+        rates: Learning rates; per domain, variant and budget that with the lowest validation NLL at the smallest seed.
         development_rows: So many test rows of each domain, in file order, are shown; the others are the final ones.
         final: Whether the final rows are shown too. Open them once.
         cells: Folder of the cells, relative to the study file; below the lake if not set.
@@ -130,13 +130,14 @@ class Study(Section):
     finetune: FinetuneSettings
 
     def seeds(self, variant: str) -> tuple[int, ...]:
-        """The seeds of a variant; the base model has only the first."""
+        """The seeds of a variant, ascending; the base model has only the first."""
         chosen = self.said.variants[variant]
-        return self.said.seeds[:1] if chosen.selector == BASE else chosen.seeds or self.said.seeds
+        seeds = tuple(sorted(chosen.seeds or self.said.seeds))
+        return seeds[:1] if chosen.selector == BASE else seeds
 
     def budgets(self, variant: str) -> tuple[float, ...]:
-        """The budgets of a variant."""
-        return self.said.variants[variant].budgets or self.said.budgets
+        """The budgets of a variant, ascending."""
+        return tuple(sorted(self.said.variants[variant].budgets or self.said.budgets))
 
     def cells_folder(self, lake: Path) -> Path:
         """Where the cells' files lie: as the study says, else in the lake of this folder."""

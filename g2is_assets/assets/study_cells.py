@@ -1,6 +1,6 @@
 """The cells that a study needs in one domain: which are missing, and making them by the study's one rule.
 
-At a variant's first seed every rate is trained; the one with the lowest validation loss wins (of equals the smaller)
+At a variant's smallest seed every rate is trained; the one with the lowest validation loss wins (of equals the smaller)
 and is scored; the other seeds train and are scored at that rate. Each record is written as soon as it is made: killed
 at any moment, at most one training is lost. Nothing here selects rows, and nothing is Dagster's.
 """
@@ -24,7 +24,7 @@ from g2is_assets.storage.cells import Cell, CellKey, CellScores, digest_of_test,
 from g2is_assets.studies import Study
 
 Chosen = Mapping[float, Mapping[int, Sequence[str]]]
-"""Rows in order, by budget and seed; the first seed is the one that chooses the rate."""
+"""Rows in order, by budget and seed, both ascending; the first seed chooses the rate."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,14 @@ class DomainCells:
             validation=self._validation["row_id"].to_list(),
         )
 
-    def missing(self, chosen: Chosen) -> Work:
-        """What `make` would do now; where the winning rate is not known yet, any stands for it."""
-        work = Work()
-        told: set[str] = set()
+    def missing(self, chosen: Chosen, told: set[str] | None = None) -> Work:
+        """What `make` would do now; where the winning rate is not known yet, any stands for it.
+
+        Args:
+            chosen: A variant's rows.
+            told: Cells that were counted before and are not counted again; those counted now are added.
+        """
+        work, told = Work(), set() if told is None else told
         for first, others in _by_budget(self.study, chosen):
             cells = [find_cell(self.folder, self.key(trial)) for trial in first]
             known = [(trial, cell) for trial, cell in zip(first, cells, strict=True) if cell]
@@ -111,6 +115,11 @@ class DomainCells:
             for trial in others:
                 self._count(work, Trial(trial.budget, trial.seed, best.rate, trial.rows), told, scored=True)
         return work
+
+    def settled(self, chosen: Chosen) -> bool:
+        """Whether nothing is missing."""
+        work = self.missing(chosen)
+        return not work.n_trainings and not work.n_scorings
 
     def make(self, chosen: Chosen, adapters: Path) -> list[Made]:
         """Every trial of a variant with its cell, trained and scored where that is missing.
@@ -145,12 +154,21 @@ class DomainCells:
         if key.digest in told or (cell and not unscored):
             return
         told.add(key.digest)
-        passes = self._settings(trial).epochs if trial.rows else 0
+        passes = self.study.finetune.epochs if trial.rows else 0
         work.n_trainings += bool(trial.rows)
-        work.training_tokens += passes * self._n_tokens(trial.rows)
-        work.training_tokens += (passes + 1) * _tokens(self._validation)
+        work.training_tokens += passes * self._n_tokens(trial.rows) + (passes + 1) * _tokens(self._validation)
         work.n_scorings += unscored
-        work.scoring_tokens += unscored * _tokens(self._test)
+        work.scoring_tokens += unscored * self.tokens_of_scoring
+
+    @property
+    def tokens_of_scoring(self) -> int:
+        """Tokens of the test rows."""
+        return _tokens(self._test)
+
+    def tokens_of_training(self, n_rows: int) -> int:
+        """Tokens that pass through a training on so many rows of the pool's mean length."""
+        mean, epochs = _tokens(self.pool) / len(self.pool), self.study.finetune.epochs
+        return round(epochs * n_rows * mean) + (epochs + 1) * _tokens(self._validation)
 
     def _trained(self, trial: Trial, adapters: Path) -> Cell:
         """The trial's cell, from its file or made now."""
