@@ -103,7 +103,7 @@ class DomainCells:
 
         Args:
             chosen: A variant's rows.
-            told: Cells that were counted before and are not counted again; those counted now are added.
+            told: What was counted before and is not counted again; what is counted now is added.
         """
         work, told = Work(), set() if told is None else told
         for first, others in _by_budget(self.study, chosen):
@@ -151,14 +151,16 @@ class DomainCells:
         key = self.key(trial)
         cell = find_cell(self.folder, key)
         unscored = scored and not (cell and cell.scores_on(self.test_digest))
-        if key.digest in told or (cell and not unscored):
-            return
-        told.add(key.digest)
-        passes = self.study.finetune.epochs if trial.rows else 0
-        work.n_trainings += bool(trial.rows)
-        work.training_tokens += passes * self._n_tokens(trial.rows) + (passes + 1) * _tokens(self._validation)
-        work.n_scorings += unscored
-        work.scoring_tokens += unscored * self.tokens_of_scoring
+        # Without its adapter a training is repeated to be scored.
+        if (cell is None or unscored) and key.digest not in told:
+            told.add(key.digest)
+            passes = self.study.finetune.epochs if trial.rows else 0
+            work.n_trainings += bool(trial.rows)
+            work.training_tokens += passes * self._n_tokens(trial.rows) + (passes + 1) * _tokens(self._validation)
+        if unscored and f"{key.digest} scored" not in told:
+            told.add(f"{key.digest} scored")
+            work.n_scorings += 1
+            work.scoring_tokens += self.tokens_of_scoring
 
     @property
     def tokens_of_scoring(self) -> int:
@@ -175,7 +177,7 @@ class DomainCells:
         return find_cell(self.folder, self.key(trial)) or self._train(trial, adapters)
 
     def _train(self, trial: Trial, adapters: Path) -> Cell:
-        from g2is_assets.training.cells import look_at_base, train
+        from g2is_assets.training.cells import look_at_base, n_threads, train
         from g2is_assets.training.fit import n_fit_tokens
 
         self._go_on()
@@ -204,7 +206,7 @@ class DomainCells:
             best_epoch=done.best_epoch,
             validation_nll=done.validation_nll,
             seconds=round(done.seconds, 2),
-            made=made_now(),
+            made=made_now(n_threads()),
         )
         write_cell(self.folder, cell)
         nll = f"validation NLL {cell.best_validation_nll:.4f} at epoch {cell.best_epoch}"

@@ -136,13 +136,14 @@ class Cell(BaseModel):
         return self.scores if self.scores and self.scores.test == test else None
 
 
-def made_now() -> dict[str, str]:
-    """What a cell says of its making."""
+def made_now(n_threads: int) -> dict[str, str]:
+    """What a cell says of its making; its numbers are repeated to the digit on such a machine with as many threads."""
     libraries = {name: library_versions()[name] for name in ("python", "torch", "transformers", "peft")}
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": git_revision(),
         "machine": platform.machine(),
+        "threads": str(n_threads),
         **libraries,
     }
 

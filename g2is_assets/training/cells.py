@@ -1,11 +1,13 @@
 """Train on some rows, and score the result: the one rule by which a study compares selectors."""
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from g2is_assets.config import FinetuneSettings
 from g2is_assets.training.evaluate import Question, response_nll, score_choices
@@ -74,10 +76,16 @@ def train(
         progress: Called with tokens done.
     """
     begun = time.monotonic()
+    gc.collect()  # the models of earlier trainings lie in cycles, and each is as large as the one to come
     fit = train_adapter(source, rows, validation, settings, folder, device=device, progress=progress)
     nll = [float(entry["validation_loss"]) for entry in fit.log if entry["validation_loss"] is not None]
     passed = n_fit_tokens(rows, validation, settings.epochs)
     return Trained(fit.best_epoch, nll, fit.n_tokens, passed, time.monotonic() - begun)
+
+
+def n_threads() -> int:
+    """Threads that a training here uses on the CPU."""
+    return torch.get_num_threads()
 
 
 def look_at_base(
@@ -114,6 +122,7 @@ def score(
         progress: Called with rows and choices done.
     """
     begun = time.monotonic()
+    gc.collect()
     model = source.load(device)
     if adapter is not None:
         model = load_adapter(model, adapter)

@@ -30,7 +30,7 @@ def cell(key: CellKey = KEY, **update: object) -> Cell:
         best_epoch=1,
         validation_nll=[2.0, 1.5, 1.75],
         seconds=3.5,
-        made={"at": "now"},
+        made={"at": "now", "threads": "1"},
     )
     return Cell.model_validate(made.model_dump() | update)
 
