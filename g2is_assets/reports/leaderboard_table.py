@@ -46,7 +46,8 @@ def _difference(row: dict[str, Any], rival: str) -> str:
     name = f"minus_{rival}"
     if row[name] is None:
         return ""
-    few = f" ({row[f'{name}_n_seeds']} seeds)" if row[f"{name}_n_seeds"] < row["n_seeds"] else ""
+    n_seeds = row[f"{name}_n_seeds"]
+    few = f" ({n_seeds} of {row['n_seeds']} seeds)" if n_seeds < row["n_seeds"] else ""
     return f"{row[name]:+.4f} \\[{row[f'{name}_low']:+.4f}, {row[f'{name}_high']:+.4f}]{few}"
 
 

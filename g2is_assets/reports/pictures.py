@@ -25,7 +25,8 @@ DPI: Final = 110
 def grid_picture(board: pl.DataFrame) -> str:
     """PNG, in base 64: per study, part and budget the NLL of every variant in every domain.
 
-    Colours compare within a domain: the difference to the mean over its variants, in units of the largest there.
+    Colours compare within a domain: the difference to the mean over trained variants, in units of the largest there.
+    The base model, often far behind, does not count for that.
 
     Args:
         board: Contract `study/leaderboard`, at least one row.
@@ -40,8 +41,10 @@ def grid_picture(board: pl.DataFrame) -> str:
         values = np.full((len(variants), len(domains)), np.nan)
         for row in part.iter_rows(named=True):
             values[variants.index(row["variant"]), domains.index(row["domain"])] = row["nll"]
-        offset = values - np.nanmean(values, axis=0)
-        largest = np.nanmax(np.abs(offset), axis=0)
+        trained = np.isin(variants, part.filter(pl.col("n_tokens") > 0)["variant"].unique().to_list())
+        counted = np.ma.masked_invalid(values[trained] if trained.any() else values)
+        offset = values - counted.mean(axis=0).filled(0.0)
+        largest = np.abs(counted - counted.mean(axis=0)).max(axis=0).filled(0.0)
         heat = np.divide(offset, largest, out=np.zeros_like(offset), where=largest > 0)
         ax.imshow(heat, cmap=HEAT, vmin=-1.6, vmax=1.6, aspect="auto")
         for (i, j), value in np.ndenumerate(values):
@@ -57,10 +60,12 @@ def grid_picture(board: pl.DataFrame) -> str:
 def interval_picture(board: pl.DataFrame) -> str:
     """PNG, in base 64: the difference of every variant to `random` and to `less`, with its 95 % interval.
 
+    The base model is left out: its distance would leave the others no room.
+
     Args:
         board: Contract `study/leaderboard`, at least one row.
     """
-    groups = _groups(board)
+    groups = _groups(trained if len(trained := board.filter(pl.col("n_tokens") > 0)) else board)
     n_rows = [part.height + part["domain"].n_unique() for _, part in groups]
     heights = [1.2 + 0.17 * n for n in n_rows]
     figure = Figure(figsize=(10, sum(heights)), layout="constrained")
