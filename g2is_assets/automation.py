@@ -12,6 +12,10 @@ from g2is_assets.project import Domain, Project
 
 REFRESH_POOL: Final = "refresh_pool"
 REFRESH_DOMAIN: Final = "refresh_domain"
+STUDY_EMBEDDING: Final = "study_embedding"
+STUDY_DOMAIN: Final = "study_domain"
+STUDY_VARIANT: Final = "study_variant"
+STUDY_LEADERBOARD: Final = "study_leaderboard"
 NIGHTLY: Final = "0 3 * * *"
 """The schedule of a domain that names none; it waits to be switched on."""
 OWNER_TAG: Final = "g2is/owner"
@@ -33,6 +37,34 @@ def build_jobs(
             REFRESH_DOMAIN,
             selection=dg.AssetSelection.assets(*domain_assets),
             description="Bring one domain up to date, from its rows to the evaluated adapter; skip the unchanged.",
+        ),
+    ]
+
+
+def build_study_jobs(
+    embedding: dg.AssetsDefinition, variant_assets: list[dg.AssetsDefinition], leaderboard: dg.AssetsDefinition
+) -> list[Any]:
+    """Jobs of studies; `study_variant` runs for one domain and variant, from its subset to its scores."""
+    return [
+        dg.define_asset_job(
+            STUDY_EMBEDDING,
+            selection=dg.AssetSelection.assets(embedding),
+            description="Embed the pool's rows that are new, for selectors by similarity.",
+        ),
+        dg.define_asset_job(
+            STUDY_DOMAIN,
+            selection=dg.AssetSelection.assets(["instructions", "target"], ["gradients", "target"]),
+            description="Bring up to date what the variants of a study read of a domain.",
+        ),
+        dg.define_asset_job(
+            STUDY_VARIANT,
+            selection=dg.AssetSelection.assets(*variant_assets),
+            description="Select, train and score one variant in one domain; what was trained before is read.",
+        ),
+        dg.define_asset_job(
+            STUDY_LEADERBOARD,
+            selection=dg.AssetSelection.assets(leaderboard),
+            description="Compare everything that has been scored.",
         ),
     ]
 

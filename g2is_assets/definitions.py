@@ -4,14 +4,16 @@ from pathlib import Path
 
 import dagster as dg
 
-from g2is_assets.assets import audit, finetune, gradients, graph, instructions, knowledge, selection, warmup
-from g2is_assets.automation import build_jobs, build_schedules
+from g2is_assets.assets import audit, finetune, gradients, graph, instructions, knowledge, selection, study, warmup
+from g2is_assets.assets.study_recipes import variant_keys
+from g2is_assets.automation import build_jobs, build_schedules, build_study_jobs
 from g2is_assets.checks import CHECKS
 from g2is_assets.executor import waiting_executor
-from g2is_assets.partitions import domain_partitions
+from g2is_assets.partitions import domain_partitions, variant_partitions
 from g2is_assets.project import load_project
 from g2is_assets.resources import Workspace
 from g2is_assets.sensors import build_sensor
+from g2is_assets.studies import load_studies
 
 POOL_ASSETS = [instructions.pool, warmup.sample, warmup.checkpoint, gradients.pool, graph.neighbors]
 DOMAIN_ASSETS = [
@@ -24,13 +26,14 @@ DOMAIN_ASSETS = [
     finetune.evaluation,
     audit.lineage,
 ]
+VARIANT_ASSETS = [study.subset, study.adapter, study.score]
 
 
 def build_defs(config_path: str | Path | None = None) -> dg.Definitions:
-    """All assets, checks, jobs, schedules and the sensor for one settings file.
+    """All assets, checks, jobs, schedules and the sensor for one settings file; of studies only if there is one.
 
     Raises:
-        SettingsError: The settings or a domain's settings are wrong.
+        SettingsError: The settings, a domain's settings or a study is wrong.
     """
     project = load_project(config_path)
     partitions = domain_partitions(sorted(project.domains))
@@ -44,11 +47,21 @@ def build_defs(config_path: str | Path | None = None) -> dg.Definitions:
 
     pool_assets = [asset.map_asset_specs(shared) for asset in POOL_ASSETS]
     domain_assets = [asset.map_asset_specs(per_domain) for asset in DOMAIN_ASSETS]
-    jobs = build_jobs(pool_assets, domain_assets)
+    jobs, study_assets, study_jobs = build_jobs(pool_assets, domain_assets), [], []
+    if studies := load_studies(project):
+        variants = variant_partitions(partitions, variant_keys(studies.values()))
+
+        def per_variant(spec: dg.AssetSpec) -> dg.AssetSpec:
+            return spec.replace_attributes(owners=owners, partitions_def=variants)
+
+        embedding, leaderboard = (asset.map_asset_specs(shared) for asset in (study.embedding, study.leaderboard))
+        variant_assets = [asset.map_asset_specs(per_variant) for asset in VARIANT_ASSETS]
+        study_assets = [embedding, *variant_assets, leaderboard]
+        study_jobs = build_study_jobs(embedding, variant_assets, leaderboard)
     return dg.Definitions(
-        assets=[*pool_assets, *domain_assets],
+        assets=[*pool_assets, *domain_assets, *study_assets],
         asset_checks=CHECKS,
-        jobs=jobs,
+        jobs=[*jobs, *study_jobs],
         schedules=build_schedules(project),
         sensors=[build_sensor(project, jobs)],
         resources={"workspace": Workspace(project)},

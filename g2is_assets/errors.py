@@ -30,3 +30,7 @@ class MissingInputError(G2isError):
 
 class StoreError(G2isError):
     """The lake or the gradient store is damaged, or was made with other settings."""
+
+
+class StudyPaused(G2isError):
+    """A study's time is over; what is finished is kept, and the same command goes on from there."""

@@ -12,6 +12,8 @@ ROW_IDS_FROM: Final = {
     "graph/neighbors": ("instructions/pool", ("row_id", "duplicate_group")),
     "selection/subset": ("instructions/pool", ("row_id", "predecessor", "min_cosine_row")),
     "finetune/evaluation": ("instructions/target", ("row_id",)),
+    "study/subset": ("instructions/pool", ("row_id",)),
+    "study/score": ("instructions/target", ("row_id",)),
 }
 """Where the row ids of a main table come from: the one kind of column that is handed on as it is."""
 

@@ -5,13 +5,15 @@ Whatever is wrong in one of the files is refused when the project loads, before 
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from g2is_assets.config import DOMAIN_NAME, FinetuneSettings, KnowledgeSettings, Section, SelectionSettings, Settings
 from g2is_assets.errors import SettingsError
 from g2is_assets.parsing import Owner, TimeZone, parse, read_toml
+
+Promote = Literal["always", "if_better"]
 
 
 class DomainFile(Section):
@@ -23,6 +25,7 @@ class DomainFile(Section):
     timezone: TimeZone = "UTC"
     owner: Owner | None = None
     members: tuple[str, ...] = ()
+    promote: Promote = "always"
     knowledge: dict[str, Any] = Field(default_factory=dict)
     selection: dict[str, Any] = Field(default_factory=dict)
     finetune: dict[str, Any] = Field(default_factory=dict)
@@ -37,6 +40,7 @@ class Domain(Section):
     refresh: str | None
     timezone: str
     owner: str
+    promote: Promote
     validation: tuple[Path, ...]
     test: tuple[Path, ...]
     knowledge: KnowledgeSettings
@@ -138,6 +142,7 @@ def load_domain(folder: Path, settings: Settings) -> Domain:
         refresh=said.refresh,
         timezone=said.timezone,
         owner=said.owner or settings.owner,
+        promote=said.promote,
         validation=validation,
         test=tuple(test for test in tests if test),
         **sections,

@@ -1,26 +1,71 @@
 """Study files: which selectors are compared on which domains, at which budgets, with which seeds, by one rule.
 
-A study is `studies/<name>.toml` beside the settings file. Nothing here knows what selectors there are or runs one.
+A study is `studies/<name>.toml` beside the settings file. Everything that can be told to be wrong without data is told
+here; nothing is selected, trained or read.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from g2is_assets.config import DOMAIN_NAME, Count, FinetuneSettings, Rate, Section, Seed
+from g2is_assets.config import (
+    DOMAIN_NAME,
+    Count,
+    FinetuneSettings,
+    KnowledgeSettings,
+    Rate,
+    Section,
+    Seed,
+    SelectionSettings,
+)
+from g2is_assets.core.selectors import SELECTORS, TAKE_OPTIONS
 from g2is_assets.errors import SettingsError
 from g2is_assets.parsing import parse, read_toml
 from g2is_assets.project import Project
 
+Budget = Annotated[float, Field(gt=0.0)]
+BASE: Final = "base"
+"""In the place of a selector: the base model, with no rows, no training and one seed."""
+
 
 class Variant(Section):
-    """One entry of a study: a selector with its options; its own seeds and budgets where they differ."""
+    """One entry of a study: a selector with its options; its own seeds and budgets where they differ.
+
+    Attributes:
+        selector: A name of `core.selectors`, or `base`.
+        options: Keys of [selection] that differ from the defaults of the balanced walk, for the selectors that walk.
+        knowledge: Keys of [knowledge] that differ from the defaults, likewise.
+        seeds: In the place of the study's.
+        budgets: In the place of the study's.
+        validation_rows: Only so many validation rows, the first of the domain's file, steer the selection: what it is
+            worth where data are scarce. All of them choose epoch and rate, as for the other variants.
+    """
 
     selector: str
     options: dict[str, Any] = Field(default_factory=dict)
-    seeds: tuple[Seed, ...] | None = None
-    budgets: tuple[Annotated[float, Field(gt=0.0)], ...] | None = None
+    knowledge: dict[str, Any] = Field(default_factory=dict)
+    seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1)
+    budgets: tuple[Budget, ...] | None = Field(default=None, min_length=1)
+    validation_rows: Annotated[int, Field(ge=2)] | None = None
+
+    @field_validator("selector")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in SELECTORS and value != BASE:
+            raise ValueError(f"no such selector; known: {BASE}, {', '.join(SELECTORS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _options_count(self) -> Self:
+        if self.selector not in TAKE_OPTIONS and (self.options or self.knowledge):
+            raise ValueError(f"'{self.selector}' takes neither options nor knowledge; {', '.join(TAKE_OPTIONS)} do")
+        if self.selector == BASE and (self.seeds or self.budgets or self.validation_rows):
+            raise ValueError("the base model has neither seeds nor budgets, and no row steers it")
+        if "budget" in self.options:
+            raise ValueError("options: the budget comes from `budgets`")
+        return self
 
 
 class StudyFile(Section):
@@ -31,7 +76,7 @@ class StudyFile(Section):
         domains: Names; empty means all of the project.
         budgets: Below 1 shares of the pool, from 1 up rows.
         seeds: Of selectors that draw, and of the training.
-        rates: Learning rates; per domain, variant and budget the one with the lowest validation NLL at the first seed.
+        rates: Learning rates; per domain, variant and budget that with the lowest validation NLL at the smallest seed.
         development_rows: So many test rows of each domain, in file order, are shown; the others are the final ones.
         final: Whether the final rows are shown too. Open them once.
         cells: Folder of the cells, relative to the study file; below the lake if not set.
@@ -41,7 +86,7 @@ class StudyFile(Section):
 
     title: str = ""
     domains: tuple[str, ...] = ()
-    budgets: tuple[Annotated[float, Field(gt=0.0)], ...] = Field(default=(0.01,), min_length=1)
+    budgets: tuple[Budget, ...] = Field(default=(0.01,), min_length=1)
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     rates: tuple[Rate, ...] = Field(default=(1e-4, 2e-4), min_length=1)
     development_rows: Count = 100
@@ -85,12 +130,18 @@ class Study(Section):
     finetune: FinetuneSettings
 
     def seeds(self, variant: str) -> tuple[int, ...]:
-        """The seeds of a variant."""
-        return self.said.variants[variant].seeds or self.said.seeds
+        """The seeds of a variant, ascending; the base model has only the first."""
+        chosen = self.said.variants[variant]
+        seeds = tuple(sorted(chosen.seeds or self.said.seeds))
+        return seeds[:1] if chosen.selector == BASE else seeds
 
     def budgets(self, variant: str) -> tuple[float, ...]:
-        """The budgets of a variant."""
-        return self.said.variants[variant].budgets or self.said.budgets
+        """The budgets of a variant, ascending."""
+        return tuple(sorted(self.said.variants[variant].budgets or self.said.budgets))
+
+    def cells_folder(self, lake: Path) -> Path:
+        """Where the cells' files lie: as the study says, else in the lake of this folder."""
+        return self.file.parent / self.said.cells if self.said.cells else lake / "study" / "cells"
 
 
 def studies_folder(project: Project) -> Path:
@@ -99,7 +150,7 @@ def studies_folder(project: Project) -> Path:
 
 
 def load_studies(project: Project) -> dict[str, Study]:
-    """Every study of a project, by name.
+    """Every study of a project, by name; none without the folder.
 
     Raises:
         SettingsError: A file is not TOML, or says something that is not so.
@@ -114,6 +165,8 @@ def _load(project: Project, file: Path) -> Study:
     unknown = [name for name in said.domains if name not in project.domains]
     if unknown:
         raise SettingsError(f"{file}: there is no domain {', '.join(unknown)}; known: {', '.join(project.domains)}")
+    for name, variant in said.variants.items():
+        _check_options(project, variant, file, f"variants.{name}")
     base = project.settings.finetune.model_dump(exclude_unset=True)
     return Study(
         name=file.stem,
@@ -122,3 +175,30 @@ def _load(project: Project, file: Path) -> Study:
         domains=said.domains or tuple(sorted(project.domains)),
         finetune=parse(FinetuneSettings, base | said.finetune, file, "finetune"),
     )
+
+
+def _check_options(project: Project, variant: Variant, file: Path, where: str) -> None:
+    """Hold a variant's options to what the walk takes and the project's gradients have."""
+    settings = parse(SelectionSettings, walk_options(variant.options), file, f"{where}.options")
+    parse(KnowledgeSettings, variant.knowledge, file, f"{where}.knowledge")
+    kinds = project.settings.gradients.kinds
+    if variant.selector in TAKE_OPTIONS and settings.kind not in kinds:
+        raise SettingsError(f"{file}: {where}: kind '{settings.kind}' is not among gradients.kinds {list(kinds)}")
+
+
+def walk_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A variant's options with the walk that they are the options of."""
+    return {"next_row": "balance", **options}
+
+
+def find_study(project: Project, name: str) -> Study:
+    """The study of that name.
+
+    Raises:
+        SettingsError: There is none; the message lists those there are.
+    """
+    studies = load_studies(project)
+    if name not in studies:
+        known = ", ".join(studies) or "none"
+        raise SettingsError(f"there is no study '{name}' in {studies_folder(project)} ({known})")
+    return studies[name]

@@ -14,9 +14,10 @@ from g2is_assets.contracts.selection import EXCLUDED, SUBSET
 from g2is_assets.contracts.warmup import TRAINING_LOG
 from g2is_assets.core.sampling import hash_sample, paired_difference
 from g2is_assets.errors import SourceError
-from g2is_assets.progress import track
+from g2is_assets.progress import say, track
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft, Recipe, Version
+from g2is_assets.storage.serving import promote as serve
 
 
 @dg.asset(
@@ -128,6 +129,8 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
 
     Scores are paired by row, so the difference comes with an interval over rows (one seed, one random subset). A
     domain without test rows is scored on its validation rows, which chose the epoch: only indicative.
+
+    Then the adapter is promoted, which the domain may bind to its being better: readers of `served.json` get it.
     """
     recipe = recipe_here(context, workspace)
     tuned = {"random": recipe.versions["finetune/baseline"], "g2is": recipe.versions["finetune/adapter"]}
@@ -137,7 +140,20 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
         rows = own.filter(pl.col("split") == "test")
         _score(draft, workspace, rows if len(rows) else own, tuned)
 
-    return publish(context, workspace, recipe, write, contract=contracts.SCORES)
+    result = publish(context, workspace, recipe, write, contract=contracts.SCORES)
+    _promote(workspace, context.partition_key, tuned["g2is"])
+    return result
+
+
+def _promote(workspace: Workspace, domain: str, adapter: Version) -> None:
+    """Serve the adapter that was evaluated, unless it has to be better than base and random and is not."""
+    from g2is_assets.checks.evaluators import tuned_beats
+
+    metrics = workspace.lake.current("finetune/evaluation", domain).manifest.metrics
+    if workspace.project.domain(domain).promote == "always" or tuned_beats(metrics).passed:
+        serve(workspace.lake, domain, adapter.folder.name)
+    else:
+        say(f"{domain}: the adapter is not better than base and random, so it is not promoted (`promote`)")
 
 
 def _score(draft: Draft, workspace: Workspace, rows: pl.DataFrame, tuned: dict[str, Version]) -> None:

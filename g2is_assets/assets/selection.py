@@ -4,16 +4,15 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from g2is_assets.assets.eligible import excluded_rows, n_rows_of
 from g2is_assets.assets.features import all_rows, stored_features
 from g2is_assets.assets.publish import publish, recipe_here
 from g2is_assets.assets.recipes import CODE_VERSIONS
-from g2is_assets.config import SelectionSettings
 from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import instructions as instruction_contracts
 from g2is_assets.contracts import knowledge as knowledge_contracts
 from g2is_assets.contracts import selection as contracts
 from g2is_assets.core.home import measure_home, strongest_pulls
-from g2is_assets.core.leakage import Text, find_leaks
 from g2is_assets.core.selectors.walking import walk_as_set
 from g2is_assets.errors import SettingsError
 from g2is_assets.resources import Workspace
@@ -59,9 +58,10 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         domain = context.partition_key
         rows = pool.table("pool", instruction_contracts.POOL)
         nodes = graph.table("neighbors", graph_contracts.NODES)
-        excluded = _excluded(rows, target.table("target", instruction_contracts.TARGET), nodes, settings.allow_leaks)
+        own_rows = target.table("target", instruction_contracts.TARGET)
+        excluded = excluded_rows(rows, own_rows, nodes, allow_leaks=settings.allow_leaks)
         eligible = nodes.join(excluded, on="row_id", how="anti")["row_id"]
-        total = n_rows_of(settings, len(nodes), len(eligible), domain)
+        total = n_rows_of(settings.budget, len(nodes), len(eligible), domain)
         row_ids, source = stored_features(
             workspace, gradients, settings.kind, mean_removed=settings.mean_removed, rows=eligible
         )
@@ -94,51 +94,3 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         draft.metric(home_cosine=home.subset, home_cosine_random=home.random, home_cosine_top=home.top)
 
     return publish(context, workspace, recipe, write, contract=contracts.SUBSET)
-
-
-def _excluded(rows: pl.DataFrame, target: pl.DataFrame, nodes: pl.DataFrame, allow_leaks: bool) -> pl.DataFrame:
-    """Contract `selection/subset excluded`, without the domain: repeats of the domain's rows, then near-duplicates."""
-    texts = [[Text(*pair) for pair in table.select("prompt", "response").rows()] for table in (rows, target)]
-    leaks = [] if allow_leaks else find_leaks(*texts)
-    found = pl.DataFrame(
-        {
-            "row_id": [rows["row_id"][leak.pool_row] for leak in leaks],
-            "reason": [leak.reason for leak in leaks],
-            "other_row_id": [target["row_id"][leak.domain_row] for leak in leaks],
-            "split": [target["split"][leak.domain_row] for leak in leaks],
-            "share": [leak.share for leak in leaks],
-        },
-        schema=pl.Schema({n: t for n, t in contracts.EXCLUDED.schema.items() if n != "domain"}),
-    )
-    # Of a group, the first row that repeats no row of the domain stands for all.
-    rest = nodes.join(found, on="row_id", how="anti")
-    doubles = rest.with_columns(first=pl.col("row_id").min().over("duplicate_group"))
-    doubles = doubles.filter(pl.col("row_id") != pl.col("first"))
-    return pl.concat(
-        [
-            found,
-            doubles.select(
-                "row_id",
-                pl.lit("near-duplicate").alias("reason"),
-                pl.col("first").alias("other_row_id"),
-                pl.lit(None, pl.String).alias("split"),
-                pl.lit(None, pl.Float64).alias("share"),
-            ),
-        ]
-    ).sort("row_id")
-
-
-def n_rows_of(settings: SelectionSettings, n_pool: int, n_eligible: int, domain: str) -> int:
-    """The budget in rows: a share of the pool's rows with gradients, rounded, at least 1; or the count as set.
-
-    Raises:
-        SettingsError: It is more than the eligible rows.
-    """
-    total = max(1, round(settings.budget * n_pool)) if settings.budget < 1 else int(settings.budget)
-    if total > n_eligible:
-        raise SettingsError(
-            f"domain '{domain}': the budget of {total} rows is larger than the pool's {n_eligible} eligible rows "
-            f"({n_pool} with gradients, near-duplicates counted once, repeats of the domain's rows left out); lower "
-            "`budget`"
-        )
-    return total

@@ -10,6 +10,7 @@ import click
 from g2is_assets import __version__
 from g2is_assets.cli.audit import audit
 from g2is_assets.cli.options import config_option
+from g2is_assets.cli.study import study
 from g2is_assets.errors import G2isError
 
 STOPPED: Final = 130
@@ -181,3 +182,4 @@ def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
 
 
 main.add_command(audit)
+main.add_command(study)

@@ -1,28 +1,21 @@
 """`g2is demo`: refresh the pool and one domain, or all, then print what came out."""
 
-import os
 import time
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from g2is_assets.cli.instance import open_instance, prepare_instance
+from g2is_assets.cli.jobs import run_job, watch_steps
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import G2isError, SettingsError
-from g2is_assets.progress import show_on
 from g2is_assets.project import Project, load_project
 from g2is_assets.reports.words import printable
 from g2is_assets.storage.lake import Lake
-
-if TYPE_CHECKING:
-    import dagster as dg
-
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+from g2is_assets.storage.serving import served_folder
 
 
 def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
@@ -39,20 +32,18 @@ def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None
         project.domain(name)
     folder = prepare_instance(project)
     console = Console()
-    # A copy of the stream, since Dagster captures the original while a step runs.
-    show_on(Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8")))
-    _hush()
+    watch_steps()
     from dagster._utils.interrupts import capture_interrupts
 
     begun, failed = time.monotonic(), {}
     # Ctrl-C is heard where a step works or waits, not in the middle of writing to Dagster's database.
     with capture_interrupts(), open_instance(folder) as instance:
         console.rule("pool")
-        _run(instance, project, "refresh_pool", {})
+        run_job(instance, project, "refresh_pool", {})
         for name in chosen:
             console.rule(name)
             try:
-                _run(instance, project, "refresh_domain", {"dagster/partition": name})
+                run_job(instance, project, "refresh_domain", {"dagster/partition": name})
             except G2isError as error:
                 failed[name] = error
     for name in chosen:
@@ -61,31 +52,6 @@ def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None
     console.print(f"Took {time.monotonic() - begun:.0f} s. See it all, with history and lineage: g2is ui")
     if failed:
         raise G2isError("; ".join(f"domain '{name}' failed: {error}" for name, error in failed.items()))
-
-
-def job_of(config: str, name: str) -> "dg.JobDefinition":
-    """A job of a project, by name: how Dagster finds it."""
-    from g2is_assets.definitions import build_defs
-
-    return build_defs(config).resolve_job_def(name)
-
-
-def _run(instance: "dg.DagsterInstance", project: Project, job: str, tags: dict[str, str]) -> None:
-    """Run a job in this process, with the executor of the definitions, and raise what its steps raise."""
-    import dagster as dg
-
-    where = {"config": str(project.path), "name": job}
-    found = dg.build_reconstructable_job("g2is_assets.cli.demo", "job_of", reconstructable_kwargs=where)
-    try:
-        dg.execute_job(found, instance=instance, run_config=QUIET, tags=tags, raise_on_error=True)
-    except dg.DagsterExecutionInterruptedError:
-        raise KeyboardInterrupt from None
-
-
-def _hush() -> None:
-    """Hide the libraries' notes about their own future."""
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 
 
 def _print_outcome(console: Console, project: Project, domain: str) -> None:
@@ -114,6 +80,10 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
     parts = [f"{printable(source)} {count}" for source, count in mix.iter_rows()]
     console.print(f"Subset: {n_rows} of {len(pool)} rows; by source: {', '.join(parts)}", markup=False)
     console.print(f"Adapter: {adapter.folder / 'adapter'}", soft_wrap=True, markup=False)
+    served = served_folder(lake, domain)
+    if served != adapter.folder:
+        instead = f"{served / 'adapter'} is still served" if served else "none is served yet"
+        console.print(f"It was not promoted (domain.toml: promote); {instead}.", soft_wrap=True, markup=False)
 
 
 def _verdict(evaluation: dict[str, int | float | str]) -> str:

@@ -59,6 +59,25 @@ SCORES: Final = Contract(
     sorted_by=("budget", "seed", "row_id"),
 )
 
+
+def _against(other: str) -> dict[str, Column]:
+    """Columns of the comparison with a variant of that name; null for itself and where there is none."""
+    minus = f"minus_{other}"
+    return {
+        minus: Column(
+            pl.Float64, f"NLL less that of `{other}`, over the seeds that both have: below 0 is better", nullable=True
+        ),
+        f"{minus}_low": Column(pl.Float64, "Lower end of its 95 % interval over rows and seeds", nullable=True),
+        f"{minus}_high": Column(pl.Float64, "Upper end", nullable=True),
+        f"{minus}_n_seeds": Column(
+            pl.Int64, "Seeds behind it, paired in ascending order; over domains the fewest", nullable=True, minimum=1
+        ),
+        f"n_better_than_{other}": Column(pl.Int64, "Domains whose interval lies below 0", nullable=True, minimum=0),
+        f"n_like_{other}": Column(pl.Int64, "Domains whose interval holds 0", nullable=True, minimum=0),
+        f"n_worse_than_{other}": Column(pl.Int64, "Domains whose interval lies above 0", nullable=True, minimum=0),
+    }
+
+
 LEADERBOARD: Final = Contract(
     "study/leaderboard",
     "One row per study, part, budget, domain and variant: what it is worth, and beside what",
@@ -66,23 +85,59 @@ LEADERBOARD: Final = Contract(
         "study": _CELL["study"],
         "part": SCORES.columns["part"],
         "budget": _CELL["budget"],
-        "domain": Column(pl.String, "The target domain, or `all`"),
+        "domain": Column(
+            pl.String, "The target domain; or `all`, the mean over domains, of variants scored in every one"
+        ),
         "variant": _CELL["variant"],
-        "rank": Column(pl.Int64, "1 is the lowest NLL of the domain", minimum=1),
+        "rank": Column(pl.Int64, "1 is the lowest NLL of the domain; of equals the first by name", minimum=1),
         "nll": Column(pl.Float64, "Mean over rows of the row's NLL, mean over seeds, nats per token", minimum=0),
         "nll_by_token": Column(pl.Float64, "The same with every token weighing alike", minimum=0),
-        "minus_random": Column(pl.Float64, "NLL less that of `random`: below 0 is better", nullable=True),
-        "minus_random_low": Column(pl.Float64, "Lower end of its 95 % interval over rows and seeds", nullable=True),
-        "minus_random_high": Column(pl.Float64, "Upper end", nullable=True),
-        "minus_less": Column(pl.Float64, "NLL less that of `less`", nullable=True),
-        "minus_less_low": Column(pl.Float64, "Lower end of its 95 % interval over rows and seeds", nullable=True),
-        "minus_less_high": Column(pl.Float64, "Upper end", nullable=True),
-        "accuracy": Column(pl.Float64, "Share of rows with choices that were answered rightly", nullable=True),
+        **_against("random"),
+        **_against("less"),
+        "accuracy": Column(
+            pl.Float64, "Share of rows with choices that were answered rightly", nullable=True, minimum=0, maximum=1
+        ),
+        "n_domains": Column(pl.Int64, "Domains behind the row", minimum=1),
         "n_rows_scored": Column(pl.Int64, "Test rows", minimum=1),
-        "n_seeds": Column(pl.Int64, "Seeds", minimum=1),
-        "n_tokens": Column(pl.Float64, "Tokens trained on, mean over seeds", minimum=0),
-        "mean_response_tokens": Column(pl.Float64, "Mean response length of the rows chosen", minimum=0),
-        "selection_s": Column(pl.Float64, "Seconds that the selection took", minimum=0),
+        "n_seeds": Column(pl.Int64, "Seeds; over domains the fewest", minimum=1),
+        "n_tokens": Column(pl.Float64, "Tokens trained on, epochs counted, mean over seeds", minimum=0),
+        "mean_response_tokens": Column(
+            pl.Float64, "Mean response length of the rows chosen; null of the base model", nullable=True, minimum=0
+        ),
+        "selection_s": Column(
+            pl.Float64, "Seconds that one selection took; gradients and embeddings of the pool not counted", minimum=0
+        ),
     },
     sorted_by=("study", "part", "budget", "domain", "rank"),
+)
+
+OVERLAP: Final = Contract(
+    "study/leaderboard overlap",
+    "How many rows two variants chose in common, at the smallest seed of each",
+    {
+        "study": _CELL["study"],
+        "budget": _CELL["budget"],
+        "domain": _CELL["domain"],
+        "variant": _CELL["variant"],
+        "other": Column(pl.String, "A variant that comes later by name"),
+        "n_common": Column(pl.Int64, "Rows that both chose", minimum=0),
+        "jaccard": Column(pl.Float64, "Their share of the rows that either chose", minimum=0, maximum=1),
+    },
+    sorted_by=("study", "budget", "domain", "variant", "other"),
+)
+
+SOURCES: Final = Contract(
+    "study/leaderboard sources",
+    "Where the rows chosen come from; a row of several sources counts for each",
+    {
+        "study": _CELL["study"],
+        "budget": _CELL["budget"],
+        "domain": _CELL["domain"],
+        "variant": _CELL["variant"],
+        "source": Column(pl.String, "Source in instructions/pool"),
+        "n_rows": Column(pl.Float64, "Rows from it, mean over seeds", minimum=0),
+        "share": Column(pl.Float64, "Share of the rows chosen", minimum=0, maximum=1),
+        "pool_share": Column(pl.Float64, "Share of the pool's rows", minimum=0, maximum=1),
+    },
+    sorted_by=("study", "budget", "domain", "variant", "source"),
 )

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 
@@ -84,16 +84,50 @@ def paired_difference_over_seeds(
     Raises:
         ValueError: Shapes differ, there are fewer than 2 rows or no seed, or a score is not finite.
     """
+    return mean_paired_difference([(first, second)], confidence=confidence, n_resamples=n_resamples, seed=seed)
+
+
+def mean_paired_difference(
+    pairs: Sequence[tuple[ArrayLike, ArrayLike]],
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """The same for the mean over several domains, each with rows and seeds of its own; they are not drawn.
+
+    Args:
+        pairs: Per domain (s, n) scores of one and the other; s and n may differ between domains.
+        confidence: Of the interval.
+        n_resamples: Bootstrap draws.
+        seed: Of the draws.
+
+    Returns:
+        (mean, low, high).
+
+    Raises:
+        ValueError: As for one domain; or there is none.
+    """
+    if not pairs:
+        raise ValueError("there is no domain to compare in")
+    rng, means, draws = np.random.default_rng(seed), [], []
+    for first, second in pairs:
+        differences = _paired(first, second)
+        n_seeds, n_rows = differences.shape
+        rows = rng.multinomial(n_rows, np.full(n_rows, 1 / n_rows), size=n_resamples)
+        seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=n_resamples)
+        draws.append(np.einsum("bs,bs->b", seeds, rows @ differences.T) / (n_seeds * n_rows))
+        means.append(differences.mean())
+    low, high = np.quantile(np.mean(draws, axis=0), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(np.mean(means)), float(low), float(high)
+
+
+def _paired(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
+    """(s, n) differences."""
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     fits = one.ndim == 2 and one.shape == other.shape and one.shape[0] >= 1 and one.shape[1] >= 2
     if not fits or not np.isfinite([one, other]).all():
         raise ValueError(
             f"paired scores need two equal, finite (seeds, rows >= 2) arrays, got {one.shape}, {other.shape}"
         )
-    differences, rng = one - other, np.random.default_rng(seed)
-    n_seeds, n_rows = differences.shape
-    rows = rng.multinomial(n_rows, np.full(n_rows, 1 / n_rows), size=n_resamples)
-    seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=n_resamples)
-    means = np.einsum("bs,bs->b", seeds, rows @ differences.T) / (n_seeds * n_rows)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(differences.mean()), float(low), float(high)
+    return one - other

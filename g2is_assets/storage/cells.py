@@ -1,27 +1,35 @@
 """Cells of a study: what training on some rows was worth, one small JSON file each, found by what it was made from.
 
-A cell is named by the digest of everything that determines it: model, template, rows in their order, settings of the
-training, validation and test rows. It does not know which selector chose the rows: selectors that choose alike share
-it. The files are few kilobytes and lie where the study says, best under version control, so that a study goes on
-where it stood also when the lake is gone.
+A cell is named by the digest of everything that determines the training: model, template, rows in their order,
+settings, validation rows. It does not know which selector chose the rows: selectors that choose alike share it. Nor do
+the test rows belong to its name: a training is the same whatever it is measured on, and many are never measured. The
+files are few kilobytes and lie where the study says, best under version control, so that a study goes on where it
+stood also when the lake is gone.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import platform
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import json_sha256
 from g2is_assets.storage.files import write_atomically
+from g2is_assets.storage.manifest import git_revision, library_versions
+
+CELLS_VERSION: Final = "1"
+"""Part of a cell's name: raise it when the same rows and settings give another training."""
 
 
 @dataclass(frozen=True)
 class CellKey:
-    """What determines a cell.
+    """What determines a training.
 
     Attributes:
         domain: The target domain.
@@ -30,7 +38,6 @@ class CellKey:
         rows: Pool rows in training order; none for the base model.
         finetune: Settings of the training, seed and rate included; none for the base model.
         validation: The domain's validation rows, which choose the epoch.
-        test: The rows that are scored.
     """
 
     domain: str
@@ -39,32 +46,64 @@ class CellKey:
     rows: Sequence[str]
     finetune: Mapping[str, Any]
     validation: Sequence[str]
-    test: Sequence[str]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of all of it; row ids are hashes of their content."""
-        rows = [list(self.rows), sorted(self.validation), sorted(self.test)]
-        return json_sha256([self.domain, self.model, self.template, dict(self.finetune), rows])
+        rows = [list(self.rows), sorted(self.validation)]
+        return json_sha256([CELLS_VERSION, self.domain, self.model, self.template, dict(self.finetune), rows])
+
+
+def digest_of_test(rows: Iterable[tuple[str, str | None, Sequence[str] | None]]) -> str:
+    """SHA-256 of test rows: id, answer and choices of each, in any order."""
+    return json_sha256(sorted([row_id, answer, list(choices or [])] for row_id, answer, choices in rows))
+
+
+class CellScores(BaseModel):
+    """What a training was worth on test rows.
+
+    Attributes:
+        test: Digest of the test rows.
+        row_id: The rows.
+        nll: Mean response NLL of each, nats per token.
+        n_response_tokens: Response tokens of each.
+        correct: Whether the likeliest choice is the answer, where a row has choices; else null.
+        n_tokens: Tokens of all rows, prompts and responses.
+        seconds: Wall-clock.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    test: str
+    row_id: list[str]
+    nll: list[float]
+    n_response_tokens: list[int]
+    correct: list[bool | None]
+    n_tokens: int
+    seconds: float
+
+    @model_validator(mode="after")
+    def _parallel(self) -> Self:
+        if len({len(self.row_id), len(self.nll), len(self.n_response_tokens), len(self.correct)}) != 1:
+            raise ValueError("row_id, nll, n_response_tokens and correct differ in length")
+        return self
 
 
 class Cell(BaseModel):
-    """A trained and scored cell.
+    """A training, and its scores where it was scored.
 
     Attributes:
         digest: Of its key.
         domain: The target domain.
         n_rows: Pool rows trained on.
         finetune: Settings of the training.
-        n_tokens: Tokens that passed through the training.
+        n_tokens: Tokens of these rows times epochs.
+        n_tokens_passed: Tokens that passed through the model, those of validation included.
         best_epoch: Epoch kept; 0 is the untouched base.
         validation_nll: Mean NLL of the validation rows at each epoch, the start first.
-        row_id: The scored rows.
-        nll: Mean response NLL of each, nats per token.
-        n_response_tokens: Response tokens of each.
-        correct: Whether the likeliest choice is the answer, where a row has choices; else null.
-        seconds: Wall-clock of training and of scoring.
-        made: When, by which revision, on which machine.
+        seconds: Wall-clock of the training.
+        made: When, by which revision, with which libraries, on what.
+        scores: Of the test rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,25 +113,39 @@ class Cell(BaseModel):
     n_rows: int
     finetune: dict[str, Any]
     n_tokens: int
+    n_tokens_passed: int
     best_epoch: int
-    validation_nll: list[float]
-    row_id: list[str]
-    nll: list[float]
-    n_response_tokens: list[int]
-    correct: list[bool | None]
-    seconds: dict[str, float]
+    validation_nll: list[float] = Field(min_length=1)
+    seconds: float
     made: dict[str, str]
+    scores: CellScores | None = None
 
     @model_validator(mode="after")
-    def _parallel(self) -> "Cell":
-        if len({len(self.row_id), len(self.nll), len(self.n_response_tokens), len(self.correct)}) != 1:
-            raise ValueError("row_id, nll, n_response_tokens and correct differ in length")
+    def _kept_epoch_exists(self) -> Self:
+        if not 0 <= self.best_epoch < len(self.validation_nll):
+            raise ValueError("best_epoch has no validation NLL")
         return self
 
     @property
     def best_validation_nll(self) -> float:
         """Of the epoch kept."""
         return self.validation_nll[self.best_epoch]
+
+    def scores_on(self, test: str) -> CellScores | None:
+        """The scores, if they are of these test rows."""
+        return self.scores if self.scores and self.scores.test == test else None
+
+
+def made_now(n_threads: int) -> dict[str, str]:
+    """What a cell says of its making; its numbers are repeated to the digit on such a machine with as many threads."""
+    libraries = {name: library_versions()[name] for name in ("python", "torch", "transformers", "peft")}
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "revision": git_revision(),
+        "machine": platform.machine(),
+        "threads": str(n_threads),
+        **libraries,
+    }
 
 
 def find_cell(folder: Path, key: CellKey) -> Cell | None:
@@ -104,13 +157,21 @@ def find_cell(folder: Path, key: CellKey) -> Cell | None:
     file = _file(folder, key.domain, key.digest)
     if not file.exists():
         return None
-    try:
-        cell = Cell.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise StoreError(f"{file} is damaged ({type(error).__name__}); delete it, and it is made again") from error
+    cell = _read(file)
     if cell.digest != key.digest:
         raise StoreError(f"{file} holds another cell than its name says; delete it, and it is made again")
     return cell
+
+
+def all_cells(folder: Path) -> list[Cell]:
+    """Every cell of a folder that can be read: what past trainings took."""
+    found = []
+    for file in sorted(folder.glob("*/*.json")):
+        try:
+            found.append(_read(file))
+        except StoreError:
+            continue  # whoever needs that one is told
+    return found
 
 
 def write_cell(folder: Path, cell: Cell) -> Path:
@@ -119,6 +180,13 @@ def write_cell(folder: Path, cell: Cell) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(cell.model_dump(mode="json"), ensure_ascii=False) + "\n")
     return file
+
+
+def _read(file: Path) -> Cell:
+    try:
+        return Cell.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"{file} is damaged ({type(error).__name__}); delete it, and it is made again") from error
 
 
 def _file(folder: Path, domain: str, digest: str) -> Path:

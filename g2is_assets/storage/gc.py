@@ -20,6 +20,7 @@ from g2is_assets.storage.lake import Lake, Version
 from g2is_assets.storage.manifest import PRUNED, read_manifest
 from g2is_assets.storage.mapped import MAPPED
 from g2is_assets.storage.pruning import plan_pruning
+from g2is_assets.storage.serving import served_name
 from g2is_assets.storage.versions import SCRATCH_NAME, VERSION_NAME, assets_of, entries, folders, partitions_of
 from g2is_assets.storage.views import rebuild_views
 
@@ -135,9 +136,10 @@ class _Sweep:
         return found, all_read
 
     def prune(self, asset: str, partition: str | None, versions: list[Version]) -> list[Version]:
-        """Prune all but the current and the newest versions; returns those that were not pruned."""
+        """Prune all but the current, the served and the newest versions; returns those that were not pruned."""
         try:
             current = self.lake.find(asset, partition)
+            served = served_name(self.lake.place(asset, partition))
         except StoreError as error:  # which one readers follow is unknown
             self.report.left_alone.append(str(error))
             return versions
@@ -148,7 +150,7 @@ class _Sweep:
         kept = versions[: self.keep_versions]
         for version in versions[self.keep_versions :]:
             try:
-                if self.is_young(version.folder):
+                if version.folder.name == served or self.is_young(version.folder):
                     kept.append(version)
                 else:
                     self.prune_version(version)

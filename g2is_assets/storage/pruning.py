@@ -30,6 +30,8 @@ STAYS: Final = {
     "finetune/baseline": {"rows.parquet"},
     "gradients/pool": {"index.parquet", "set_aside.parquet"},
     "gradients/target": {"index.parquet", "set_aside.parquet"},
+    "study/embedding": {"index.parquet", "set_aside.parquet"},
+    "study/subset": {"subset.parquet"},
     "audit/lineage": {"lineage.parquet", "links.parquet", "rows.parquet"},
 }
 """Tables that stay as they are: they hold ids and numbers, no text."""

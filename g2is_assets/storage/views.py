@@ -26,7 +26,7 @@ def staleness_file(lake: Lake) -> Path:
 def rebuild_views(lake: Lake) -> Path:
     """Write `<lake>/g2is.duckdb` anew: `<stage>_<noun>` for the main table, `<stage>_<noun>_<table>` for the others.
 
-    A table of several domains is one view. Vectors are views named `gradients_<noun>_vectors`. A damaged version is
+    A table of several domains is one view. Vectors are views named `<stage>_<noun>_vectors`. A damaged version is
     left out with a warning, so that it does not hide the others.
     """
     with writing(lake.root / DATABASE):
@@ -44,8 +44,8 @@ def _rebuild(lake: Lake) -> Path:
                 table = name.removesuffix(".parquet").replace("/", "_")
                 view = f"{stage}_{noun}" + ("" if table == noun else f"_{table}")
                 files.setdefault(view, []).append(version.folder / name)
-        if stage == "gradients":
-            vectors.setdefault(f"gradients_{noun}_vectors", set()).update(_shards(lake, version))
+        if "store" in version.manifest.settings:
+            vectors.setdefault(f"{stage}_{noun}_vectors", set()).update(_shards(lake, version))
     if staleness_file(lake).is_file():
         files["audit_staleness"] = [staleness_file(lake)]
     views = files | {view: sorted(paths) for view, paths in vectors.items() if paths}

@@ -58,8 +58,18 @@ class Manifests:
         self._known: dict[Path, dict[str, Path]] = {}
 
     def find(self, asset: str, manifest_sha256: str, partition: str | None) -> Version | None:
-        """The version of an asset, of this partition or unpartitioned, whose manifest has the digest."""
-        for place in dict.fromkeys((self.lake.place(asset, partition), self.lake.place(asset))):
+        """The version of an asset, of this partition or unpartitioned, whose manifest has the digest.
+
+        Args:
+            asset: The asset, as a manifest names it: with its partition in brackets where it has several of them.
+            manifest_sha256: The digest.
+            partition: Of the version that was made from it. A variant of a study, `<domain>.<study>.<variant>`, was
+                also made from what its domain has.
+        """
+        asset, _, own = asset.partition("[")
+        domain = partition.split(".")[0] if partition else None
+        partitions = [own.removesuffix("]")] if own else [partition, domain, None]
+        for place in dict.fromkeys(self.lake.place(asset, name) for name in partitions):
             folder = self._of(place).get(manifest_sha256)
             if folder:
                 return Version(folder, read_manifest(folder))

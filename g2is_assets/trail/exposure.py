@@ -34,6 +34,7 @@ KINDS: Final = {
 
 _TABLES: Final = {
     "selection/subset": "subset.parquet",
+    "study/subset": "subset.parquet",
     "finetune/baseline": "rows.parquet",
     "warmup/sample": "sample.parquet",
     "instructions/target": "target.parquet",
@@ -104,7 +105,7 @@ class Exposures:
         wanted = set(row_ids)
         found: list[Exposure] = []
         trained_on: set[Path] = set()
-        for asset in ("finetune/adapter", "finetune/baseline"):
+        for asset in ("finetune/adapter", "finetune/baseline", "study/adapter"):
             for adapter in self._versions(asset):
                 for link in follow(self.lake, [adapter], self._manifests):
                     if link.version is None:
@@ -160,7 +161,9 @@ class Exposures:
                 rows = read_parquet(file, [name for name in _COLUMNS if name in columns])
             except StoreError as error:
                 self.unreadable.append(str(error))
-            self._rows[folder] = rows
+            # A study's variant may take a row with several seeds.
+            several = version.manifest.asset == "study/subset"
+            self._rows[folder] = rows.unique("row_id", keep="first", maintain_order=True) if several else rows
         return self._rows[folder]
 
     def _is_current(self, version: Version) -> bool:
@@ -172,7 +175,7 @@ class Exposures:
 
 
 def _kind(user: str, asset: str, row: dict[str, Any]) -> str | None:
-    if asset == "selection/subset":
+    if asset in ("selection/subset", "study/subset"):
         return SELECTED if user == asset else TRAINED
     if asset == "finetune/baseline":
         return BASELINE

@@ -62,7 +62,7 @@ def _link(lake: Lake, link: Link, today: Today) -> Iterator[Finding]:
     yield from _manifest(version)
     try:
         yield from _payload(version)
-        if version.manifest.asset.startswith("gradients/") and not (version.folder / PRUNED).exists():
+        if "store" in version.manifest.settings and not (version.folder / PRUNED).exists():
             yield from _vectors(lake, version)
     except (StoreError, ContractError) as error:
         yield Finding(ALTERED, str(version.folder), str(error))

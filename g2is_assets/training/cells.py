@@ -1,88 +1,131 @@
-"""Train on some rows and score the result: the one rule by which a study compares selectors."""
+"""Train on some rows, and score the result: the one rule by which a study compares selectors."""
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from g2is_assets.config import FinetuneSettings
-from g2is_assets.training.evaluate import response_nll
-from g2is_assets.training.fit import fit_lora
-from g2is_assets.training.lora import add_lora, save_adapter
+from g2is_assets.training.evaluate import Question, response_nll, score_choices
+from g2is_assets.training.finetune import train_adapter
+from g2is_assets.training.fit import n_fit_tokens
+from g2is_assets.training.lora import load_adapter
 from g2is_assets.training.model import ModelSource
-from g2is_assets.training.text import Example
+from g2is_assets.training.text import Example, Template
+
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What training on some rows gave.
+class Trained:
+    """What a training gave, besides the adapter.
 
     Attributes:
         best_epoch: Epoch kept; 0 is the untouched base model.
         validation_nll: Mean NLL of the validation rows at each epoch, the start first.
-        nll: Mean response NLL of each test row under the kept epoch, nats per token.
-        n_tokens: Tokens that passed through the training.
-        training_s, scoring_s: Wall-clock seconds.
+        n_tokens: Tokens trained on, padding not counted.
+        n_tokens_passed: The same with those of validation.
+        seconds: Wall-clock.
     """
 
     best_epoch: int
     validation_nll: list[float]
-    nll: list[float]
     n_tokens: int
-    training_s: float
-    scoring_s: float
+    n_tokens_passed: int
+    seconds: float
 
 
-def train_and_score(
+@dataclass(frozen=True)
+class Scored:
+    """Scores of test rows, in their order.
+
+    Attributes:
+        nll: Mean response NLL, nats per token.
+        correct: Whether the likeliest of a row's choices is its answer; None where it has no choices that fit.
+        seconds: Wall-clock.
+    """
+
+    nll: list[float]
+    correct: list[bool | None]
+    seconds: float
+
+
+def train(
     source: ModelSource,
     rows: Sequence[Example],
     validation: Sequence[Example],
-    test: Sequence[Example],
     settings: FinetuneSettings,
+    folder: Path,
     *,
-    batch_tokens: int,
-    folder: Path | None = None,
     device: str = "auto",
-    progress: Callable[[int], None] = lambda n_tokens: None,
-) -> Outcome:
-    """Train a fresh adapter, keep the best epoch by validation loss, and score every test row.
+    progress: Progress = lambda n_tokens: None,
+) -> Trained:
+    """Train a fresh adapter, keep the best epoch by validation loss, the untouched base included, and save it.
 
     Args:
         source: The base model.
-        rows: Training rows; none scores the base model.
+        rows: Training rows, in order.
         validation: Rows that choose the epoch.
-        test: Rows to score; none leaves scoring out, as when a rate is tried.
         settings: Of the training.
-        batch_tokens: Padded tokens of a scoring batch.
-        folder: Where the adapter is saved; nowhere if None.
+        folder: Where the adapter is saved.
         device: As the settings say.
         progress: Called with tokens done.
     """
     begun = time.monotonic()
-    tokenizer, model = source.tokenizer(), source.load(device)
-    best_epoch, n_tokens = 0, 0
-    if rows:
-        model = add_lora(model, settings, source.name)
-        fit = fit_lora(
-            model,
-            tokenizer,
-            rows,
-            settings,
-            epochs=settings.epochs,
-            schedule=settings.schedule,
-            validation=validation,
-            progress=progress,
-        )
-        best_epoch, n_tokens = fit.best_epoch, fit.n_tokens
-        validation_nll = [float(e["validation_loss"]) for e in fit.log if e["validation_loss"] is not None]
-        if folder is not None:
-            save_adapter(model, folder)
-    else:
-        ordered = sorted(validation, key=lambda row: row.n_tokens)
-        validation_nll = [float(torch.tensor(response_nll(model, tokenizer, ordered, batch_tokens)).mean())]
-    trained = time.monotonic()
-    nll = response_nll(model, tokenizer, test, batch_tokens) if test else []
-    scored = time.monotonic()
-    return Outcome(best_epoch, validation_nll, nll, n_tokens, trained - begun, scored - trained)
+    gc.collect()  # the models of earlier trainings lie in cycles, and each is as large as the one to come
+    fit = train_adapter(source, rows, validation, settings, folder, device=device, progress=progress)
+    nll = [float(entry["validation_loss"]) for entry in fit.log if entry["validation_loss"] is not None]
+    passed = n_fit_tokens(rows, validation, settings.epochs)
+    return Trained(fit.best_epoch, nll, fit.n_tokens, passed, time.monotonic() - begun)
+
+
+def n_threads() -> int:
+    """Threads that a training here uses on the CPU."""
+    return torch.get_num_threads()
+
+
+def look_at_base(
+    source: ModelSource, validation: Sequence[Example], batch_tokens: int, *, device: str = "auto"
+) -> Trained:
+    """The base model as a training of no rows: what its validation loss is."""
+    begun = time.monotonic()
+    nll = response_nll(source.load(device), source.tokenizer(), validation, batch_tokens)
+    passed = sum(row.n_tokens for row in validation)
+    return Trained(0, [float(np.mean(nll))], 0, passed, time.monotonic() - begun)
+
+
+def score(
+    source: ModelSource,
+    adapter: Path | None,
+    test: Sequence[Example],
+    asked: Sequence[Question],
+    template: Template,
+    batch_tokens: int,
+    *,
+    device: str = "auto",
+    progress: Progress = lambda n_rows: None,
+) -> Scored:
+    """Score every test row under a saved adapter.
+
+    Args:
+        source: The base model.
+        adapter: Folder of the adapter; None scores the base model.
+        test: The rows.
+        asked: Those of them that have an answer; the ones with choices are asked.
+        template: Renders the choices.
+        batch_tokens: Padded tokens of a batch.
+        device: As the settings say.
+        progress: Called with rows and choices done.
+    """
+    begun = time.monotonic()
+    gc.collect()
+    model = source.load(device)
+    if adapter is not None:
+        model = load_adapter(model, adapter)
+    nll = response_nll(model, template.tokenizer, test, batch_tokens, progress)
+    right = {found.row_id: found.right for found in score_choices(model, template, asked, batch_tokens, progress)}
+    return Scored(nll, [right.get(row.row_id) for row in test], time.monotonic() - begun)

@@ -15,6 +15,7 @@ import torch
 from g2is_assets.core.answers import closing_sentence, final_answer, is_right
 from g2is_assets.training.batches import plan_batches
 from g2is_assets.training.loss import row_losses
+from g2is_assets.training.shared_prompt import response_log_likelihoods
 from g2is_assets.training.text import Example, Message, Template, collator
 
 Progress = Callable[[int], None]
@@ -110,24 +111,21 @@ def score_choices(
 
     A candidate is put into the sentence that gives the answer in the row's own response ("So the answer is yes."), so
     that a model trained on such responses is asked in their form; the reasoning before it is left out, for it would
-    give the answer away.
+    give the answer away. A question's prompt passes through the model once for all its candidates.
     """
-    wanted = [question for question in asked if question.choices]
-    rows: list[Example] = []
-    spans = []
-    for question in wanted:
+    scored = []
+    for question in asked:
+        if not question.choices:
+            continue
         texts = [question.before + choice + question.after for choice in question.choices]
         whole = all(sum(template.token_counts(question.messages, text)) <= template.max_length for text in texts)
         encoded = [template.encode(question.row_id, question.messages, text) for text in texts] if whole else []
-        spans.append(slice(len(rows), len(rows) + len(encoded)))
-        rows += [row for row in encoded if row is not None]
-    lengths = [row.n_tokens - row.n_prompt for row in rows]
-    losses = response_nll(model, template.tokenizer, rows, batch_tokens, progress)
-    totals = [-loss * n for loss, n in zip(losses, lengths, strict=True)]
-    return [
-        Choices(q.row_id, tuple(totals[span]), tuple(lengths[span]), q.choices.index(q.answer))
-        for q, span in zip(wanted, spans, strict=True)
-    ]
+        rows = [row for row in encoded if row is not None]
+        pad = template.tokenizer.pad_token_id
+        totals = response_log_likelihoods(model, pad, rows, batch_tokens, progress) if rows else []
+        lengths = tuple(row.n_tokens - row.n_prompt for row in rows)
+        scored.append(Choices(question.row_id, tuple(totals), lengths, question.choices.index(question.answer)))
+    return scored
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,14 @@ class ModelSource:
         """SHA-256 over the content of these files."""
         return json_sha256(dict(self.files))
 
+    @property
+    def hidden_size(self) -> int:
+        """Numbers in a hidden state."""
+        from transformers import AutoConfig
+
+        config = _guard(self.name, lambda: AutoConfig.from_pretrained(self.folder, trust_remote_code=False))
+        return int(config.get_text_config().hidden_size)
+
     def tokenizer(self) -> Any:
         """The tokenizer, with a padding token."""
         from transformers import AutoTokenizer

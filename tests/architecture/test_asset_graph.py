@@ -25,19 +25,39 @@ warmup/checkpoint <- warmup/sample
 warmup/sample <- instructions/pool
 """
 
+STUDY_GRAPH = """
+study/adapter [domain x variant] <- instructions/pool, instructions/target, study/subset
+study/embedding <- instructions/pool
+study/leaderboard <- instructions/pool, study/adapter, study/score, study/subset
+study/score [domain x variant] <- instructions/target, study/adapter
+study/subset [domain x variant] <- gradients/pool, gradients/target, graph/neighbors, instructions/pool, \
+instructions/target, study/embedding
+"""
+
 
 @pytest.fixture
-def specs(make_project: Callable[..., Path]) -> list[dg.AssetSpec]:
-    return list(build_defs(make_project()).resolve_all_asset_specs())
+def settings(make_project: Callable[..., Path]) -> Path:
+    """Of a project with a study."""
+    found = make_project()
+    (found.parent / "studies").mkdir()
+    said = 'domains = ["words"]\n[variants.less]\nselector = "less"\n[variants.base]\nselector = "base"\n'
+    (found.parent / "studies" / "main.toml").write_text(said)
+    return found
+
+
+@pytest.fixture
+def specs(settings: Path) -> list[dg.AssetSpec]:
+    return list(build_defs(settings).resolve_all_asset_specs())
 
 
 def test_the_graph_is_the_one_written_here(specs: list[dg.AssetSpec]) -> None:
     lines = []
     for spec in specs:
-        partitioned = " [domain]" if spec.partitions_def else ""
+        several = isinstance(spec.partitions_def, dg.MultiPartitionsDefinition)
+        partitioned = " [domain x variant]" if several else " [domain]" if spec.partitions_def else ""
         deps = ", ".join(sorted(dep.asset_key.to_user_string() for dep in spec.deps))
         lines.append(f"{spec.key.to_user_string()}{partitioned} <- {deps}".rstrip())
-    assert sorted(lines) == GRAPH.strip().splitlines()
+    assert sorted(lines) == sorted(GRAPH.strip().splitlines() + STUDY_GRAPH.strip().splitlines())
 
 
 def test_every_asset_says_what_it_is(specs: list[dg.AssetSpec]) -> None:
@@ -49,13 +69,14 @@ def test_every_asset_says_what_it_is(specs: list[dg.AssetSpec]) -> None:
         assert len(spec.description or "") > 60, spec.key
 
 
-def test_partitions_are_the_domain_folders(specs: list[dg.AssetSpec]) -> None:
+def test_partitions_are_the_domain_folders_and_of_studies_their_variants_too(specs: list[dg.AssetSpec]) -> None:
     sets = {tuple(spec.partitions_def.get_partition_keys()) for spec in specs if spec.partitions_def}
-    assert sets == {("sums", "words")}
+    variants = {f"{domain}|main.{variant}" for domain in ("sums", "words") for variant in ("base", "less")}
+    assert {frozenset(keys) for keys in sets} == {frozenset({"sums", "words"}), frozenset(variants)}
 
 
-def test_no_domain_job_writes_a_shared_asset(make_project: Callable[..., Path]) -> None:
-    definitions = build_defs(make_project())
+def test_no_job_of_one_partition_writes_a_shared_asset(settings: Path) -> None:
+    definitions = build_defs(settings)
     jobs = {job.name: job for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")}
     keys = {name: {key.to_user_string() for key in job.asset_layer.executable_asset_keys} for name, job in jobs.items()}
     assert keys["refresh_pool"] == {
@@ -67,3 +88,6 @@ def test_no_domain_job_writes_a_shared_asset(make_project: Callable[..., Path]) 
     }
     assert keys["refresh_pool"].isdisjoint(keys["refresh_domain"])
     assert len(keys["refresh_pool"] | keys["refresh_domain"]) == len(GRAPH.strip().splitlines())
+    assert keys["study_domain"] < keys["refresh_domain"]
+    assert keys["study_variant"] == {"study/subset", "study/adapter", "study/score"}
+    assert (keys["study_embedding"], keys["study_leaderboard"]) == ({"study/embedding"}, {"study/leaderboard"})

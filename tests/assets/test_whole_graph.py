@@ -15,6 +15,7 @@ from g2is_assets.errors import G2isError, MissingInputError, SettingsError, Sour
 from g2is_assets.storage.lake import Lake, Version
 from g2is_assets.storage.manifest import read_manifest
 from g2is_assets.storage.pruning import plan_pruning
+from g2is_assets.storage.serving import served_folder
 
 MakeProject = Callable[..., Path]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -404,3 +405,22 @@ def test_an_override_of_one_domain_changes_that_domain_only(built: Path, instanc
         "finetune/evaluation[sums]",
     }
     assert Lake(built.parent / "lake").current("selection/subset", "sums").manifest.n_rows["subset"] == 2
+
+
+def test_the_evaluated_adapter_is_served_unless_it_has_to_be_better_and_is_not(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
+    lake, domain_file = Lake(built.parent / "lake"), built.parent / "domains" / "words" / "domain.toml"
+    first = lake.current("finetune/adapter", "words").folder
+    assert served_folder(lake, "words") == first
+    # A rate that moves no weight gives the base model again, which is not better than itself.
+    domain_file.write_text('promote = "if_better"\n[finetune]\nlearning_rate = 1e-30\n')
+    result = run(built, instance, "refresh_domain", "words")
+    second = lake.current("finetune/adapter", "words").folder
+    check = {c.check_name: c.passed for c in result.get_asset_check_evaluations()}
+    assert check["tuned_beats_base_and_random"] is False
+    assert second != first
+    assert served_folder(lake, "words") == first
+    domain_file.write_text('promote = "always"\n[finetune]\nlearning_rate = 1e-30\n')
+    run(built, instance, "refresh_domain", "words")
+    assert served_folder(lake, "words") == second

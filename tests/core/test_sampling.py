@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from g2is_assets.core.sampling import hash_sample, paired_difference, paired_difference_over_seeds
+from g2is_assets.core.sampling import (
+    hash_sample,
+    mean_paired_difference,
+    paired_difference,
+    paired_difference_over_seeds,
+)
 
 IDS = [f"row{i:04d}" for i in range(200)]
 
@@ -169,3 +174,21 @@ def test_pairing_takes_out_what_both_share():
 def test_scores_that_are_not_paired_over_seeds_are_refused(first: np.ndarray, second: np.ndarray):
     with pytest.raises(ValueError, match="paired scores"):
         paired_difference_over_seeds(first, second)
+
+
+def test_over_domains_the_difference_is_the_mean_of_theirs_and_errors_shrink_with_their_number():
+    rng = np.random.default_rng(0)
+    domains = [(rng.normal(size=(2, 50)), rng.normal(size=(2, 50))) for _ in range(4)]
+    mean, low, high = mean_paired_difference(domains)
+    assert mean == pytest.approx(np.mean([np.mean(one - other) for one, other in domains]))
+    alone = [paired_difference_over_seeds(*pair) for pair in domains]
+    width = np.mean([interval[2] - interval[1] for interval in alone])
+    assert 0.35 < (high - low) / width < 0.65
+    assert mean_paired_difference(domains[:1]) == alone[0]
+
+
+def test_domains_may_have_other_numbers_of_rows_and_seeds():
+    mean, low, high = mean_paired_difference([(np.ones((1, 3)), np.zeros((1, 3))), (np.ones((3, 5)), np.ones((3, 5)))])
+    assert (mean, low, high) == (0.5, 0.5, 0.5)
+    with pytest.raises(ValueError, match="no domain"):
+        mean_paired_difference([])

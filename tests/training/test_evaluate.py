@@ -6,8 +6,9 @@ import polars as pl
 import pytest
 import torch
 
-from g2is_assets.training.evaluate import Choices, Question, answer, questions, score_choices
+from g2is_assets.training.evaluate import Choices, Question, answer, questions, response_nll, score_choices
 from g2is_assets.training.model import ModelSource
+from g2is_assets.training.shared_prompt import response_log_likelihoods
 from g2is_assets.training.text import Template
 
 YES_OR_NO = ("yes", "no", "perhaps not")
@@ -124,3 +125,49 @@ def test_the_ending_is_what_the_template_puts_behind_a_response(
     row = template.encode("", ASKED[0].messages, "Hello")
     assert row is not None
     assert template.prompt_ids(ASKED[0].messages) == row.input_ids[: row.n_prompt]
+
+
+def with_adapter(model: Any, tools: Any) -> Any:
+    from g2is_assets.training.lora import add_lora
+
+    return tools.fill_lora(add_lora(model, tools.settings, "tiny"))
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 60, 100_000])
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_shared_prompt_changes_no_likelihood(
+    source: ModelSource, template: Template, tools: Any, adapted: bool, batch_tokens: int
+) -> None:
+    model = with_adapter(source.load("cpu"), tools) if adapted else source.load("cpu")
+    messages = [{"role": "user", "content": "Which of these is it?"}]
+    # Tails of one token and of many, one candidate twice, and a long common start of the responses.
+    texts = ["It is a", "It is b", "It is a", "It is something else altogether."]
+    rows = [row for text in texts if (row := template.encode("", messages, text))]
+    found = response_log_likelihoods(model, template.tokenizer.pad_token_id, rows, batch_tokens)
+    alone = [
+        -loss * (row.n_tokens - row.n_prompt)
+        for row in rows
+        for loss in response_nll(model, template.tokenizer, [row], 1)
+    ]
+    assert found == pytest.approx(alone, abs=1e-4)
+    assert len({round(value, 3) for value in found}) == 3
+
+
+def test_rows_that_are_equal_are_scored_too(source: ModelSource, template: Template) -> None:
+    row = template.encode("", [{"role": "user", "content": "Say it."}], "b")
+    assert row is not None
+    model = source.load("cpu")
+    found = response_log_likelihoods(model, template.tokenizer.pad_token_id, [row, row], 1000)
+    alone = -response_nll(model, template.tokenizer, [row], 1)[0] * (row.n_tokens - row.n_prompt)
+    assert found == pytest.approx([alone, alone], abs=1e-4)
+
+
+def test_the_prompt_passes_through_the_model_once(source: ModelSource, template: Template) -> None:
+    model, lengths = source.load("cpu"), []
+    model.model.register_forward_pre_hook(
+        lambda _module, _inputs, given: lengths.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    question = Question("a", [{"role": "user", "content": "word " * 10}], "no", YES_OR_NO)
+    score_choices(model, template, [question], 10_000)
+    n_prompt = len(template.prompt_ids(question.messages))
+    assert n_prompt <= sum(lengths) < n_prompt + 3 * 13

@@ -31,3 +31,15 @@ SELECTORS: Final[dict[str, Selector]] = {
     "g2is_without_graph": g2is_without_graph.select,
     "g2is_without_gradient": g2is_without_gradient.select,
 }
+
+TAKE_OPTIONS: Final = ("g2is", "g2is_without_graph", "g2is_without_gradient")
+"""Those for which `Problem.options` and `Problem.knowledge` count."""
+
+USE_ADAM: Final = ("less", "less_round_robin", "g2is_reference")
+"""Those that read the Adam mix, whatever the options."""
+
+USE_EMBEDDINGS: Final = ("embedding", "g2is_without_gradient")
+"""Those that read embeddings instead of gradients."""
+
+DRAW: Final = ("random",)
+"""Those whose rows depend on the seed."""

@@ -1,0 +1,193 @@
+"""What each asset of the stage `study` is made from; like `recipes.py`, but by study and variant as well as by domain.
+
+A version of a variant in a domain lies in the lake under `<domain>.<study>.<variant>`.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from g2is_assets.assets.recipes import target_files
+from g2is_assets.config import Source
+from g2is_assets.contracts.instructions import TARGET
+from g2is_assets.contracts.rows import Instruction
+from g2is_assets.core.selectors import USE_EMBEDDINGS
+from g2is_assets.errors import SettingsError
+from g2is_assets.hashing import json_sha256
+from g2is_assets.resources import Workspace
+from g2is_assets.storage.cells import CELLS_VERSION
+from g2is_assets.storage.gradient_store import store_name
+from g2is_assets.storage.lake import Recipe, Version
+from g2is_assets.storage.manifest import Input
+from g2is_assets.storage.sources import read_rows
+from g2is_assets.studies import BASE, Study, Variant, load_studies
+
+CODE_VERSIONS: Final = {
+    "study/embedding": "1",
+    "study/subset": "1",
+    "study/adapter": "1",
+    "study/score": "1",
+    "study/leaderboard": "1",
+}
+"""Raise an asset's when a change makes the same inputs give another payload."""
+
+EMBEDDINGS_VERSION: Final = "1"
+"""Part of the embedding store's address: raise it when the same row gives another embedding."""
+
+EMBEDDING: Final = "embedding"
+"""The one feature kind of `study/embedding`."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A variant of a study in a domain: one partition of the stage."""
+
+    study: Study
+    variant: str
+    domain: str
+
+    @property
+    def partition(self) -> str:
+        """Name of its folder in the lake."""
+        return f"{self.domain}.{self.key}"
+
+    @property
+    def key(self) -> str:
+        """Key of the study and the variant in Dagster's partitions."""
+        return f"{self.study.name}.{self.variant}"
+
+    @property
+    def said(self) -> Variant:
+        """What the study says of the variant."""
+        return self.study.said.variants[self.variant]
+
+
+def variant_keys(studies: Iterable[Study]) -> list[str]:
+    """Dagster's partition keys of all variants."""
+    return [f"{study.name}.{variant}" for study in studies for variant in study.said.variants]
+
+
+def place_of(workspace: Workspace, domain: str, key: str) -> Place:
+    """The place that Dagster's two partition keys name.
+
+    Raises:
+        SettingsError: There is no such variant, or the study leaves the domain out.
+    """
+    name, _, variant = key.partition(".")
+    studies = load_studies(workspace.project)
+    if name not in studies or variant not in studies[name].said.variants:
+        raise SettingsError(f"there is no variant '{variant}' of a study '{name}'; load the definitions again")
+    study = studies[name]
+    if domain not in study.domains:
+        raise SettingsError(
+            f"{study.file} leaves the domain '{domain}' out (it has {', '.join(study.domains)}); add it to `domains`"
+        )
+    return Place(study, variant, domain)
+
+
+def places_of(studies: Iterable[Study]) -> list[Place]:
+    """Every variant of every study in each of its domains."""
+    return [Place(study, name, domain) for study in studies for domain in study.domains for name in study.said.variants]
+
+
+def embedding(workspace: Workspace) -> Recipe:
+    """Of `study/embedding`: settings are the store's, with its name."""
+    vectors: dict[str, Any] = {
+        "kinds": [EMBEDDING],
+        "sketch_dim": workspace.model.hidden_size,
+        "model": workspace.model.digest,
+        "template": workspace.template.digest,
+        "pooling": "last hidden states, position-weighted mean",
+        "code_version": EMBEDDINGS_VERSION,
+    }
+    settings = vectors | {"store": store_name(vectors)}
+    return _recipe("study/embedding", None, settings, _current(workspace, "instructions/pool"))
+
+
+def subset(workspace: Workspace, place: Place) -> Recipe:
+    """Of `study/subset`: all budgets and seeds of the variant."""
+    domain, said = place.domain, place.said
+    settings: dict[str, Any] = said.model_dump(mode="json", exclude={"validation_rows"})
+    settings |= {"seeds": place.study.seeds(place.variant), "budgets": place.study.budgets(place.variant)}
+    inputs = _current(workspace, "instructions/pool")
+    if said.selector != BASE:
+        settings["allow_leaks"] = workspace.project.domain(domain).selection.allow_leaks
+        inputs |= _current(workspace, "gradients/pool", "graph/neighbors")
+        inputs |= _current(workspace, "gradients/target", "instructions/target", domain=domain)
+    if said.validation_rows:
+        first = in_file_order(workspace, domain, "validation", inputs["instructions/target"])
+        settings["validation"] = first[: said.validation_rows]
+    if said.selector in USE_EMBEDDINGS:
+        settings["model"] = workspace.model.digest
+        inputs |= _current(workspace, "study/embedding")
+    return _recipe("study/subset", place.partition, settings, inputs)
+
+
+def adapter(workspace: Workspace, place: Place) -> Recipe:
+    """Of `study/adapter`: the trainings on the variant's subsets."""
+    settings = place.study.finetune.model_dump(mode="json", exclude={"learning_rate", "seed"})
+    settings |= {"rates": sorted(place.study.said.rates), "template": workspace.template.digest}
+    settings |= {"cells": CELLS_VERSION}
+    inputs = _current(workspace, "study/subset", domain=place.partition) | _current(workspace, "instructions/pool")
+    inputs |= _current(workspace, "instructions/target", domain=place.domain)
+    return _recipe("study/adapter", place.partition, settings, {**inputs, "model": workspace.model.digest})
+
+
+def score(workspace: Workspace, place: Place) -> Recipe:
+    """Of `study/score`: which test rows are the development ones counts, as the order of the file says."""
+    inputs = _current(workspace, "study/adapter", domain=place.partition)
+    inputs |= _current(workspace, "instructions/target", domain=place.domain)
+    settings = {"development": json_sha256(development_rows(workspace, place, inputs["instructions/target"]))}
+    return _recipe("study/score", place.partition, settings, inputs)
+
+
+def leaderboard(workspace: Workspace) -> Recipe:
+    """Of `study/leaderboard`: of every variant that has been scored its subset, trainings and scores."""
+    studies = load_studies(workspace.project)
+    inputs: dict[str, Version | str] = {}
+    for place in places_of(studies.values()):
+        names = ("study/subset", "study/adapter", "study/score")
+        found = {f"{name}[{place.partition}]": workspace.lake.find(name, place.partition) for name in names}
+        versions = {name: version for name, version in found.items() if version}
+        if len(versions) == len(names):
+            inputs |= versions
+    settings = {"final": {name: study.said.final for name, study in studies.items()}}
+    return _recipe("study/leaderboard", None, settings, {**inputs, **_current(workspace, "instructions/pool")})
+
+
+def development_rows(workspace: Workspace, place: Place, target: Version) -> list[str]:
+    """The domain's test rows that are shown while choices are made: the first of its file."""
+    return in_file_order(workspace, place.domain, "test", target)[: place.study.said.development_rows]
+
+
+def in_file_order(workspace: Workspace, domain: str, split: str, target: Version) -> list[str]:
+    """Row ids of a split in the order of the domain's files: the table is sorted by row id, which is a hash."""
+    folder = workspace.project.path.parent
+    files: tuple[Path, ...] = target_files(workspace, domain).get(split, ())
+    rows = (row for file in files for row in read_rows(str(file), Source(path=file.name), folder))
+    known = _ids(target, split)
+    return list(dict.fromkeys(row.row_id for row in rows if isinstance(row, Instruction) and row.row_id in known))
+
+
+def _ids(target: Version, split: str) -> Collection[str]:
+    table = target.table("target", TARGET)
+    return set(table.filter(pl.col("split") == split)["row_id"])
+
+
+def _recipe(asset: str, partition: str | None, settings: dict[str, Any], inputs: Mapping[str, Version | str]) -> Recipe:
+    """A recipe from upstream versions, and the model's digest, by name."""
+    return Recipe(
+        asset=asset,
+        partition=partition,
+        code_version=CODE_VERSIONS[asset],
+        settings=settings,
+        inputs={n: v.as_input if isinstance(v, Version) else Input(data_version=v) for n, v in inputs.items()},
+        versions={name: value for name, value in inputs.items() if isinstance(value, Version)},
+    )
+
+
+def _current(workspace: Workspace, *assets: str, domain: str | None = None) -> dict[str, Version]:
+    return {asset: workspace.lake.current(asset, domain) for asset in assets}

@@ -1,0 +1,165 @@
+"""A variant's subsets: the selector's problem from stored features, and its rows as a table."""
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from g2is_assets.assets.eligible import excluded_rows, n_rows_of
+from g2is_assets.assets.features import all_rows, stored_features
+from g2is_assets.assets.study_recipes import EMBEDDING, Place
+from g2is_assets.config import SelectionSettings
+from g2is_assets.contracts import study as contracts
+from g2is_assets.contracts.graph import NODES
+from g2is_assets.contracts.instructions import POOL, TARGET
+from g2is_assets.core.rows import FeatureSource
+from g2is_assets.core.selectors import DRAW, SELECTORS, TAKE_OPTIONS, USE_ADAM, USE_EMBEDDINGS
+from g2is_assets.core.selectors.problem import Problem, Selection
+from g2is_assets.errors import SettingsError, StoreError
+from g2is_assets.resources import Workspace
+from g2is_assets.storage.lake import Recipe, Version
+from g2is_assets.studies import walk_options
+
+
+@dataclass
+class Subsets:
+    """What a variant chooses in a domain.
+
+    Attributes:
+        workspace: The project's resource.
+        place: Study, variant and domain.
+        recipe: Of `study/subset`, with the versions to read.
+    """
+
+    workspace: Workspace
+    place: Place
+    recipe: Recipe
+
+    def table(self) -> tuple[pl.DataFrame, dict[str, float]]:
+        """Contract `study/subset`, and by budget the seconds that one selection took, reading of features included."""
+        parts, seconds = [pl.DataFrame(schema=contracts.SUBSET.schema)], {}
+        for budget in sorted(self.place.study.budgets(self.place.variant)):
+            begun = time.monotonic()
+            seeds = sorted(self.place.study.seeds(self.place.variant))
+            draws = self.place.said.selector in DRAW
+            found = {seed: self._select(budget, seed) for seed in (seeds if draws else seeds[:1])}
+            seconds[repr(budget)] = (time.monotonic() - begun) / len(found)
+            parts += [self._rows(found.get(seed) or found[seeds[0]], budget, seed) for seed in seeds]
+        return pl.concat(parts), seconds
+
+    def _select(self, budget: float, seed: int) -> Selection:
+        selector, domain = self.place.said.selector, self.place.domain
+        n_rows = n_rows_of(budget, len(self._ids), len(self._eligible), domain)
+        found = SELECTORS[selector](Problem(**self._given, budget=n_rows, seed=seed))
+        if not len(found.rows):
+            raise SettingsError(
+                f"{self.place.study.file}: '{self.place.variant}' chose no row in domain '{domain}'; loosen its options"
+            )
+        return found
+
+    def _rows(self, found: Selection, budget: float, seed: int) -> pl.DataFrame:
+        n = len(found.rows)
+        columns = {
+            "study": [self.place.study.name] * n,
+            "domain": [self.place.domain] * n,
+            "variant": [self.place.variant] * n,
+            "budget": [budget] * n,
+            "seed": [seed] * n,
+            "order": range(n),
+            "row_id": [self._ids[row] for row in found.rows],
+            "score": [None if np.isnan(score) else float(score) for score in found.scores],
+        }
+        return pl.DataFrame(columns, schema=contracts.SUBSET.schema)
+
+    @cached_property
+    def _given(self) -> dict[str, Any]:
+        """Everything of a `Problem` but budget and seed."""
+        said, ids = self.place.said, self._ids
+        counts = self._pool.select("row_id", "n_response_tokens")
+        lengths = pl.DataFrame({"row_id": ids}).join(counts, on="row_id", how="inner", maintain_order="left")
+        if len(lengths) != len(ids):
+            raise StoreError("graph/neighbors holds rows that left the pool; run the job refresh_pool first")
+        given: dict[str, Any] = {
+            "domain": self.place.domain,
+            "row_ids": ids,
+            "n_response_tokens": lengths["n_response_tokens"].to_numpy(),
+            "eligible": self._eligible,
+            "options": said.options,
+            "knowledge": said.knowledge,
+        }
+        if said.selector in USE_EMBEDDINGS:
+            given["embeddings"] = self._features("study/embedding", EMBEDDING)
+            given["target_embeddings"] = self._embedded_target()
+        elif said.selector in (*USE_ADAM, *TAKE_OPTIONS):
+            given["gradients"] = self._gradients()
+            given["target"] = self._target_gradients()
+        return given
+
+    def _gradients(self) -> dict[str, FeatureSource]:
+        """The one kind that the selector reads, under the name that it reads it by."""
+        if self.place.said.selector in USE_ADAM:
+            return {"adam": self._features("gradients/pool", "adam")}
+        settings = SelectionSettings.model_validate(walk_options(self.place.said.options))
+        name = f"{settings.kind}/mean_removed" if settings.mean_removed else settings.kind
+        return {name: self._features("gradients/pool", settings.kind, mean_removed=settings.mean_removed)}
+
+    def _features(self, asset: str, kind: str, *, mean_removed: bool = False) -> FeatureSource:
+        version = self.recipe.versions[asset]
+        rows = pl.Series(self._ids)
+        ids, source = stored_features(self.workspace, version, kind, mean_removed=mean_removed, rows=rows)
+        if ids != self._ids:
+            raise StoreError(f"{asset} lacks rows of graph/neighbors; run refresh_pool, then the study again")
+        return source
+
+    def _target_gradients(self) -> np.ndarray:
+        own = self.recipe.versions["gradients/target"]
+        kept = pl.Series(self._steering, dtype=pl.String) if self._steering is not None else None
+        return all_rows(stored_features(self.workspace, own, "sgd", rows=kept)[1])
+
+    def _embedded_target(self) -> np.ndarray:
+        """The domain's validation rows are few: they are embedded where they are needed."""
+        from g2is_assets.training.embed import embed_rows
+        from g2is_assets.training.instructions import examples
+
+        own = self._own.filter(pl.col("split") == "validation")
+        if self._steering is not None:
+            own = own.filter(pl.col("row_id").is_in(self._steering))
+        settings = self.workspace.project.settings
+        model, encoded = self.workspace.model.load(settings.device), examples(own, self.workspace.template)
+        return embed_rows(model, self.workspace.template.tokenizer, encoded, settings.gradients.batch_tokens)
+
+    @property
+    def _steering(self) -> list[str] | None:
+        """The validation rows that steer the selection; None for all."""
+        found: list[str] | None = self.recipe.settings.get("validation")
+        return found
+
+    @cached_property
+    def _pool(self) -> pl.DataFrame:
+        return self._version("instructions/pool").table("pool", POOL)
+
+    @cached_property
+    def _own(self) -> pl.DataFrame:
+        return self._version("instructions/target").table("target", TARGET)
+
+    @cached_property
+    def _nodes(self) -> pl.DataFrame:
+        return self._version("graph/neighbors").table("neighbors", NODES)
+
+    @cached_property
+    def _ids(self) -> list[str]:
+        """All rows with gradients, in the pool's order."""
+        return self._nodes["row_id"].to_list()
+
+    @cached_property
+    def _eligible(self) -> np.ndarray:
+        """Ascending row numbers."""
+        allow = bool(self.recipe.settings["allow_leaks"])
+        excluded = set(excluded_rows(self._pool, self._own, self._nodes, allow_leaks=allow)["row_id"])
+        return np.array([i for i, row_id in enumerate(self._ids) if row_id not in excluded], dtype=np.int64)
+
+    def _version(self, asset: str) -> Version:
+        return self.recipe.versions[asset]

@@ -1,0 +1,42 @@
+"""Running a job of the definitions in this process, with progress in the terminal."""
+
+import os
+import warnings
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+
+from g2is_assets.progress import show_on
+from g2is_assets.project import Project
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def watch_steps() -> None:
+    """Show the progress of steps on the terminal, without the libraries' notes about their own future."""
+    # A copy of the stream, since Dagster captures the original while a step runs.
+    show_on(Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8")))
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="peft")
+
+
+def job_of(config: str, name: str) -> "dg.JobDefinition":
+    """A job of a project, by name: how Dagster finds it."""
+    from g2is_assets.definitions import build_defs
+
+    return build_defs(config).resolve_job_def(name)
+
+
+def run_job(instance: "dg.DagsterInstance", project: Project, job: str, tags: dict[str, str]) -> None:
+    """Run a job in this process, with the executor of the definitions, and raise what its steps raise."""
+    import dagster as dg
+
+    where = {"config": str(project.path), "name": job}
+    found = dg.build_reconstructable_job("g2is_assets.cli.jobs", "job_of", reconstructable_kwargs=where)
+    try:
+        dg.execute_job(found, instance=instance, run_config=QUIET, tags=tags, raise_on_error=True)
+    except dg.DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None

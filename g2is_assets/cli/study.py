@@ -1,0 +1,113 @@
+"""`g2is study`: selectors side by side. Heavy imports happen inside."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from g2is_assets.cli.options import config_option, json_option
+from g2is_assets.errors import MissingInputError, SettingsError
+from g2is_assets.project import load_project
+
+if TYPE_CHECKING:
+    import polars as pl
+
+STOPPED: Final = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+@click.group()
+def study() -> None:
+    """Compare selectors on the same pool, gradients, budgets and seeds, as a study file says."""
+
+
+@study.command(epilog="Example: g2is study run sample --hours 2")
+@config_option
+@click.argument("name")
+@click.option("--domain", "domains", multiple=True, help="Only this domain; may be repeated.")
+@click.option("--variant", "variants", multiple=True, help="Only this variant; may be repeated.")
+@click.option("--hours", type=click.FloatRange(min=0), help="Begin no further training after so many hours.")
+def run(
+    config: Path | None, name: str, domains: tuple[str, ...], variants: tuple[str, ...], hours: float | None
+) -> None:
+    """Select, train and score what the study NAME still lacks, then compare.
+
+    First it says how much is missing and how long that may take. Stop it at any time: finished trainings are kept.
+    """
+    from g2is_assets.cli.study_run import run_study
+
+    try:
+        run_study(config, name, domains, variants, hours)
+    except KeyboardInterrupt:
+        click.echo("Stopped. Finished trainings are kept: the same command goes on from there.", err=True)
+        sys.exit(STOPPED)
+
+
+@study.command(epilog="Example: g2is study show sample")
+@config_option
+@click.argument("name")
+@click.option(
+    "--part",
+    type=click.Choice(["development", "final"]),
+    default="development",
+    show_default=True,
+    help="Which test rows; the final ones are shown once the study file says `final = true`.",
+)
+@click.option("--domain", help="Only this domain; `all` is the mean over domains.")
+@json_option
+def show(config: Path | None, name: str, part: str, domain: str | None, as_json: bool) -> None:
+    """Print the leaderboard of the study NAME. The views study_leaderboard... hold the same.
+
+    Differences are followed by their 95 % intervals over rows and seeds; below 0 is better.
+    """
+    board = _leaderboard(config, name, part, domain)
+    if as_json:
+        click.echo(json.dumps(board.to_dicts(), indent=2))
+        return
+    from rich.console import Console
+
+    from g2is_assets.reports.leaderboard_table import leaderboard_tables
+
+    console = Console()
+    for table in leaderboard_tables(board):
+        console.print(table)
+
+
+@study.command("list", epilog="Example: g2is study list")
+@config_option
+def list_studies(config: Path | None) -> None:
+    """Name the studies of the project."""
+    from g2is_assets.reports.words import printable
+    from g2is_assets.studies import load_studies, studies_folder
+
+    project = load_project(config)
+    found = load_studies(project)
+    for name, one in found.items():
+        said = one.said
+        click.echo(f"{name}: {printable(said.title)}" if said.title else name)
+        click.echo(f"  domains {', '.join(one.domains)}; variants {', '.join(said.variants)}")
+        click.echo(f"  budgets {', '.join(f'{b:g}' for b in said.budgets)}; seeds {', '.join(map(str, said.seeds))}")
+    if not found:
+        click.echo(f"no study in {studies_folder(project)}")
+
+
+def _leaderboard(config: Path | None, name: str, part: str, domain: str | None) -> "pl.DataFrame":
+    from g2is_assets.contracts.study import LEADERBOARD
+    from g2is_assets.storage.lake import Lake
+    from g2is_assets.studies import find_study
+
+    project = load_project(config)
+    said = find_study(project, name).said
+    if part == "final" and not said.final:
+        raise SettingsError(
+            f"the final rows of study '{name}' are not opened; when nothing is to be chosen any more, set `final = "
+            f"true` in its file and run `g2is study run {name}`"
+        )
+    table = Lake(project.home / "lake").current("study/leaderboard").table("leaderboard", LEADERBOARD)
+    wanted: dict[str, Any] = {"study": name, "part": part} | ({"domain": domain} if domain else {})
+    board = table.filter(**wanted)
+    if board.is_empty():
+        raise MissingInputError(f"nothing has been scored yet of {wanted}; run `g2is study run {name}`")
+    return board

@@ -1,0 +1,195 @@
+"""The leaderboard of studies, from the tables of their variants: means, paired differences, overlap and source mix."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from g2is_assets.contracts import study as contracts
+from g2is_assets.core.sampling import mean_paired_difference
+
+ALL: Final = "all"
+"""In the place of a domain: the mean over domains."""
+RIVALS: Final = ("random", "less")
+"""Names of the variants that every other is compared with."""
+CHOICE: Final = ["study", "domain", "variant", "budget"]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Its tables, each after its contract."""
+
+    leaderboard: pl.DataFrame
+    overlap: pl.DataFrame
+    sources: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Scores of a variant in a domain.
+
+    Attributes:
+        nll: (s, n) mean NLL of every row after every training, seeds ascending, rows by id.
+        n_tokens: (n,) response tokens of the rows.
+        correct: (s, n) 1 for right, 0 for wrong, NaN without choices.
+    """
+
+    nll: NDArray[np.float64]
+    n_tokens: NDArray[np.int64]
+    correct: NDArray[np.float64]
+
+    def numbers(self) -> dict[str, Any]:
+        """What it is worth by itself."""
+        asked = ~np.isnan(self.correct)
+        return {
+            "nll": float(self.nll.mean()),
+            "nll_by_token": float(np.average(self.nll, axis=1, weights=self.n_tokens).mean()),
+            "accuracy": float(self.correct[asked].mean()) if asked.any() else None,
+            "n_domains": 1,
+            "n_rows_scored": self.nll.shape[1],
+            "n_seeds": self.nll.shape[0],
+        }
+
+
+Standings = Mapping[str, Mapping[str, Standing]]
+"""By domain, then by variant."""
+
+
+def build_leaderboard(
+    subset: pl.DataFrame,
+    adapter: pl.DataFrame,
+    score: pl.DataFrame,
+    pool: pl.DataFrame,
+    seconds: pl.DataFrame,
+    final: Collection[str],
+) -> Leaderboard:
+    """All studies' leaderboard.
+
+    Args:
+        subset: Contract `study/subset`, of all variants.
+        adapter: Contract `study/adapter`, likewise.
+        score: Contract `study/score`, likewise.
+        pool: Contract `instructions/pool`.
+        seconds: Columns study, domain, variant, budget and seconds of the selection; it may lack some.
+        final: Studies whose final rows are shown.
+    """
+    costs = _costs(subset, adapter, pool, seconds)
+    shown = score.filter((pl.col("part") == "development") | pl.col("study").is_in(list(final)))
+    rows: list[dict[str, Any]] = []
+    for (study, part, budget), scores in shown.group_by("study", "part", "budget", maintain_order=True):
+        names = {"study": study, "part": part, "budget": budget}
+        of_study = {key[1:3]: value for key, value in costs.items() if (key[0], key[3]) == (study, budget)}
+        rows += [names | row for row in _rows(_standings(scores), of_study)]
+    board = pl.DataFrame(rows, schema=contracts.LEADERBOARD.schema).sort(contracts.LEADERBOARD.sorted_by)
+    return Leaderboard(board, _overlap(subset), _sources(subset, pool))
+
+
+def _standings(scores: pl.DataFrame) -> dict[str, dict[str, Standing]]:
+    """Of one study, part and budget."""
+    found: dict[str, dict[str, Standing]] = {}
+    for (domain, variant), table in sorted(scores.group_by("domain", "variant"), key=lambda group: group[0]):
+        ordered = table.sort("seed", "row_id")
+        n_seeds = ordered["seed"].n_unique()
+        found.setdefault(str(domain), {})[str(variant)] = Standing(
+            nll=ordered["nll"].to_numpy().reshape(n_seeds, -1),
+            n_tokens=ordered["n_response_tokens"].to_numpy().reshape(n_seeds, -1)[0],
+            correct=ordered["correct"].cast(pl.Float64).fill_null(np.nan).to_numpy().reshape(n_seeds, -1),
+        )
+    return found
+
+
+def _rows(standings: Standings, costs: Mapping[tuple[str, str], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows of every domain, then of all domains, ranked."""
+    everywhere = set.intersection(*(set(of_domain) for of_domain in standings.values()))
+    groups = {domain: ([domain], sorted(of_domain)) for domain, of_domain in standings.items()}
+    groups[ALL] = (sorted(standings), sorted(everywhere))
+    for name, (domains, variants) in groups.items():
+        rows = []
+        for variant in variants:
+            own = [standings[domain][variant].numbers() | costs[domain, variant] for domain in domains]
+            against = [_against(standings, domains, variant, rival) for rival in RIVALS]
+            rows.append({"domain": name, "variant": variant, **_mean(own), **against[0], **against[1]})
+        for rank, row in enumerate(sorted(rows, key=lambda row: (row["nll"], row["variant"])), start=1):
+            yield {**row, "rank": rank}
+
+
+def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over domains, counts of rows added up, the fewest seeds."""
+    merged: dict[str, Any] = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows if row[name] is not None]
+        if not values:
+            merged[name] = None
+        elif name in ("n_domains", "n_rows_scored"):
+            merged[name] = sum(values)
+        else:
+            merged[name] = min(values) if name == "n_seeds" else float(np.mean(values))
+    return merged
+
+
+def _against(standings: Standings, domains: list[str], variant: str, rival: str) -> dict[str, Any]:
+    """Columns of the comparison with one rival; empty where it lacks a domain, and for itself."""
+    if variant == rival or any(rival not in standings[domain] for domain in domains):
+        return {}
+    pairs = []
+    for domain in domains:
+        one, other = standings[domain][variant].nll, standings[domain][rival].nll
+        n_seeds = min(len(one), len(other))
+        pairs.append((one[:n_seeds], other[:n_seeds]))
+    mean, low, high = mean_paired_difference(pairs)
+    intervals = [mean_paired_difference([pair]) for pair in pairs]
+    better, worse = sum(one[2] < 0 for one in intervals), sum(one[1] > 0 for one in intervals)
+    return {
+        f"minus_{rival}": mean,
+        f"minus_{rival}_low": low,
+        f"minus_{rival}_high": high,
+        f"minus_{rival}_n_seeds": min(len(one) for one, _ in pairs),
+        f"n_better_than_{rival}": better,
+        f"n_like_{rival}": len(pairs) - better - worse,
+        f"n_worse_than_{rival}": worse,
+    }
+
+
+def _costs(
+    subset: pl.DataFrame, adapter: pl.DataFrame, pool: pl.DataFrame, seconds: pl.DataFrame
+) -> dict[tuple[str, str, str, float], dict[str, Any]]:
+    """Tokens, response length and seconds by study, domain, variant and budget."""
+    tokens = adapter.filter("chosen").group_by(CHOICE).agg(pl.col("n_tokens").mean())
+    lengths = subset.join(pool.select("row_id", "n_response_tokens"), on="row_id", how="left")
+    lengths = lengths.group_by(CHOICE).agg(pl.col("n_response_tokens").mean().alias("mean_response_tokens"))
+    table = tokens.join(lengths, on=CHOICE, how="left").join(seconds, on=CHOICE, how="left")
+    return {
+        tuple(row[name] for name in CHOICE): {
+            "n_tokens": row["n_tokens"],
+            "mean_response_tokens": row["mean_response_tokens"],
+            "selection_s": row["seconds"] or 0.0,
+        }
+        for row in table.iter_rows(named=True)
+    }
+
+
+def _overlap(subset: pl.DataFrame) -> pl.DataFrame:
+    first = subset.filter(pl.col("seed") == pl.col("seed").min().over(CHOICE))
+    rows = []
+    for (study, budget, domain), table in first.group_by("study", "budget", "domain"):
+        taken = {str(name[0]): set(part["row_id"]) for name, part in table.group_by("variant")}
+        for one in sorted(taken):
+            for other in sorted(name for name in taken if name > one):
+                n_common = len(taken[one] & taken[other])
+                share = n_common / len(taken[one] | taken[other])
+                rows.append((study, budget, domain, one, other, n_common, share))
+    return pl.DataFrame(rows, schema=contracts.OVERLAP.schema, orient="row").sort(contracts.OVERLAP.sorted_by)
+
+
+def _sources(subset: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
+    keys = ["study", "budget", "domain", "variant"]
+    of_pool = pool.explode("sources").group_by(pl.col("sources").alias("source")).len()
+    of_pool = of_pool.select("source", (pl.col("len") / len(pool)).alias("pool_share"))
+    sizes = subset.group_by(keys).agg(pl.len().alias("n_all"), pl.col("seed").n_unique().alias("n_seeds"))
+    counts = subset.join(pool.select("row_id", pl.col("sources").alias("source")), on="row_id").explode("source")
+    table = counts.group_by(*keys, "source").len().join(sizes, on=keys).join(of_pool, on="source")
+    table = table.with_columns(n_rows=pl.col("len") / pl.col("n_seeds"), share=pl.col("len") / pl.col("n_all"))
+    return table.select(contracts.SOURCES.schema.names()).sort(contracts.SOURCES.sorted_by)

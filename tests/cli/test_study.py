@@ -1,0 +1,107 @@
+"""`g2is study` as people use it: a plan, a run that can be stopped and goes on, a table."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from g2is_assets.cli import main
+
+STUDY = """
+title = "Small"
+domains = ["words"]
+budgets = [4]
+rates = [0.03, 0.003]
+development_rows = 4
+cells = "../cells"
+[variants.base]
+selector = "base"
+[variants.random]
+selector = "random"
+[variants.less]
+selector = "less"
+"""
+
+
+@pytest.fixture
+def settings(make_project: Callable[..., Path]) -> Path:
+    found = make_project()
+    (found.parent / "studies").mkdir()
+    (found.parent / "studies" / "small.toml").write_text(STUDY)
+    return found
+
+
+def g2is(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from g2is_assets.cli import main; main()", *arguments]
+    environment = os.environ | {"COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=600)
+
+
+def test_a_study_runs_after_its_plan_stops_in_time_goes_on_and_is_shown(settings: Path) -> None:
+    stopped = g2is("study", "run", "small", "--hours", "0", "--config", str(settings))
+    assert stopped.returncode == 0, stopped.stderr
+    # Three variants: two rates each but for the base model; no subset was selected yet.
+    assert "4 trainings and 3 scorings are missing" in stopped.stdout
+    assert "assumed: no cell has been made yet" in stopped.stdout
+    assert "2 subsets are not selected yet" in stopped.stdout
+    assert "the time given is over" in stopped.stdout
+    assert list((settings.parent / "cells").rglob("*.json")) == []
+    done = g2is("study", "run", "small", "--config", str(settings))
+    assert done.returncode == 0, done.stderr
+    assert "study/leaderboard: done" in done.stderr
+    again = g2is("study", "run", "small", "--config", str(settings))
+    assert "0 trainings and 0 scorings are missing" in again.stdout
+    assert "as the cells so far took" in again.stdout
+    assert "study/adapter[words.small.less]: unchanged" in again.stderr
+    shown = g2is("study", "show", "small", "--config", str(settings))
+    assert shown.returncode == 0, shown.stderr
+    for part in ("words, budget 4: NLL on 4 development rows", "all, budget 4", "minus random", "base", "less"):
+        assert part in shown.stdout
+    rows = json.loads(g2is("study", "show", "small", "--domain", "all", "--json", "--config", str(settings)).stdout)
+    assert {row["variant"] for row in rows} == {"base", "random", "less"}
+    assert [row["rank"] for row in rows] == [1, 2, 3]
+
+
+def test_one_variant_alone_may_be_asked_for(settings: Path) -> None:
+    done = g2is("study", "run", "small", "--variant", "base", "--config", str(settings))
+    assert done.returncode == 0, done.stderr
+    assert "0 trainings and 1 scorings are missing" in done.stdout
+    assert len(list((settings.parent / "cells" / "words").glob("*.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "nothing"), "there is no study 'nothing'"),
+        (("run", "small", "--domain", "sums"), "has no domain 'sums'; it has words"),
+        (("run", "small", "--variant", "lesss"), "has no variant 'lesss'; it has base, random, less"),
+        (("show", "small", "--part", "final"), "the final rows of study 'small' are not opened"),
+        (("show", "small"), "study/leaderboard has not been materialised"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(settings: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = CliRunner().invoke(main, ["study", *arguments, "--config", str(settings)])
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_studies_are_listed(settings: Path) -> None:
+    result = CliRunner().invoke(main, ["study", "list", "--config", str(settings)])
+    assert result.exit_code == 0
+    assert "small: Small" in result.output
+    assert "domains words; variants base, random, less" in result.output
+    (settings.parent / "studies" / "small.toml").unlink()
+    assert "no study in" in CliRunner().invoke(main, ["study", "list", "--config", str(settings)]).output
+
+
+@pytest.mark.parametrize("command", ["run", "show", "list"])
+def test_every_command_has_an_example(command: str) -> None:
+    result = CliRunner().invoke(main, ["study", command, "--help"])
+    assert result.exit_code == 0
+    assert "Example: g2is study" in result.output

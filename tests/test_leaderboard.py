@@ -1,0 +1,203 @@
+"""The leaderboard on scores small enough to work by hand, and its pictures and tables."""
+
+import base64
+import io
+
+import polars as pl
+import pytest
+from rich.console import Console
+
+from g2is_assets.contracts import study as contracts
+from g2is_assets.contracts.instructions import POOL
+from g2is_assets.core.sampling import paired_difference_over_seeds
+from g2is_assets.reports.leaderboard import Leaderboard, build_leaderboard
+from g2is_assets.reports.leaderboard_table import leaderboard_tables
+from g2is_assets.reports.pictures import grid_picture, interval_picture
+
+# By domain, variant and seed: NLL of the rows a, b, c. They have 1, 1 and 2 response tokens.
+NLL = {
+    ("east", "base", 0): [3.0, 3.0, 3.0],
+    ("east", "random", 0): [2.0, 2.0, 2.0],
+    ("east", "random", 1): [2.0, 3.0, 1.0],
+    ("east", "less", 0): [1.0, 1.0, 1.0],
+    ("east", "new", 0): [1.0, 1.0, 4.0],
+    ("east", "new", 1): [1.0, 2.0, 3.0],
+    ("west", "base", 0): [5.0, 5.0, 5.0],
+    ("west", "random", 0): [4.0, 4.0, 4.0],
+    ("west", "random", 1): [4.0, 4.0, 4.0],
+    ("west", "less", 0): [4.5, 4.5, 4.5],
+    ("west", "new", 0): [3.0, 3.0, 3.0],
+    ("west", "new", 1): [3.0, 3.0, 3.0],
+    ("west", "only_here", 0): [1.0, 1.0, 1.0],
+}
+ROWS = {"random": {0: ["p", "q"], 1: ["r", "s"]}, "less": {0: ["p", "q"]}, "new": {0: ["q", "r"], 1: ["q", "r"]}}
+ROWS["only_here"] = {0: ["s"]}
+LENGTHS = {"p": 10, "q": 20, "r": 30, "s": 40}
+
+
+def names(domain: str, variant: str, seed: int) -> dict[str, object]:
+    return {"study": "main", "domain": domain, "variant": variant, "budget": 2.0, "seed": seed}
+
+
+def table(rows: list[dict[str, object]], contract: contracts.Contract) -> pl.DataFrame:
+    return contract.validate(pl.DataFrame(rows, schema=contract.schema).sort(contract.sorted_by))
+
+
+def build(final: set[str] = frozenset()) -> Leaderboard:  # type: ignore[assignment]
+    scores, trainings, subset = [], [], []
+    for (domain, variant, seed), values in NLL.items():
+        for row_id, nll, n_tokens in zip("abc", values, (1, 1, 2), strict=True):
+            right = {"a": seed == 0, "b": True}.get(row_id) if domain == "east" else None
+            row = {"row_id": row_id, "part": "development", "nll": nll, "n_response_tokens": n_tokens, "correct": right}
+            scores.append(names(domain, variant, seed) | row)
+            scores.append(names(domain, variant, seed) | row | {"row_id": f"z{row_id}", "part": "final", "nll": 9.0})
+        chosen = {"learning_rate": 1e-4, "chosen": True, "cell": f"{domain}{variant}{seed}", "n_rows": 2}
+        numbers = {
+            "n_tokens": 0 if variant == "base" else 100 * (seed + 1),
+            "best_epoch": 1,
+            "validation_nll": 1.0,
+            "seconds": 1.0,
+        }
+        trainings.append(names(domain, variant, seed) | chosen | numbers)
+        trainings.append(trainings[-1] | {"chosen": False, "learning_rate": 2e-4, "n_tokens": 7_000_000})
+        for order, row_id in enumerate(ROWS.get(variant, {}).get(seed, [])):
+            subset.append(names(domain, variant, seed) | {"order": order, "row_id": row_id, "score": None})
+    filled = {"messages": [], "prompt": "", "response": "", "ids": [], "licenses": [], "n_prompt_tokens": 1}
+    sources = {"p": ["one"], "q": ["one", "two"], "r": ["two"], "s": ["two"]}
+    pool = [
+        filled
+        | {"row_id": row_id, "n_response_tokens": n, "sources": sources[row_id], "truncated": False, "n_merged": 1}
+        for row_id, n in LENGTHS.items()
+    ]
+    seconds = pl.DataFrame(
+        {"study": ["main"], "domain": ["east"], "variant": ["new"], "budget": [2.0], "seconds": [1.5]}
+    )
+    one_by_one = {
+        "subset": pl.DataFrame(subset, schema=contracts.SUBSET.schema),
+        "adapter": pl.DataFrame(trainings, schema=contracts.ADAPTER.schema),
+        "score": pl.DataFrame(scores, schema=contracts.SCORES.schema),
+    }
+    board = build_leaderboard(**one_by_one, pool=table(pool, POOL), seconds=seconds, final=final)
+    contracts.LEADERBOARD.validate(board.leaderboard)
+    contracts.OVERLAP.validate(board.overlap)
+    contracts.SOURCES.validate(board.sources)
+    return board
+
+
+def row(board: pl.DataFrame, domain: str, variant: str) -> dict[str, object]:
+    found = board.filter(domain=domain, variant=variant)
+    assert len(found) == 1
+    return found.row(0, named=True)
+
+
+def test_means_are_over_rows_then_over_seeds():
+    new = row(build().leaderboard, "east", "new")
+    assert new["nll"] == pytest.approx((2.0 + 2.0) / 2)
+    # By token: (1 + 1 + 2 * 4) / 4 = 2.5 and (1 + 2 + 2 * 3) / 4 = 2.25.
+    assert new["nll_by_token"] == pytest.approx((2.5 + 2.25) / 2)
+    # Row b is right both times, a only with seed 0, c has no choices.
+    assert new["accuracy"] == pytest.approx(3 / 4)
+    assert (new["n_rows_scored"], new["n_seeds"], new["n_domains"]) == (3, 2, 1)
+    # Only chosen trainings count: 100 and 200 tokens.
+    assert new["n_tokens"] == 150
+    assert new["mean_response_tokens"] == pytest.approx((20 + 30 + 20 + 30) / 4)
+    assert new["selection_s"] == 1.5
+    assert row(build().leaderboard, "west", "new")["accuracy"] is None
+
+
+def test_ranks_follow_the_mean_and_of_equals_the_name():
+    east = build().leaderboard.filter(domain="east")
+    assert east.select("rank", "variant").rows() == [(1, "less"), (2, "new"), (3, "random"), (4, "base")]
+    # Both 2.0.
+    assert row(east, "east", "new")["nll"] == row(east, "east", "random")["nll"]
+
+
+def test_differences_are_paired_by_row_and_by_seed():
+    board = build().leaderboard
+    new = row(board, "east", "new")
+    expected = paired_difference_over_seeds([[-1, -1, 2], [-1, -1, 2]], [[0, 0, 0], [0, 0, 0]])
+    assert (new["minus_random"], new["minus_random_low"], new["minus_random_high"]) == pytest.approx(expected)
+    assert new["minus_random"] == pytest.approx(0.0)
+    assert new["minus_random_n_seeds"] == 2
+    # `less` has one seed: only the first of `new` is set against it.
+    assert new["minus_less"] == pytest.approx((0 + 0 + 3) / 3)
+    assert new["minus_less_n_seeds"] == 1
+    assert (new["n_better_than_random"], new["n_like_random"], new["n_worse_than_random"]) == (0, 1, 0)
+    less = row(board, "east", "less")
+    assert less["minus_random"] == -1.0
+    assert less["minus_less"] is None
+    assert less["n_better_than_less"] is None
+
+
+def test_all_is_the_mean_over_domains_of_variants_that_are_scored_in_each():
+    board = build().leaderboard
+    assert set(board.filter(domain="all")["variant"]) == {"base", "random", "less", "new"}
+    assert set(board.filter(domain="west")["variant"]) == {"base", "random", "less", "new", "only_here"}
+    new = row(board, "all", "new")
+    assert new["nll"] == pytest.approx((2.0 + 3.0) / 2)
+    assert new["minus_random"] == pytest.approx((0.0 - 1.0) / 2)
+    # Only the east varies, so the interval is half as wide as there.
+    east = row(board, "east", "new")
+    width = new["minus_random_high"] - new["minus_random_low"]
+    assert width == pytest.approx((east["minus_random_high"] - east["minus_random_low"]) / 2)
+    assert (new["n_better_than_random"], new["n_like_random"], new["n_worse_than_random"]) == (1, 1, 0)
+    # Not told apart in the east, better in the west.
+    assert (new["n_better_than_less"], new["n_like_less"], new["n_worse_than_less"]) == (1, 1, 0)
+    assert new["accuracy"] == pytest.approx(3 / 4)
+    assert (new["n_domains"], new["n_rows_scored"]) == (2, 6)
+    assert row(board, "all", "base")["mean_response_tokens"] is None
+
+
+def test_final_rows_are_left_out_until_they_are_opened():
+    assert set(build().leaderboard["part"]) == {"development"}
+    opened = build(final={"main"}).leaderboard
+    assert set(opened["part"]) == {"development", "final"}
+    assert set(opened.filter(part="final")["nll"]) == {9.0}
+    assert set(build(final={"another"}).leaderboard["part"]) == {"development"}
+
+
+def test_overlap_counts_the_rows_that_two_variants_chose_in_common():
+    overlap = build().overlap.filter(domain="east")
+    assert overlap.select("variant", "other", "n_common", "jaccard").rows() == [
+        ("less", "new", 1, pytest.approx(1 / 3)),
+        ("less", "random", 2, 1.0),
+        ("new", "random", 1, pytest.approx(1 / 3)),
+    ]
+
+
+def test_sources_are_shares_of_the_rows_chosen_beside_those_of_the_pool():
+    sources = build().sources.filter(domain="east", variant="random")
+    # Rows p and q with seed 0, r and s with seed 1; q has both sources.
+    assert sources.select("source", "n_rows", "share", "pool_share").rows() == [
+        ("one", 1.0, 0.5, 0.5),
+        ("two", 1.5, 0.75, 0.75),
+    ]
+
+
+def test_pictures_are_images_of_every_part():
+    import matplotlib.image
+
+    small, large = build().leaderboard, build(final={"main"}).leaderboard
+    for draw in (grid_picture, interval_picture):
+        heights = [
+            matplotlib.image.imread(io.BytesIO(base64.b64decode(draw(board))), format="png").shape[0]
+            for board in (small, large)
+        ]
+        assert heights[1] > 1.5 * heights[0] > 0
+    assert grid_picture(small) == grid_picture(small)
+    # Under way: in one domain only the base model is scored so far.
+    begun = small.filter((pl.col("domain") == "east") | (pl.col("variant") == "base"))
+    assert len({grid_picture(begun), grid_picture(small), grid_picture(begun.filter(variant="base"))}) == 3
+
+
+def test_the_terminal_shows_all_domains_last_and_says_where_seeds_differ():
+    console = Console(width=250, record=True, file=io.StringIO())
+    tables = leaderboard_tables(build().leaderboard)
+    for one in tables:
+        console.print(one)
+    text = console.export_text()
+    assert [str(one.title).split(",")[0] for one in tables] == ["east", "west", "all"]
+    line = next(line for line in text.splitlines() if " new " in line)
+    assert "2.0000" in line
+    assert "+1.0000 [" in line
+    assert "(1 of 2 seeds)" in line
