@@ -16,7 +16,7 @@ from g2is_assets.contracts.instructions import TARGET
 from g2is_assets.contracts.rows import Instruction
 from g2is_assets.core.selectors import USE_EMBEDDINGS
 from g2is_assets.errors import SettingsError
-from g2is_assets.hashing import json_sha256
+from g2is_assets.hashing import canonical_json, json_sha256
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.cells import CELLS_VERSION
 from g2is_assets.storage.gradient_store import store_name
@@ -109,9 +109,7 @@ def embedding(workspace: Workspace) -> Recipe:
 
 def subset(workspace: Workspace, place: Place) -> Recipe:
     """Of `study/subset`: all budgets and seeds of the variant."""
-    domain, said = place.domain, place.said
-    settings: dict[str, Any] = said.model_dump(mode="json", exclude={"validation_rows"})
-    settings |= {"seeds": place.study.seeds(place.variant), "budgets": place.study.budgets(place.variant)}
+    domain, said, settings = place.domain, place.said, _choice(place)
     inputs = _current(workspace, "instructions/pool")
     if said.selector != BASE:
         settings["allow_leaks"] = workspace.project.domain(domain).selection.allow_leaks
@@ -128,12 +126,10 @@ def subset(workspace: Workspace, place: Place) -> Recipe:
 
 def adapter(workspace: Workspace, place: Place) -> Recipe:
     """Of `study/adapter`: the trainings on the variant's subsets."""
-    settings = place.study.finetune.model_dump(mode="json", exclude={"learning_rate", "seed"})
-    settings |= {"rates": sorted(place.study.said.rates), "template": workspace.template.digest}
-    settings |= {"cells": CELLS_VERSION}
     inputs = _current(workspace, "study/subset", domain=place.partition) | _current(workspace, "instructions/pool")
     inputs |= _current(workspace, "instructions/target", domain=place.domain)
-    return _recipe("study/adapter", place.partition, settings, {**inputs, "model": workspace.model.digest})
+    model = {"model": workspace.model.digest}
+    return _recipe("study/adapter", place.partition, _training(workspace, place), {**inputs, **model})
 
 
 def score(workspace: Workspace, place: Place) -> Recipe:
@@ -145,17 +141,41 @@ def score(workspace: Workspace, place: Place) -> Recipe:
 
 
 def leaderboard(workspace: Workspace) -> Recipe:
-    """Of `study/leaderboard`: of every variant that has been scored its subset, trainings and scores."""
+    """Of `study/leaderboard`: of every variant that has been scored its subset, trainings and scores.
+
+    What was made as an earlier text of the study file said is left out until it is made again.
+    """
     studies = load_studies(workspace.project)
     inputs: dict[str, Version | str] = {}
     for place in places_of(studies.values()):
         names = ("study/subset", "study/adapter", "study/score")
-        found = {f"{name}[{place.partition}]": workspace.lake.find(name, place.partition) for name in names}
-        versions = {name: version for name, version in found.items() if version}
-        if len(versions) == len(names):
-            inputs |= versions
+        found = [workspace.lake.find(name, place.partition) for name in names]
+        made = [version for version in found if version]
+        if len(made) == len(names) and _as_said(workspace, place, made[0], made[1]):
+            inputs |= {f"{name}[{place.partition}]": version for name, version in zip(names, made, strict=True)}
     settings = {"final": {name: study.said.final for name, study in studies.items()}}
     return _recipe("study/leaderboard", None, settings, {**inputs, **_current(workspace, "instructions/pool")})
+
+
+def _choice(place: Place) -> dict[str, Any]:
+    """What the study says of a variant's choice of rows."""
+    study, variant = place.study, place.variant
+    settings: dict[str, Any] = place.said.model_dump(mode="json", exclude={"validation_rows"})
+    return settings | {"seeds": study.seeds(variant), "budgets": study.budgets(variant)}
+
+
+def _training(workspace: Workspace, place: Place) -> dict[str, Any]:
+    """What it says of the training."""
+    settings = place.study.finetune.model_dump(mode="json", exclude={"learning_rate", "seed"})
+    rates = sorted(place.study.said.rates)
+    return {**settings, "rates": rates, "template": workspace.template.digest, "cells": CELLS_VERSION}
+
+
+def _as_said(workspace: Workspace, place: Place, subset: Version, adapter: Version) -> bool:
+    """Whether these versions were made as the study file says now."""
+    choice, training = _choice(place), _training(workspace, place)
+    chosen = {name: subset.manifest.settings.get(name) for name in choice}
+    return canonical_json([choice, training]) == canonical_json([chosen, adapter.manifest.settings])
 
 
 def development_rows(workspace: Workspace, place: Place, target: Version) -> list[str]:

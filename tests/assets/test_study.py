@@ -278,6 +278,22 @@ def test_rows_that_a_study_trained_on_are_exposures_and_its_chain_is_whole(built
     assert {"study/embedding", "gradients/target", "warmup/sample"} <= {link.asset for link in chain}
 
 
+def test_what_an_earlier_text_of_the_study_gave_is_left_out_until_it_is_made_again(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
+    study = built.parent / "studies" / "small.toml"
+    study.write_text(STUDY.replace('selector = "less"\n', 'selector = "length"\n', 1))
+    run(built, instance, "study_leaderboard")
+    assert set(board_of(built)["variant"]) == set(VARIANTS) - {"less"}
+    run(built, instance, "study_variant", variant_key("sums", "less"))
+    run(built, instance, "study_leaderboard")
+    assert set(board_of(built).filter(domain="sums")["variant"]) == set(VARIANTS)
+    assert set(board_of(built).filter(domain="words")["variant"]) == set(VARIANTS) - {"less"}
+    study.write_text(STUDY.replace("rates = [0.03, 0.003]", "rates = [0.03]"))
+    with pytest.raises(MissingInputError, match="no variant of any study has been scored yet"):
+        run(built, instance, "study_leaderboard")
+
+
 def test_a_leaderboard_of_nothing_is_refused(built: Path, instance: dg.DagsterInstance) -> None:
     shutil.rmtree(built.parent / "lake" / "study" / "score")
     with pytest.raises(MissingInputError, match="no variant of any study has been scored yet"):
