@@ -5,6 +5,7 @@ relative to the settings file. Nothing here reads data, models or Dagster.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
@@ -51,6 +52,11 @@ class InstructionsSettings(Section):
         return [{"path": item} if isinstance(item, str) else item for item in items]
 
 
+def license_name(said: str) -> str:
+    """A licence's name as it is compared: without regard to case, surrounding space and the way accents are encoded."""
+    return unicodedata.normalize("NFC", said).strip().lower()
+
+
 class LicensesSettings(Section):
     """Which rows may be used by their licences: names in lower case; without any, every row may."""
 
@@ -63,7 +69,7 @@ class LicensesSettings(Section):
     def _names(cls, value: Any) -> Any:
         if not isinstance(value, list | tuple | set | frozenset):
             return value
-        names = [name.strip().lower() if isinstance(name, str) else name for name in value]
+        names = [license_name(name) if isinstance(name, str) else name for name in value]
         if "" in names or "unknown" in names:
             raise ValueError("name licences here; whether rows without one may be used says `unknown`")
         return names
