@@ -31,6 +31,7 @@ from g2is_assets.storage.mapped import MAPPED
 from g2is_assets.storage.pruning import ROW_IDS, plan_pruning
 from g2is_assets.storage.tombstones import read_tombstones
 from g2is_assets.storage.versions import assets_of, versions_of
+from g2is_assets.storage.withholding import licenses_of
 
 ROWS = [f"row{i:02d}" for i in range(6)]
 GONE = "row02"
@@ -409,6 +410,36 @@ def test_every_column_of_every_table_that_can_hold_text_is_erased_or_holds_names
         names = NAMES | (OF_MANIFESTS if contract.name.startswith("audit") else set())
         assert can_hold - names <= TEXTS.keys(), contract.name
         assert not can_hold & TEXTS.keys() or "row_id" in contract.columns, contract.name
+
+
+def test_a_version_is_not_pruned_before_an_erasure_in_it_is_finished(lake: Lake) -> None:
+    run(lake)
+    old = next(
+        v for v in every_version(lake) if (v.folder / ERASED).exists() and v.manifest.asset == "instructions/pool"
+    )
+    (old.folder / ERASED).rename(old.folder / ERASING)  # killed just before its last change
+    with pytest.raises(StoreError, match="an erasure was begun and not finished"):
+        plan_pruning(old)
+    run(lake)
+    assert plan_pruning(old)
+
+
+def test_the_licences_of_a_sample_are_known_also_when_its_pool_was_pruned(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    drawn_from = pool_of(lake, "1", ROWS)
+
+    def write(draft: Draft) -> None:
+        rows = [{n: record(ROWS[0])[n] for n in SAMPLE.columns}]
+        draft.table("sample", SAMPLE, pl.DataFrame(rows, schema=SAMPLE.schema))
+
+    sample, _ = lake.make(
+        Recipe("warmup/sample", None, "1", {}, {"instructions/pool": drawn_from.as_input}), "run", write
+    )
+    pool_of(lake, "2", ROWS[1:])
+    pruning = plan_pruning(drawn_from)
+    assert pruning
+    pruning.apply()
+    assert licenses_of(lake, sample)[ROWS[0]] == ["MIT"]
 
 
 def test_what_is_left_of_a_sample_has_text() -> None:
