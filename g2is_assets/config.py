@@ -5,13 +5,12 @@ relative to the settings file. Nothing here reads data, models or Dagster.
 """
 
 import re
-import unicodedata
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from g2is_assets.parsing import Owner
+from g2is_assets.parsing import Owner, license_name
 
 DOMAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
@@ -50,11 +49,6 @@ class InstructionsSettings(Section):
     def _plain_paths(cls, value: Any) -> Any:
         items = value if isinstance(value, list | tuple) else [value]
         return [{"path": item} if isinstance(item, str) else item for item in items]
-
-
-def license_name(said: str) -> str:
-    """A licence's name as it is compared: without regard to case, surrounding space and the way accents are encoded."""
-    return unicodedata.normalize("NFC", said).strip().lower()
 
 
 class LicensesSettings(Section):
