@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from g2is_assets.parsing import Owner
+from g2is_assets.parsing import Owner, license_name
 
 DOMAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
@@ -63,7 +63,7 @@ class LicensesSettings(Section):
     def _names(cls, value: Any) -> Any:
         if not isinstance(value, list | tuple | set | frozenset):
             return value
-        names = [name.strip().lower() if isinstance(name, str) else name for name in value]
+        names = [license_name(name) if isinstance(name, str) else name for name in value]
         if "" in names or "unknown" in names:
             raise ValueError("name licences here; whether rows without one may be used says `unknown`")
         return names

@@ -3,6 +3,7 @@
 import difflib
 import re
 import tomllib
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 from zoneinfo import ZoneInfo
@@ -22,6 +23,11 @@ def _owner(value: str) -> str:
     if not _EMAIL.fullmatch(value) and not (value.startswith("team:") and len(value) > len("team:")):
         raise ValueError("an owner is an email address, or `team:` and the team's name")
     return value
+
+
+def license_name(said: str) -> str:
+    """A licence's name as it is compared: without regard to case, surrounding space and the way accents are encoded."""
+    return unicodedata.normalize("NFC", said).strip().lower()
 
 
 def _time_zone(value: str) -> str:

@@ -21,8 +21,8 @@ from g2is_assets.storage.sources import find_files, relative_name
 from g2is_assets.storage.withholding import pool_withholding, target_withholding
 
 CODE_VERSIONS: Final = {
-    "instructions/pool": "1",
-    "instructions/target": "1",
+    "instructions/pool": "2",
+    "instructions/target": "2",
     "warmup/sample": "1",
     "warmup/checkpoint": "1",
     "gradients/pool": "2",

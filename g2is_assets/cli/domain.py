@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import click
 from rich.console import Console
 from rich.table import Table
 
@@ -108,7 +109,7 @@ def list_domains(config: Path | None, as_json: bool) -> None:
             }
         )
     if as_json:
-        Console().print_json(json.dumps(records))
+        click.echo(json.dumps(records, indent=2))
     else:
         _print_table(records)
 

@@ -1,6 +1,7 @@
 """`g2is gc --erase`: text and vectors of withdrawn rows leave every version in the lake."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -20,14 +21,18 @@ def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, d
     """Erase these rows, and say what still holds something of them.
 
     Raises:
-        G2isError: A row is not withdrawn or still used, or a part of the lake is damaged and could not be searched.
+        G2isError: A run is in progress, a row is not withdrawn or still used, or a part of the lake is damaged and
+            could not be searched.
     """
+    from g2is_assets.runs import no_runs
+
     project = load_project(config)
     lake = Lake(project.home / "lake")
     withdrawals = read_withdrawals(project.withdrawn)
     rows = [_withdrawn(lake, row, withdrawals) for row in dict.fromkeys(asked)]
     why = reason or "; ".join(dict.fromkeys(withdrawals[row].reason for row in rows))
-    report = erase(lake, rows, why, set(project.domains), dry_run=dry_run)
+    with nullcontext() if dry_run else no_runs(project.home / ".dagster"):
+        report = erase(lake, rows, why, set(project.domains), dry_run=dry_run)
     found, faults = find_in_sources(project, rows)
     adapters = {row: trained_on(lake, row) for row in rows}
     if as_json:

@@ -4,6 +4,7 @@ import json
 from contextlib import nullcontext
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
@@ -25,10 +26,10 @@ def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, as_json: bo
     lake = Lake(project.home / "lake")
     with nullcontext() if dry_run else no_runs(project.home / ".dagster"):
         report = collect_garbage(lake, project.settings.keep_versions, 3600 * min_age_hours, dry_run=dry_run)
-    console = Console()
     if as_json:
-        console.print_json(json.dumps(_as_json(report, dry_run)))
+        click.echo(json.dumps(_as_json(report, dry_run), indent=2))
         return
+    console = Console()
     console.print(_as_table(report, dry_run))
     for reason in report.left_alone:
         console.print(f"Left alone: {reason}", markup=False, highlight=False, soft_wrap=True)

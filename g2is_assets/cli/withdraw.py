@@ -1,18 +1,19 @@
 """`g2is withdraw`: record that rows may no longer be used, and say what follows."""
 
-import getpass
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from pydantic import ValidationError
 
 from g2is_assets.errors import SettingsError
 from g2is_assets.project import load_project
 from g2is_assets.reports.rows import find_row
 from g2is_assets.reports.withdrawal import Consequences, consequences
 from g2is_assets.storage.lake import Lake
+from g2is_assets.storage.manifest import user_name
 from g2is_assets.storage.withdrawals import Withdrawal, add_withdrawals, read_withdrawals
 
 
@@ -24,11 +25,15 @@ def run_withdraw(config: Path | None, asked: tuple[str, ...], reason: str, by: s
     """
     project = load_project(config)
     lake = Lake(project.home / "lake")
-    if not reason.strip():
-        raise SettingsError("--reason is empty; say why, since the record stands for ever")
     rows = list(dict.fromkeys(find_row(lake, row) for row in asked))
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    entries = [Withdrawal(row_id=row, reason=reason, at=at, by=by or getpass.getuser()) for row in rows]
+    try:
+        entries = [Withdrawal(row_id=row, reason=reason, at=at, by=by or user_name()) for row in rows]
+    except ValidationError as error:
+        name = error.errors()[0]["loc"][0]
+        raise SettingsError(
+            f"--{name} is empty or not Unicode; say it again, since the record stands for ever"
+        ) from None
     new = {entry.row_id for entry in add_withdrawals(project.withdrawn, entries)}
     recorded = read_withdrawals(project.withdrawn)
     outcome = [(recorded[row], row in new, consequences(lake, row)) for row in rows]

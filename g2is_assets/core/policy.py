@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from g2is_assets.config import LicensesSettings
+from g2is_assets.parsing import license_name
 
 UNKNOWN: Final = "unknown"
 """Licence of a row for which no source says one."""
@@ -24,9 +25,9 @@ def in_force(policy: LicensesSettings) -> bool:
 def denied(licenses: Iterable[str], policy: LicensesSettings) -> list[str]:
     """Those of a row's licences that are denied; the row may be used only if there are none.
 
-    Names are compared without regard to case and surrounding space.
+    Names are compared as `license_name` gives them.
     """
-    return [name for name in licenses if not _allowed(name.strip().lower(), policy)]
+    return [name for name in licenses if not _allowed(license_name(name), policy)]
 
 
 def withhold(

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from g2is_assets.storage.lake import Lake, read_parquet
 from g2is_assets.storage.manifest import Manifest
-from g2is_assets.trail.chain import Link, content_of, label_of, nearest
+from g2is_assets.trail.chain import Link, content_of, label_of, nearest, rows_file
 from g2is_assets.trail.exposure import KINDS, Exposure
 from g2is_assets.trail.subset_diff import Difference
 from g2is_assets.trail.verify import Finding
@@ -57,15 +57,15 @@ def origins(lake: Lake, chain: Sequence[Link]) -> dict[str, dict[str, int]]:
     """How many of the rows trained on come from each source, and under each licence; a row may have several.
 
     Raises:
-        StoreError: The tables are damaged, or pruned.
+        StoreError: The tables are damaged.
     """
     links = nearest(chain)
     subset, pool = (links[asset].version for asset in ("selection/subset", "instructions/pool"))
     if subset is None or pool is None:
         return {}
     taken = read_parquet(content_of(lake, subset) / "subset.parquet", ["row_id"])
-    table = content_of(lake, pool) / "pool.parquet"
-    rows = taken.join(read_parquet(table, ["row_id", "sources", "licenses"]), on="row_id")
+    table = read_parquet(rows_file(lake, pool, "pool.parquet"), ["row_id", "sources", "licenses"])
+    rows = taken.join(table, on="row_id")
     counted = {name: Counter(rows[name].explode().to_list()) for name in ("sources", "licenses")}
     return {name: dict(counts.most_common()) for name, counts in counted.items()}
 

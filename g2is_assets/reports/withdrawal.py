@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from g2is_assets.errors import StoreError
 from g2is_assets.storage.lake import Lake, Version, read_parquet
-from g2is_assets.storage.pruning import ROW_IDS
 from g2is_assets.storage.versions import partitions_of
 from g2is_assets.trail.exposure import BASELINE, TRAINED, Exposure, Exposures
 
@@ -102,9 +101,7 @@ def _current(lake: Lake, asset: str, partition: str | None) -> Version | None:
 
 
 def _rows(version: Version, table: str) -> set[str]:
-    for name in (table, ROW_IDS):
-        try:
-            return set(read_parquet(version.folder / name, ["row_id"])["row_id"])
-        except StoreError:
-            continue
-    return set()
+    try:
+        return set(read_parquet(version.folder / table, ["row_id"])["row_id"])
+    except StoreError:
+        return set()

@@ -20,15 +20,18 @@ import polars as pl
 
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.errors import ContractError, MissingInputError, StoreError
-from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.hashing import file_sha256
 from g2is_assets.storage.files import write_atomically, writing
 from g2is_assets.storage.manifest import (
     MANIFEST,
     PRUNED,
     Input,
     Manifest,
+    contradiction,
+    data_version,
     describe_files,
     git_revision,
+    input_digest,
     library_versions,
     user_name,
 )
@@ -113,8 +116,8 @@ class Recipe:
     @property
     def input_digest(self) -> str:
         """SHA-256 of everything that the payload may depend on."""
-        versions = {name: value.data_version for name, value in self.inputs.items()} if self.follows_inputs else {}
-        return json_sha256([self.asset, self.partition, self.code_version, dict(self.settings), versions])
+        inputs = self.inputs if self.follows_inputs else {}
+        return input_digest(self.asset, self.partition, self.code_version, self.settings, inputs)
 
 
 class Lake:
@@ -249,7 +252,7 @@ class Lake:
         manifest = Manifest(
             asset=recipe.asset,
             partition=recipe.partition,
-            data_version=json_sha256({name: record.sha256 for name, record in files.items()}),
+            data_version=data_version(files),
             input_digest=recipe.input_digest,
             code_version=recipe.code_version,
             settings=dict(recipe.settings),
@@ -294,10 +297,12 @@ class Lake:
 
 
 def _whole_version(folder: Path) -> Version:
-    """The version in a folder, if its files are those of its manifest."""
+    """The version in a folder, if its manifest agrees with itself and its files are those of its manifest."""
     version = Version(folder, _read_manifest(folder))
     if (folder / PRUNED).exists():
         raise StoreError(f"{folder} was pruned; materialise the asset again")
+    if fault := contradiction(version.manifest):
+        raise StoreError(f"{folder / MANIFEST} was altered: {fault}; materialise the asset again")
     if describe_files(folder) != expected_files(folder, version.manifest):
         raise StoreError(f"{folder} differs from its manifest; materialise the asset again")
     return version

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from g2is_assets.errors import StoreError
-from g2is_assets.hashing import file_sha256
+from g2is_assets.hashing import file_sha256, json_sha256
 
 MANIFEST: Final = "manifest.json"
 PRUNED: Final = "pruned.json"
@@ -51,6 +52,7 @@ class Manifest(BaseModel):
 
     `data_version` is the digest of the payload's content; `input_digest`, of code version, resolved settings and the
     inputs' data versions, alone decides whether work may be skipped. Times, the run id and who ran it enter neither.
+    Where no work was done, but the manifest of an input was lost, `relinked_from` is the digest of the manifest before.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +72,7 @@ class Manifest(BaseModel):
     made_by: str = "unknown"
     git_revision: str
     libraries: dict[str, str]
+    relinked_from: str | None = None
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -85,6 +88,29 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(
             f"{file} is missing or damaged ({type(error).__name__}); materialise the asset again"
         ) from error
+
+
+def data_version(files: Mapping[str, FileRecord]) -> str:
+    """SHA-256 of a payload's content."""
+    return json_sha256({name: record.sha256 for name, record in files.items()})
+
+
+def input_digest(
+    asset: str, partition: str | None, code_version: str, settings: Mapping[str, Any], inputs: Mapping[str, Input]
+) -> str:
+    """SHA-256 of everything that a payload may depend on."""
+    versions = {name: value.data_version for name, value in inputs.items()}
+    return json_sha256([asset, partition, code_version, dict(settings), versions])
+
+
+def contradiction(manifest: Manifest) -> str | None:
+    """In what a manifest disagrees with itself; None if it does not."""
+    if manifest.data_version != data_version(manifest.files):
+        return "its data version is not that of its files"
+    same = (manifest.asset, manifest.partition, manifest.code_version, manifest.settings)
+    if manifest.input_digest not in (input_digest(*same, manifest.inputs), input_digest(*same, {})):
+        return "its input digest is not that of its settings and inputs"
+    return None
 
 
 def describe_files(folder: Path) -> dict[str, FileRecord]:

@@ -18,7 +18,7 @@ from g2is_assets.errors import StoreError
 from g2is_assets.storage.files import write_into
 from g2is_assets.storage.lake import Version, read_parquet
 from g2is_assets.storage.manifest import PRUNED, FileRecord, describe_bytes, describe_files
-from g2is_assets.storage.tombstones import expected_files
+from g2is_assets.storage.tombstones import expected_files, read_pending
 
 ROW_IDS: Final = "row_ids.parquet"
 """The rows of all removed tables that had a `row_id`, each once, sorted, with what they had of `KEPT_COLUMNS`."""
@@ -26,7 +26,7 @@ KEPT_COLUMNS: Final = ("row_id", "split", "sources", "licenses")
 """Without text, and enough to tell years later which adapters hold rows of a source or a licence."""
 
 STAYS: Final = {
-    "selection/subset": {"subset.parquet"},
+    "selection/subset": {"subset.parquet", "excluded.parquet"},
     "finetune/baseline": {"rows.parquet"},
     "gradients/pool": {"index.parquet", "set_aside.parquet"},
     "gradients/target": {"index.parquet", "set_aside.parquet"},
@@ -110,7 +110,8 @@ def plan_pruning(version: Version) -> Pruning | None:
     """What is to be done to prune a version; None if all of it has been done.
 
     Raises:
-        StoreError: Its files are not those of its manifest: then somebody may need them to see what happened.
+        StoreError: Its files are not those of its manifest: then somebody may need them to see what happened. Or rows
+            of it are being erased: which files are the old ones could not be told afterwards.
     """
     folder, files = version.folder, expected_files(version.folder, version.manifest)
     record = read_pruned(folder)
@@ -120,6 +121,8 @@ def plan_pruning(version: Version) -> Pruning | None:
             return None
         if record.row_ids is None or _stands(folder / ROW_IDS, record.row_ids):
             return rest
+    elif read_pending(folder):
+        raise StoreError(f"{folder}: an erasure was begun and not finished; run the same g2is gc --erase again")
     elif describe_files(folder) != files:
         raise StoreError(f"{folder} differs from its manifest; delete it yourself if it is of no use")
     removed = {name: files[name] for name in sorted(files.keys() - STAYS.get(version.manifest.asset, set()))}

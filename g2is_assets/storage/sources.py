@@ -142,6 +142,9 @@ def _normalise(record: Mapping[str, Any], file: str, line: int, base: Source) ->
     fault = turns if isinstance(turns, str) else _fault(turns)
     if choices is not None and not isinstance(choices, list):
         fault = "`choices` is not a list"
+    for name in ("source", "license"):  # else the file's own would stand in for it
+        if not isinstance(record.get(name), str | None):
+            fault = f"the {name} is not a string"
     if fault or isinstance(turns, str):
         return Unusable(file, line, identity, source, str(fault))
     messages = tuple({"role": turn["role"], "content": _text(turn["content"])} for turn in turns)

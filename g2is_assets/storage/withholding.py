@@ -13,8 +13,10 @@ from g2is_assets.contracts.rows import Instruction
 from g2is_assets.core.policy import REASONS, in_force, withhold
 from g2is_assets.errors import StoreError
 from g2is_assets.project import Project
-from g2is_assets.storage.lake import Lake, Version
+from g2is_assets.storage.lake import Lake, Version, read_parquet
+from g2is_assets.storage.pruning import ROW_IDS
 from g2is_assets.storage.sources import read_rows
+from g2is_assets.storage.versions import versions_of
 from g2is_assets.storage.withdrawals import read_withdrawals, require_kept
 
 
@@ -75,7 +77,7 @@ def target_withholding(project: Project, files: Iterable[Path]) -> Withholding:
 
 
 def licenses_of(lake: Lake, sample: Version) -> dict[str, list[str]]:
-    """Licences by row id, of all rows of the current pool and of the pool that a sample was drawn from, if it is whole.
+    """Licences by row id, of all rows of the current pool and of the pool that a sample was drawn from, also pruned.
 
     Args:
         lake: The lake.
@@ -84,6 +86,12 @@ def licenses_of(lake: Lake, sample: Version) -> dict[str, list[str]]:
     drawn_from = sample.manifest.inputs["instructions/pool"].data_version
     pools = lake.find_whole("instructions/pool", drawn_from), lake.find_whole("instructions/pool")
     found: dict[str, list[str]] = {}
+    for version in versions_of(lake, "instructions/pool")[0]:
+        stays = version.folder / ROW_IDS
+        if version.manifest.data_version != drawn_from or not stays.exists():
+            continue
+        if "licenses" in read_parquet(stays, n_rows=0).columns:  # lists of old had ids alone
+            found |= dict(read_parquet(stays, ["row_id", "licenses"]).iter_rows())
     for pool in filter(None, pools):
         for name, contract in (("pool", POOL), ("withheld", WITHHELD)):
             if f"{name}.parquet" in pool.manifest.files:  # versions of old have no table of withheld rows

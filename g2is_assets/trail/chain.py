@@ -14,8 +14,8 @@ from pathlib import Path
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256
 from g2is_assets.storage.lake import Lake, Recipe, Version
-from g2is_assets.storage.manifest import MANIFEST, Input, read_manifest, user_name
-from g2is_assets.storage.pruning import read_pruned
+from g2is_assets.storage.manifest import MANIFEST, PRUNED, Input, read_manifest, user_name
+from g2is_assets.storage.pruning import ROW_IDS, read_pruned
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Manifests:
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
-        self._known: dict[Path, dict[str, Path]] = {}
+        self._known: dict[Path, dict[str, list[Path]]] = {}
 
     def find(self, asset: str, manifest_sha256: str, partition: str | None) -> Version | None:
         """The version of an asset, of this partition or unpartitioned, whose manifest has the digest.
@@ -66,19 +66,26 @@ class Manifests:
             partition: Of the version that was made from it. A variant of a study, `<domain>.<study>.<variant>`, was
                 also made from what its domain has.
         """
+        for folder in self.folders(asset, manifest_sha256, partition):
+            manifest = read_manifest(folder)
+            if folder.parent == self.lake.place(manifest.asset, manifest.partition):
+                return Version(folder, manifest)
+        return None
+
+    def folders(self, asset: str, manifest_sha256: str, partition: str | None) -> list[Path]:
+        """Every folder with that manifest, by the same arguments; more than one if somebody copied a version."""
         asset, _, own = asset.partition("[")
         domain = partition.split(".")[0] if partition else None
         partitions = [own.removesuffix("]")] if own else [partition, domain, None]
-        for place in dict.fromkeys(self.lake.place(asset, name) for name in partitions):
-            folder = self._of(place).get(manifest_sha256)
-            if folder:
-                return Version(folder, read_manifest(folder))
-        return None
+        places = dict.fromkeys(self.lake.place(asset, name) for name in partitions)
+        return [folder for place in places for folder in self._of(place).get(manifest_sha256, [])]
 
-    def _of(self, place: Path) -> dict[str, Path]:
+    def _of(self, place: Path) -> dict[str, list[Path]]:
         if place not in self._known:
-            files = sorted(place.glob(f"*/{MANIFEST}")) if place.is_dir() else []
-            self._known[place] = {file_sha256(file): file.parent for file in files}
+            known = self._known[place] = {}
+            # Hidden folders are scratch: of a mending that was killed, with the manifest that it was to replace.
+            for file in sorted(place.glob(f"[!.]*/{MANIFEST}")) if place.is_dir() else []:
+                known.setdefault(file_sha256(file), []).append(file.parent)
         return self._known[place]
 
 
@@ -114,11 +121,37 @@ def _inputs(manifests: Manifests, above: Link) -> Iterator[Link]:
 
 def content_of(lake: Lake, version: Version) -> Path:
     """The folder to read a version's tables from: its own, or that of the version made in its place after damage."""
-    record = read_pruned(version.folder)
-    if record and record.row_ids is None:
-        whole = lake.find_whole(version.manifest.asset, version.manifest.data_version, version.manifest.partition)
-        return whole.folder if whole else version.folder
+    if not _was_damaged(version.folder):
+        return version.folder
+    manifest = version.manifest
+    whole = lake.find_whole(manifest.asset, manifest.data_version, manifest.partition)
+    if whole:
+        return whole.folder
+    # The one in its place may have grown old and been pruned since: what stays of it serves.
+    for file in sorted(version.folder.parent.glob(f"*-{manifest.data_version[:12]}*/{MANIFEST}")):
+        same = read_manifest(file.parent).data_version == manifest.data_version
+        if same and (file.parent / PRUNED).exists() and not _was_damaged(file.parent):
+            return file.parent
     return version.folder
+
+
+def _was_damaged(folder: Path) -> bool:
+    """Whether a version was pruned because it was damaged, so that no row ids of it stand."""
+    record = read_pruned(folder)
+    return record is not None and record.reason is not None
+
+
+def rows_file(lake: Lake, version: Version, table: str) -> Path:
+    """The file that tells a version's rows, their sources and licences: its table or, if pruned, the list that stays.
+
+    Args:
+        lake: The lake.
+        version: The version.
+        table: Name of the table's file.
+    """
+    place = content_of(lake, version)
+    pruned = not (place / table).exists() and (place / PRUNED).exists()
+    return place / (ROW_IDS if pruned else table)
 
 
 def nearest(chain: Sequence[Link]) -> dict[str, Link]:
@@ -148,8 +181,9 @@ def mend(lake: Lake, version: Version, recipe: Recipe, run_id: str) -> Version:
     try:
         shutil.copytree(version.folder, scratch)
         made = datetime.now(UTC).isoformat(timespec="seconds")
-        update = {"inputs": inputs, "run_id": run_id, "created_at": made, "made_by": user_name()}
-        manifest = version.manifest.model_copy(update=update)
+        stamp = {"run_id": run_id, "created_at": made, "made_by": user_name()}
+        before = {"relinked_from": version.as_input.manifest_sha256}
+        manifest = version.manifest.model_copy(update={"inputs": inputs} | stamp | before)
         (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         final = place / f"{manifest.input_digest[:12]}-{manifest.data_version[:12]}-{scratch.name[-6:]}"
         scratch.rename(final)

@@ -11,11 +11,10 @@ from typing import Any, Final
 import polars as pl
 
 from g2is_assets.errors import StoreError
+from g2is_assets.parsing import license_name
 from g2is_assets.storage.lake import Lake, Version, read_parquet
-from g2is_assets.storage.manifest import PRUNED
-from g2is_assets.storage.pruning import ROW_IDS
 from g2is_assets.storage.versions import versions_of
-from g2is_assets.trail.chain import Manifests, content_of, follow
+from g2is_assets.trail.chain import Manifests, follow, rows_file
 
 TRAINED: Final = "trained on"
 BASELINE: Final = "random baseline"
@@ -86,18 +85,19 @@ class Exposures:
 
     def rows_of(self, *, source: str | None = None, license: str | None = None) -> set[str]:
         """Ids of all rows, of past and present pools and domains, that have the source and the licence."""
-        wanted = pl.lit(True)
-        if source is not None:
-            wanted &= pl.col("sources").list.contains(source)
-        if license is not None:
-            names = pl.col("licenses").list.eval(pl.element().str.strip_chars().str.to_lowercase())
-            wanted &= names.list.contains(license.strip().lower())
         found: set[str] = set()
         for asset in ("instructions/pool", "instructions/target", "warmup/sample"):
             for version in self._versions(asset):
                 rows = self._read(version)
-                if "sources" in rows.columns:
-                    found |= set(rows.filter(wanted)["row_id"])
+                if "sources" not in rows.columns:
+                    continue
+                if source is not None:
+                    rows = rows.filter(pl.col("sources").list.contains(source))
+                if license is not None:
+                    names = rows["licenses"].explode().drop_nulls().unique()
+                    same = [name for name in names if license_name(name) == license_name(license)]
+                    rows = rows.filter(pl.col("licenses").list.set_intersection(same).list.len() > 0)
+                found |= set(rows["row_id"])
         return found
 
     def of(self, row_ids: Collection[str]) -> list[Exposure]:
@@ -154,9 +154,7 @@ class Exposures:
         if folder not in self._rows:
             rows = pl.DataFrame(schema={"row_id": pl.String})
             try:
-                place = content_of(self.lake, version)
-                table = place / _TABLES[version.manifest.asset]
-                file = table if table.exists() or not (place / PRUNED).exists() else place / ROW_IDS
+                file = rows_file(self.lake, version, _TABLES[version.manifest.asset])
                 columns = read_parquet(file, n_rows=0).columns
                 rows = read_parquet(file, [name for name in _COLUMNS if name in columns])
             except StoreError as error:

@@ -7,9 +7,10 @@ from typing import Any
 import polars as pl
 
 from g2is_assets.contracts import audit as contracts
+from g2is_assets.errors import StoreError
 from g2is_assets.storage.lake import Lake, read_parquet
 from g2is_assets.storage.manifest import Manifest
-from g2is_assets.trail.chain import Link, content_of, nearest
+from g2is_assets.trail.chain import Link, content_of, nearest, rows_file
 
 
 def lineage_tables(lake: Lake, domain: str, chain: Sequence[Link]) -> dict[str, pl.DataFrame]:
@@ -32,13 +33,15 @@ def lineage_tables(lake: Lake, domain: str, chain: Sequence[Link]) -> dict[str, 
         if link.version
         for name, said in link.version.manifest.inputs.items()
     ]
-    behind = nearest(versions)
-    subset, pool = (
-        content_of(lake, link.version) if link.version else link.place
-        for link in (behind["selection/subset"], behind["instructions/pool"])
-    )
-    taken = read_parquet(subset / "subset.parquet", ["order", "row_id"])
-    rows = taken.join(read_parquet(pool / "pool.parquet", ["row_id", "sources", "licenses"]), on="row_id")
+    behind = nearest(chain)
+    subset, pool = (behind[asset].version for asset in ("selection/subset", "instructions/pool"))
+    if subset is None or pool is None:
+        raise StoreError(
+            "the chain is broken at the subset or its pool; see `g2is audit verify`, and refresh the domain"
+        )
+    taken = read_parquet(content_of(lake, subset) / "subset.parquet", ["order", "row_id"])
+    origins = read_parquet(rows_file(lake, pool, "pool.parquet"), ["row_id", "sources", "licenses"])
+    rows = taken.join(origins, on="row_id")
     tables = {
         "lineage": (pl.DataFrame(lineage, infer_schema_length=None), contracts.LINEAGE),
         "links": (pl.DataFrame(links, infer_schema_length=None), contracts.LINKS),

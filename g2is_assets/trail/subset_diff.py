@@ -6,9 +6,8 @@ from typing import Any
 
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.storage.lake import Lake, Version, read_parquet
-from g2is_assets.storage.manifest import MANIFEST, PRUNED, read_manifest
-from g2is_assets.storage.pruning import ROW_IDS
-from g2is_assets.trail.chain import Link, content_of, follow, nearest
+from g2is_assets.storage.manifest import MANIFEST, read_manifest
+from g2is_assets.trail.chain import Link, content_of, follow, nearest, rows_file
 
 
 @dataclass(frozen=True)
@@ -18,8 +17,8 @@ class Change:
     Attributes:
         row_id: The row.
         came: Whether it is in the second one.
-        why: `new in the pool`, `left the pool`, the reason for which it is now withheld or excluded, or `the walk's
-            choice` where it was eligible both times: then `causes` tell.
+        why: `new in the pool`, `left the pool`, the reason for which it is now, or no longer, withheld or excluded, or
+            `the walk's choice` where it was eligible both times: then `causes` tell.
     """
 
     row_id: str
@@ -75,10 +74,13 @@ def compare(lake: Lake, before: Version, after: Version) -> Difference:
     then, now = (table.sort("order") for table in tables)
     chains = [nearest(follow(lake, [version])) for version in (before, after)]
     pools = [_pool(lake, chain) for chain in chains]
-    kept_out = _kept_out(after, chains[1])
+    kept_out_then, kept_out = (_kept_out(v, chain) for v, chain in zip((before, after), chains, strict=True))
     came = [row for row in now["row_id"] if row not in set(then["row_id"])]
     went = [row for row in then["row_id"] if row not in set(now["row_id"])]
-    changes = [Change(row, True, "the walk's choice" if row in pools[0] else "new in the pool") for row in came]
+    changes = []
+    for row in came:
+        new = "the walk's choice" if row in pools[0] else "new in the pool"
+        changes.append(Change(row, True, f"no longer {kept_out_then[row]}" if row in kept_out_then else new))
     for row in went:
         gone = "left the pool" if row not in pools[1] else "the walk's choice"
         changes.append(Change(row, False, kept_out.get(row, gone)))
@@ -90,8 +92,7 @@ def _pool(lake: Lake, chain: dict[str, Link]) -> set[str]:
     version = chain["instructions/pool"].version if "instructions/pool" in chain else None
     if version is None:
         raise StoreError("the chain is broken at instructions/pool; see `g2is audit verify`")
-    place = content_of(lake, version)
-    return set(read_parquet(place / (ROW_IDS if (place / PRUNED).exists() else "pool.parquet"), ["row_id"])["row_id"])
+    return set(read_parquet(rows_file(lake, version, "pool.parquet"), ["row_id"])["row_id"])
 
 
 def _kept_out(subset: Version, chain: dict[str, Link]) -> dict[str, str]:

@@ -11,19 +11,29 @@ import numpy as np
 from g2is_assets.errors import ContractError, StoreError
 from g2is_assets.hashing import file_sha256, json_sha256
 from g2is_assets.storage.gradient_store import STORE
-from g2is_assets.storage.lake import Lake, Recipe, Version, read_parquet
-from g2is_assets.storage.manifest import MANIFEST, PRUNED, FileRecord, describe_files
+from g2is_assets.storage.lake import Lake, Version, read_parquet
+from g2is_assets.storage.manifest import (
+    ERASED,
+    ERASING,
+    MANIFEST,
+    PRUNED,
+    FileRecord,
+    contradiction,
+    describe_files,
+)
 from g2is_assets.storage.mapped import MAPPED
 from g2is_assets.storage.pruning import ROW_IDS, read_pruned
-from g2is_assets.storage.tombstones import expected_files, read_tombstones
-from g2is_assets.trail.chain import Link, label_of
+from g2is_assets.storage.tombstones import expected_files, read_pending, read_tombstones
+from g2is_assets.trail.chain import Link, Manifests, label_of
 
-State = Literal["altered", "erased", "pruned", "unverified", "unwitnessed"]
+State = Literal["altered", "erased", "pruned", "relinked", "unverified", "unwitnessed"]
 Today = Callable[[Version], Mapping[str, str | None] | str]
-"""Digests of files and models that a current version was made from, as they are now, by input name; None of what lies
-behind a URI. Or why they cannot be told."""
+"""Digests of files and models behind a version whose content is current, as they are now, by input name; None of what
+lies behind a URI. Or why they cannot be told."""
 
 ALTERED: Final[State] = "altered"
+REWRITTEN: Final = frozenset({"pool.parquet", "target.parquet", "withheld.parquet", "sample.parquet", "index.parquet"})
+"""Files that an erasure may rewrite: tables with text, and those that name shards. A tombstone excuses no other."""
 STATES: Final[tuple[State, ...]] = get_args(State)
 
 
@@ -32,8 +42,9 @@ class Finding:
     """Something to know about one part of a chain.
 
     Attributes:
-        state: `altered` breaks the chain; `erased` and `pruned` were done on purpose and recorded; `unverified` could
-            not be looked at; `unwitnessed`: nobody but the head itself tells the head's digest.
+        state: `altered` breaks the chain; `erased` and `pruned` were done on purpose and recorded; after `relinked` a
+            refresh went on from a broken chain; `unverified` could not be looked at; `unwitnessed`: nobody but the
+            head itself tells the head's digest.
         where: The file or folder.
         what: In words.
     """
@@ -49,17 +60,18 @@ def verify(lake: Lake, chain: list[Link], today: Today) -> list[Finding]:
     Args:
         lake: Where the chain lies.
         chain: As `chain.follow` returns it.
-        today: Digests of the files and models behind a version that is its asset's current one.
+        today: Digests of the files and models behind a version whose content is its asset's current one.
     """
-    return [finding for link in chain for finding in _link(lake, link, today)]
+    manifests = Manifests(lake)
+    return [finding for link in chain for finding in _link(manifests, link, today)]
 
 
-def _link(lake: Lake, link: Link, today: Today) -> Iterator[Finding]:
-    version = link.version
+def _link(manifests: Manifests, link: Link, today: Today) -> Iterator[Finding]:
+    lake, version = manifests.lake, link.version
     if version is None:
         yield _broken(link)
         return
-    yield from _manifest(version)
+    yield from _manifest(manifests, version)
     try:
         yield from _payload(version)
         if "store" in version.manifest.settings and not (version.folder / PRUNED).exists():
@@ -82,24 +94,33 @@ def _broken(link: Link) -> Finding:
     return Finding(ALTERED, str(link.place), what)
 
 
-def _manifest(version: Version) -> Iterator[Finding]:
-    """Whether a manifest agrees with itself: matters for a head without a witness."""
+def _manifest(manifests: Manifests, version: Version) -> Iterator[Finding]:
+    """Whether a manifest agrees with itself, which matters for a head without a witness, and stands only once."""
     manifest, file = version.manifest, str(version.folder / MANIFEST)
-    if manifest.data_version != json_sha256({name: record.sha256 for name, record in manifest.files.items()}):
-        yield Finding(ALTERED, file, "its data version is not that of its files")
-    same = (manifest.asset, manifest.partition, manifest.code_version, manifest.settings, manifest.inputs)
-    digests = {Recipe(*same, follows_inputs=follows).input_digest for follows in (True, False)}
-    if manifest.input_digest not in digests:
-        yield Finding(ALTERED, file, "its input digest is not that of its settings and inputs")
+    if fault := contradiction(manifest):
+        yield Finding(ALTERED, file, fault)
+    if manifest.relinked_from:
+        when = f"on {manifest.created_at} by {manifest.made_by}"
+        what = f"written {when} in place of {manifest.relinked_from[:12]}, behind which a manifest was lost or altered"
+        yield Finding("relinked", file, what)
+    digest = str(version.as_input.manifest_sha256)
+    for copy in manifests.folders(manifest.asset, digest, manifest.partition):
+        if copy != version.folder:
+            what = f"a copy of {version.folder.name}: which of the two is read cannot be told; move it out of the lake"
+            yield Finding(ALTERED, str(copy), what)
 
 
 def _payload(version: Version) -> Iterator[Finding]:
     folder = version.folder
     pruned = read_pruned(folder)
     wanted, found = dict(expected_files(folder, version.manifest)), describe_files(folder)
-    for tombstone in read_tombstones(folder):
-        rows = ", ".join(row[:12] for row in tombstone.rows)
-        yield Finding("erased", str(folder), f"{rows} on {tombstone.erased_at} ({tombstone.reason})")
+    pending = read_pending(folder)
+    for tombstone in [*read_tombstones(folder), *([pending] if pending else [])]:
+        rows, begun = ", ".join(row[:12] for row in tombstone.rows), tombstone is pending
+        state = " and not finished; run g2is gc --erase for it again" if begun else ""
+        yield Finding("erased", str(folder), f"{rows} on {tombstone.erased_at} ({tombstone.reason}){state}")
+        for name in sorted(tombstone.files.keys() - REWRITTEN):
+            yield Finding(ALTERED, str(folder / (ERASING if begun else ERASED)), f"no erasure rewrites {name}")
     if pruned:
         why = pruned.reason or "of old; its row ids stand"
         yield Finding("pruned", str(folder), f"its payload was removed on {pruned.pruned_at} ({why})")
@@ -166,14 +187,18 @@ def _copies(store: Path, shard: str, sha256: str) -> Iterator[Finding]:
 
 
 def _outside(lake: Lake, version: Version, today: Today) -> Iterator[Finding]:
-    """Files and models that a version was made from, where it is the current one: older ones may well have moved on."""
-    outside = {name: said.data_version for name, said in version.manifest.inputs.items() if not said.manifest_sha256}
+    """Files and models that a version was made from, if its content is current: older ones may well have moved on."""
     try:
         current = lake.find(version.manifest.asset, version.manifest.partition)
     except StoreError as error:
         yield Finding(ALTERED, str(version.folder.parent), str(error))
         return
-    if not outside or current is None or current.folder != version.folder:
+    if current is None or current.manifest.data_version != version.manifest.data_version:
+        return
+    # Files that were edited without effect on the content have other digests in the manifest that was made since.
+    inputs = current.manifest.inputs
+    outside = {name: said.data_version for name, said in inputs.items() if not said.manifest_sha256}
+    if not outside:
         return
     now = today(version)
     if isinstance(now, str):

@@ -171,3 +171,11 @@ def test_the_list_says_what_is_stale_and_why(settings: Path) -> None:
     shown = g2is(settings, "list").output
     assert "0 5 * * * UTC" in shown
     assert "setting selection.budget 6.0 -> 7.0 (and 4 more)" in shown
+
+
+@pytest.mark.parametrize("command", [["domain", "list"], ["gc", "--dry-run"]])
+def test_json_is_pure_json_also_where_colours_are_forced(settings: Path, command: list[str]) -> None:
+    colours = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    result = CliRunner(env=colours).invoke(main, [*command, "--json", "--config", str(settings)])
+    assert result.exit_code == 0, result.output
+    json.loads(result.output)

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 from conftest import write_project
+from filelock import FileLock
 
 from g2is_assets.cli import main
 from g2is_assets.contracts.gradients import INDEX
@@ -326,7 +327,12 @@ def test_a_row_that_no_version_knows_is_refused_and_nothing_is_written(story: St
         done = g2is(story.settings, "withdraw", "--row", known, "--row", unknown, "--reason", "why")
         assert done.exit_code == 1
         assert f"is or was '{unknown}'" in done.output
-    assert g2is(story.settings, "withdraw", "--row", known, "--reason", " ").exit_code == 1
+    for option, words in (("reason", (" ", "no \udcff")), ("by", (" ", "me \udcff"))):
+        for said in words:
+            arguments = {"reason": "why", "by": "me"} | {option: said}
+            done = g2is(story.settings, "withdraw", "--row", known, *(f"--{n}={v}" for n, v in arguments.items()))
+            assert done.exit_code == 1
+            assert f"--{option} is empty or not Unicode" in done.output
     assert file.read_bytes() == before
 
 
@@ -346,6 +352,15 @@ def test_why_says_that_a_row_is_withheld(story: Story) -> None:
 def test_erasing_again_changes_nothing(story: Story) -> None:
     done = json.loads(g2is(story.settings, "gc", "--erase", story.own, "--json").output)
     assert [done[name] for name in ("versions", "shards", "pruned", "copies")] == [[], [], [], []]
+
+
+def test_nothing_is_erased_while_a_run_is_in_progress(story: Story) -> None:
+    processes = story.settings.parent / ".dagster" / "processes"
+    processes.mkdir(parents=True, exist_ok=True)
+    with FileLock(processes / "0123456789.lock"):
+        done = g2is(story.settings, "gc", "--erase", story.own)
+    assert done.exit_code == 1
+    assert "run 01234567 is in progress" in done.output
 
 
 @pytest.fixture

@@ -57,3 +57,10 @@ def test_rows_withheld_are_listed_with_their_reason_and_without_their_text() -> 
     ]
     assert withheld[0]["licenses"] == ["GPL", "MIT"]
     assert all(record.keys() == {"row_id", "ids", "sources", "licenses", "reason", "detail"} for record in withheld)
+
+
+def test_accents_are_compared_however_they_are_encoded() -> None:
+    whole, parts = "Licence \u00c9talab", "Licence E\u0301talab"
+    for said, in_row in ((whole, parts), (parts, whole)):
+        assert denied([in_row], policy(deny=[said], unknown="allow")) == [in_row]
+        assert denied([in_row], policy(allow=[said], unknown="deny")) == []

@@ -386,3 +386,13 @@ def test_an_id_survives_being_written_and_read_again(prompt: str, response: str)
             return
         again = usable(Path(folder), {"prompt": row.prompt, "response": row.response})
         assert again.row_id == row.row_id
+
+
+@pytest.mark.parametrize("name", ["source", "license"])
+@pytest.mark.parametrize("value", [["CC-BY-NC-4.0"], 7, {"name": "CC-BY-NC-4.0"}])
+def test_a_licence_or_source_that_is_no_text_sets_the_row_aside_and_the_pool_sources_does_not_stand_in(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    (row,) = read_records(tmp_path, GOOD | {name: value}, source=Source(path="any", source="sums", license="MIT"))
+    assert isinstance(row, Unusable)
+    assert row.reason == f"the {name} is not a string"
