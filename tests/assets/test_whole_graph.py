@@ -98,7 +98,7 @@ def test_gradients_and_graph_on_ray_are_those_in_process_byte_for_byte(
 def test_all_checks_report_and_only_those_of_quality_may_fail(built: Path, instance: dg.DagsterInstance) -> None:
     results = [run(built, instance, "refresh_pool"), *(run(built, instance, "refresh_domain", d) for d in DOMAINS)]
     evaluations = [evaluation for result in results for evaluation in result.get_asset_check_evaluations()]
-    assert len(evaluations) == 3 + 7 * len(DOMAINS)
+    assert len(evaluations) == 3 + 8 * len(DOMAINS)
     failed = {evaluation.check_name for evaluation in evaluations if not evaluation.passed}
     assert failed <= {"tuned_beats_base_and_random", "constraints_bite", "walk_stays_home"}
 
@@ -403,6 +403,7 @@ def test_an_override_of_one_domain_changes_that_domain_only(built: Path, instanc
         "finetune/adapter[sums]",
         "finetune/baseline[sums]",
         "finetune/evaluation[sums]",
+        "audit/lineage[sums]",
     }
     assert Lake(built.parent / "lake").current("selection/subset", "sums").manifest.n_rows["subset"] == 2
 
