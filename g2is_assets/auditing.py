@@ -7,11 +7,12 @@ from typing import Final
 import dagster as dg
 
 from g2is_assets.assets.recipes import READ_EVERY_RUN, recipe_of
-from g2is_assets.errors import G2isError
+from g2is_assets.errors import G2isError, StoreError
 from g2is_assets.project import Project
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Lake, Version
 from g2is_assets.storage.manifest import MANIFEST
+from g2is_assets.storage.serving import SERVED, served_folder
 from g2is_assets.trail.chain import Link, follow
 from g2is_assets.trail.verify import ALTERED, Finding, Today, verify
 
@@ -64,6 +65,7 @@ def examine(
     heads = [*beside, head]  # the lineage first: it knows the model's files by name
     chain = follow(lake, heads)
     findings = [*_head(head, witness, current, expect), *verify(lake, chain, _outside(project))]
+    findings += _served(lake, head) if current else ()
     if current and not any(version.manifest.asset == "audit/lineage" for version in heads):
         what = "not recorded for this adapter; materialise audit/lineage"
         findings.append(Finding("unverified", project.path.name, what))
@@ -94,6 +96,18 @@ def _beside(lake: Lake, adapter: Version) -> Iterator[Version]:
         version = lake.find(asset, adapter.manifest.partition)
         if version and version.manifest.inputs.get(adapter.manifest.asset) == adapter.as_input:
             yield version
+
+
+def _served(lake: Lake, adapter: Version) -> Iterator[Finding]:
+    """Whether the pointer to the adapter that is served leads to one."""
+    pointer = adapter.folder.parent / SERVED
+    try:
+        served = served_folder(lake, str(adapter.manifest.partition))
+    except StoreError as error:
+        yield Finding(ALTERED, str(pointer), str(error))
+        return
+    if served is not None and not (served / MANIFEST).is_file():
+        yield Finding(ALTERED, str(pointer), f"it names {served.name}, which is not there; refresh the domain")
 
 
 def _head(head: Version, witness: Sequence[str], current: bool, expect: str | None) -> Iterator[Finding]:

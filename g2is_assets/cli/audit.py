@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from g2is_assets.cli.options import config_option, json_option
-from g2is_assets.errors import MissingInputError, SettingsError
+from g2is_assets.errors import MissingInputError, SettingsError, StoreError
 from g2is_assets.project import Project, load_project
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ def verify(config: Path | None, domain_or_path: str | None, expect: str | None, 
     Without an argument, every domain that has an adapter. A path is that of a version's folder, or of a file in one.
     """
     project = load_project(config)
-    heads = _heads(project, domain_or_path)
-    if expect and len(heads) != 1:
-        raise SettingsError("--expect needs one domain or path")
-    reports = [_report(project, lake, head, current, expect) for lake, head, current in heads]
+    if domain_or_path is None and expect:
+        raise SettingsError("--expect needs a domain or a path")
+    asked = [domain_or_path] if domain_or_path is not None else _with_adapter(project)
+    reports = [_report(project, name, expect) for name in asked]
     if as_json:
         click.echo(json.dumps([{k: v for k, v in report.items() if k != "lines"} for report in reports], indent=2))
     else:
@@ -135,28 +135,28 @@ def _adapter(project: Project, domain: str) -> "tuple[Lake, Version]":
     return lake, lake.current("finetune/adapter", domain)
 
 
-def _heads(project: Project, asked: str | None) -> "list[tuple[Lake, Version, bool]]":
-    """Lake, head and whether it has to be the current one."""
+def _with_adapter(project: Project) -> list[str]:
+    """Domains that have an adapter, whatever its state."""
     from g2is_assets.storage.lake import Lake
-    from g2is_assets.trail.chain import version_at
 
-    if asked is not None and asked not in project.domains and Path(asked).exists():
-        return [(*version_at(Path(asked)), False)]
-    if asked is not None:
-        return [(*_adapter(project, asked), True)]
     lake = Lake(project.home / "lake")
-    found = [lake.find("finetune/adapter", domain) for domain in sorted(project.domains)]
-    heads = [(lake, version, True) for version in found if version]
-    if not heads:
+    found = [d for d in sorted(project.domains) if (lake.place("finetune/adapter", d) / "current.json").exists()]
+    if not found:
         raise MissingInputError(f"no domain has an adapter in {lake.root}; materialise one first")
-    return heads
+    return found
 
 
-def _report(project: Project, lake: "Lake", head: "Version", current: bool, expect: str | None) -> dict[str, Any]:
+def _report(project: Project, asked: str, expect: str | None) -> dict[str, Any]:
+    """What verification says of a domain's adapter, or of the version at a path."""
     from g2is_assets.auditing import examine
     from g2is_assets.reports.audit import finding_lines
-    from g2is_assets.trail.chain import label_of
+    from g2is_assets.trail.chain import label_of, version_at
 
+    current = asked in project.domains or not Path(asked).exists()
+    try:
+        lake, head = _adapter(project, asked) if current else version_at(Path(asked))
+    except StoreError as error:  # where a chain begins is part of it
+        return _unreadable(asked, error)
     witness = [] if expect else _witness(project, lake, head)
     found = examine(project, lake, head, witness, current=current, expect=expect)
     digest = head.as_input.manifest_sha256
@@ -172,6 +172,12 @@ def _report(project: Project, lake: "Lake", head: "Version", current: bool, expe
             *(f"  {line}" for line in finding_lines(found.findings)),
         ],
     }
+
+
+def _unreadable(asked: str, error: StoreError) -> dict[str, Any]:
+    findings = [{"state": "altered", "where": asked, "what": str(error)}]
+    lines = [f"{asked}: BROKEN at its head: {error}"]
+    return {"head": asked, "manifest_sha256": None, "whole": False, "findings": findings, "lines": lines}
 
 
 def _witness(project: Project, lake: "Lake", head: "Version") -> list[str]:

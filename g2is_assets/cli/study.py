@@ -18,7 +18,7 @@ STOPPED: Final = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
-@click.group()
+@click.group(epilog="Example: g2is study run sample")
 def study() -> None:
     """Compare selectors on the same pool, gradients, budgets and seeds, as a study file says."""
 

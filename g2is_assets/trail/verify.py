@@ -22,7 +22,7 @@ from g2is_assets.storage.manifest import (
     describe_files,
 )
 from g2is_assets.storage.mapped import MAPPED
-from g2is_assets.storage.pruning import ROW_IDS, read_pruned
+from g2is_assets.storage.pruning import ROW_IDS, STAYS, read_pruned
 from g2is_assets.storage.tombstones import expected_files, read_pending, read_tombstones
 from g2is_assets.trail.chain import Link, Manifests, label_of
 
@@ -125,7 +125,10 @@ def _payload(version: Version) -> Iterator[Finding]:
         why = pruned.reason or "of old; its row ids stand"
         yield Finding("pruned", str(folder), f"its payload was removed on {pruned.pruned_at} ({why})")
         found.pop(PRUNED, None)
+        stays = STAYS.get(version.manifest.asset, set()) if pruned.reason is None else set()
         for name, record in pruned.removed.items():
+            if name in stays:
+                yield Finding(ALTERED, str(folder / PRUNED), f"it says that {name} was removed, which always stays")
             if wanted.pop(name, None) != record:
                 yield Finding(ALTERED, str(folder / PRUNED), f"it names {name} otherwise than the manifest")
         if pruned.row_ids:

@@ -190,6 +190,18 @@ def test_a_path_verifies_an_older_version_too(built: Path) -> None:
     assert "Traceback" not in nowhere.output
 
 
+def test_a_damaged_pointer_breaks_its_own_chain_only(built: Path) -> None:
+    adapters = built.parent / "lake" / "finetune" / "adapter"
+    shutil.copytree(adapters / DOMAIN, adapters / "words")
+    (adapters / "words" / "current.json").write_text("{")
+    result = g2is(built, "audit", "verify")
+    assert result.exit_code == 1
+    assert f"finetune/adapter[{DOMAIN}]: whole" in result.output
+    assert "words: BROKEN at its head: " in result.output
+    reports = json.loads(g2is(built, "audit", "verify", "--json").output)
+    assert [report["whole"] for report in reports] == [True, False]
+
+
 def test_a_changed_settings_file_shows_until_the_next_refresh_records_it(built: Path) -> None:
     built.write_text(built.read_text() + "\n# a remark\n")
     result = g2is(built, "audit", "verify", DOMAIN)
