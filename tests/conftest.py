@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from threads, and tests run side by side
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may ask a hub for anything
 
 CHATML = (
