@@ -292,7 +292,7 @@ def test_a_passing_fault_is_tried_again_and_holds_no_slot_while_it_waits(
         monkeypatch.setattr(ActiveExecution, "sleep_til_ready", watch_sleep)
         patched(monkeypatch, Faulty(OSError(errno.ESTALE, "stale"), 2, lambda: at_fault.append(n_held())), 0.5)
         where = {"config": str(built), "name": "refresh_pool"}
-        job = dg.build_reconstructable_job("g2is_assets.cli.demo", "job_of", reconstructable_kwargs=where)
+        job = dg.build_reconstructable_job("g2is_assets.cli.jobs", "job_of", reconstructable_kwargs=where)
         with dg.execute_job(job, instance, run_config=QUIET) as result:  # with the project's own executor
             assert result.success
             again = [event.step_key for event in result.all_events if event.is_step_up_for_retry]

@@ -393,6 +393,7 @@ NAMES |= {
     "variant",
     "cell",
     "part",
+    "other",
 }
 OF_MANIFESTS = {"asset", "partition", "version", "manifest_sha256", "data_version", "input_digest", "code_version"}
 OF_MANIFESTS |= {"git_revision", "made_by", "run_id", "created_at", "seeds", "settings", "libraries", "n_rows"}
