@@ -108,42 +108,42 @@ def _warmup_sample(workspace: Workspace, _: None) -> Recipe:
     warmup = workspace.project.settings.warmup
     # With another template or length, rows of the old sample might not fit any more.
     settings = {"share": warmup.share, "seed": warmup.seed, "template": workspace.template.digest}
-    recipe = _recipe("warmup/sample", None, settings, _current(workspace, "instructions/pool"))
+    recipe = _recipe("warmup/sample", None, settings, current(workspace, "instructions/pool"))
     return replace(recipe, follows_inputs=False)
 
 
 def _warmup_checkpoint(workspace: Workspace, _: None) -> Recipe:
     settings = workspace.project.settings.warmup.model_dump(mode="json", exclude={"share"})
     settings |= {"template": workspace.template.digest}
-    inputs = _current(workspace, "warmup/sample") | {"model": workspace.model.digest}
+    inputs = current(workspace, "warmup/sample") | {"model": workspace.model.digest}
     return _recipe("warmup/checkpoint", None, settings, inputs)
 
 
 def _gradients_pool(workspace: Workspace, _: None) -> Recipe:
-    inputs = _current(workspace, "instructions/pool", "warmup/checkpoint", "warmup/sample")
+    inputs = current(workspace, "instructions/pool", "warmup/checkpoint", "warmup/sample")
     kinds = workspace.project.settings.gradients.kinds
     return _recipe("gradients/pool", None, _vectors(workspace, kinds, inputs["warmup/checkpoint"]), inputs)
 
 
 def _gradients_target(workspace: Workspace, domain: str) -> Recipe:
-    inputs = _current(workspace, "instructions/target", domain=domain) | _current(workspace, "warmup/checkpoint")
+    inputs = current(workspace, "instructions/target", domain=domain) | current(workspace, "warmup/checkpoint")
     return _recipe("gradients/target", domain, _vectors(workspace, ("sgd",), inputs["warmup/checkpoint"]), inputs)
 
 
 def _graph_neighbors(workspace: Workspace, _: None) -> Recipe:
     settings = workspace.project.settings.graph.model_dump(mode="json")
-    return _recipe("graph/neighbors", None, settings, _current(workspace, "gradients/pool", "instructions/pool"))
+    return _recipe("graph/neighbors", None, settings, current(workspace, "gradients/pool", "instructions/pool"))
 
 
 def _knowledge_components(workspace: Workspace, domain: str) -> Recipe:
     settings = workspace.project.domain(domain).knowledge.model_dump(mode="json")
-    return _recipe("knowledge/components", domain, settings, _current(workspace, "gradients/target", domain=domain))
+    return _recipe("knowledge/components", domain, settings, current(workspace, "gradients/target", domain=domain))
 
 
 def _selection_subset(workspace: Workspace, domain: str) -> Recipe:
     settings = workspace.project.domain(domain).selection.model_dump(mode="json")
-    inputs = _current(workspace, "gradients/pool", "graph/neighbors", "instructions/pool")
-    inputs |= _current(workspace, "knowledge/components", "instructions/target", "gradients/target", domain=domain)
+    inputs = current(workspace, "gradients/pool", "graph/neighbors", "instructions/pool")
+    inputs |= current(workspace, "knowledge/components", "instructions/target", "gradients/target", domain=domain)
     return _recipe("selection/subset", domain, settings, inputs)
 
 
@@ -159,19 +159,19 @@ def _training(asset: str, workspace: Workspace, domain: str, *more: str) -> Reci
     """Training on the subset's rows, or on as many others."""
     settings = workspace.project.domain(domain).finetune.model_dump(mode="json")
     settings |= {"template": workspace.template.digest}
-    inputs = _current(workspace, "selection/subset", "instructions/target", domain=domain)
-    inputs |= _current(workspace, "instructions/pool", *more)
+    inputs = current(workspace, "selection/subset", "instructions/target", domain=domain)
+    inputs |= current(workspace, "instructions/pool", *more)
     return _recipe(asset, domain, settings, inputs | {"model": workspace.model.digest})
 
 
 def _finetune_evaluation(workspace: Workspace, domain: str) -> Recipe:
-    inputs = _current(workspace, "finetune/baseline", "finetune/adapter", "instructions/target", domain=domain)
+    inputs = current(workspace, "finetune/baseline", "finetune/adapter", "instructions/target", domain=domain)
     settings = {"template": workspace.template.digest}
     return _recipe("finetune/evaluation", domain, settings, inputs | {"model": workspace.model.digest})
 
 
 def _audit_lineage(workspace: Workspace, domain: str) -> Recipe:
-    versions = _current(workspace, "finetune/adapter", "finetune/evaluation", domain=domain)
+    versions = current(workspace, "finetune/adapter", "finetune/evaluation", domain=domain)
     # Equal content may be described by another manifest, and what stands here are manifests.
     settings = {"manifests": {asset: version.as_input.manifest_sha256 for asset, version in versions.items()}}
     folder = workspace.project.path.parent
@@ -183,18 +183,29 @@ def _audit_lineage(workspace: Workspace, domain: str) -> Recipe:
 
 
 def _recipe(asset: str, domain: str | None, settings: Mapping[str, Any], inputs: Mapping[str, Version | str]) -> Recipe:
+    return recipe_from(asset, CODE_VERSIONS[asset], domain, settings, inputs)
+
+
+def recipe_from(
+    asset: str,
+    code_version: str,
+    partition: str | None,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, Version | str],
+) -> Recipe:
     """A recipe from upstream versions by asset, and content digests of files and models by name."""
     return Recipe(
         asset=asset,
-        partition=domain,
-        code_version=CODE_VERSIONS[asset],
+        partition=partition,
+        code_version=code_version,
         settings=settings,
         inputs={n: v.as_input if isinstance(v, Version) else Input(data_version=v) for n, v in inputs.items()},
         versions={name: value for name, value in inputs.items() if isinstance(value, Version)},
     )
 
 
-def _current(workspace: Workspace, *assets: str, domain: str | None = None) -> dict[str, Version]:
+def current(workspace: Workspace, *assets: str, domain: str | None = None) -> dict[str, Version]:
+    """The current versions of these assets, of a domain or shared ones, by asset."""
     return {asset: workspace.lake.current(asset, domain) for asset in assets}
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from g2is_assets.assets.recipes import target_files
+from g2is_assets.assets.recipes import current, recipe_from, target_files
 from g2is_assets.config import Source
 from g2is_assets.contracts.instructions import TARGET
 from g2is_assets.contracts.rows import Instruction
@@ -21,7 +21,6 @@ from g2is_assets.resources import Workspace
 from g2is_assets.storage.cells import CELLS_VERSION
 from g2is_assets.storage.gradient_store import store_name
 from g2is_assets.storage.lake import Recipe, Version
-from g2is_assets.storage.manifest import Input
 from g2is_assets.storage.sources import read_rows
 from g2is_assets.studies import BASE, Study, Variant, load_studies
 
@@ -104,38 +103,38 @@ def embedding(workspace: Workspace) -> Recipe:
         "code_version": EMBEDDINGS_VERSION,
     }
     settings = vectors | {"store": store_name(vectors)}
-    return _recipe("study/embedding", None, settings, _current(workspace, "instructions/pool"))
+    return _recipe("study/embedding", None, settings, current(workspace, "instructions/pool"))
 
 
 def subset(workspace: Workspace, place: Place) -> Recipe:
     """Of `study/subset`: all budgets and seeds of the variant."""
     domain, said, settings = place.domain, place.said, _choice(place)
-    inputs = _current(workspace, "instructions/pool")
+    inputs = current(workspace, "instructions/pool")
     if said.selector != BASE:
         settings["allow_leaks"] = workspace.project.domain(domain).selection.allow_leaks
-        inputs |= _current(workspace, "gradients/pool", "graph/neighbors")
-        inputs |= _current(workspace, "gradients/target", "instructions/target", domain=domain)
+        inputs |= current(workspace, "gradients/pool", "graph/neighbors")
+        inputs |= current(workspace, "gradients/target", "instructions/target", domain=domain)
     if said.validation_rows:
         first = in_file_order(workspace, domain, "validation", inputs["instructions/target"])
         settings["validation"] = first[: said.validation_rows]
     if said.selector in USE_EMBEDDINGS:
         settings["model"] = workspace.model.digest
-        inputs |= _current(workspace, "study/embedding")
+        inputs |= current(workspace, "study/embedding")
     return _recipe("study/subset", place.partition, settings, inputs)
 
 
 def adapter(workspace: Workspace, place: Place) -> Recipe:
     """Of `study/adapter`: the trainings on the variant's subsets."""
-    inputs = _current(workspace, "study/subset", domain=place.partition) | _current(workspace, "instructions/pool")
-    inputs |= _current(workspace, "instructions/target", domain=place.domain)
+    inputs = current(workspace, "study/subset", domain=place.partition) | current(workspace, "instructions/pool")
+    inputs |= current(workspace, "instructions/target", domain=place.domain)
     model = {"model": workspace.model.digest}
     return _recipe("study/adapter", place.partition, _training(workspace, place), {**inputs, **model})
 
 
 def score(workspace: Workspace, place: Place) -> Recipe:
     """Of `study/score`: which test rows are the development ones counts, as the order of the file says."""
-    inputs = _current(workspace, "study/adapter", domain=place.partition)
-    inputs |= _current(workspace, "instructions/target", domain=place.domain)
+    inputs = current(workspace, "study/adapter", domain=place.partition)
+    inputs |= current(workspace, "instructions/target", domain=place.domain)
     settings = {"development": json_sha256(development_rows(workspace, place, inputs["instructions/target"]))}
     return _recipe("study/score", place.partition, settings, inputs)
 
@@ -154,7 +153,7 @@ def leaderboard(workspace: Workspace) -> Recipe:
         if len(made) == len(names) and _as_said(workspace, place, made[0], made[1]):
             inputs |= {f"{name}[{place.partition}]": version for name, version in zip(names, made, strict=True)}
     settings = {"final": {name: study.said.final for name, study in studies.items()}}
-    return _recipe("study/leaderboard", None, settings, {**inputs, **_current(workspace, "instructions/pool")})
+    return _recipe("study/leaderboard", None, settings, {**inputs, **current(workspace, "instructions/pool")})
 
 
 def _choice(place: Place) -> dict[str, Any]:
@@ -198,16 +197,4 @@ def _ids(target: Version, split: str) -> Collection[str]:
 
 
 def _recipe(asset: str, partition: str | None, settings: dict[str, Any], inputs: Mapping[str, Version | str]) -> Recipe:
-    """A recipe from upstream versions, and the model's digest, by name."""
-    return Recipe(
-        asset=asset,
-        partition=partition,
-        code_version=CODE_VERSIONS[asset],
-        settings=settings,
-        inputs={n: v.as_input if isinstance(v, Version) else Input(data_version=v) for n, v in inputs.items()},
-        versions={name: value for name, value in inputs.items() if isinstance(value, Version)},
-    )
-
-
-def _current(workspace: Workspace, *assets: str, domain: str | None = None) -> dict[str, Version]:
-    return {asset: workspace.lake.current(asset, domain) for asset in assets}
+    return recipe_from(asset, CODE_VERSIONS[asset], partition, settings, inputs)
