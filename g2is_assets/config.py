@@ -176,6 +176,7 @@ class FinetuneSettings(LoraSettings):
 
     epochs: Count = 3
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    compute: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 class Settings(Section):

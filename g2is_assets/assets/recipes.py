@@ -30,8 +30,8 @@ CODE_VERSIONS: Final = {
     "graph/neighbors": "2",
     "knowledge/components": "2",
     "selection/subset": "3",
-    "finetune/adapter": "1",
-    "finetune/baseline": "2",
+    "finetune/adapter": "2",
+    "finetune/baseline": "3",
     "finetune/evaluation": "1",
     "audit/lineage": "1",
 }

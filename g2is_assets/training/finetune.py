@@ -6,7 +6,7 @@ from pathlib import Path
 from g2is_assets.config import FinetuneSettings
 from g2is_assets.training.fit import Fit, fit_lora
 from g2is_assets.training.lora import add_lora, save_adapter
-from g2is_assets.training.model import ModelSource
+from g2is_assets.training.model import ModelSource, pick_compute
 from g2is_assets.training.text import Example
 
 
@@ -30,6 +30,8 @@ def train_adapter(
         epochs=settings.epochs,
         schedule=settings.schedule,
         validation=validation,
+        compute=pick_compute(settings.compute, device),
+        packing=True,
         progress=progress,
     )
     save_adapter(model, folder)

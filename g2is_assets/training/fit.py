@@ -13,7 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from g2is_assets.config import LoraSettings
 from g2is_assets.errors import ModelError
 from g2is_assets.training.lora import lora_parameters
-from g2is_assets.training.loss import row_losses
+from g2is_assets.training.loss import packs_rows, row_losses
 from g2is_assets.training.text import Example, collator
 
 MAX_GRAD_NORM: Final = 1.0
@@ -48,6 +48,8 @@ def fit_lora(
     epochs: int,
     schedule: str,
     validation: Sequence[Example] = (),
+    compute: str = "float32",
+    packing: bool = False,
     progress: Callable[[int], None] = lambda n_tokens: None,
 ) -> Fit:
     """Train the LoRA parameters in place with AdamW; every row's mean loss weighs alike.
@@ -63,6 +65,8 @@ def fit_lora(
         epochs: Passes over the rows.
         schedule: Learning-rate schedule: `linear`, `cosine` or `constant`, without warm-up steps.
         validation: Rows that choose the epoch; empty keeps the last one.
+        compute: `float32`, or `bfloat16` for mixed precision: products in bfloat16, LoRA weights and losses float32.
+        packing: Train on a batch's rows as one sequence without padding, where the model keeps them apart.
         progress: Called with tokens done, `n_fit_tokens` of them in all.
 
     Raises:
@@ -73,6 +77,8 @@ def fit_lora(
         raise ValueError("there are no rows to train on")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".lora_" in name)
+    collate = collator(tokenizer)
+    packed = packing and len(rows) > 1 and packs_rows(model.eval(), _two_shortest(rows, collate, model))
     with tempfile.TemporaryDirectory() as scratch:  # the Trainer wants a folder; with these settings it writes nothing
         arguments = TrainingArguments(
             output_dir=scratch,
@@ -85,6 +91,7 @@ def fit_lora(
             max_grad_norm=MAX_GRAD_NORM,
             seed=settings.seed,
             data_seed=settings.seed,
+            bf16=compute == "bfloat16",
             use_cpu=next(model.parameters()).device.type == "cpu",
             save_strategy="no",
             eval_strategy="epoch" if validation else "no",
@@ -105,7 +112,8 @@ def fit_lora(
             train_dataset=[row.features() for row in rows],
             # Similar lengths together; the mean over rows does not depend on the order.
             eval_dataset=[row.features() for row in sorted(validation, key=lambda row: row.n_tokens)] or None,
-            data_collator=collator(tokenizer),
+            data_collator=collate,
+            packed=packed,
             callbacks=[_KeepBest(result), _Report(per_step, n_fit_tokens(validation, (), 1), progress)],
         )
         trainer.remove_callback(_printer())
@@ -126,11 +134,21 @@ def n_fit_tokens(rows: Sequence[Example], validation: Sequence[Example], epochs:
     return epochs * sum(row.n_tokens for row in rows) + (epochs + 1) * sum(row.n_tokens for row in validation)
 
 
+def _two_shortest(rows: Sequence[Example], collate: Any, model: Any) -> dict[str, Tensor]:
+    """A small batch on the model's device."""
+    batch = collate([row.features() for row in sorted(rows, key=lambda row: row.n_tokens)[:2]])
+    return {key: tensor.to(next(model.parameters()).device) for key, tensor in batch.items()}
+
+
 class _RowMeanTrainer(Trainer):  # type: ignore[misc]
     """The Trainer with the project's own loss."""
 
+    def __init__(self, *args: Any, packed: bool, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.packed = packed
+
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-        loss = row_losses(model, inputs).mean()
+        loss = row_losses(model, inputs, packed=self.packed).mean()
         return (loss, {}) if return_outputs else loss
 
     def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[Tensor, None, None]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from g2is_assets.training.text import IGNORED
 
 
-def row_losses(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False) -> Tensor:
     """ℓ(z; θ) of every row of a padded batch (design: mean over response tokens, prompt masked).
 
     Logits are computed at positions that predict a response token only: the inputs of the output layer are gathered
@@ -22,27 +22,49 @@ def row_losses(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         model: A causal language model, with or without PEFT.
         batch: `input_ids`, `attention_mask`, `labels`, each (n_rows, n_positions) int64; labels -100 carry no loss.
             Every row needs at least one label after its first position. Either side may be padded.
+        packed: Pass the rows one after the other as a single sequence in which each attends to itself alone: padding
+            costs nothing. The values are the same up to rounding, for a model of which `packs_rows` is true.
 
     Returns:
         (n_rows,) float32, in nats per token; each row's value does not depend on the others.
     """
-    targets = batch["labels"][:, 1:]
-    predicted = targets != IGNORED
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    # Positions count real tokens, so that padding on the left does not shift them.
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    labels = batch["labels"].masked_fill(positions == 0, IGNORED)  # nothing of the row predicts its first token
+    row_of = torch.arange(len(ids), device=ids.device).unsqueeze(1).expand_as(ids)
+    if packed:
+        ids, labels, positions, row_of = (t[mask.bool()].unsqueeze(0) for t in (ids, labels, positions, row_of))
+    predicted = labels[:, 1:] != IGNORED
 
     def gather(_module: Any, inputs: tuple[Tensor]) -> tuple[Tensor]:
         return (inputs[0][:, :-1][predicted].unsqueeze(0),)
 
-    mask = batch["attention_mask"]
-    # Positions count real tokens, so that padding on the left does not shift them.
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     hook = model.get_output_embeddings().register_forward_pre_hook(gather)
     try:
+        # Without a mask, transformers sees from the positions where a packed sequence's rows begin.
         logits = model(
-            input_ids=batch["input_ids"], attention_mask=mask, position_ids=positions, use_cache=False
+            input_ids=ids, attention_mask=None if packed else mask, position_ids=positions, use_cache=False
         ).logits.squeeze(0)
     finally:
         hook.remove()
-    nll = torch.nn.functional.cross_entropy(logits.float(), targets[predicted], reduction="none")
-    row_of = predicted.nonzero()[:, 0]
-    total = torch.zeros(len(targets), dtype=nll.dtype, device=nll.device).index_add(0, row_of, nll)
-    return total / predicted.sum(dim=1)
+    nll = torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][predicted], reduction="none")
+    row_of = row_of[:, 1:][predicted]
+    n_rows = len(mask)
+    total = torch.zeros(n_rows, dtype=nll.dtype, device=nll.device).index_add(0, row_of, nll)
+    return total / torch.bincount(row_of, minlength=n_rows)
+
+
+def packs_rows(model: Any, batch: Mapping[str, Tensor]) -> bool:
+    """Whether the model keeps the rows of a packed sequence apart, found by trying: both ways give the same losses.
+
+    Args:
+        model: As for `row_losses`.
+        batch: Likewise, of at least two rows.
+    """
+    with torch.no_grad():
+        try:
+            apart, together = row_losses(model, batch), row_losses(model, batch, packed=True)
+        except (RuntimeError, ValueError):  # a model that wants a mask
+            return False
+    return torch.allclose(apart, together, rtol=1e-4, atol=1e-4)

@@ -165,3 +165,22 @@ def test_losses_come_in_the_order_of_the_rows_whatever_the_batches(
         losses = response_nll(model, source.tokenizer(), rows, batch_tokens, progress=told.append)
         assert losses == pytest.approx(expected, rel=1e-5)
         assert sum(told) == len(rows)
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_packed_training_learns_what_padded_training_learns(source: ModelSource, rows: Sequence[Example], compute: str):
+    given = {"validation": rows[:2], "epochs": 3, "compute": compute}
+    _, padded, before = fit(source, rows, LEARNS, **given)
+    _, packed, _ = fit(source, rows, LEARNS, packing=True, **given)
+    tolerance = 1e-4 if compute == "float32" else 0.05
+    for name, start in before.items():
+        moved = (weights(padded)[name] - start).norm()
+        assert (weights(packed)[name] - weights(padded)[name]).norm() <= tolerance * moved + 1e-7, name
+        assert weights(packed)[name].dtype == torch.float32
+
+
+def test_mixed_precision_is_another_training_of_the_same_rows(source: ModelSource, rows: Sequence[Example]):
+    exact, mixed = (fit(source, rows, LEARNS, compute=compute)[0].log for compute in ("float32", "bfloat16"))
+    first = [log[0]["train_loss"] for log in (exact, mixed)]
+    assert first[0] != first[1]
+    assert first[0] == pytest.approx(first[1], rel=0.02)

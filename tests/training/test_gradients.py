@@ -16,7 +16,7 @@ from g2is_assets.core.projection import Sketch
 from g2is_assets.errors import ModelError
 from g2is_assets.training.gradients import GradientWorker, adam_direction, per_example_gradients
 from g2is_assets.training.lora import add_lora, load_adapter, lora_parameters
-from g2is_assets.training.loss import row_losses
+from g2is_assets.training.loss import packs_rows, row_losses
 from g2is_assets.training.model import ModelSource, pick_compute
 from g2is_assets.training.text import IGNORED, Example, collator
 from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments
@@ -139,6 +139,44 @@ def test_losses_of_a_padded_batch_are_those_of_each_row_alone_in_float64(
         losses = row_losses(model, padded(examples, side))
     assert losses.dtype == torch.float32
     assert losses.tolist() == pytest.approx([loss for loss, _ in expected], rel=1e-5)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_packed_rows_have_the_losses_and_summed_gradients_of_padded_ones(
+    model: Any, examples: list[Example], expected: list[tuple[float, dict[str, Tensor]]], side: str
+):
+    trained = copy.deepcopy(model)
+    named = {n.replace(".default", ""): p.requires_grad_(True) for n, p in trained.named_parameters() if ".lora_" in n}
+    losses = row_losses(trained, padded(examples, side), packed=True)
+    losses.sum().backward()
+    assert losses.tolist() == pytest.approx([loss for loss, _ in expected], rel=1e-5)
+    for name, parameter in named.items():
+        exact = sum(gradients[name] for _, gradients in expected)
+        error = ((parameter.grad.double() - exact).norm() / exact.norm()).item()
+        assert error < 1e-5, f"{name}: relative error {error:.1e}"
+
+
+def test_the_first_token_of_a_packed_row_is_not_predicted_by_the_row_before(model: Any, examples: list[Example]):
+    bare = [Example(str(i), example.input_ids, 0) for i, example in enumerate(examples)]  # no prompt: all carry loss
+    batch = padded(bare, "right")
+    assert row_losses(model, batch, packed=True).tolist() == pytest.approx(row_losses(model, batch).tolist(), rel=1e-5)
+
+
+def test_a_model_that_lets_packed_rows_see_each_other_is_found_out(model: Any, examples: list[Example]):
+    batch = padded(examples, "right")
+    assert packs_rows(model, batch)
+
+    class Leaks(torch.nn.Module):
+        """The same model, told by a mask that all it gets is one row."""
+
+        def get_output_embeddings(self) -> Any:
+            return model.get_output_embeddings()
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None, **rest: Any) -> Any:
+            seen = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            return model(input_ids=input_ids, attention_mask=seen, **rest)
+
+    assert not packs_rows(Leaks(), batch)
 
 
 def test_a_row_has_the_same_gradient_alone_and_in_a_batch(model: Any, examples: list[Example]):
