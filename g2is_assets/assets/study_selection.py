@@ -95,7 +95,7 @@ class Subsets:
             given["target_embeddings"] = self._embedded_target()
         elif said.selector in (*USE_ADAM, *TAKE_OPTIONS):
             given["gradients"] = self._gradients()
-            given["target"] = self._target_gradients()
+            given["target"], given["sub_tasks"] = self._target_gradients()
         return given
 
     def _gradients(self) -> dict[str, FeatureSource]:
@@ -114,10 +114,13 @@ class Subsets:
             raise StoreError(f"{asset} lacks rows of graph/neighbors; run refresh_pool, then the study again")
         return source
 
-    def _target_gradients(self) -> np.ndarray:
+    def _target_gradients(self) -> tuple[np.ndarray, list[str]]:
+        """Of the domain's steering rows; the source of each is the sub-task that it belongs to."""
         own = self.recipe.versions["gradients/target"]
         kept = pl.Series(self._steering, dtype=pl.String) if self._steering is not None else None
-        return all_rows(stored_features(self.workspace, own, "sgd", rows=kept)[1])
+        ids, source = stored_features(self.workspace, own, "sgd", rows=kept)
+        names = dict(self._own.select("row_id", pl.col("sources").list.join("+")).iter_rows())
+        return all_rows(source), [names[row_id] for row_id in ids]
 
     def _embedded_target(self) -> np.ndarray:
         """The domain's validation rows are few: they are embedded where they are needed."""

@@ -11,6 +11,8 @@ import pytest
 from conftest import payload, write_project
 
 from g2is_assets.contracts import study as contracts
+from g2is_assets.core.selectors import SELECTORS
+from g2is_assets.core.selectors.problem import Problem, Selection
 from g2is_assets.definitions import build_defs
 from g2is_assets.errors import G2isError, MissingInputError, SettingsError, StudyPaused
 from g2is_assets.storage.cells import all_cells
@@ -239,6 +241,26 @@ def test_fewer_validation_rows_steer_the_selection_only(built: Path, instance: d
         all_of_them = lake_of(built).current("study/subset", f"sums.small.{whole}")
         tables = [version.table("subset", contracts.SUBSET).filter(seed=0) for version in (few, all_of_them)]
         assert tables[0]["score"].to_list() != tables[1]["score"].to_list()
+
+
+def test_the_sources_of_a_domains_rows_are_the_sub_tasks_that_less_tells_apart(
+    built: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = built.parent / "domains" / "sums" / "validation.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text(
+        "\n".join([*lines[:2], *(line.replace('"source": "sums"', '"source": "more"') for line in lines[2:])])
+    )
+    prepare(built, instance)
+    seen = {}
+
+    def spy(problem: Problem) -> Selection:
+        seen.update(zip(map(tuple, problem.target.tolist()), problem.sub_tasks, strict=True))
+        return SELECTORS["random"](problem)
+
+    monkeypatch.setitem(SELECTORS, "less", spy)
+    run(built, instance, "study_variant", variant_key("sums", "less"))
+    assert sorted(seen.values()) == ["more"] * (len(lines) - 2) + ["sums"] * 2
 
 
 def test_views_have_the_names_of_the_tables(built: Path) -> None:

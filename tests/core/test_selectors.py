@@ -77,6 +77,21 @@ def test_less_takes_the_largest_mean_cosine():
     np.testing.assert_allclose(selection.scores, [0.7, 0.5, 0.5], atol=1e-6)
 
 
+def test_by_length_a_long_response_pulls_more():
+    # Pulls 0.5, 0.5, 0.7, 0.5, -0.5 of rows 0, 1, 2, 4, 5, times the roots of 5, 9, 9, 2, 7 over the median, 7.
+    selection = SELECTORS["g2is_by_length"](replace(HAND, options={"redundancy": 0.0}))
+    assert selection.rows.tolist() == [2, 1, 0]
+    expected = [0.7 * np.sqrt(9 / 7), 0.5 * np.sqrt(9 / 7), 0.5 * np.sqrt(5 / 7)]
+    np.testing.assert_allclose(selection.scores, expected, atol=1e-6)
+
+
+def test_with_equal_lengths_by_length_is_the_balanced_walk():
+    problem = replace(random_problem(), n_response_tokens=np.full(60, 30))
+    one, other = SELECTORS["g2is_by_length"](problem), SELECTORS["g2is"](problem)
+    assert one.rows.tolist() == other.rows.tolist()
+    np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+
+
 def test_less_takes_the_nearest_of_named_sub_tasks():
     # The larger of the two cosines: 1, 1, 0.8, -, 1, 0.
     selection = SELECTORS["less"](replace(HAND, sub_tasks=["east", "north"]))

@@ -10,6 +10,7 @@ from g2is_assets.core.selectors import (
     by_embedding,
     by_length,
     g2is,
+    g2is_by_length,
     g2is_reference,
     g2is_without_gradient,
     g2is_without_graph,
@@ -28,11 +29,12 @@ SELECTORS: Final[dict[str, Selector]] = {
     "less_round_robin": less_round_robin.select,
     "g2is_reference": g2is_reference.select,
     "g2is": g2is.select,
+    "g2is_by_length": g2is_by_length.select,
     "g2is_without_graph": g2is_without_graph.select,
     "g2is_without_gradient": g2is_without_gradient.select,
 }
 
-TAKE_OPTIONS: Final = ("g2is", "g2is_without_graph", "g2is_without_gradient")
+TAKE_OPTIONS: Final = ("g2is", "g2is_by_length", "g2is_without_graph", "g2is_without_gradient")
 """Those for which `Problem.options` and `Problem.knowledge` count."""
 
 USE_ADAM: Final = ("less", "less_round_robin", "g2is_reference")

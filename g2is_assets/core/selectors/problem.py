@@ -28,7 +28,7 @@ class Problem:
         target: (v, d) plain gradients of the domain's validation rows, in the same sketch.
         embeddings: (n, h) embeddings of the pool's rows, where there are any.
         target_embeddings: (v, h) of the domain's.
-        sub_tasks: (v,) which sub-task a validation row belongs to, where the domain names some.
+        sub_tasks: (v,) which sub-task a validation row belongs to: its source, where a domain's rows have several.
         options: Keys of [selection] that differ from the defaults, for the selectors that walk.
         knowledge: Keys of [knowledge], likewise.
     """
