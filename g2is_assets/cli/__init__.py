@@ -9,7 +9,7 @@ import click
 
 from g2is_assets import __version__
 from g2is_assets.cli.audit import audit
-from g2is_assets.cli.options import config_option
+from g2is_assets.cli.options import config_option, json_option
 from g2is_assets.cli.study import study
 from g2is_assets.errors import G2isError
 
@@ -179,6 +179,25 @@ def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
         click.echo(json.dumps({"row_id": answer.row_id, "state": answer.state, "trace": answer.records}, indent=2))
     else:
         click.echo("\n".join(answer.lines))
+
+
+@main.command(epilog="Example: g2is sql 'SELECT domain, count(*) AS n FROM selection_subset GROUP BY domain'")
+@config_option
+@click.argument("query", required=False)
+@click.option("--limit", type=click.IntRange(min=1), help="Print at most so many rows; default: 40, with --json all.")
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+def sql(config: Path | None, query: str | None, limit: int | None, as_json: bool, as_csv: bool) -> None:
+    """Query the views over the lake's tables; without a QUERY, list them with their columns and what those mean.
+
+    QUERY is one SELECT of DuckDB's SQL. It can write nothing, and reads nothing but the lake's own files: DuckDB's
+    access to other files and to the network is switched off.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
+    from g2is_assets.cli.sql import run_sql
+
+    run_sql(config, query, limit, "json" if as_json else "csv" if as_csv else "table")
 
 
 main.add_command(audit)
