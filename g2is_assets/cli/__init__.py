@@ -9,6 +9,7 @@ import click
 
 from g2is_assets import __version__
 from g2is_assets.cli.audit import audit
+from g2is_assets.cli.export import export
 from g2is_assets.cli.options import config_option, json_option
 from g2is_assets.cli.study import study
 from g2is_assets.errors import G2isError
@@ -201,4 +202,5 @@ def sql(config: Path | None, query: str | None, limit: int | None, as_json: bool
 
 
 main.add_command(audit)
+main.add_command(export)
 main.add_command(study)

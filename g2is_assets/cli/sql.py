@@ -60,7 +60,8 @@ def run_sql(config: Path | None, query: str | None, limit: int | None, form: str
 def _print_views(views: list[View], form: str) -> None:
     if form == "json":
         names = ("name", "type", "meaning")
-        records = [asdict(view) | {"columns": [dict(zip(names, c, strict=True)) for c in view.columns]} for view in views]
+        columns = [[dict(zip(names, column, strict=True)) for column in view.columns] for view in views]
+        records = [asdict(view) | {"columns": each} for view, each in zip(views, columns, strict=True)]
         click.echo(json.dumps(records, indent=2))
     elif form == "csv":
         _print_csv(["view", "column", "type", "meaning"], [(v.name, *column) for v in views for column in v.columns])

@@ -1,4 +1,4 @@
-"""Which contract each view of the lake's database keeps, so that a person who lists views can be told what they mean."""
+"""Which contract each view of the lake's database keeps: what `g2is sql` tells of it and its columns."""
 
 from typing import Final
 

@@ -111,8 +111,8 @@ def _explained(lake: Lake) -> Iterator[None]:
         yield
     except duckdb.PermissionException as error:
         raise SettingsError(
-            f"{_first_line(error)}; a query can read the lake alone, {lake.root} (if it was moved there, the next refresh "
-            "rebuilds its views)"
+            f"{_first_line(error)}; a query can read the lake alone, {lake.root} (if it was moved there, the next "
+            "refresh rebuilds its views)"
         ) from error
     except duckdb.IOException as error:
         raise StoreError(f"{_first_line(error)}; a refresh mends the lake and rebuilds its views") from error
