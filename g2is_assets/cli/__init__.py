@@ -31,7 +31,7 @@ class _Group(click.Group):
 ROWS_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: g2is demo")
 @click.version_option(__version__, prog_name="g2is")
 def main() -> None:
     """Select instructions for a domain, train on them, and measure what that is worth."""
@@ -199,6 +199,23 @@ def sql(config: Path | None, query: str | None, limit: int | None, as_json: bool
     from g2is_assets.cli.sql import run_sql
 
     run_sql(config, query, limit, "json" if as_json else "csv" if as_csv else "table")
+
+
+@main.command(epilog="Example: g2is doctor")
+@config_option
+@click.option(
+    "--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port that g2is ui is to use."
+)
+@json_option
+def doctor(config: Path | None, port: int, as_json: bool) -> None:
+    """Say whether this machine and project have what a refresh needs; exit code 1 if something is missing.
+
+    It looks at Python and torch, the model, memory, disk, sources, domains and Dagster, in a few seconds. Nothing is
+    made, fetched or changed.
+    """
+    from g2is_assets.cli.doctor import run_doctor
+
+    run_doctor(config, port, as_json)
 
 
 main.add_command(audit)

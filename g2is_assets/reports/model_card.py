@@ -117,8 +117,8 @@ def _about(adapter: Version, chain: Sequence[Link], base: Base) -> str:
     text = (
         f"Rank {said['rank']}, alpha {said['alpha']}, on {', '.join(said['targets'])}. It was trained on {n_rows} that "
         "G2IS (gradient-based graph instruction selection, arXiv 2502.11062) chose from a larger pool for this domain; "
-        f"of up to {said['epochs']} epochs the one with the lowest validation loss was kept: "
-        f"{adapter.manifest.metrics['best_epoch']} (0 is the untouched base)."
+        f"of {said['epochs']} epochs, number {adapter.manifest.metrics['best_epoch']} had the lowest validation loss "
+        "and was kept (0 is the untouched base)."
     )
     if base.quantised:
         text += " The base weights in training were a 4-bit copy of the base model, turned back into float32."

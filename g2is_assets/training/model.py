@@ -115,24 +115,39 @@ def find_model(name: str, cache: Path, revision: str | None = None, *, fetch: bo
     Raises:
         ModelError: The model can neither be found nor fetched, or is not what it should be.
     """
+    if name == EMBEDDED_MODEL and fetch and not converted(cache / name):
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / ".converting.lock"):  # of several processes one converts, the others wait for it
+            if not converted(cache / name):
+                _convert_embedded(cache / name)
+    folder = model_folder(name, cache, revision, fetch=fetch)
+    called = UPSTREAM_ID if name == EMBEDDED_MODEL else folder.name if Path(name).is_dir() else name
+    return ModelSource(called, folder, _file_digests(folder))
+
+
+def model_folder(name: str, cache: Path, revision: str | None = None, *, fetch: bool = False) -> Path:
+    """The folder of a model, into which nobody has looked yet.
+
+    Args:
+        name: As in `find_model`.
+        cache: As there.
+        revision: As there.
+        fetch: Whether to get a model of the hub that is not on this machine yet.
+
+    Raises:
+        ModelError: It is not there.
+    """
     if name == EMBEDDED_MODEL:
-        folder = cache / EMBEDDED_MODEL
-        if fetch and not _converted(folder):
-            cache.mkdir(parents=True, exist_ok=True)
-            with FileLock(cache / ".converting.lock"):  # of several processes one converts, the others wait for it
-                if not _converted(folder):
-                    _convert_embedded(folder)
-        if not folder.is_dir():
+        if not (cache / name).is_dir():
             raise ModelError(f"the model '{name}' is not on this machine yet; a refresh of the pool fetches it")
-        return ModelSource(UPSTREAM_ID, folder, _file_digests(folder))
+        return cache / name
     if Path(name).is_dir():
-        return ModelSource(Path(name).name, Path(name), _file_digests(Path(name)))
+        return Path(name)
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     options: dict[str, Any] = {"revision": revision, "allow_patterns": patterns, "local_files_only": not fetch}
-    folder = Path(_guard(name, lambda: snapshot_download(name, **options)))
-    return ModelSource(name, folder, _file_digests(folder))
+    return Path(_guard(name, lambda: snapshot_download(name, **options)))
 
 
 def _guard(name: str, load: Any) -> Any:
@@ -155,7 +170,7 @@ def _file_digests(folder: Path) -> dict[str, str]:
     return {f.name: file_sha256_once(f) for f in files}
 
 
-def _converted(folder: Path) -> bool:
+def converted(folder: Path) -> bool:
     """Whether the converted copy is there and whole."""
     record = folder / "source.json"
     if not record.exists():
