@@ -38,12 +38,12 @@ class View:
     columns: list[tuple[str, str, str | None]]
 
 
-def ask(lake: Lake, sql: str, limit: int | None = None) -> Answer:
+def ask(lake: Lake, asked: str, limit: int | None = None) -> Answer:
     """The answer to one SELECT (or FROM, WITH, SHOW, DESCRIBE, SUMMARIZE).
 
     Args:
         lake: The lake.
-        sql: The query.
+        asked: The query.
         limit: Rows to return at most.
 
     Raises:
@@ -52,11 +52,11 @@ def ask(lake: Lake, sql: str, limit: int | None = None) -> Answer:
         StoreError: A file behind a view is gone or damaged.
     """
     with _sealed(lake) as connection, _explained(lake):
-        found = connection.extract_statements(sql)
+        found = connection.extract_statements(asked)
         if len(found) != 1 or found[0].type != duckdb.StatementType.SELECT:
             what = f"{len(found)} statements" if len(found) != 1 else f"a statement of type {found[0].type.name}"
             raise SettingsError(f"one SELECT is needed, and this is {what}; the views can only be read")
-        result = connection.execute(found[0])
+        result = connection.execute(asked)
         rows = result.fetchall() if limit is None else result.fetchmany(limit + 1)
         columns = _distinct([name for name, *_ in result.description])
     return Answer(columns, rows[:limit], limit is not None and len(rows) > limit)
