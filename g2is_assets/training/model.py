@@ -1,6 +1,7 @@
 """Models from a local folder, the Hugging Face hub or the embedded default; never remote code, never pickles."""
 
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -73,10 +75,8 @@ class ModelSource:
     def load(self, device: str = "auto") -> Any:
         """The frozen causal language model in float32, in evaluation mode."""
         from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
-
+        _hide_bars()
         model = _guard(
             self.name,
             lambda: AutoModelForCausalLM.from_pretrained(
@@ -150,6 +150,13 @@ def model_folder(name: str, cache: Path, revision: str | None = None, *, fetch: 
     return Path(_guard(name, lambda: snapshot_download(name, **options)))
 
 
+def _hide_bars() -> None:
+    """Keep transformers' own progress bars out of what `progress` shows."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def _guard(name: str, load: Any) -> Any:
     try:
         return load()
@@ -192,6 +199,7 @@ def _convert_embedded(folder: Path) -> None:
     """De-quantise the GGUF to float32 safetensors once; loading the GGUF itself takes tens of seconds each time."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    _hide_bars()
     for left in folder.parent.glob(".model-*"):  # by a process that was killed: the lock is ours
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as scratch:
@@ -200,10 +208,11 @@ def _convert_embedded(folder: Path) -> None:
             raise ModelError(f"{gguf} has SHA-256 {found}, expected {GGUF_SHA256}; {REMEDY}")
         say(f"converting {GGUF_NAME} to safetensors, once")
         made = Path(scratch) / "converted"
-        model = _guard(
-            EMBEDDED_MODEL,
-            lambda: AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32),
-        )
+        with redirect_stderr(io.StringIO()):  # the bar of GGUF files is no part of what `_hide_bars` hides
+            model = _guard(
+                EMBEDDED_MODEL,
+                lambda: AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32),
+            )
         # transformers refuses to save a model that it still takes for quantised.
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
