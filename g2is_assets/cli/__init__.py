@@ -185,7 +185,7 @@ def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
 @main.command(epilog="Example: g2is sql 'SELECT domain, count(*) AS n FROM selection_subset GROUP BY domain'")
 @config_option
 @click.argument("query", required=False)
-@click.option("--limit", type=click.IntRange(min=1), help="Print at most so many rows; default: 40, with --json all.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many rows; default: 40 in a table, else all.")
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def sql(config: Path | None, query: str | None, limit: int | None, as_json: bool, as_csv: bool) -> None:

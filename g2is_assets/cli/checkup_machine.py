@@ -118,9 +118,11 @@ def _cgroup_limit() -> int | None:
 
 
 def _cgroup_used() -> int:
+    """What its processes hold; files kept in memory make room when it is needed."""
     try:
-        return int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-    except (OSError, ValueError):
+        lines = Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("anon "))
+    except (OSError, ValueError, StopIteration):
         return 0
 
 

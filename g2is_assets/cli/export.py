@@ -55,8 +55,8 @@ def subset(config: Path | None, domain: str, form: "Format", out: Path | None) -
     lake = Lake(project.home / "lake")
     file = (out or Path(f"{domain}_{form}.jsonl")).resolve()
     _refuse_place(file, lake)
-    if file.suffix not in (".jsonl", ".json"):
-        raise SettingsError(f"{file}: the name must end in .jsonl or .json")
+    if file.suffix not in (".jsonl", ".json") or file.name == DATASET_INFO:
+        raise SettingsError(f"{file}: the name must end in .jsonl or .json, and not be {DATASET_INFO}, which lists it")
     made = lake.current("selection/subset", domain)
     found, info = training_file(project, lake, made, form), dataset_info(file, form)
     if file.suffix == ".json":

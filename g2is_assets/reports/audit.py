@@ -68,7 +68,7 @@ def rows_trained_on(lake: Lake, chain: Sequence[Link]) -> pl.DataFrame:
         return pl.DataFrame(schema={name: POOL.schema[name] for name in ("row_id", "sources", "licenses")})
     taken = read_parquet(content_of(lake, subset) / "subset.parquet", ["row_id"])
     table = read_parquet(rows_file(lake, pool, "pool.parquet"), ["row_id", "sources", "licenses"])
-    return taken.join(table, on="row_id", maintain_order="left")
+    return taken.join(table, on="row_id", how="inner", maintain_order="left")
 
 
 def origins(lake: Lake, chain: Sequence[Link]) -> dict[str, dict[str, int]]:

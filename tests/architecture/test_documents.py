@@ -1,12 +1,12 @@
 """What README says exists: its paths, its commands, its two one-line set-ups."""
 
 import re
-import shlex
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from commands import every_command, example_of
 
 from g2is_assets.cli import main
 
@@ -78,11 +78,6 @@ def test_every_command_of_the_pages_is_one_that_the_program_has_with_these_optio
         assert given <= options_of(command) | {"--help"}, said
 
 
-def every_command(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    below = command.commands.items() if isinstance(command, click.Group) else ()
-    return [path, *(found for name, sub in below for found in every_command(sub, (*path, name)))]
-
-
 @pytest.mark.parametrize("path", every_command(main), ids=lambda path: " ".join(path) or "g2is")
 def test_every_command_shows_an_example_in_its_help_and_the_example_parses(
     path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -96,17 +91,6 @@ def test_every_command_shows_an_example_in_its_help_and_the_example_parses(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tickets.jsonl").touch()  # the one file that an example reads
     parse(main, said)
-
-
-def example_of(path: tuple[str, ...]) -> list[str]:
-    """The example in a command's help, as a shell splits it, without `g2is`."""
-    command: click.Command = main
-    for name in path:
-        assert isinstance(command, click.Group)
-        command = command.commands[name]
-    program, *words = shlex.split(str(command.epilog).removeprefix("Example: "))
-    assert program == "g2is"
-    return words
 
 
 def parse(command: click.Command, words: list[str]) -> None:

@@ -194,6 +194,7 @@ def test_mistakes_are_one_line_and_leave_nothing(refreshed: Path, tmp_path: Path
         (("subset", "poetry", "--format", "messages"), "there is no domain 'poetry'"),
         (("subset", "words", "--format", "messages"), "selection/subset[words] has not been materialised"),
         ((*subset, str(tmp_path / "a.csv")), "must end in .jsonl or .json"),
+        ((*subset, str(tmp_path / "dataset_info.json")), "not be dataset_info.json, which lists it"),
         ((*subset, str(lake / "a.jsonl")), "lies in the lake"),
         ((*subset, str(damaged / "a.jsonl")), "cannot be read as JSON"),
         ((*subset, str(foreign / "a.jsonl")), "an entry 'a' of another file"),

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from architecture.test_documents import every_command, example_of
 from click import Group
 from click.testing import CliRunner, Result
+from commands import every_command, example_of
 
 from g2is_assets.cli import main
 
