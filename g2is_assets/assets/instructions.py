@@ -12,6 +12,7 @@ from g2is_assets.assets.recipes import CODE_VERSIONS, pool_files, target_files
 from g2is_assets.config import Source
 from g2is_assets.contracts import instructions as contracts
 from g2is_assets.errors import SourceError
+from g2is_assets.progress import say
 from g2is_assets.redaction import redacted
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
@@ -61,6 +62,7 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
         table = replace(found, rows=used).table(contracts.POOL.schema)
         draft.table("pool", contracts.POOL, table)
         draft.table("rejected", contracts.REJECTED, found.rejected)
+        _say_rejected("instructions/pool", found.rejected)
         draft.table("withheld", contracts.WITHHELD, withheld)
         draft.metric(**count_withheld(withheld))
         draft.metric(n_merged=found.n_merged, n_rejected=len(found.rejected), n_tokens=count_tokens(table))
@@ -122,11 +124,20 @@ def _write_target(
         )
     draft.table("target", contracts.TARGET, table)
     draft.table("rejected", contracts.REJECTED, pl.concat(rejected))
+    _say_rejected("instructions/target", pl.concat(rejected))
     out = pl.concat(withheld).unique("row_id").sort("row_id")
     draft.table("withheld", contracts.WITHHELD, out)
     draft.metric(**count_withheld(out))
     counts = {f"n_{split}": int((table["split"] == split).sum()) for split in ("validation", "test")}
     draft.metric(**counts, n_merged=n_merged, n_rejected=sum(map(len, rejected)))
+
+
+def _say_rejected(asset: str, rejected: pl.DataFrame) -> None:
+    """Tell whoever watches that rows were set aside, why the first was, and where all of them are listed."""
+    for row in rejected.head(1).iter_rows(named=True):
+        count = "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
+        first = f"{row['file']}, line {row['line']}: {row['reason']}"
+        say(f"{asset}: {count} set aside, the first: {first}; see g2is sql 'FROM {asset.replace('/', '_')}_rejected'")
 
 
 def _reasons(rejected: pl.DataFrame) -> str:

@@ -9,7 +9,8 @@ import click
 
 from g2is_assets import __version__
 from g2is_assets.cli.audit import audit
-from g2is_assets.cli.options import config_option
+from g2is_assets.cli.export import export
+from g2is_assets.cli.options import config_option, json_option
 from g2is_assets.cli.study import study
 from g2is_assets.errors import G2isError
 
@@ -30,7 +31,7 @@ class _Group(click.Group):
 ROWS_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: g2is demo")
 @click.version_option(__version__, prog_name="g2is")
 def main() -> None:
     """Select instructions for a domain, train on them, and measure what that is worth."""
@@ -181,5 +182,42 @@ def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
         click.echo("\n".join(answer.lines))
 
 
+@main.command(epilog="Example: g2is sql 'SELECT domain, count(*) AS n FROM selection_subset GROUP BY domain'")
+@config_option
+@click.argument("query", required=False)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many rows; default: 40 in a table, else all.")
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+def sql(config: Path | None, query: str | None, limit: int | None, as_json: bool, as_csv: bool) -> None:
+    """Query the views over the lake's tables; without a QUERY, list them with their columns and what those mean.
+
+    QUERY is one SELECT of DuckDB's SQL. It can write nothing, and reads nothing but the lake's own files: DuckDB's
+    access to other files and to the network is switched off.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
+    from g2is_assets.cli.sql import run_sql
+
+    run_sql(config, query, limit, "json" if as_json else "csv" if as_csv else "table")
+
+
+@main.command(epilog="Example: g2is doctor")
+@config_option
+@click.option(
+    "--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port that g2is ui is to use."
+)
+@json_option
+def doctor(config: Path | None, port: int, as_json: bool) -> None:
+    """Say whether this machine and project have what a refresh needs; exit code 1 if something is missing.
+
+    It looks at Python and torch, the model, memory, disk, sources, domains and Dagster, in a few seconds. Nothing is
+    made, fetched or changed.
+    """
+    from g2is_assets.cli.doctor import run_doctor
+
+    run_doctor(config, port, as_json)
+
+
 main.add_command(audit)
+main.add_command(export)
 main.add_command(study)

@@ -86,6 +86,8 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
     if not (row_id or source or license_) or (row_id and (source or license_)):
         raise SettingsError("name a --row, or a --source, a --license or both")
     lake = Lake(load_project(config).home / "lake")
+    if not lake.root.is_dir():
+        raise MissingInputError(f"{lake.root} does not exist: nothing has been materialised yet; run g2is demo first")
     exposures = Exposures(lake)
     rows = {find_row(lake, row_id)} if row_id else exposures.rows_of(source=source, license=license_)
     found = exposures.of(rows)

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from g2is_assets.cli.demo_plan import plan_lines
 from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.cli.jobs import run_job, watch_steps
 from g2is_assets.contracts.instructions import POOL
@@ -35,6 +36,8 @@ def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None
     watch_steps()
     from dagster._utils.interrupts import capture_interrupts
 
+    for line in plan_lines(project, chosen):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     begun, failed = time.monotonic(), {}
     # Ctrl-C is heard where a step works or waits, not in the middle of writing to Dagster's database.
     with capture_interrupts(), open_instance(folder) as instance:

@@ -17,9 +17,12 @@ QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 def watch_steps() -> None:
     """Show the progress of steps on the terminal, without the libraries' notes about their own future."""
+    import dagster as dg
+
     # A copy of the stream, since Dagster captures the original while a step runs.
     show_on(Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8")))
-    warnings.filterwarnings("ignore", category=FutureWarning)
+    for category in (FutureWarning, dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
+        warnings.filterwarnings("ignore", category=category)
     warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 
 

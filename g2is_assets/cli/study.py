@@ -77,13 +77,23 @@ def show(config: Path | None, name: str, part: str, domain: str | None, as_json:
 
 @study.command("list", epilog="Example: g2is study list")
 @config_option
-def list_studies(config: Path | None) -> None:
+@json_option
+def list_studies(config: Path | None, as_json: bool) -> None:
     """Name the studies of the project."""
     from g2is_assets.reports.words import printable
     from g2is_assets.studies import load_studies, studies_folder
 
     project = load_project(config)
     found = load_studies(project)
+    if as_json:
+        names = {"title", "budgets", "seeds", "final"}
+        records = [
+            {"study": name, "domains": one.domains, "variants": list(one.said.variants)}
+            | one.said.model_dump(mode="json", include=names)
+            for name, one in found.items()
+        ]
+        click.echo(json.dumps(records, indent=2))
+        return
     for name, one in found.items():
         said = one.said
         click.echo(f"{name}: {printable(said.title)}" if said.title else name)

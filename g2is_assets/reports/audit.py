@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+import polars as pl
+
+from g2is_assets.contracts.instructions import POOL
 from g2is_assets.storage.lake import Lake, read_parquet
 from g2is_assets.storage.manifest import Manifest
 from g2is_assets.trail.chain import Link, content_of, label_of, nearest, rows_file
@@ -53,8 +56,8 @@ def chain_json(chain: Sequence[Link]) -> list[dict[str, Any]]:
     return found
 
 
-def origins(lake: Lake, chain: Sequence[Link]) -> dict[str, dict[str, int]]:
-    """How many of the rows trained on come from each source, and under each licence; a row may have several.
+def rows_trained_on(lake: Lake, chain: Sequence[Link]) -> pl.DataFrame:
+    """The rows of the subset behind an adapter, in its order, with `sources` and `licenses`; none where it is gone.
 
     Raises:
         StoreError: The tables are damaged.
@@ -62,12 +65,21 @@ def origins(lake: Lake, chain: Sequence[Link]) -> dict[str, dict[str, int]]:
     links = nearest(chain)
     subset, pool = (links[asset].version for asset in ("selection/subset", "instructions/pool"))
     if subset is None or pool is None:
-        return {}
+        return pl.DataFrame(schema={name: POOL.schema[name] for name in ("row_id", "sources", "licenses")})
     taken = read_parquet(content_of(lake, subset) / "subset.parquet", ["row_id"])
     table = read_parquet(rows_file(lake, pool, "pool.parquet"), ["row_id", "sources", "licenses"])
-    rows = taken.join(table, on="row_id")
+    return taken.join(table, on="row_id", how="inner", maintain_order="left")
+
+
+def origins(lake: Lake, chain: Sequence[Link]) -> dict[str, dict[str, int]]:
+    """How many of the rows trained on come from each source, and under each licence; a row may have several.
+
+    Raises:
+        StoreError: The tables are damaged.
+    """
+    rows = rows_trained_on(lake, chain)
     counted = {name: Counter(rows[name].explode().to_list()) for name in ("sources", "licenses")}
-    return {name: dict(counts.most_common()) for name, counts in counted.items()}
+    return {name: dict(counts.most_common()) for name, counts in counted.items()} if len(rows) else {}
 
 
 def finding_lines(findings: Iterable[Finding]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +24,12 @@ REFUSALS: Final = (
 )
 _SQLITE: Final = ("disk is full", "disk I/O error", "readonly database", "unable to open database file")
 MEND: Final = "free space, make it writable, or set G2IS_HOME to another place"
+MEND_OUT: Final = "free space, make it writable, or name another place"
+"""The same for a place that was named on the command line."""
 
 
 @contextmanager
-def writing(place: Path, note: str = "") -> Iterator[None]:
+def writing(place: Path, note: str = "", mend: str = MEND) -> Iterator[None]:
     """Turn a full disk, a read-only folder and the like into one error that names the place and the remedy.
 
     Raises:
@@ -41,8 +44,8 @@ def writing(place: Path, note: str = "") -> Iterator[None]:
             raise
         reason, file = str(error).splitlines()[0], getattr(error, "filename", None)
         if isinstance(file, str) and not Path(file).is_relative_to(place.parent):  # such as the system's scratch folder
-            raise StoreError(f"{file} cannot be used: {reason}; {MEND}{note}") from error
-        raise StoreError(f"{place} cannot be written: {reason}; {MEND}{note}") from error
+            raise StoreError(f"{file} cannot be used: {reason}; {mend}{note}") from error
+        raise StoreError(f"{place} cannot be written: {reason}; {mend}{note}") from error
 
 
 def is_refusal(error: Exception) -> bool:
@@ -53,20 +56,39 @@ def is_refusal(error: Exception) -> bool:
     return any(text in str(error) for text in said)
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, mend: str = MEND) -> None:
     """Write a small file under a temporary name and rename it: readers see the old text or the new, never half.
 
     Raises:
         StoreError: The machine refused; the old text stands.
     """
     scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    with writing(path):
+    with writing(path, mend=mend):
         try:
             scratch.write_text(text, encoding="utf-8")
             os.replace(scratch, path)
         except OSError:
             scratch.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def made_whole(folder: Path) -> Iterator[Path]:
+    """A scratch folder that becomes `folder` when the block ends; after an error nothing of it is left.
+
+    Raises:
+        StoreError: The folder exists and is not empty, or the machine refused.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise StoreError(f"{folder} exists and is not an empty folder; name a new one, or remove it")
+    scratch = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    with writing(folder, mend=MEND_OUT):
+        try:
+            scratch.mkdir(parents=True)
+            yield scratch
+            os.replace(scratch, folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_into(folder: Path, name: str, content: bytes) -> None:

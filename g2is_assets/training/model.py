@@ -1,6 +1,7 @@
 """Models from a local folder, the Hugging Face hub or the embedded default; never remote code, never pickles."""
 
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -73,10 +75,8 @@ class ModelSource:
     def load(self, device: str = "auto") -> Any:
         """The frozen causal language model in float32, in evaluation mode."""
         from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
-
+        _hide_bars()
         model = _guard(
             self.name,
             lambda: AutoModelForCausalLM.from_pretrained(
@@ -115,24 +115,46 @@ def find_model(name: str, cache: Path, revision: str | None = None, *, fetch: bo
     Raises:
         ModelError: The model can neither be found nor fetched, or is not what it should be.
     """
+    if name == EMBEDDED_MODEL and fetch and not converted(cache / name):
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / ".converting.lock"):  # of several processes one converts, the others wait for it
+            if not converted(cache / name):
+                _convert_embedded(cache / name)
+    folder = model_folder(name, cache, revision, fetch=fetch)
+    called = UPSTREAM_ID if name == EMBEDDED_MODEL else folder.name if Path(name).is_dir() else name
+    return ModelSource(called, folder, _file_digests(folder))
+
+
+def model_folder(name: str, cache: Path, revision: str | None = None, *, fetch: bool = False) -> Path:
+    """The folder of a model, into which nobody has looked yet.
+
+    Args:
+        name: As in `find_model`.
+        cache: As there.
+        revision: As there.
+        fetch: Whether to get a model of the hub that is not on this machine yet.
+
+    Raises:
+        ModelError: It is not there.
+    """
     if name == EMBEDDED_MODEL:
-        folder = cache / EMBEDDED_MODEL
-        if fetch and not _converted(folder):
-            cache.mkdir(parents=True, exist_ok=True)
-            with FileLock(cache / ".converting.lock"):  # of several processes one converts, the others wait for it
-                if not _converted(folder):
-                    _convert_embedded(folder)
-        if not folder.is_dir():
+        if not (cache / name).is_dir():
             raise ModelError(f"the model '{name}' is not on this machine yet; a refresh of the pool fetches it")
-        return ModelSource(UPSTREAM_ID, folder, _file_digests(folder))
+        return cache / name
     if Path(name).is_dir():
-        return ModelSource(Path(name).name, Path(name), _file_digests(Path(name)))
+        return Path(name)
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     options: dict[str, Any] = {"revision": revision, "allow_patterns": patterns, "local_files_only": not fetch}
-    folder = Path(_guard(name, lambda: snapshot_download(name, **options)))
-    return ModelSource(name, folder, _file_digests(folder))
+    return Path(_guard(name, lambda: snapshot_download(name, **options)))
+
+
+def _hide_bars() -> None:
+    """Keep transformers' own progress bars out of what `progress` shows."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _guard(name: str, load: Any) -> Any:
@@ -155,7 +177,7 @@ def _file_digests(folder: Path) -> dict[str, str]:
     return {f.name: file_sha256_once(f) for f in files}
 
 
-def _converted(folder: Path) -> bool:
+def converted(folder: Path) -> bool:
     """Whether the converted copy is there and whole."""
     record = folder / "source.json"
     if not record.exists():
@@ -177,6 +199,7 @@ def _convert_embedded(folder: Path) -> None:
     """De-quantise the GGUF to float32 safetensors once; loading the GGUF itself takes tens of seconds each time."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    _hide_bars()
     for left in folder.parent.glob(".model-*"):  # by a process that was killed: the lock is ours
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as scratch:
@@ -185,10 +208,11 @@ def _convert_embedded(folder: Path) -> None:
             raise ModelError(f"{gguf} has SHA-256 {found}, expected {GGUF_SHA256}; {REMEDY}")
         say(f"converting {GGUF_NAME} to safetensors, once")
         made = Path(scratch) / "converted"
-        model = _guard(
-            EMBEDDED_MODEL,
-            lambda: AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32),
-        )
+        with redirect_stderr(io.StringIO()):  # the bar of GGUF files is no part of what `_hide_bars` hides
+            model = _guard(
+                EMBEDDED_MODEL,
+                lambda: AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32),
+            )
         # transformers refuses to save a model that it still takes for quantised.
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from commands import every_command, example_of
 
 from g2is_assets.cli import main
 
@@ -77,14 +78,24 @@ def test_every_command_of_the_pages_is_one_that_the_program_has_with_these_optio
         assert given <= options_of(command) | {"--help"}, said
 
 
-def every_command(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    below = command.commands.items() if isinstance(command, click.Group) else ()
-    return [path, *(found for name, sub in below for found in every_command(sub, (*path, name)))]
-
-
-@pytest.mark.parametrize("path", every_command(main)[1:], ids=" ".join)
-def test_every_command_shows_an_example_in_its_help(path: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("path", every_command(main), ids=lambda path: " ".join(path) or "g2is")
+def test_every_command_shows_an_example_in_its_help_and_the_example_parses(
+    path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = CliRunner().invoke(main, [*path, "--help"])
     assert result.exit_code == 0
-    assert f"Example: g2is {path[0]}" in result.output
+    assert " ".join(("Example: g2is", *path)) in result.output
     assert "\\b" not in result.output
+    said = example_of(path)
+    assert said[: len(path)] == list(path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tickets.jsonl").touch()  # the one file that an example reads
+    parse(main, said)
+
+
+def parse(command: click.Command, words: list[str]) -> None:
+    """Parse a command line to its end, without running anything; click raises where it does not parse."""
+    while isinstance(command, click.Group):
+        name, command, words = command.resolve_command(click.Context(command), words)
+        assert command is not None, name
+    command.make_context(None, words)

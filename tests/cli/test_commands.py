@@ -35,14 +35,32 @@ def test_demo_prints_what_came_out_and_the_second_time_computes_nothing(make_pro
     assert first.returncode == 0, first.stderr
     for part in ("NLL on test rows", "base", "random", "g2is", "by source:", "g2is ui"):
         assert part in first.stdout
+    assert "Pool of about 40 rows and domain words: at most 13 of 13 assets are to be made." in first.stdout
+    assert "About a minute on two quiet CPU cores" in first.stdout
+    assert "Loading weights" not in first.stderr
+    assert "Warning" not in first.stderr
     adapter = next(line for line in first.stdout.splitlines() if line.startswith("Adapter: ")).removeprefix("Adapter: ")
     assert (Path(adapter) / "adapter_model.safetensors").exists()
     second = g2is("demo", "--domain", "words", "--config", str(settings))
+    assert "Nothing has changed since the last run" in second.stdout
     lines = [line for line in second.stderr.splitlines() if line.startswith("  ") and "/" in line.split(":")[0]]
     assert len(lines) == 13
     assert all(line.endswith(": unchanged") for line in lines)
     with dg.DagsterInstance.from_config(str(settings.parent / ".dagster")) as instance:
         assert sorted(run.job_name for run in instance.get_runs()) == ["refresh_domain"] * 2 + ["refresh_pool"] * 2
+
+
+def test_demo_says_which_rows_were_set_aside_and_where_they_are_listed(make_project: MakeProject) -> None:
+    settings = make_project()
+    for file in (settings.parent / "pool" / "words.jsonl", settings.parent / "domains" / "sums" / "test.jsonl"):
+        file.write_text(file.read_text() + '{"id": "bad:1", "instruction": "x", "output": ""}\n' * 2)
+    done = g2is("demo", "--domain", "sums", "--config", str(settings))
+    assert done.returncode == 0, done.stderr
+    for asset, place in (("pool", "pool/words.jsonl, line 21"), ("target", "domains/sums/test.jsonl, line 8")):
+        said = f"instructions/{asset}: 2 rows set aside, the first: {place}: empty response; "
+        assert f"{said}see g2is sql 'FROM instructions_{asset}_rejected'" in done.stderr
+    listed = g2is("sql", "FROM instructions_pool_rejected", "--json", "--config", str(settings))
+    assert [row["id"] for row in json.loads(listed.stdout)] == ["bad:1"] * 2
 
 
 def test_demo_draws_bars_with_the_time_left_in_a_terminal(make_project: MakeProject) -> None:

@@ -105,3 +105,12 @@ def test_every_command_has_an_example(command: str) -> None:
     result = CliRunner().invoke(main, ["study", command, "--help"])
     assert result.exit_code == 0
     assert "Example: g2is study" in result.output
+
+
+def test_the_list_of_studies_is_json_for_programs() -> None:
+    settings = Path(__file__).parents[2] / "data" / "g2is.toml"
+    result = CliRunner().invoke(main, ["study", "list", "--json", "--config", str(settings)])
+    (sample,) = json.loads(result.output)
+    assert sample["study"] == "sample"
+    assert "random" in sample["variants"]
+    assert {"title", "budgets", "seeds", "final", "domains"} <= sample.keys()

@@ -136,3 +136,11 @@ def test_looking_fetches_no_model(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ModelError, match="cannot be loaded"):
         find_model("nobody/nothing-of-that-name", tmp_path, fetch=False)
+
+
+def test_loading_shows_no_bars_of_other_libraries(tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    find_model(str(tiny_model), Path("none")).load("cpu")
+    assert capfd.readouterr().err == ""

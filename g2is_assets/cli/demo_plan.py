@@ -1,0 +1,155 @@
+"""What `g2is demo` is about to do, and about how long that takes: told before it begins."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from g2is_assets.assets.staleness import staleness
+from g2is_assets.assets.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
+from g2is_assets.cli.checkup_project import about_rows, look_at_weights
+from g2is_assets.config import EMBEDDED_MODEL
+from g2is_assets.errors import ModelError, SourceError, StoreError
+from g2is_assets.project import Domain, Project
+from g2is_assets.resources import Workspace
+from g2is_assets.storage.lake import Lake, Version
+from g2is_assets.storage.sources import find_files
+
+PARAMETERS: Final = 134.5e6
+"""Of the model with which the rates were measured, on two quiet CPU cores."""
+GRADIENT_TOKENS_PER_S: Final = 240.0
+BYTES_PER_TOKEN: Final = 4.0
+"""Of a JSONL file, what stands around the text included."""
+ROW_TOKENS: Final = 100.0
+"""Tokens of a row of which no more is known."""
+START_S: Final = 20.0
+"""What a run takes even if it computes nothing."""
+
+
+def plan_lines(project: Project, domains: Sequence[str]) -> list[str]:
+    """One or two lines: what is to be made, and about how long it will take on this machine.
+
+    Args:
+        project: The project.
+        domains: Those that will be refreshed.
+    """
+    from g2is_assets.training.model import pick_device
+
+    table = staleness(Workspace(project)).filter(pl.col("domain").is_null() | pl.col("domain").is_in(domains))
+    to_make = table.filter(pl.col("state") != "current").select("asset", "domain").rows()
+    if not to_make:
+        return ["Nothing has changed since the last run: the versions that are there serve again."]
+    n_rows, n_tokens = _pool_size(project)
+    of = f"domain {domains[0]}" if len(domains) == 1 else f"{len(domains)} domains"
+    said = f"Pool of about {n_rows:,} rows and {of}: at most {len(to_make)} of {len(table)} assets are to be made."
+    try:
+        weights = _parameters(project)
+    except ModelError:
+        return [said, "The model is fetched first; how long it will take is known once it is here."]
+    if pick_device(project.settings.device).startswith("cuda"):
+        return [said, "No estimate of the time: on a GPU it was not measured."]
+    speed, source = _speed(project, weights)
+    seconds = START_S + _seconds(project, set(to_make), domains, n_rows, n_tokens) / speed
+    return [said, f"{_words(seconds)} {source}; Ctrl-C keeps what is finished."]
+
+
+def _words(seconds: float) -> str:
+    if seconds < 90:
+        return "About a minute"
+    return f"About {seconds / 60:.0f} minutes" if seconds < 5400 else f"About {seconds / 3600:.1f} hours"
+
+
+def _seconds(
+    project: Project, to_make: set[tuple[str, str | None]], domains: Sequence[str], n_rows: int, n_tokens: float
+) -> float:
+    """Seconds of model work at the measured rates; the rest takes little beside it."""
+    settings, per_row = project.settings, n_tokens / max(1, n_rows)
+    seconds = 0.0
+    if ("warmup/checkpoint", None) in to_make:
+        seconds += settings.warmup.share * n_tokens * settings.warmup.epochs / TRAINING_TOKENS_PER_S
+    if ("gradients/pool", None) in to_make:
+        # With the same checkpoint only new rows are computed.
+        anew = ("warmup/checkpoint", None) in to_make
+        stored = 0 if anew else _n_rows(_find(project, "gradients/pool"), "index")
+        seconds += max(0, n_rows - stored) * per_row / GRADIENT_TOKENS_PER_S
+    for name in domains:
+        domain = project.domains[name]
+        n_validation, n_test = (_count(files) for files in (domain.validation, domain.test))
+        if ("gradients/target", name) in to_make:
+            seconds += n_validation * ROW_TOKENS / GRADIENT_TOKENS_PER_S
+        for asset in ("finetune/adapter", "finetune/baseline"):
+            if (asset, name) in to_make:
+                seconds += _training_seconds(domain, n_rows, per_row, n_validation)
+        if ("finetune/evaluation", name) in to_make:
+            seconds += 3 * (n_test or n_validation) * ROW_TOKENS / SCORING_TOKENS_PER_S
+    return seconds
+
+
+def _training_seconds(domain: Domain, n_rows: int, per_row: float, n_validation: int) -> float:
+    budget, epochs = domain.selection.budget, domain.finetune.epochs
+    chosen = budget * n_rows if budget < 1 else budget
+    scoring = (epochs + 1) * n_validation * ROW_TOKENS / SCORING_TOKENS_PER_S
+    return chosen * per_row * epochs / TRAINING_TOKENS_PER_S + scoring
+
+
+def _speed(project: Project, weights: float) -> tuple[float, str]:
+    """How many times faster than the measured rates this will be, and by what that is told."""
+    made = _find(project, "gradients/pool")
+    rate = float(made.manifest.metrics.get("tokens_per_s", 0)) if made else 0.0
+    if rate > 0:
+        return rate / GRADIENT_TOKENS_PER_S, "at the speed of the gradients that are stored"
+    return PARAMETERS / weights, "on two quiet CPU cores like those it was measured on"
+
+
+def _parameters(project: Project) -> float:
+    """Parameters of the model.
+
+    Raises:
+        ModelError: It is not here yet, or damaged.
+    """
+    from g2is_assets.training.model import model_folder
+
+    if project.settings.model == EMBEDDED_MODEL:
+        return PARAMETERS
+    folder = model_folder(project.model, project.home / "lake" / "models", project.settings.revision)
+    fault, n = look_at_weights(folder)
+    if fault or not n:
+        raise ModelError(fault or f"{folder} holds no weights")
+    return n
+
+
+def _pool_size(project: Project) -> tuple[int, float]:
+    """About how many rows and tokens the pool's files hold; those behind addresses are not counted."""
+    n_rows, n_tokens, settings = 0, 0.0, project.settings.instructions
+    for source in settings.sources:
+        try:
+            files = [file for file in find_files(source, project.path.parent) if "://" not in file]
+            for file in files:
+                found = about_rows(project.path.parent / file)
+                n_rows += found
+                n_bytes = (project.path.parent / file).stat().st_size
+                n_tokens += found * ROW_TOKENS if file.endswith(".parquet") else n_bytes / BYTES_PER_TOKEN
+        except SourceError:  # the refresh will say so
+            continue
+    if settings.limit and n_rows > settings.limit:
+        n_rows, n_tokens = settings.limit, n_tokens * settings.limit / n_rows
+    return n_rows, min(n_tokens, float(n_rows * settings.max_length))
+
+
+def _count(files: Sequence[Path]) -> int:
+    try:
+        return sum(about_rows(file) for file in files)
+    except SourceError:  # the refresh will say so
+        return 0
+
+
+def _find(project: Project, asset: str) -> Version | None:
+    try:
+        return Lake(project.home / "lake").find(asset)
+    except StoreError:
+        return None
+
+
+def _n_rows(version: Version | None, table: str) -> int:
+    return version.manifest.n_rows.get(table, 0) if version else 0

@@ -1,0 +1,69 @@
+"""What the demo says before it begins: how much is missing, and how long that takes by which measure."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import arithmetic_row, write_jsonl
+
+from cli.conftest import refresh
+from g2is_assets.cli.demo_plan import plan_lines
+from g2is_assets.project import load_project
+
+SAMPLE = Path(__file__).parents[2] / "data" / "g2is.toml"
+
+
+def plan(settings: Path, *domains: str) -> list[str]:
+    return plan_lines(load_project(settings), domains)
+
+
+def test_the_sample_data_take_the_minutes_that_were_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """README: six minutes on two quiet cores for the first domain."""
+    monkeypatch.setenv("G2IS_HOME", str(tmp_path))
+    said, time = plan(SAMPLE, "schedule_reasoning")
+    assert said == "Pool of about 582 rows and domain schedule_reasoning: at most 13 of 13 assets are to be made."
+    assert 4 <= int(time.split()[1]) <= 9
+    assert "two quiet CPU cores" in time
+    assert "3 domains: at most 29 of 29" in plan(SAMPLE, "schedule_reasoning", "shop_arithmetic", "support_triage")[0]
+
+
+def test_nothing_missing_is_said_and_so_is_what_a_change_makes_missing(refreshed_copy: Path) -> None:
+    assert plan(refreshed_copy, "sums") == [
+        "Nothing has changed since the last run: the versions that are there serve again."
+    ]
+    assert "at most 8 of 13" in plan(refreshed_copy, "words")[0]
+    write_jsonl(refreshed_copy.parent / "pool" / "more.jsonl", [arithmetic_row(n) for n in range(400, 410)])
+    said, time = plan(refreshed_copy, "sums")
+    assert said.startswith("Pool of about 50 rows and domain sums: at most ")
+    assert "13 of 13" not in said  # sample, checkpoint and the domain's own gradients serve on
+    assert "About a minute at the speed of the gradients that are stored" in time
+
+
+def test_a_limit_counts_and_hours_are_hours(make_project: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = make_project()  # type: ignore[operator]
+    rows = [arithmetic_row(n) for n in range(100)] * 200
+    write_jsonl(settings.parent / "pool" / "many.jsonl", rows)
+    monkeypatch.setattr("g2is_assets.cli.demo_plan._parameters", lambda project: 1.345e9)
+    said, time = plan(settings, "sums")
+    assert "about 20,0" in said
+    assert time.split()[2] == "hours"
+    settings.write_text(settings.read_text().replace("max_length", "limit = 30\nmax_length"))
+    assert plan(settings, "sums")[0].startswith("Pool of about 30 rows")
+
+
+def test_what_cannot_be_known_is_not_guessed(make_project: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = make_project()  # type: ignore[operator]
+    text = settings.read_text()
+    settings.write_text(text.replace(text.splitlines()[1], 'model = "someone/model"'))
+    assert plan(settings, "sums")[1] == "The model is fetched first; how long it will take is known once it is here."
+    settings.write_text(text.replace('device = "cpu"', 'device = "auto"'))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "on a GPU it was not measured" in plan(settings, "sums")[1]
+
+
+def test_the_plan_changes_nothing(refreshed_copy: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in refreshed_copy.parent.rglob("*")}
+    plan(refreshed_copy, "sums", "words")
+    assert {file: file.stat().st_mtime_ns for file in refreshed_copy.parent.rglob("*")} == before
+    refresh(refreshed_copy, "words")
+    assert plan(refreshed_copy, "words")[0].startswith("Nothing has changed")
