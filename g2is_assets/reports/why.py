@@ -58,6 +58,13 @@ def explain(lake: Lake, domain: str, asked: str) -> Answer:
     return _without_gradient(lake, row["row_id"], line)
 
 
+def first_reasons(lake: Lake, version: Version, n_rows: int) -> list[str]:
+    """Why the first rows of a subset were taken, in their order."""
+    quoted = _Quoted(lake, str(version.manifest.partition))
+    taken = _find(version, "subset", pl.col("order") < n_rows).sort("order")
+    return [" ".join(_taken([row], version, quoted)) for row in taken.iter_rows(named=True)]
+
+
 def _find_in_pool(lake: Lake, asked: str) -> dict[str, Any] | None:
     where = answers_to(asked) | pl.col("ids").list.contains(asked)
     found = _find(lake.current("instructions/pool"), "pool", where, "row_id", "sources", "prompt")
