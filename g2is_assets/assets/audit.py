@@ -41,4 +41,4 @@ def lineage(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Works
         )
         draft.metric(n_rows_without_license=int((licenses == "unknown").sum()))
 
-    return publish(context, workspace, recipe, write, contract=contracts.LINEAGE)
+    return publish(context, workspace, recipe, write)

@@ -37,9 +37,10 @@ def neighbors(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
     gradients, pool = recipe.versions["gradients/pool"], recipe.versions["instructions/pool"]
 
     def write(draft: Draft) -> None:
-        from g2is_assets.core.graph import build_graph, negative_share
+        from g2is_assets.core.graph import build_graph, sampled_cosines
+        from g2is_assets.core.layout import layout
         from g2is_assets.core.leakage import Text, equal_text_groups
-        from g2is_assets.storage.graph_tables import graph_tables
+        from g2is_assets.storage.graph_tables import cosine_histogram, graph_tables, map_table
 
         row_ids, source = stored_features(workspace, gradients, settings.kind, mean_removed=settings.mean_removed)
         texts = pl.DataFrame({"row_id": row_ids}).join(
@@ -71,11 +72,14 @@ def neighbors(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
             n_duplicates=int((nodes["row_id"] != nodes["duplicate_group"]).sum()),
             n_known=0 if known is None else len(known.rows),
         )
-        for name, removed in (("raw", False), ("mean_removed", True)):
-            sampled = stored_features(workspace, gradients, settings.kind, mean_removed=removed)[1]
-            draft.metric(**{f"negative_edge_share_sampled_{name}": negative_share(sampled)})
+        raw = stored_features(workspace, gradients, settings.kind)[1]
+        centred = stored_features(workspace, gradients, settings.kind, mean_removed=True)[1]
+        draft.table("map", contracts.MAP, map_table(row_ids, layout(centred, graph.neighbors)))
+        sampled = {"mean_removed": sampled_cosines(centred), "raw": sampled_cosines(raw)}
+        draft.table("cosines", contracts.COSINES, cosine_histogram(sampled))
+        draft.metric(**{f"negative_edge_share_sampled_{n}": float((c < 0).mean()) for n, c in sampled.items()})
 
-    return publish(context, workspace, recipe, write, contract=contracts.NODES)
+    return publish(context, workspace, recipe, write)
 
 
 def _known(workspace: Workspace, recipe: Recipe) -> Any:

@@ -27,12 +27,12 @@ CODE_VERSIONS: Final = {
     "warmup/checkpoint": "1",
     "gradients/pool": "2",
     "gradients/target": "1",
-    "graph/neighbors": "2",
-    "knowledge/components": "2",
+    "graph/neighbors": "3",
+    "knowledge/components": "3",
     "selection/subset": "3",
     "finetune/adapter": "2",
     "finetune/baseline": "3",
-    "finetune/evaluation": "1",
+    "finetune/evaluation": "2",
     "audit/lineage": "1",
 }
 """Raise an asset's when a change makes the same inputs give another payload."""

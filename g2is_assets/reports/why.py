@@ -73,6 +73,13 @@ def taken_lines(record: Mapping[str, Any], made: Manifest, prompts: Mapping[str,
     return _taken(record, made, lambda row_id: _quoted(row_id, prompts.get(row_id)))
 
 
+def first_reasons(lake: Lake, version: Version, n_rows: int) -> list[str]:
+    """Why the first rows of a subset were taken, in their order."""
+    quoted = _Quoted(lake, str(version.manifest.partition))
+    taken = _find(version, "subset", pl.col("order") < n_rows).sort("order")
+    return [" ".join(_taken(row, version.manifest, quoted)) for row in taken.iter_rows(named=True)]
+
+
 def _find_in_pool(lake: Lake, asked: str) -> dict[str, Any] | None:
     where = answers_to(asked) | pl.col("ids").list.contains(asked)
     found = _find(lake.current("instructions/pool"), "pool", where, "row_id", "sources", "prompt")
