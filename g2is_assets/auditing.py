@@ -57,8 +57,8 @@ def examine(
         lake: Where the head lies.
         head: The version.
         witness: Digests that Dagster's events say, the last one first, as `reported_digests` returns them.
-        current: Whether the head is what readers follow: then the last event must name it, and the domain's evaluation
-            and lineage are examined with it.
+        current: Whether the head is what readers follow: then the last event must name it, and the domain's
+            evaluation, lineage and report are examined with it.
         expect: The digest that the head must have, or its beginning; the events are not asked then.
     """
     beside = list(_beside(lake, head)) if current else []
@@ -91,11 +91,16 @@ def reported_digests(instance: dg.DagsterInstance, version: Version) -> list[str
 
 
 def _beside(lake: Lake, adapter: Version) -> Iterator[Version]:
-    """The evaluation and the lineage that were made from this very adapter."""
-    for asset in ("audit/lineage", "finetune/evaluation"):
-        version = lake.find(asset, adapter.manifest.partition)
-        if version and version.manifest.inputs.get(adapter.manifest.asset) == adapter.as_input:
-            yield version
+    """The lineage and the evaluation that were made from this very adapter, and the report of that lineage."""
+    lineage = _made_from(lake, "audit/lineage", adapter)
+    report = _made_from(lake, "audit/report", lineage) if lineage else None
+    yield from filter(None, (lineage, _made_from(lake, "finetune/evaluation", adapter), report))
+
+
+def _made_from(lake: Lake, asset: str, upstream: Version) -> Version | None:
+    version = lake.find(asset, upstream.manifest.partition)
+    fits = version is not None and version.manifest.inputs.get(upstream.manifest.asset) == upstream.as_input
+    return version if fits else None
 
 
 def _served(lake: Lake, adapter: Version) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ DOMAIN_ASSETS = [
     finetune.baseline,
     finetune.evaluation,
     audit.lineage,
+    audit.report,
 ]
 VARIANT_ASSETS = [study.subset, study.adapter, study.score]
 

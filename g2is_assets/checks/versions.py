@@ -3,7 +3,7 @@
 Each reads what its evaluator needs; the sentence below a function is the check's description in the UI and on the page.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Final, Literal
 
@@ -20,6 +20,7 @@ from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import knowledge as knowledge_contracts
 from g2is_assets.contracts import selection as selection_contracts
 from g2is_assets.core.balance import mean_feature
+from g2is_assets.reports.page.material import Checked
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Version
 
@@ -137,6 +138,16 @@ EXAMINED: Final = (
     Examined("finetune/evaluation", tuned_beats_base_and_random, "warning"),
 )
 """Checks that depend on nothing but the version and what it was made from."""
+
+
+def checked(workspace: Workspace, versions: Mapping[str, Version]) -> list[Checked]:
+    """Results of all of these checks, of the versions by asset."""
+    found = []
+    for check in EXAMINED:
+        verdict = check.evaluate(workspace, versions[check.asset])
+        said = (check.name, check.description, check.severity, verdict.passed, verdict.description)
+        found.append(Checked(*said))
+    return found
 
 
 def _directions(knowledge: Version, sketch_dim: int) -> NDArray[np.float32]:

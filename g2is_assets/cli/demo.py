@@ -16,6 +16,7 @@ from g2is_assets.project import Project, load_project
 from g2is_assets.reports.verdict import verdict
 from g2is_assets.reports.words import printable
 from g2is_assets.storage.lake import Lake
+from g2is_assets.storage.pages import PAGE
 from g2is_assets.storage.serving import served_folder
 
 
@@ -85,3 +86,5 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
     if served != adapter.folder:
         instead = f"{served / 'adapter'} is still served" if served else "none is served yet"
         console.print(f"It was not promoted (domain.toml: promote); {instead}.", soft_wrap=True, markup=False)
+    page = lake.place("audit/report", domain) / PAGE
+    console.print(f"Report, to open in a browser (the address stays the same): {page}", soft_wrap=True, markup=False)

@@ -13,6 +13,7 @@ CONTRACTS: Final[dict[str, Contract]] = {
     "audit_lineage": audit.LINEAGE,
     "audit_lineage_links": audit.LINKS,
     "audit_lineage_rows": audit.ROWS,
+    "audit_report_quoted": audit.QUOTED,
     "audit_staleness": audit.STALENESS,
     "finetune_adapter_log": warmup.TRAINING_LOG,
     "finetune_baseline_log": warmup.TRAINING_LOG,
@@ -59,6 +60,7 @@ CONTRACTS: Final[dict[str, Contract]] = {
 this project wrote."""
 
 _MAIN: Final = {
+    "audit/report": "quoted",
     "finetune/adapter": "log",
     "finetune/baseline": "rows",
     "gradients/pool": "index",
