@@ -21,6 +21,7 @@ MAX_SHARDS: Final = 100
 """Shards of which norms are read for a picture: of more, as many, evenly spaced."""
 ANSWER_SHOWN: Final = 240
 """Characters of an answer, and of what it is compared with, that are shown."""
+REASON_SHOWN: Final = 900
 
 Shown = dict[str, str]
 
@@ -72,6 +73,11 @@ class _Seen:
         """A table of the version: these columns, or all."""
         return read_parquet(self.version.folder / f"{table}.parquet", list(columns) or None, n_rows)
 
+    def some(self, table: str, row_ids: pl.Series, *columns: str) -> pl.DataFrame:
+        """Some rows of a table: these columns."""
+        file = pl.scan_parquet(self.version.folder / f"{table}.parquet", glob=False)
+        return file.filter(pl.col("row_id").is_in(row_ids.implode())).select(columns).collect()
+
     def behind(self, asset: str, *, domain: bool = False) -> "_Seen":
         """An asset that the version was made from."""
         partition = self.version.manifest.partition if domain else None
@@ -115,26 +121,24 @@ def _first_sampled(seen: _Seen, n_rows: int) -> str:
 def _first_taken(seen: _Seen, n_rows: int) -> str:
     """The first rows of a subset, each with its reason in words."""
     taken = seen.own("subset", "order", "row_id").sort("order").head(n_rows)
-    pool = seen.behind("instructions/pool").own("pool", "row_id", "sources", "prompt")
+    pool = seen.behind("instructions/pool").some("pool", taken["row_id"], "row_id", "sources", "prompt")
     rows = taken.join(pool, on="row_id", how="left", maintain_order="left")
     reasons = first_reasons(seen.lake, seen.version, n_rows)
-    parts = [
-        f"{number + 1}. **{markdown.cell(sources)}**: {markdown.cell(prompt)}\n   {markdown.escaped(reason, 900)}"
-        for (number, sources, prompt), reason in zip(
-            rows.select("order", "sources", "prompt").rows(), reasons, strict=True
-        )
-    ]
+    cells = rows.select("row_id", "sources", "prompt").rows()
+    parts = []
+    for place, ((row_id, sources, prompt), reason) in enumerate(zip(cells, reasons, strict=True), start=1):
+        row = f"`{row_id[:8]}` **{markdown.cell(sources)}**: {markdown.cell(prompt)}"
+        parts.append(f"{place}. {row}\n\n   {markdown.escaped(reason, REASON_SHOWN)}")
     return "\n".join(parts)
 
 
 def _first_answers(seen: _Seen, n_rows: int) -> str:
     answers = seen.own("answers").pivot("model", index="row_id", values="response", sort_columns=True).head(n_rows)
-    asked = (
-        seen.behind("instructions/target", domain=True).own("target", "row_id", "prompt", "response").unique("row_id")
-    )
+    target = seen.behind("instructions/target", domain=True)
+    asked = target.some("target", answers["row_id"], "row_id", "prompt", "response")
     rows = answers.join(asked, on="row_id", how="left", maintain_order="left")
-    columns = ("prompt", "response", "base", "g2is")
-    header = ("prompt", "reference", "base model", "adapter")
+    columns = (pl.col("row_id").str.head(8), "prompt", "response", "base", "g2is")
+    header = ("row", "prompt", "reference", "base model", "adapter")
     return markdown.table(header, rows.select(columns).rows(), limit=ANSWER_SHOWN)
 
 

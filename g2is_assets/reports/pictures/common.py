@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from PIL import Image
 
 from g2is_assets.reports.words import printable
@@ -24,8 +24,10 @@ PALETTE: Final = (BLUE, "#e69f00", "#009e73", ORANGE, "#cc79a7", "#56b4e9", "#00
 OTHERS: Final = "others"
 """Name of what is left when only the largest are named."""
 DPI: Final = 100
-N_COLOURS: Final = 256
-"""Of a stored picture: a palette makes it a third as large, and what is drawn here needs no more."""
+MAX_BYTES: Final = 60_000
+"""Of a picture, which stands in an event of Dagster's history."""
+N_COLOURS: Final = (256, 64, 16)
+"""A palette makes a picture a third as large, and what is drawn needs no more; fewer where it still is too large."""
 MAX_POINTS: Final = 8000
 """Points of a scatter plot; of larger tables a sample is drawn, and the caption says so."""
 MAX_LABEL: Final = 28
@@ -45,8 +47,11 @@ def png(figure: Figure) -> bytes:
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
         canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    content = io.BytesIO()
-    image.quantize(N_COLOURS, dither=Image.Dither.NONE).save(content, format="PNG", optimize=True)
+    for n_colours in N_COLOURS:
+        content = io.BytesIO()
+        image.quantize(n_colours, dither=Image.Dither.NONE).save(content, format="PNG", optimize=True)
+        if content.tell() <= MAX_BYTES:
+            break
     return content.getvalue()
 
 
@@ -78,12 +83,20 @@ def plain(ax: Any, *, grid: str | None = "x") -> None:
         ax.set_axisbelow(True)
 
 
-def logarithmic(ax: Any) -> None:
-    """A logarithmic x axis with plain numbers."""
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+def widen(ax: Any, values: Any) -> None:
+    """An x axis with plain numbers, logarithmic where the values are positive and of different size."""
+    if len(values) and 0 < 20 * min(values) < max(values):
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+        ax.minorticks_off()
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter("{x:,g}")
-    ax.minorticks_off()
+
+
+def point_size(n_points: int) -> float:
+    """Area of a point, so that few can be seen and many can be told apart."""
+    return float(np.clip(16000 / max(n_points, 1), 4, 24))
 
 
 def largest(names: pl.Series, n: int) -> pl.Series:

@@ -11,13 +11,13 @@ from g2is_assets.reports.pictures.common import (
     PALETTE,
     counts_of,
     largest,
-    logarithmic,
     name,
     new_figure,
     nothing,
     plain,
     png,
     title,
+    widen,
 )
 
 N_SOURCES: Final = 18
@@ -43,8 +43,7 @@ def vectors_picture(rows: pl.DataFrame, caption: str = "") -> bytes:
         plain(ax)
     losses.set_yticks(range(len(sources)), [name(source) for source in sources])
     norms.tick_params(axis="y", left=False)
-    if (rows["norm"].drop_nulls() > 0).any():
-        logarithmic(norms)
+    widen(norms, rows["norm"].drop_nulls().to_numpy())
     losses.set_ylim(max(len(sources), 4) - 0.4, -0.6)
     title(losses, "Loss at the checkpoint, nats per token")
     title(norms, "Norm of the sketched gradient")

@@ -18,6 +18,7 @@ from g2is_assets.reports.pictures.common import (
     nothing,
     plain,
     png,
+    point_size,
     sample,
     title,
 )
@@ -47,7 +48,7 @@ def cosine_picture(cosines: pl.DataFrame) -> bytes:
         ax.stairs(shares, edges, fill=True, color=color, alpha=0.35)
         ax.stairs(shares, edges, color=color, linewidth=1.2, label=f"{label}: {negative:.1%} negative")
     ax.axvline(0, color="black", linewidth=1)
-    ax.set_xlim(min(-0.1, float(seen["low"].min()) - 0.02), float(seen["high"].max()) + 0.02)
+    ax.set_xlim(min(-0.1, seen["low"].to_numpy().min() - 0.02), seen["high"].to_numpy().max() + 0.02)
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
     ax.set_xlabel("cosine of two rows' gradients; left of 0 they conflict", fontsize=8)
     ax.legend(fontsize=8, frameon=False)
@@ -70,19 +71,20 @@ def map_picture(places: pl.DataFrame) -> bytes:
     figure = new_figure(8, 5.6)
     ax = figure.subplots()
     sources = [s for s in counts_of(coloured["source"])["source"] if s != OTHERS]
-    scatter(ax, drawn.filter(pl.col("source") == OTHERS), PALE)
+    size = point_size(len(drawn))
+    scatter(ax, drawn.filter(pl.col("source") == OTHERS), PALE, size)
     for source, color in zip(sources, PALETTE, strict=False):
-        scatter(ax, drawn.filter(pl.col("source") == source), color, label=name(source))
+        scatter(ax, drawn.filter(pl.col("source") == source), color, size, label=name(source))
     if OTHERS in coloured["source"]:
-        ax.scatter([], [], color=PALE, linewidths=0, s=4, label=OTHERS)  # last in the legend, though drawn first
-    figure.legend(fontsize=8, frameon=False, markerscale=3, loc="outside right upper")
+        ax.scatter([], [], color=PALE, linewidths=0, s=size, label=OTHERS)  # last in the legend, though drawn first
+    figure.legend(fontsize=8, frameon=False, markerscale=6 / size**0.5, loc="outside right upper")
     title(ax, f"The pool by gradient: near rows are neighbours ({said})")
     bare(ax)
     return png(figure)
 
 
-def scatter(ax: Any, places: pl.DataFrame, color: str, label: str | None = None, size: float = 4) -> None:
-    """Points of one colour; none leave no trace in the legend."""
+def scatter(ax: Any, places: pl.DataFrame, color: str, size: float, label: str | None = None) -> None:
+    """Points of one colour; where there are none, the legend does not speak of them."""
     if len(places):
         ax.scatter(places["x"], places["y"], s=size, color=color, linewidths=0, label=label, rasterized=True)
 

@@ -11,11 +11,11 @@ from g2is_assets.reports.pictures.common import (
     bars,
     counts_of,
     largest,
-    logarithmic,
     new_figure,
     plain,
     png,
     title,
+    widen,
 )
 
 N_SOURCES: Final = 18
@@ -36,12 +36,12 @@ def rows_picture(rows: pl.DataFrame, rejected: pl.DataFrame, withheld: pl.DataFr
     of_source, lengths, *out = figure.subplots(1, 3 if len(reasons) else 2)
     sources = counts_of(largest(rows["sources"].explode().drop_nulls().cast(pl.String), N_SOURCES))
     bars(of_source, sources["sources"].to_list(), sources["len"].to_list())
-    title(of_source, f"{len(rows):,} rows by source" + ("" if len(reasons) else "; none was kept out"))
+    title(of_source, f"By source, {len(rows):,} in all" + ("" if len(reasons) else ", none kept out"))
     values = rows["n_response_tokens"].to_numpy()
     if len(values):
         edges = np.unique(np.geomspace(values.min(), values.max() + 1, 41).astype(int))
         lengths.hist(values, bins=edges, color=BLUE)
-        logarithmic(lengths)
+        widen(lengths, values)
         half = float(np.median(values))
         lengths.axvline(half, color="black", linewidth=0.8, linestyle="--")
         lengths.set_xlabel(f"tokens (dashed: the median, {half:,.0f})", fontsize=8)
@@ -50,5 +50,5 @@ def rows_picture(rows: pl.DataFrame, rejected: pl.DataFrame, withheld: pl.DataFr
     for ax in out:
         found = counts_of(largest(reasons, N_REASONS))
         bars(ax, found["reason"].to_list(), found["len"].to_list(), color=ORANGE)
-        title(ax, f"{len(reasons):,} rows kept out, by reason")
+        title(ax, f"Kept out by reason, {len(reasons):,} in all")
     return png(figure)

@@ -27,6 +27,7 @@ def spectrum_picture(spectrum: pl.DataFrame) -> bytes:
     figure = new_figure(7, 3)
     ax = figure.subplots()
     ax.bar(np.arange(len(shown)), shown, color=[BLUE if kept else PALE for kept in spectrum["kept"]][: len(shown)])
+    ax.set_xlim(-0.6, max(len(shown), 6) - 0.4)
     ax.set_ylabel("share of the variance (bars)", fontsize=8)
     total = ax.twinx()
     total.plot(np.arange(len(shown)), np.cumsum(shown), color="black", marker=".", linewidth=1)

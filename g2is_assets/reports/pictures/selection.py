@@ -17,6 +17,7 @@ from g2is_assets.reports.pictures.common import (
     nothing,
     plain,
     png,
+    point_size,
     sample,
     title,
 )
@@ -24,6 +25,12 @@ from g2is_assets.reports.pictures.graph import bare, scatter
 
 MAX_WALKS: Final = 6
 """Walks with a map of their own, those that took most rows."""
+MAX_TAKEN: Final = 400
+"""Rows taken that are drawn on all maps together: of longer walks every so many-th."""
+MAX_STEPS: Final = 400
+"""Points of a line over the steps: of a longer walk, means of so many rows."""
+MAX_MARKS: Final = 100
+"""Steps up to which each has its mark."""
 N_SOURCES: Final = 15
 
 
@@ -39,6 +46,7 @@ def walk_picture(places: pl.DataFrame, subset: pl.DataFrame) -> bytes:
     taken = subset.join(places, on="row_id", how="inner").sort("order")
     walks = taken.group_by("component").len().sort(["len", "component"], descending=[True, False])
     shown = sorted(walks["component"].head(MAX_WALKS).to_list())
+    every = -(-int(walks["len"][0]) // (MAX_TAKEN // len(shown)))
     n_columns = min(3, len(shown))
     n_lines = -(-len(shown) // n_columns)
     background, said = sample(places, 4000 if len(shown) == 1 else 1500)
@@ -46,17 +54,18 @@ def walk_picture(places: pl.DataFrame, subset: pl.DataFrame) -> bytes:
     axes = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
     for ax, component in zip(axes, shown, strict=False):
         walk = taken.filter(pl.col("component") == component)
-        scatter(ax, background, PALE, size=2)
+        scatter(ax, background, PALE, point_size(len(background)) / 2)
+        title(ax, f"component {component}: {len(walk)} rows" if len(walks) > 1 else f"{len(walk)} rows")
+        walk = walk.gather_every(every)
         ax.plot(walk["x"], walk["y"], color=GREY, linewidth=0.5, alpha=0.6)
-        n = len(walk)
-        color = np.linspace(0, 1, n) if n > 1 else [0.0]
+        color = np.linspace(0, 1, len(walk)) if len(walk) > 1 else [0.0]
         ax.scatter(walk["x"], walk["y"], s=14, c=color, cmap="cividis", edgecolors="black", linewidths=0.3, zorder=3)
         ax.plot(walk["x"][0], walk["y"][0], marker="*", markersize=15, color=ORANGE, markeredgecolor="black", zorder=2)
-        title(ax, f"component {component}: {n} rows" if len(walks) > 1 else f"{n} rows")
         bare(ax)
     for ax in axes[len(shown) :]:
         ax.set_axis_off()
     rest = f"; the {len(shown)} longest of {len(walks)} walks" if len(walks) > len(shown) else ""
+    rest += f"; of a walk every {every}th row" if every > 1 else ""
     figure.suptitle(f"Star: the first row, then dark to light. Grey: the pool ({said}){rest}.", fontsize=8)
     return png(figure)
 
@@ -88,19 +97,29 @@ def steps_picture(subset: pl.DataFrame, *, balanced: bool) -> bytes:
         starts = [] if balanced else subset.filter(pl.col("step") == 0)["order"].to_list()
         for start in starts:
             ax.axvline(start - 0.5, color=PALE, linewidth=0.8, zorder=0)
-        ax.legend(fontsize=7, frameon=False)
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(fontsize=7, frameon=False)
         plain(ax, grid="y")
     title(above, "The balanced walk, row by row" if balanced else "The walks, row by row; lines part the components")
-    below.set_xlabel("place in the subset", fontsize=8)
+    every = -(-len(subset) // MAX_STEPS)
+    below.set_xlabel(
+        "place in the subset"
+        + (f"; of every {every} rows the mean, of the smallest cosine the least" if every > 1 else ""),
+        fontsize=8,
+    )
     return png(figure)
 
 
 def _line(ax: Any, subset: pl.DataFrame, column: str, color: str, label: str) -> None:
     """One line per walk; an anchor has no value of what compares with rows before."""
+    every = -(-len(subset) // MAX_STEPS)
     for _, walk in subset.sort("order").group_by("component", maintain_order=True):
-        known = walk.drop_nulls(column)
+        value = pl.col(column).min() if column == "min_cosine" else pl.col(column).mean()
+        binned = walk.group_by(pl.col("order") // every * every, maintain_order=True).agg(value)
+        known = binned.drop_nulls(column)
+        marks = "." if len(known) == 1 or len(subset) <= MAX_MARKS else None
         if len(known):
-            ax.plot(known["order"], known[column], ".-", color=color, markersize=3, linewidth=0.9, label=label)
+            ax.plot(known["order"], known[column], marker=marks, color=color, markersize=5, linewidth=0.9, label=label)
             label = "_"  # in the legend once
 
 

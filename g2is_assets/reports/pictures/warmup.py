@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 import polars as pl
+from matplotlib.ticker import MaxNLocator
 
 from g2is_assets.reports.pictures.common import GREY, PALETTE, name, new_figure, nothing, plain, png, title
 
@@ -31,7 +32,7 @@ def loss_picture(logs: Mapping[str, pl.DataFrame]) -> bytes:
             smooth = losses.rolling_mean(window, min_samples=1)
             where = np.arange(0, len(steps), every)
             ax.plot(steps["step"].to_numpy()[where], losses.to_numpy()[where], color=color, linewidth=0.5, alpha=0.4)
-            label = f"{name(run)}: training, mean of {window} steps"
+            label = f"{name(run)}: training" + (f", mean of {window} steps" if window > 1 else "")
             ax.plot(steps["step"].to_numpy()[where], smooth.to_numpy()[where], color=color, linewidth=1.6, label=label)
         scored = log.drop_nulls("validation_loss")
         if len(scored):
@@ -39,6 +40,7 @@ def loss_picture(logs: Mapping[str, pl.DataFrame]) -> bytes:
             pairs = scored["step"].to_numpy(), scored["validation_loss"].to_numpy()
             ax.plot(*pairs, "o--", color=color, markersize=5, linewidth=1, markeredgecolor="black", label=label)
     ax.set_xlabel("optimizer step", fontsize=8)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize=7, frameon=False)
     title(ax, "Loss, nats per response token")
     plain(ax, grid="y")
