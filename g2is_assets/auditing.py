@@ -12,6 +12,7 @@ from g2is_assets.project import Project
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Lake, Version
 from g2is_assets.storage.manifest import MANIFEST
+from g2is_assets.storage.pages import PAGE, way_to
 from g2is_assets.storage.serving import SERVED, served_folder
 from g2is_assets.trail.chain import Link, follow
 from g2is_assets.trail.verify import ALTERED, Finding, Today, verify
@@ -65,7 +66,7 @@ def examine(
     heads = [*beside, head]  # the lineage first: it knows the model's files by name
     chain = follow(lake, heads)
     findings = [*_head(head, witness, current, expect), *verify(lake, chain, _outside(project))]
-    findings += _served(lake, head) if current else ()
+    findings += [*_served(lake, head), *_way(beside)] if current else ()
     if current and not any(version.manifest.asset == "audit/lineage" for version in heads):
         what = "not recorded for this adapter; materialise audit/lineage"
         findings.append(Finding("unverified", project.path.name, what))
@@ -113,6 +114,16 @@ def _served(lake: Lake, adapter: Version) -> Iterator[Finding]:
         return
     if served is not None and not (served / MANIFEST).is_file():
         yield Finding(ALTERED, str(pointer), f"it names {served.name}, which is not there; refresh the domain")
+
+
+def _way(beside: Sequence[Version]) -> Iterator[Finding]:
+    """Whether the file that leads people to the report leads there."""
+    for version in beside:
+        pointer = version.folder.parent / PAGE
+        if version.manifest.asset != "audit/report" or not pointer.exists():
+            continue
+        if pointer.read_text(encoding="utf-8", errors="replace") != way_to(version):
+            yield Finding(ALTERED, str(pointer), f"it does not lead to {version.folder.name}; refresh the domain")
 
 
 def _head(head: Version, witness: Sequence[str], current: bool, expect: str | None) -> Iterator[Finding]:

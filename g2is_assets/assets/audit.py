@@ -8,7 +8,6 @@ from g2is_assets.contracts import audit as contracts
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
 from g2is_assets.storage.pages import PAGE, point_to
-from g2is_assets.storage.tombstones import read_tombstones
 from g2is_assets.trail.chain import follow
 from g2is_assets.trail.lineage_tables import lineage_tables
 
@@ -83,8 +82,7 @@ def report(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         failed = [check.severity for check in checks if not check.passed]
         draft.metric(n_checks=len(checks), n_errors=failed.count("error"), n_warnings=failed.count("warning"))
 
-    # A page that was removed by an erasure is made again.
-    result = publish(context, workspace, recipe, write, intact=lambda version: not read_tombstones(version.folder))
+    result = publish(context, workspace, recipe, write)
     version = workspace.lake.current("audit/report", context.partition_key)
     point_to(version)
     page = (version.folder / PAGE).resolve()

@@ -20,9 +20,13 @@ ERASED_PAGE: Final = (
 
 def point_to(version: Version) -> None:
     """Let `report.html` beside the versions lead to this one's page: its address stays the same from run to run."""
+    write_atomically(version.folder.parent / PAGE, way_to(version))
+
+
+def way_to(version: Version) -> str:
+    """What that file says: a way to the page and nothing else."""
     target = f"{version.folder.name}/{PAGE}"
-    text = (
+    return (
         f'{_HTML}<meta http-equiv="refresh" content="0; url={target}">\n<title>Report</title>\n'
         f'<p><a href="{target}">The current report</a></p>\n</html>\n'
     )
-    write_atomically(version.folder.parent / PAGE, text)

@@ -55,7 +55,7 @@ def built_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     with dg.DagsterInstance.ephemeral() as instance:
         computed = run_all(settings, instance)
     assert set(computed.values()) == {1}
-    assert len(computed) == 5 + 8 * len(DOMAINS)
+    assert len(computed) == 5 + 9 * len(DOMAINS)
     return settings
 
 
@@ -209,7 +209,7 @@ def test_pruning_any_version_leaves_its_row_ids_and_no_text(built: Path) -> None
         return {name: pl.concat([t.select(name) for t in tables if name in t]) for t in tables for name in t.columns}
 
     manifests = sorted((built.parent / "lake").rglob("manifest.json"))
-    assert len(manifests) == 5 + 8 * len(DOMAINS)
+    assert len(manifests) == 5 + 9 * len(DOMAINS)
     for manifest in manifests:
         before = columns(manifest.parent)
         pruning = plan_pruning(Version(manifest.parent, read_manifest(manifest.parent)))
@@ -404,6 +404,7 @@ def test_an_override_of_one_domain_changes_that_domain_only(built: Path, instanc
         "finetune/baseline[sums]",
         "finetune/evaluation[sums]",
         "audit/lineage[sums]",
+        "audit/report[sums]",
     }
     assert Lake(built.parent / "lake").current("selection/subset", "sums").manifest.n_rows["subset"] == 2
 

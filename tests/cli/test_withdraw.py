@@ -22,6 +22,8 @@ from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.definitions import build_defs
 from g2is_assets.errors import SettingsError, SourceError
 from g2is_assets.storage.lake import Lake, Version
+from g2is_assets.storage.manifest import ERASED, describe_bytes
+from g2is_assets.storage.pages import ERASED_PAGE, PAGE
 from g2is_assets.storage.tombstones import read_tombstones
 from g2is_assets.storage.versions import assets_of, partitions_of, versions_of
 
@@ -296,7 +298,7 @@ def test_every_version_is_whole_after_an_erasure_and_keeps_its_data_version(stor
 
 
 def test_a_refresh_after_an_erasure_does_no_work(story: Story) -> None:
-    assert len(story.after.computed) == 5 + 8 * len(DOMAINS)
+    assert len(story.after.computed) == 5 + 9 * len(DOMAINS)
     assert set(story.after.computed.values()) == {0}
 
 
@@ -347,6 +349,38 @@ def test_why_says_that_a_row_is_withheld(story: Story) -> None:
     done = g2is(story.settings, "why", "sums", story.in_subset)
     assert done.exit_code == 1
     assert f"row {story.in_subset} may not be used (withdrawn): {REASON}" in done.output
+
+
+def test_reports_that_quoted_the_rows_are_removed_and_the_current_ones_are_whole(story: Story) -> None:
+    lake = lake_of(story.settings)
+    for domain in DOMAINS:
+        current = lake.current("audit/report", domain)
+        old = [v for v in versions_of(lake, "audit/report")[0] if v.manifest.partition == domain]
+        old = [v for v in old if v.folder != current.folder]
+        assert [(v.folder / PAGE).read_bytes() for v in old] == [ERASED_PAGE]
+        assert story.in_subset in rows_of(old[0], "quoted")
+        page = (current.folder / PAGE).read_text()
+        assert "Adapter report" in page
+        assert set(story.rows).isdisjoint(rows_of(current, "quoted"))
+        assert [text for text in story.texts if text in page] == []
+        assert f'url={current.folder.name}/report.html"' in (current.folder.parent / PAGE).read_text()
+
+
+def test_a_page_put_in_place_of_a_removed_one_is_named_whatever_the_tombstone_says(copy: Path) -> None:
+    lake = lake_of(copy)
+    current = lake.current("audit/report", "sums")
+    old = next(v for v in versions_of(lake, "audit/report")[0] if read_tombstones(v.folder))
+    assert old.folder != current.folder
+    forged = b"<p>All is well.</p>"
+    (old.folder / PAGE).write_bytes(forged)
+    told = (old.folder / ERASED).read_text()
+    known = {name: getattr(describe_bytes(ERASED_PAGE), name) for name in ("sha256", "n_bytes")}
+    said = {name: getattr(describe_bytes(forged), name) for name in known}
+    told = told.replace(known["sha256"], said["sha256"])
+    (old.folder / ERASED).write_text(told.replace(f'"n_bytes": {known["n_bytes"]}', f'"n_bytes": {said["n_bytes"]}'))
+    done = g2is(copy, "audit", "verify", str(old.folder))
+    assert done.exit_code == 1
+    assert "no erasure leaves such a report.html" in done.output
 
 
 def test_erasing_again_changes_nothing(story: Story) -> None:

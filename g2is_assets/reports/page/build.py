@@ -13,7 +13,7 @@ from g2is_assets.reports.page.map import draw_map
 from g2is_assets.reports.page.material import Material
 from g2is_assets.reports.page.render import render
 from g2is_assets.reports.page.rows import answered_rows, taken_rows, validation_rows
-from g2is_assets.reports.verdict import OTHERS, compared, verdict
+from g2is_assets.reports.verdict import OTHERS, compared, verdict_with_intervals
 
 MODELS: Final = {"base": "Base model", "random": "Adapter of random rows", "g2is": "This adapter (G2IS)"}
 
@@ -63,9 +63,9 @@ def _verdict(material: Material) -> dict[str, Any]:
     """The sentence, and the numbers behind it."""
     metrics = material.evaluation
     differences = {}
-    for other, name in OTHERS.items():
+    for other in OTHERS:
         mean, low, high = (float(metrics[f"minus_{other}{end}"]) for end in ("", "_low", "_high"))
-        differences[other] = {"name": name, "mean": mean, "low": low, "high": high, "word": compared(low, high)}
+        differences[other] = {"mean": mean, "low": low, "high": high, "word": compared(low, high)}
     n_taken = len(material.subset)
     models = [
         {
@@ -77,8 +77,7 @@ def _verdict(material: Material) -> dict[str, Any]:
         for key, name in MODELS.items()
     ]
     return {
-        "sentence": verdict(metrics),
-        "differences": differences,
+        "sentence": verdict_with_intervals(metrics, material.n_scored),
         "models": models,
         "split": metrics["split"],
         "n_scored": material.n_scored,

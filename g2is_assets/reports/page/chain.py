@@ -70,7 +70,7 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     flat: list[tuple[str, str]] = []
     for name, value in settings.items():
         if name == "withdrawn":  # who asked for it, and why, is for the store alone
-            flat.append((prefix + name, f"{len(value)} rows"))
+            flat.append((prefix + name, f"{len(value)} in number"))
         elif isinstance(value, dict):
             flat += _flat(value, f"{prefix}{name}.")
         else:

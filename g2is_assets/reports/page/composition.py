@@ -12,9 +12,9 @@ SHOWN: Final = 40
 """Sources or licences that are listed; the others are one line."""
 QUANTILES: Final = {
     "shortest": 0.0,
-    "a quarter up to": 0.25,
-    "half up to": 0.5,
-    "three quarters up to": 0.75,
+    "25 %": 0.25,
+    "median": 0.5,
+    "75 %": 0.75,
     "longest": 1.0,
 }
 

@@ -39,10 +39,11 @@
         pen.fill();
       }
     };
+    const small = n > 2000 ? 1.5 : 2.5;
     pen.globalAlpha = 0.7;
-    dots(taken, n, 1.5, colour("--pool"), (i) => data.source[i] !== lit);
+    dots(taken, n, small, colour("--pool"), (i) => data.source[i] !== lit);
     pen.globalAlpha = 1;
-    dots(taken, n, 2, colour("--lit"), (i) => data.source[i] === lit);
+    dots(taken, n, small + 0.5, colour("--lit"), (i) => data.source[i] === lit);
     dots(0, taken, 4.5, colour("--back"), () => true);
     dots(0, taken, 3.5, colour("--taken"), (i) => data.source[i] !== lit);
     dots(0, taken, 3.5, colour("--lit"), (i) => data.source[i] === lit);
