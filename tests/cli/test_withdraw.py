@@ -16,11 +16,13 @@ from conftest import write_project
 from filelock import FileLock
 
 from g2is_assets.cli import main
+from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.instructions import POOL, TARGET, WITHHELD
 from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.definitions import build_defs
 from g2is_assets.errors import SettingsError, SourceError
+from g2is_assets.project import load_project
 from g2is_assets.storage.lake import Lake, Version
 from g2is_assets.storage.manifest import ERASED, describe_bytes
 from g2is_assets.storage.pages import ERASED_PAGE, PAGE
@@ -386,6 +388,21 @@ def test_a_page_put_in_place_of_a_removed_one_is_named_whatever_the_tombstone_sa
 def test_erasing_again_changes_nothing(story: Story) -> None:
     done = json.loads(g2is(story.settings, "gc", "--erase", story.own, "--json").output)
     assert [done[name] for name in ("versions", "shards", "pruned", "copies")] == [[], [], [], []]
+
+
+def test_an_erasure_says_where_the_history_shows_the_row(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")  # the command sets both
+    monkeypatch.setenv("G2IS_CONFIG", "")
+    with open_instance(prepare_instance(load_project(story.settings))) as instance:
+        metadata = {"g2is/first_rows": dg.MetadataValue.md(f"| {story.own} | its text |")}
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(["instructions", "target"], metadata=metadata, partition="words")
+        )
+    done = g2is(story.settings, "gc", "--erase", story.own, "--erase", story.in_sample)
+    assert done.exit_code == 0, done.output
+    told = [line for line in done.output.splitlines() if "asset wipe" in line]
+    assert len(told) == 1
+    assert told[0].endswith("dagster asset wipe instructions/target")
 
 
 def test_nothing_is_erased_while_a_run_is_in_progress(story: Story) -> None:

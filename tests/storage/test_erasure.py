@@ -418,6 +418,7 @@ def test_pruning_a_pool_keeps_the_ids_of_rows_that_were_in_it_and_of_no_others(l
 NAMES = {"row_id", "domain", "split", "model", "shard", "sha256", "kind", "file", "id", "source", "sources", "licenses"}
 NAMES |= {"reason", "detail", "ended", "relation", "other_row_id", "duplicate_group"}
 NAMES |= {
+    "features",
     "predecessor",
     "min_cosine_row",
     "conflict_row",
