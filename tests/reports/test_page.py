@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -73,6 +74,7 @@ def test_the_page_is_well_formed_and_each_section_has_a_heading_of_the_next_leve
     levels = [int(element["tag"][1]) for element in headings]
     assert levels[0] == 1
     assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     ids = [element["attrs"]["id"] for element in tree.elements if "id" in element["attrs"]]
     assert len(ids) == len(set(ids))
     names = [element["attrs"].get("aria-labelledby") for element in tree.all("section")]

@@ -31,7 +31,6 @@ class Shown:
         licenses: Its licences.
         why: Why it was taken, in words; empty for a domain's own.
         texts: Heading, text and a note on what was cut, of prompt and response.
-        number: A number to compare it by: of a taken row its score.
     """
 
     row_id: str
@@ -40,17 +39,17 @@ class Shown:
     licenses: str
     why: list[str]
     texts: list[tuple[str, str, str]]
-    number: float | None = None
 
 
 def taken_rows(material: Material) -> list[Shown]:
     """The subset in its order."""
     own = material.target.filter(pl.col("split") == "validation")
-    prompts = dict(pl.concat([t.select("row_id", "prompt") for t in (material.pool, own)]).iter_rows())
     rows = material.subset.join(material.pool, on="row_id", how="inner", maintain_order="left")
+    # A trace names rows of the subset and of the domain, no others.
+    prompts = dict(pl.concat([table.select("row_id", "prompt") for table in (rows, own)]).iter_rows())
     limit = _limit(len(rows))
     return [
-        _shown(row, limit, [printable(line) for line in taken_lines(row, material.made, prompts)], row["score"])
+        _shown(row, limit, [printable(line) for line in taken_lines(row, material.made, prompts)])
         for row in rows.iter_rows(named=True)
     ]
 
@@ -58,7 +57,7 @@ def taken_rows(material: Material) -> list[Shown]:
 def validation_rows(material: Material) -> list[Shown]:
     """The domain's validation rows, which steered the selection."""
     rows = material.target.filter(pl.col("split") == "validation")
-    return [_shown(row, _limit(len(rows)), [], None) for row in rows.iter_rows(named=True)]
+    return [_shown(row, _limit(len(rows)), []) for row in rows.iter_rows(named=True)]
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def _limit(n_rows: int) -> int:
     return min(TEXT_LIMIT, PAGE_LIMIT // max(2 * n_rows, 1))
 
 
-def _shown(row: dict[str, Any], limit: int, why: list[str], number: float | None) -> Shown:
+def _shown(row: dict[str, Any], limit: int, why: list[str]) -> Shown:
     return Shown(
         row_id=row["row_id"],
         words=first_words(row["prompt"], SUMMARY),
@@ -92,7 +91,6 @@ def _shown(row: dict[str, Any], limit: int, why: list[str], number: float | None
         licenses=printable(", ".join(row["licenses"])),
         why=why,
         texts=[("Prompt", *_cut(row["prompt"], limit)), ("Response", *_cut(row["response"], limit))],
-        number=number,
     )
 
 
