@@ -94,7 +94,7 @@ def _first_rows(seen: _Seen, n_rows: int) -> str:
 
 
 def _first_instructions(seen: _Seen, n_rows: int) -> str:
-    columns = ("row_id", "sources", "licenses", "prompt", "response", "n_prompt_tokens", "n_response_tokens")
+    columns = ("row_id", "sources", "licenses", "prompt", "response", "n_response_tokens")
     return markdown.first_rows(seen.own(main_table(seen.version.manifest.asset), *columns, n_rows=n_rows))
 
 
