@@ -8,11 +8,10 @@ from typing import Final
 
 import dagster as dg
 
+from g2is_assets.reports.markdown import ID_SHOWN
 from g2is_assets.reports.shown import PREVIEWS
 
 FIRST_ROWS: Final = "g2is/first_rows"
-ID_SHOWN: Final = 8
-"""Characters of a row id that every one of these texts holds at least."""
 
 
 def assets_showing(instance: dg.DagsterInstance, rows: Collection[str]) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 import dagster as dg
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from g2is_assets.assets.features import all_rows, stored_features
 from g2is_assets.assets.publish import publish, recipe_here
@@ -59,16 +60,19 @@ def components(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
         spectrum = pl.DataFrame({"component": np.arange(len(found.shares)), "variance_share": found.shares})
         spectrum = spectrum.with_columns(domain, kept=pl.col("component") < kept)
         draft.table("spectrum", contracts.SPECTRUM, spectrum.select(*contracts.SPECTRUM.columns))
-        cosines = unit_rows(features) @ found.components.T
-        loadings = pl.DataFrame(
-            {
-                "row_id": np.repeat(row_ids, kept),
-                "component": np.tile(np.arange(kept), len(row_ids)),
-                "cosine": cosines.ravel().astype(np.float64),
-            }
-        )
-        loadings = loadings.with_columns(domain).select(*contracts.LOADINGS.columns)
-        draft.table("loadings", contracts.LOADINGS, loadings.sort(contracts.LOADINGS.sorted_by))
+        loadings = _loadings(row_ids, features, found.components)
+        draft.table("loadings", contracts.LOADINGS, loadings.with_columns(domain).select(*contracts.LOADINGS.columns))
         draft.metric(n_components=kept, variance_kept=float(found.shares[:kept].sum()))
 
     return publish(context, workspace, recipe, write)
+
+
+def _loadings(row_ids: list[str], features: NDArray[np.float32], directions: NDArray[np.float32]) -> pl.DataFrame:
+    """Cosine of every row to every direction."""
+    cosines = unit_rows(features) @ directions.T
+    table = {
+        "row_id": np.repeat(row_ids, len(directions)),
+        "component": np.tile(np.arange(len(directions)), len(row_ids)),
+        "cosine": cosines.ravel().astype(np.float64),
+    }
+    return pl.DataFrame(table).sort("row_id", "component")

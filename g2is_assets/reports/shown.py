@@ -23,10 +23,8 @@ ANSWER_SHOWN: Final = 240
 """Characters of an answer, and of what it is compared with, that are shown."""
 REASON_SHOWN: Final = 900
 
-Shown = dict[str, str]
 
-
-def show(lake: Lake, version: Version, n_rows: int = 5) -> Shown:
+def show(lake: Lake, version: Version, n_rows: int = 5) -> dict[str, str]:
     """Markdown by name: `tables`, `first_rows`, and a picture under its own name.
 
     Args:
@@ -99,7 +97,7 @@ def _tables(version: Version) -> str:
     lines = [
         f"* {markdown.escaped(str(view))}: {markdown.escaped(meaning, 200)}" for *_, view, meaning in rows if meaning
     ]
-    return f"In {markdown.escaped(str(version.folder), 500)}:\n\n{header}\n\n" + "\n".join(lines)
+    return f"{header}\n\n" + "\n".join(lines)
 
 
 def _first_rows(seen: _Seen, n_rows: int) -> str:
@@ -107,7 +105,7 @@ def _first_rows(seen: _Seen, n_rows: int) -> str:
 
 
 def _first_instructions(seen: _Seen, n_rows: int) -> str:
-    columns = ("row_id", "sources", "licenses", "prompt", "response", "n_prompt_tokens", "n_response_tokens")
+    columns = ("row_id", "sources", "licenses", "prompt", "response", "n_response_tokens")
     return markdown.first_rows(seen.own(main_table(seen.version.manifest.asset), *columns, n_rows=n_rows))
 
 
@@ -127,7 +125,7 @@ def _first_taken(seen: _Seen, n_rows: int) -> str:
     cells = rows.select("row_id", "sources", "prompt").rows()
     parts = []
     for place, ((row_id, sources, prompt), reason) in enumerate(zip(cells, reasons, strict=True), start=1):
-        row = f"`{row_id[:8]}` **{markdown.cell(sources)}**: {markdown.cell(prompt)}"
+        row = f"{markdown.cell(row_id)} **{markdown.cell(sources)}**: {markdown.cell(prompt)}"
         parts.append(f"{place}. {row}\n\n   {markdown.escaped(reason, REASON_SHOWN)}")
     return "\n".join(parts)
 
@@ -137,7 +135,7 @@ def _first_answers(seen: _Seen, n_rows: int) -> str:
     target = seen.behind("instructions/target", domain=True)
     asked = target.some("target", answers["row_id"], "row_id", "prompt", "response")
     rows = answers.join(asked, on="row_id", how="left", maintain_order="left")
-    columns = (pl.col("row_id").str.head(8), "prompt", "response", "base", "g2is")
+    columns = ("row_id", "prompt", "response", "base", "g2is")
     header = ("row", "prompt", "reference", "base model", "adapter")
     return markdown.table(header, rows.select(columns).rows(), limit=ANSWER_SHOWN)
 

@@ -38,8 +38,17 @@ def test_a_long_text_is_cut_before_it_is_escaped() -> None:
     assert markdown.escaped("<" * 100, limit=4) == "&#60;" * 3 + "…"
 
 
+def test_no_address_begins_a_link() -> None:
+    said = markdown.escaped("see HTTP://e.org), WWW.e.org), me@e.org)")
+    assert said == "see HTTP&#58;//e.org&#41;, WWW&#46;e.org&#41;, me&#64;e.org&#41;"
+
+
+def test_ids_and_digests_are_shown_by_their_first_characters() -> None:
+    assert [markdown.cell(text) for text in ("0a" * 16, "0b" * 32, "0c" * 15)] == ["0a0a0a0a", "0b0b0b0b", "0c" * 15]
+
+
 def test_marks_that_reorder_or_move_are_not_shown() -> None:
-    assert markdown.escaped("a\u202eb\x1b[31mc") == "a\ufffdb\ufffd\\[31mc"
+    assert markdown.escaped("a\u202eb\x1b[31mc") == "a\ufffdb\ufffd&#91;31mc"
 
 
 def test_the_first_rows_have_lists_as_words_and_leave_vectors_out() -> None:
@@ -50,7 +59,7 @@ def test_the_first_rows_have_lists_as_words_and_leave_vectors_out() -> None:
     assert markdown.first_rows(rows).splitlines() == [
         "| name | sources | share |",
         "| --- | --- | --- |",
-        "| a | x, y\\|z | 0.1235 |",
+        "| a | x, y&#124;z | 0.1235 |",
         "| – |  | 2 |",
     ]
 
