@@ -20,7 +20,7 @@ from report import Report
 from g2is_assets.contracts.gradients import INDEX, means
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.core.budgets import allocate_budgets
-from g2is_assets.core.graph import negative_share
+from g2is_assets.core.graph import sampled_cosines
 from g2is_assets.core.home import measure_home
 from g2is_assets.core.knowledge import core_knowledge
 from g2is_assets.core.rows import ArrayFeatures, CentredFeatures, FeatureSource, unit_matrix
@@ -51,7 +51,8 @@ def main() -> None:
     domains = options.domain or sorted(p.parent.name for p in (lake.place("gradients/target")).glob("*/current.json"))
     sources, row_ids = pool_features(lake, options.rows)
     lines = [
-        [name, f"{negative_share(s, len(row_ids)):.2%}", f"{mean_cosine(unit_matrix(s)):.4f}"] for name, s in sources
+        [name, f"{(sampled_cosines(s, len(row_ids)) < 0).mean():.2%}", f"{mean_cosine(unit_matrix(s)):.4f}"]
+        for name, s in sources
     ]
     report.table(
         "The instruction graph", ["features", "negative edges", "mean cosine"], lines, f"{len(row_ids):,} rows."

@@ -12,6 +12,7 @@ from g2is_assets.project import Project
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Lake, Version
 from g2is_assets.storage.manifest import MANIFEST
+from g2is_assets.storage.pages import PAGE, way_to
 from g2is_assets.storage.serving import SERVED, served_folder
 from g2is_assets.trail.chain import Link, follow
 from g2is_assets.trail.verify import ALTERED, Finding, Today, verify
@@ -57,15 +58,15 @@ def examine(
         lake: Where the head lies.
         head: The version.
         witness: Digests that Dagster's events say, the last one first, as `reported_digests` returns them.
-        current: Whether the head is what readers follow: then the last event must name it, and the domain's evaluation
-            and lineage are examined with it.
+        current: Whether the head is what readers follow: then the last event must name it, and the domain's
+            evaluation, lineage and report are examined with it.
         expect: The digest that the head must have, or its beginning; the events are not asked then.
     """
     beside = list(_beside(lake, head)) if current else []
     heads = [*beside, head]  # the lineage first: it knows the model's files by name
     chain = follow(lake, heads)
     findings = [*_head(head, witness, current, expect), *verify(lake, chain, _outside(project))]
-    findings += _served(lake, head) if current else ()
+    findings += [*_served(lake, head), *_way(beside)] if current else ()
     if current and not any(version.manifest.asset == "audit/lineage" for version in heads):
         what = "not recorded for this adapter; materialise audit/lineage"
         findings.append(Finding("unverified", project.path.name, what))
@@ -91,11 +92,16 @@ def reported_digests(instance: dg.DagsterInstance, version: Version) -> list[str
 
 
 def _beside(lake: Lake, adapter: Version) -> Iterator[Version]:
-    """The evaluation and the lineage that were made from this very adapter."""
-    for asset in ("audit/lineage", "finetune/evaluation"):
-        version = lake.find(asset, adapter.manifest.partition)
-        if version and version.manifest.inputs.get(adapter.manifest.asset) == adapter.as_input:
-            yield version
+    """The lineage and the evaluation that were made from this very adapter, and the report of that lineage."""
+    lineage = _made_from(lake, "audit/lineage", adapter)
+    report = _made_from(lake, "audit/report", lineage) if lineage else None
+    yield from filter(None, (lineage, _made_from(lake, "finetune/evaluation", adapter), report))
+
+
+def _made_from(lake: Lake, asset: str, upstream: Version) -> Version | None:
+    version = lake.find(asset, upstream.manifest.partition)
+    fits = version is not None and version.manifest.inputs.get(upstream.manifest.asset) == upstream.as_input
+    return version if fits else None
 
 
 def _served(lake: Lake, adapter: Version) -> Iterator[Finding]:
@@ -108,6 +114,16 @@ def _served(lake: Lake, adapter: Version) -> Iterator[Finding]:
         return
     if served is not None and not (served / MANIFEST).is_file():
         yield Finding(ALTERED, str(pointer), f"it names {served.name}, which is not there; refresh the domain")
+
+
+def _way(beside: Sequence[Version]) -> Iterator[Finding]:
+    """Whether the file that leads people to the report leads there."""
+    for version in beside:
+        pointer = version.folder.parent / PAGE
+        if version.manifest.asset != "audit/report" or not pointer.exists():
+            continue
+        if pointer.read_text(encoding="utf-8", errors="replace") != way_to(version):
+            yield Finding(ALTERED, str(pointer), f"it does not lead to {version.folder.name}; refresh the domain")
 
 
 def _head(head: Version, witness: Sequence[str], current: bool, expect: str | None) -> Iterator[Finding]:

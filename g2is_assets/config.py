@@ -193,6 +193,7 @@ class Settings(Section):
     domains: str = "domains"
     studies: str = "studies"
     keep_versions: Count = 3
+    preview_rows: Annotated[int, Field(ge=0, le=50)] = 5
     withdrawn: str = "withdrawn.jsonl"
     instructions: InstructionsSettings
     licenses: LicensesSettings = LicensesSettings()

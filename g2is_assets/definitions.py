@@ -9,6 +9,7 @@ from g2is_assets.assets.study_recipes import variant_keys
 from g2is_assets.automation import build_jobs, build_schedules, build_study_jobs
 from g2is_assets.checks import CHECKS
 from g2is_assets.executor import waiting_executor
+from g2is_assets.metadata import table_metadata
 from g2is_assets.partitions import domain_partitions, variant_partitions
 from g2is_assets.project import load_project
 from g2is_assets.resources import Workspace
@@ -25,6 +26,7 @@ DOMAIN_ASSETS = [
     finetune.baseline,
     finetune.evaluation,
     audit.lineage,
+    audit.report,
 ]
 VARIANT_ASSETS = [study.subset, study.adapter, study.score]
 
@@ -40,10 +42,12 @@ def build_defs(config_path: str | Path | None = None) -> dg.Definitions:
     owners = [project.settings.owner]
 
     def shared(spec: dg.AssetSpec) -> dg.AssetSpec:
-        return spec.replace_attributes(owners=owners)
+        return spec.replace_attributes(owners=owners).merge_attributes(
+            metadata=table_metadata(spec.key.to_user_string())
+        )
 
     def per_domain(spec: dg.AssetSpec) -> dg.AssetSpec:
-        return spec.replace_attributes(owners=owners, partitions_def=partitions)
+        return shared(spec).replace_attributes(partitions_def=partitions)
 
     pool_assets = [asset.map_asset_specs(shared) for asset in POOL_ASSETS]
     domain_assets = [asset.map_asset_specs(per_domain) for asset in DOMAIN_ASSETS]
@@ -52,7 +56,7 @@ def build_defs(config_path: str | Path | None = None) -> dg.Definitions:
         variants = variant_partitions(partitions, variant_keys(studies.values()))
 
         def per_variant(spec: dg.AssetSpec) -> dg.AssetSpec:
-            return spec.replace_attributes(owners=owners, partitions_def=variants)
+            return shared(spec).replace_attributes(partitions_def=variants)
 
         embedding, leaderboard = (asset.map_asset_specs(shared) for asset in (study.embedding, study.leaderboard))
         variant_assets = [asset.map_asset_specs(per_variant) for asset in VARIANT_ASSETS]

@@ -1,6 +1,5 @@
 """The leaderboard on scores small enough to work by hand, and its pictures and tables."""
 
-import base64
 import io
 
 import polars as pl
@@ -12,7 +11,7 @@ from g2is_assets.contracts.instructions import POOL
 from g2is_assets.core.sampling import paired_difference_over_seeds
 from g2is_assets.reports.leaderboard import Leaderboard, build_leaderboard
 from g2is_assets.reports.leaderboard_table import leaderboard_tables
-from g2is_assets.reports.pictures import grid_picture, interval_picture
+from g2is_assets.reports.pictures.study import grid_picture, interval_picture
 
 # By domain, variant and seed: NLL of the rows a, b, c. They have 1, 1 and 2 response tokens.
 NLL = {
@@ -179,10 +178,7 @@ def test_pictures_are_images_of_every_part():
 
     small, large = build().leaderboard, build(final={"main"}).leaderboard
     for draw in (grid_picture, interval_picture):
-        heights = [
-            matplotlib.image.imread(io.BytesIO(base64.b64decode(draw(board))), format="png").shape[0]
-            for board in (small, large)
-        ]
+        heights = [matplotlib.image.imread(io.BytesIO(draw(board)), format="png").shape[0] for board in (small, large)]
         assert heights[1] > 1.5 * heights[0] > 0
     assert grid_picture(small) == grid_picture(small)
     # Under way: in one domain only the base model is scored so far.

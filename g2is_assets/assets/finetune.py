@@ -1,6 +1,7 @@
 """Stage `finetune`: the subset's adapter, the random baseline's, and what both are worth on the domain's test rows."""
 
 from collections.abc import Callable
+from typing import Final
 
 import dagster as dg
 import polars as pl
@@ -18,6 +19,12 @@ from g2is_assets.progress import say, track
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft, Recipe, Version
 from g2is_assets.storage.serving import promote as serve
+
+N_ANSWERS: Final = 3
+"""Rows of which the answers are kept."""
+ANSWER_TOKENS: Final = 64
+"""Where an answer is cut."""
+ANSWERING: Final = ("base", "g2is")
 
 
 @dg.asset(
@@ -128,7 +135,8 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
     """Response NLL of every test row under the base model, the random baseline and the G2IS adapter.
 
     Scores are paired by row, so the difference comes with an interval over rows (one seed, one random subset). A
-    domain without test rows is scored on its validation rows, which chose the epoch: only indicative.
+    domain without test rows is scored on its validation rows, which chose the epoch: only indicative. What the base
+    model and the adapter answer to the first rows stands beside the scores, to be read.
 
     Then the adapter is promoted, which the domain may bind to its being better: readers of `served.json` get it.
     """
@@ -140,7 +148,7 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
         rows = own.filter(pl.col("split") == "test")
         _score(draft, workspace, rows if len(rows) else own, tuned)
 
-    result = publish(context, workspace, recipe, write, contract=contracts.SCORES)
+    result = publish(context, workspace, recipe, write)
     _promote(workspace, context.partition_key, tuned["g2is"])
     return result
 
@@ -157,12 +165,12 @@ def _promote(workspace: Workspace, domain: str, adapter: Version) -> None:
 
 
 def _score(draft: Draft, workspace: Workspace, rows: pl.DataFrame, tuned: dict[str, Version]) -> None:
-    from g2is_assets.training.evaluate import response_nll
+    from g2is_assets.training.evaluate import first_answers, response_nll
     from g2is_assets.training.instructions import examples
     from g2is_assets.training.lora import load_adapter
 
     settings, encoded = workspace.project.settings, examples(rows, workspace.template)
-    scored = {}
+    scored, answers = {}, []
     with track("evaluation", len(rows) * (1 + len(tuned)), "rows") as progress:
         for name in ("base", *tuned):
             model = workspace.model.load(settings.device)
@@ -173,8 +181,14 @@ def _score(draft: Draft, workspace: Workspace, rows: pl.DataFrame, tuned: dict[s
             scored[name] = rows.select("domain", "split", "row_id", "n_response_tokens").with_columns(
                 model=pl.lit(name), nll=pl.Series(losses, dtype=pl.Float64)
             )
+            if name in ANSWERING:
+                shown = rows.sort("row_id").head(N_ANSWERS)
+                texts = first_answers(model, workspace.template, shown, settings.gradients.batch_tokens, ANSWER_TOKENS)
+                said = pl.Series(texts, dtype=pl.String)
+                answers.append(shown.select("domain", "row_id").with_columns(model=pl.lit(name), response=said))
     table = pl.concat(scored.values()).sort("model", "row_id").select(*contracts.SCORES.columns)
     draft.table("evaluation", contracts.SCORES, table)
+    draft.table("answers", contracts.ANSWERS, pl.concat(answers).sort(contracts.ANSWERS.sorted_by))
     nll = {name: scores["nll"].to_numpy() for name, scores in scored.items()}
     draft.metric(split=str(rows["split"][0]), **{f"nll_{name}": float(values.mean()) for name, values in nll.items()})
     for other in ("base", "random"):

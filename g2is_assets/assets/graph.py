@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from g2is_assets.assets.features import stored_features
 from g2is_assets.assets.publish import publish, recipe_here
@@ -37,7 +38,7 @@ def neighbors(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
     gradients, pool = recipe.versions["gradients/pool"], recipe.versions["instructions/pool"]
 
     def write(draft: Draft) -> None:
-        from g2is_assets.core.graph import build_graph, negative_share
+        from g2is_assets.core.graph import build_graph
         from g2is_assets.core.leakage import Text, equal_text_groups
         from g2is_assets.storage.graph_tables import graph_tables
 
@@ -71,11 +72,30 @@ def neighbors(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
             n_duplicates=int((nodes["row_id"] != nodes["duplicate_group"]).sum()),
             n_known=0 if known is None else len(known.rows),
         )
-        for name, removed in (("raw", False), ("mean_removed", True)):
-            sampled = stored_features(workspace, gradients, settings.kind, mean_removed=removed)[1]
-            draft.metric(**{f"negative_edge_share_sampled_{name}": negative_share(sampled)})
+        _draw_up(draft, workspace, gradients, settings.kind, row_ids, graph.neighbors)
 
-    return publish(context, workspace, recipe, write, contract=contracts.NODES)
+    return publish(context, workspace, recipe, write)
+
+
+def _draw_up(
+    draft: Draft,
+    workspace: Workspace,
+    gradients: Version,
+    kind: str,
+    row_ids: list[str],
+    neighbors: NDArray[np.int64],
+) -> None:
+    """What people look at, and nothing is selected by: the map, and how the cosines are spread."""
+    from g2is_assets.core.graph import sampled_cosines
+    from g2is_assets.core.layout import layout
+    from g2is_assets.storage.graph_tables import cosine_histogram, map_table
+
+    raw = stored_features(workspace, gradients, kind)[1]
+    centred = stored_features(workspace, gradients, kind, mean_removed=True)[1]
+    draft.table("map", contracts.MAP, map_table(row_ids, layout(centred, neighbors)))
+    sampled = {"mean_removed": sampled_cosines(centred), "raw": sampled_cosines(raw)}
+    draft.table("cosines", contracts.COSINES, cosine_histogram(sampled))
+    draft.metric(**{f"negative_edge_share_sampled_{n}": float((c < 0).mean()) for n, c in sampled.items()})
 
 
 def _known(workspace: Workspace, recipe: Recipe) -> Any:

@@ -68,7 +68,7 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
         draft.metric(n_merged=found.n_merged, n_rejected=len(found.rejected), n_tokens=count_tokens(table))
         draft.metric(n_sources=table["sources"].explode().n_unique(), n_truncated=int(table["truncated"].sum()))
 
-    return publish(context, workspace, recipe, write, contract=contracts.POOL)
+    return publish(context, workspace, recipe, write)
 
 
 @dg.asset(
@@ -86,11 +86,7 @@ def target(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
     recipe, splits = recipe_here(context, workspace), target_files(workspace, domain)
     withholding = target_withholding(workspace.project, [file for files in splits.values() for file in files])
     return publish(
-        context,
-        workspace,
-        recipe,
-        lambda draft: _write_target(draft, workspace, domain, splits, withholding),
-        contract=contracts.TARGET,
+        context, workspace, recipe, lambda draft: _write_target(draft, workspace, domain, splits, withholding)
     )
 
 

@@ -3,12 +3,14 @@
 import dagster as dg
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from g2is_assets.assets.features import all_rows, stored_features
 from g2is_assets.assets.publish import publish, recipe_here
 from g2is_assets.assets.recipes import CODE_VERSIONS
 from g2is_assets.contracts import knowledge as contracts
 from g2is_assets.core.knowledge import core_knowledge, domain_nodes
+from g2is_assets.core.vectors import unit_rows
 from g2is_assets.errors import SourceError
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft
@@ -25,7 +27,8 @@ def components(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
     """The domain's nodes in the mixed graph, which the walk has to serve: by default principal directions.
 
     They are those of the domain's validation gradients. A direction's sign is arbitrary in PCA; here each points
-    towards the mean validation gradient, and whether it was turned is recorded. The whole spectrum is kept beside them.
+    towards the mean validation gradient, and whether it was turned is recorded. The whole spectrum is kept beside them,
+    and how much every validation row has of each.
     """
     settings = workspace.project.domain(context.partition_key).knowledge
     recipe = recipe_here(context, workspace)
@@ -57,7 +60,19 @@ def components(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
         spectrum = pl.DataFrame({"component": np.arange(len(found.shares)), "variance_share": found.shares})
         spectrum = spectrum.with_columns(domain, kept=pl.col("component") < kept)
         draft.table("spectrum", contracts.SPECTRUM, spectrum.select(*contracts.SPECTRUM.columns))
+        loadings = _loadings(row_ids, features, found.components)
+        draft.table("loadings", contracts.LOADINGS, loadings.with_columns(domain).select(*contracts.LOADINGS.columns))
         draft.metric(n_components=kept, variance_kept=float(found.shares[:kept].sum()))
 
-    contract = contracts.components(workspace.project.settings.gradients.sketch_dim)
-    return publish(context, workspace, recipe, write, contract=contract)
+    return publish(context, workspace, recipe, write)
+
+
+def _loadings(row_ids: list[str], features: NDArray[np.float32], directions: NDArray[np.float32]) -> pl.DataFrame:
+    """Cosine of every row to every direction."""
+    cosines = unit_rows(features) @ directions.T
+    table = {
+        "row_id": np.repeat(row_ids, len(directions)),
+        "component": np.tile(np.arange(len(directions)), len(row_ids)),
+        "cosine": cosines.ravel().astype(np.float64),
+    }
+    return pl.DataFrame(table).sort("row_id", "component")

@@ -9,9 +9,9 @@ import dagster as dg
 from g2is_assets.assets.recipes import in_run, recipe_of
 from g2is_assets.assets.retries import retried
 from g2is_assets.assets.staleness import write_staleness
-from g2is_assets.contracts.contract import Contract
 from g2is_assets.metadata import version_metadata
 from g2is_assets.progress import say
+from g2is_assets.reports import markdown
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Draft, Recipe, Version
 from g2is_assets.storage.views import rebuild_views
@@ -33,7 +33,6 @@ def publish(
     recipe: Recipe,
     write: Callable[[Draft], None],
     *,
-    contract: Contract | None = None,
     force: bool = False,
     intact: Callable[[Version], bool] = lambda version: True,
 ) -> dg.MaterializeResult:
@@ -44,7 +43,6 @@ def publish(
         workspace: The project's resource.
         recipe: What the version is made from.
         write: Computes and writes the payload into the draft; not called when inputs are equal.
-        contract: Of the main table, which has the asset's last name.
         force: Make it anew in any case.
         intact: Whether what an earlier version refers to outside its folder is whole.
     """
@@ -58,8 +56,19 @@ def publish(
     say(f"{label}: " + (f"done in {time.monotonic() - begun:.1f} s" if written else "unchanged"))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version.manifest.data_version),
-        metadata=version_metadata(version, contract, context.asset_key.path[-1], written),
+        metadata=version_metadata(version, written, shown(workspace, version)),
     )
+
+
+def shown(workspace: Workspace, version: Version) -> dict[str, str]:
+    """First rows and pictures of a version; what goes wrong with them fails no refresh."""
+    from g2is_assets.reports.shown import show
+
+    try:
+        return show(workspace.lake, version, workspace.project.settings.preview_rows)
+    except Exception as error:  # the version is written, and would be as hard to draw the next time
+        log.warning("%s cannot be shown: %s", version.folder, error)
+        return {"pictures": f"none: {markdown.escaped(str(error))}"}
 
 
 def refresh_lens(workspace: Workspace) -> None:

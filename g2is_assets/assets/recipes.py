@@ -27,13 +27,14 @@ CODE_VERSIONS: Final = {
     "warmup/checkpoint": "1",
     "gradients/pool": "2",
     "gradients/target": "1",
-    "graph/neighbors": "2",
-    "knowledge/components": "2",
+    "graph/neighbors": "3",
+    "knowledge/components": "3",
     "selection/subset": "3",
     "finetune/adapter": "2",
     "finetune/baseline": "3",
-    "finetune/evaluation": "1",
+    "finetune/evaluation": "2",
     "audit/lineage": "1",
+    "audit/report": "1",
 }
 """Raise an asset's when a change makes the same inputs give another payload."""
 
@@ -182,6 +183,15 @@ def _audit_lineage(workspace: Workspace, domain: str) -> Recipe:
     return _recipe("audit/lineage", domain, settings, {**versions, **digests})
 
 
+def _audit_report(workspace: Workspace, domain: str) -> Recipe:
+    # All that the page says of manifests stands in the lineage.
+    versions = current(workspace, "audit/lineage", "finetune/evaluation", "selection/subset", domain=domain)
+    versions |= current(workspace, "knowledge/components", "instructions/target", domain=domain)
+    versions |= current(workspace, "graph/neighbors", "instructions/pool")
+    settings = {"title": workspace.project.domain(domain).title, "model": redacted(workspace.project.settings.model)}
+    return _recipe("audit/report", domain, settings, versions)
+
+
 def _recipe(asset: str, domain: str | None, settings: Mapping[str, Any], inputs: Mapping[str, Version | str]) -> Recipe:
     return recipe_from(asset, CODE_VERSIONS[asset], domain, settings, inputs)
 
@@ -260,6 +270,7 @@ PER_DOMAIN: Final[dict[str, Callable[[Workspace, Any], Recipe]]] = {
     "finetune/baseline": _finetune_baseline,
     "finetune/evaluation": _finetune_evaluation,
     "audit/lineage": _audit_lineage,
+    "audit/report": _audit_report,
 }
 """Recipes of a domain's own assets, in the same order."""
 

@@ -93,4 +93,4 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         home = measure_home(source, walk.rows, validation)
         draft.metric(home_cosine=home.subset, home_cosine_random=home.random, home_cosine_top=home.top)
 
-    return publish(context, workspace, recipe, write, contract=contracts.SUBSET)
+    return publish(context, workspace, recipe, write)

@@ -128,7 +128,7 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         draft.table("subset", contracts.SUBSET, table)
         draft.metric(**{f"selection_s_{budget}": value for budget, value in seconds.items()})
 
-    return publish(context, workspace, recipe, write, contract=contracts.SUBSET)
+    return publish(context, workspace, recipe, write)
 
 
 @dg.asset(
@@ -161,9 +161,7 @@ def adapter(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Works
         kept = list((draft.folder / "adapters").glob("*"))
         draft.metric(n_cells=table["cell"].n_unique(), n_adapters_kept=len(kept))
 
-    return publish(
-        context, workspace, recipe, write, contract=contracts.ADAPTER, intact=lambda _: cells.settled(chosen)
-    )
+    return publish(context, workspace, recipe, write, intact=lambda _: cells.settled(chosen))
 
 
 @dg.asset(
@@ -189,7 +187,7 @@ def score(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspa
         shown = recipes.development_rows(workspace, place, recipe.versions["instructions/target"])
         draft.table("score", contracts.SCORES, score_table(place, trainings, cells, shown))
 
-    return publish(context, workspace, recipe, write, contract=contracts.SCORES)
+    return publish(context, workspace, recipe, write)
 
 
 @dg.asset(
@@ -206,7 +204,6 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[W
     have in common, and which sources they come from. Final test rows are left out until the study says `final = true`.
     """
     from g2is_assets.reports.leaderboard import build_leaderboard
-    from g2is_assets.reports.pictures import grid_picture, interval_picture
 
     with retried(context):
         recipe = recipes.leaderboard(workspace)
@@ -230,11 +227,7 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[W
         draft.table("overlap", contracts.OVERLAP, board.overlap)
         draft.table("sources", contracts.SOURCES, board.sources)
 
-    result = publish(context, workspace, recipe, write, contract=contracts.LEADERBOARD)
-    table = workspace.lake.current("study/leaderboard").table("leaderboard", contracts.LEADERBOARD)
-    pictures = {"g2is/grid": grid_picture(table), "g2is/intervals": interval_picture(table)}
-    shown = {name: dg.MetadataValue.md(f"![{name}](data:image/png;base64,{png})") for name, png in pictures.items()}
-    return dg.MaterializeResult(data_version=result.data_version, metadata={**(result.metadata or {}), **shown})
+    return publish(context, workspace, recipe, write)
 
 
 def _versions(recipe: Recipe, kind: str) -> list[Version]:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from g2is_assets.assets.publish import publish, recipe_here
 from g2is_assets.assets.recipes import CODE_VERSIONS
@@ -17,8 +18,10 @@ from g2is_assets.storage.lake import Draft
 class SampleConfig(dg.Config):
     """How the sample is drawn in this run."""
 
-    redraw: bool = False
-    """Draw again from the pool as it is now. This retrains the checkpoint and recomputes every gradient."""
+    redraw: bool = Field(
+        default=False,
+        description="Draw again from the pool as it is now: the checkpoint is retrained, every gradient computed anew.",
+    )
 
 
 @dg.asset(
@@ -46,7 +49,7 @@ def sample(
         draft.table("sample", contracts.SAMPLE, chosen)
         draft.metric(share_of_pool=len(chosen) / len(rows))
 
-    return publish(context, workspace, recipe, write, contract=contracts.SAMPLE, force=config.redraw)
+    return publish(context, workspace, recipe, write, force=config.redraw)
 
 
 @dg.asset(

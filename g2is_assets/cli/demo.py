@@ -14,8 +14,10 @@ from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import G2isError, SettingsError
 from g2is_assets.project import Project, load_project
+from g2is_assets.reports.verdict import verdict
 from g2is_assets.reports.words import printable
 from g2is_assets.storage.lake import Lake
+from g2is_assets.storage.pages import PAGE
 from g2is_assets.storage.serving import served_folder
 
 
@@ -76,7 +78,7 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
     best = adapter.manifest.metrics["best_epoch"]
     table.add_row("g2is", str(n_rows), str(best), f"{evaluation['nll_g2is']:.4f}", "")
     console.print(table)
-    console.print(_verdict(evaluation))
+    console.print(verdict(evaluation))
     pool = lake.current("instructions/pool").table("pool", POOL)
     sources = subset.table("subset", SUBSET).join(pool, on="row_id").explode("sources")["sources"]
     mix = sources.value_counts().sort("count", "sources", descending=[True, False])
@@ -87,15 +89,5 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
     if served != adapter.folder:
         instead = f"{served / 'adapter'} is still served" if served else "none is served yet"
         console.print(f"It was not promoted (domain.toml: promote); {instead}.", soft_wrap=True, markup=False)
-
-
-def _verdict(evaluation: dict[str, int | float | str]) -> str:
-    """In words, what the intervals say."""
-    said = []
-    for other in ("base", "random"):
-        low, high = float(evaluation[f"minus_{other}_low"]), float(evaluation[f"minus_{other}_high"])
-        word = "better than" if high < 0 else "worse than" if low > 0 else "not told apart from"
-        said.append(f"{word} {'the base model' if other == 'base' else 'a random subset of the same size'}")
-    if evaluation["split"] != "test":
-        return f"On its own validation rows, so only indicative, G2IS is {said[0]} and {said[1]}. Add test.jsonl."
-    return f"Here G2IS is {said[0]} and {said[1]} (one seed)."
+    page = lake.place("audit/report", domain) / PAGE
+    console.print(f"Report, to open in a browser (the address stays the same): {page}", soft_wrap=True, markup=False)

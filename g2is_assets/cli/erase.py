@@ -35,11 +35,13 @@ def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, d
         report = erase(lake, rows, why, set(project.domains), dry_run=dry_run)
     found, faults = find_in_sources(project, rows)
     adapters = {row: trained_on(lake, row) for row in rows}
+    shown = _shown_in_history(project, rows)
     if as_json:
         record = _as_json(report, dry_run) | {
             "rows": rows,
             "sources": {row: [f"{file}:{line}" for file, line in found.get(row, [])] for row in rows},
             "sources_not_searched": faults,
+            "history": shown,
             "adapters": {row: [adapter_line(adapter) for adapter in adapters[row]] for row in rows},
         }
         click.echo(json.dumps(record, indent=2))
@@ -49,6 +51,9 @@ def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, d
             click.echo(row)
             for file, line in found.get(row, []):
                 click.echo(f"  still in your source, remove it there: {file}, line {line}")
+            if shown[row]:
+                wipe = f"DAGSTER_HOME={project.home / '.dagster'} dagster asset wipe {' '.join(shown[row])}"
+                click.echo(f"  its beginning is shown in Dagster's history, which this deletes: {wipe}")
             for adapter in adapters[row]:
                 click.echo(f"  trained on it and left as it is: {adapter_line(adapter)}")
         for fault in faults:
@@ -69,6 +74,16 @@ def find_in_sources(project: Project, rows: list[str]) -> tuple[dict[str, list[t
     files += [(file, Source(path=file)) for file in sorted(own)]
     found, more = find_in_files(files, folder, rows)
     return found, faults + more
+
+
+def _shown_in_history(project: Project, rows: list[str]) -> dict[str, list[str]]:
+    from g2is_assets.cli.instance import open_instance, prepare_instance
+    from g2is_assets.history import assets_showing
+
+    if not (project.home / ".dagster").is_dir():
+        return {row: [] for row in rows}
+    with open_instance(prepare_instance(project)) as instance:
+        return assets_showing(instance, rows)
 
 
 def _withdrawn(lake: Lake, asked: str, withdrawals: dict[str, Withdrawal]) -> str:

@@ -58,6 +58,17 @@ ROWS: Final = Contract(
     sorted_by=("order",),
 )
 
+QUOTED: Final = Contract(
+    "audit/report quoted",
+    "Rows of which the report holds text, so that their erasure reaches it",
+    {
+        "domain": Column(pl.String, "The target domain"),
+        "row_id": Column(pl.String, "The row", unique=True),
+        "place": Column(pl.String, "Where: `taken`, `validation`, `answered`, or `pool` for a point of the map"),
+    },
+    sorted_by=("row_id",),
+)
+
 State = Literal["missing", "stale", "current", "unknown"]
 
 STALENESS: Final = Contract(

@@ -29,3 +29,15 @@ SCORES: Final = Contract(
     },
     sorted_by=("model", "row_id"),
 )
+
+ANSWERS: Final = Contract(
+    "finetune/evaluation answers",
+    "What the models answer to the first rows evaluated: greedy, cut short, to be read and not to be counted",
+    {
+        "domain": Column(pl.String, "The target domain"),
+        "row_id": Column(pl.String, "The row in instructions/target"),
+        "model": Column(pl.String, "`base` or `g2is`"),
+        "response": Column(pl.String, "What it generated, at most 64 tokens"),
+    },
+    sorted_by=("row_id", "model"),
+)

@@ -34,6 +34,29 @@ NODES: Final = Contract(
     sorted_by=("row_id",),
 )
 
+MAP: Final = Contract(
+    "graph/neighbors map",
+    "A place in the plane for every row, to look at: neighbours lie near each other, the axes mean nothing",
+    {
+        "row_id": Column(pl.String, "The row", unique=True),
+        "x": Column(pl.Float32, "From left to right"),
+        "y": Column(pl.Float32, "From bottom to top"),
+    },
+    sorted_by=("row_id",),
+)
+
+COSINES: Final = Contract(
+    "graph/neighbors cosines",
+    "Histogram of the cosines of all pairs among some rows, of the features as they are and with the mean removed",
+    {
+        "features": Column(pl.String, "`raw` or `mean_removed`"),
+        "low": Column(pl.Float64, "Lower edge of the bin", minimum=-1, maximum=1),
+        "high": Column(pl.Float64, "Upper edge, part of the next bin but at 1", minimum=-1, maximum=1),
+        "n_pairs": Column(pl.Int64, "Pairs of rows in it", minimum=0),
+    },
+    sorted_by=("features", "low"),
+)
+
 DUPLICATES: Final = Contract(
     "graph/neighbors duplicates",
     "Pairs of rows that nearly equal each other",

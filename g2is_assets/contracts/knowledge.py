@@ -37,3 +37,15 @@ SPECTRUM: Final = Contract(
     },
     sorted_by=("component",),
 )
+
+LOADINGS: Final = Contract(
+    "knowledge/components loadings",
+    "How much every validation row has of every kept direction",
+    {
+        "domain": Column(pl.String, "The target domain"),
+        "row_id": Column(pl.String, "The row in instructions/target"),
+        "component": Column(pl.Int64, "0 is the strongest", minimum=0),
+        "cosine": Column(pl.Float64, "Cosine of the row's feature to the direction", minimum=-1.00001, maximum=1.00001),
+    },
+    sorted_by=("row_id", "component"),
+)

@@ -1,4 +1,4 @@
-"""Which contract each view of the lake's database keeps: what `g2is sql` tells of it and its columns."""
+"""Which contract each view of the lake's database keeps: what people are told of views, tables and columns."""
 
 from typing import Final
 
@@ -13,11 +13,13 @@ CONTRACTS: Final[dict[str, Contract]] = {
     "audit_lineage": audit.LINEAGE,
     "audit_lineage_links": audit.LINKS,
     "audit_lineage_rows": audit.ROWS,
+    "audit_report_quoted": audit.QUOTED,
     "audit_staleness": audit.STALENESS,
     "finetune_adapter_log": warmup.TRAINING_LOG,
     "finetune_baseline_log": warmup.TRAINING_LOG,
     "finetune_baseline_rows": finetune.BASELINE_ROWS,
     "finetune_evaluation": finetune.SCORES,
+    "finetune_evaluation_answers": finetune.ANSWERS,
     "gradients_pool_index": gradients.INDEX,
     "gradients_pool_means": gradients.means(_ANY_DIM),
     "gradients_pool_set_aside": gradients.SET_ASIDE,
@@ -26,8 +28,10 @@ CONTRACTS: Final[dict[str, Contract]] = {
     "gradients_target_set_aside": gradients.SET_ASIDE,
     "gradients_target_vectors": _VECTORS,
     "graph_neighbors": graph.NODES,
+    "graph_neighbors_cosines": graph.COSINES,
     "graph_neighbors_duplicates": graph.DUPLICATES,
     "graph_neighbors_edges": graph.EDGES,
+    "graph_neighbors_map": graph.MAP,
     "instructions_pool": instructions.POOL,
     "instructions_pool_rejected": instructions.REJECTED,
     "instructions_pool_withheld": instructions.WITHHELD,
@@ -35,6 +39,7 @@ CONTRACTS: Final[dict[str, Contract]] = {
     "instructions_target_rejected": instructions.REJECTED,
     "instructions_target_withheld": instructions.WITHHELD,
     "knowledge_components": knowledge.components(_ANY_DIM),
+    "knowledge_components_loadings": knowledge.LOADINGS,
     "knowledge_components_spectrum": knowledge.SPECTRUM,
     "selection_subset": selection.SUBSET,
     "selection_subset_budgets": selection.BUDGETS,
@@ -53,3 +58,24 @@ CONTRACTS: Final[dict[str, Contract]] = {
 }
 """By name of the view. A view that is not here has no contract: `study_embedding_vectors`, or what another version of
 this project wrote."""
+
+_MAIN: Final = {
+    "audit/report": "quoted",
+    "finetune/adapter": "log",
+    "finetune/baseline": "rows",
+    "gradients/pool": "index",
+    "gradients/target": "index",
+    "study/embedding": "index",
+    "warmup/checkpoint": "log",
+}
+
+
+def main_table(asset: str) -> str:
+    """Name of an asset's main table: the asset's last name, but where something else than a table is the main thing."""
+    return _MAIN.get(asset, asset.split("/")[-1])
+
+
+def view_of(asset: str, table: str) -> str:
+    """Name of the view over a table: `<stage>_<noun>`, or `<stage>_<noun>_<table>` for one of another name."""
+    stage, noun = asset.split("/")
+    return f"{stage}_{noun}" + ("" if table == noun else f"_{table}")

@@ -225,10 +225,11 @@ def count_negative(rows: FeatureSource, others: FeatureSource, block_rows: int =
     return counts
 
 
-def negative_share(source: FeatureSource, n_sampled: int = 2000) -> float:
-    """Share of negative edges among the first `n_sampled` rows; a random sample where ids are hashes and sorted."""
+def sampled_cosines(source: FeatureSource, n_sampled: int = 2000) -> NDArray[np.float32]:
+    """Cosines of all pairs among the first `n_sampled` rows; a random sample where ids are hashes and sorted."""
     rows = torch.from_numpy(unit_rows(source.rows(np.arange(min(n_sampled, source.shape[0])))))
-    return float((rows @ rows.T).fill_diagonal_(0.0).lt(0).sum()) / (len(rows) * (len(rows) - 1))
+    pairs = torch.triu_indices(len(rows), len(rows), 1)
+    return (rows @ rows.T)[pairs[0], pairs[1]].numpy()
 
 
 def duplicate_groups(n: int, pairs: NDArray[Any]) -> NDArray[np.int64]:

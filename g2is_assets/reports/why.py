@@ -1,6 +1,6 @@
 """Why a row was taken for a domain, or left: the stored trace in words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
@@ -12,9 +12,13 @@ from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.reports.rows import MIN_PREFIX, answers_to, only_one, say_why_not
 from g2is_assets.reports.words import printable
 from g2is_assets.storage.lake import Lake, Version
+from g2is_assets.storage.manifest import Manifest
 
 SHOWN: Final = 80
 """Characters of a prompt that are quoted."""
+
+Quote = Callable[[str], str]
+"""How another row is named, given its id."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,27 @@ def explain(lake: Lake, domain: str, asked: str) -> Answer:
     for state, table in (("taken", "subset"), ("excluded", "excluded"), ("left", "left")):
         records = _records(version, table, row["row_id"])
         if records:
-            words = {"taken": _taken, "excluded": _excluded, "left": _left}[state]
+            words = {"taken": _taken_row, "excluded": _excluded, "left": _left}[state]
             return Answer(row["row_id"], state, records, [line, *words(records, version, quoted)])
     return _without_gradient(lake, row["row_id"], line)
+
+
+def taken_lines(record: Mapping[str, Any], made: Manifest, prompts: Mapping[str, str]) -> list[str]:
+    """Why a row of a subset was taken, in words.
+
+    Args:
+        record: The row as `selection/subset` has it.
+        made: The manifest of that subset.
+        prompts: Of the rows to quote, by id.
+    """
+    return _taken(record, made, lambda row_id: _quoted(row_id, prompts.get(row_id)))
+
+
+def first_reasons(lake: Lake, version: Version, n_rows: int) -> list[str]:
+    """Why the first rows of a subset were taken, in their order."""
+    quoted = _Quoted(lake, str(version.manifest.partition))
+    taken = _find(version, "subset", pl.col("order") < n_rows).sort("order")
+    return [" ".join(_taken(row, version.manifest, quoted)) for row in taken.iter_rows(named=True)]
 
 
 def _find_in_pool(lake: Lake, asked: str) -> dict[str, Any] | None:
@@ -106,16 +128,21 @@ class _Quoted:
     def __call__(self, row_id: str) -> str:
         here = pl.col("row_id") == row_id
         found = [text for place in self.tables for text in _find(*place, here, "prompt")["prompt"]]
-        return f"{row_id[:8]} ({_short(found[0])})" if found else row_id
+        return _quoted(row_id, found[0] if found else None)
 
 
-def _taken(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted) -> list[str]:
-    row = records[0]
-    if _is_balanced(version):
-        return _taken_in_balance(row, version, quoted)
-    lines = [
-        f"Taken as row {row['order'] + 1} of {version.manifest.n_rows['subset']}, by component {row['component']}."
-    ]
+def _quoted(row_id: str, prompt: str | None) -> str:
+    return row_id if prompt is None else f"{row_id[:8]} ({_short(prompt)})"
+
+
+def _taken_row(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) -> list[str]:
+    return _taken(records[0], version.manifest, quoted)
+
+
+def _taken(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
+    if _is_balanced(made):
+        return _taken_in_balance(row, made, quoted)
+    lines = [f"Taken as row {row['order'] + 1} of {made.n_rows['subset']}, by component {row['component']}."]
     if row["step"] == 0:
         lines.append(
             "It is that walk's anchor: of the rows allowed the nearest to the component, "
@@ -131,7 +158,7 @@ def _taken(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted)
             f"In conflict with none: its smallest cosine to a row taken is {row['min_cosine']:.4f}, to "
             f"{quoted(row['min_cosine_row'])}."
         )
-    delta = version.manifest.settings["delta"]
+    delta = made.settings["delta"]
     lines.append(
         f"Consistency {row['consistency']:.4f}, where {delta} x {row['consistency_before']:.4f} was needed. "
         f"Cosine to the component {row['core_cosine']:.4f}."
@@ -139,14 +166,14 @@ def _taken(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted)
     return [*lines, *_pulled_by(row, quoted)]
 
 
-def _is_balanced(version: Version) -> bool:
-    return version.manifest.settings.get("next_row") == "balance"
+def _is_balanced(made: Manifest) -> bool:
+    return made.settings.get("next_row") == "balance"
 
 
-def _taken_in_balance(row: dict[str, Any], version: Version, quoted: _Quoted) -> list[str]:
+def _taken_in_balance(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
     lead = "the only row allowed" if row["margin"] is None else f"{row['margin']:.4f} ahead of the next row allowed"
     lines = [
-        f"Taken as row {row['order'] + 1} of {version.manifest.n_rows['subset']} by the balanced walk: pull "
+        f"Taken as row {row['order'] + 1} of {made.n_rows['subset']} by the balanced walk: pull "
         f"{row['pull']:.4f} less redundancy {row['redundancy']:.4f} is {row['score']:.4f}, {lead}.",
         *_pulled_by(row, quoted),
     ]
@@ -158,13 +185,13 @@ def _taken_in_balance(row: dict[str, Any], version: Version, quoted: _Quoted) ->
     return lines
 
 
-def _pulled_by(row: dict[str, Any], quoted: _Quoted) -> list[str]:
+def _pulled_by(row: Mapping[str, Any], quoted: Quote) -> list[str]:
     pairs = row.get("pulled_by") or []  # subsets of earlier programs do not know
     own = "; ".join(f"{quoted(pair['row_id'])}, cosine {pair['cosine']:.4f}" for pair in pairs)
     return [f"The validation rows that it resembles most: {own}."] if pairs else []
 
 
-def _excluded(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted) -> list[str]:
+def _excluded(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) -> list[str]:
     row = records[0]
     if row["split"] is None:
         return [f"Not eligible: a near-duplicate of {quoted(row['other_row_id'])}, which stands for both."]
@@ -173,10 +200,10 @@ def _excluded(records: Sequence[dict[str, Any]], version: Version, quoted: _Quot
     return [f"Not eligible: it repeats the {row['split']} row {row['other_row_id']} of the domain ({rule})."]
 
 
-def _left(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted) -> list[str]:
+def _left(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) -> list[str]:
     budgets = version.table("budgets", contracts.BUDGETS)
     floor = version.manifest.settings["min_core_cosine"]
-    if _is_balanced(version):
+    if _is_balanced(version.manifest):
         return _left_in_balance(records[0], version, budgets.row(0, named=True), quoted)
     lines = ["Not taken. What each component's walk saw of it:"]
     for row in records:
@@ -187,7 +214,7 @@ def _left(records: Sequence[dict[str, Any]], version: Version, quoted: _Quoted) 
     return lines
 
 
-def _left_in_balance(row: dict[str, Any], version: Version, walk: dict[str, Any], quoted: _Quoted) -> list[str]:
+def _left_in_balance(row: dict[str, Any], version: Version, walk: dict[str, Any], quoted: Quote) -> list[str]:
     """Pull, redundancy, place in line and the row taken that it repeats most; what kept it out is said first."""
     floor = version.manifest.settings["min_core_cosine"]
     above = [len(_find(version, table, pl.col("pull") > row["pull"], "row_id")) for table in ("subset", "left")]
@@ -207,7 +234,7 @@ def _left_in_balance(row: dict[str, Any], version: Version, walk: dict[str, Any]
     ]
 
 
-def _reason(row: dict[str, Any], walk: dict[str, Any], floor: float | None, quoted: _Quoted) -> str:
+def _reason(row: dict[str, Any], walk: dict[str, Any], floor: float | None, quoted: Quote) -> str:
     if floor is not None and row["core_cosine"] < floor:
         return f"below the smallest core cosine, {floor}"
     if row["conflict_row"] is not None:

@@ -20,6 +20,7 @@ from g2is_assets.storage.erased_shards import Moved, erase_vectors, erased_rows,
 from g2is_assets.storage.files import write_into
 from g2is_assets.storage.lake import Lake, Version, read_parquet
 from g2is_assets.storage.manifest import ERASED, ERASING, PRUNED, describe_bytes, describe_files
+from g2is_assets.storage.pages import ERASED_PAGE, PAGE, QUOTED
 from g2is_assets.storage.pruning import plan_pruning
 from g2is_assets.storage.tombstones import (
     Change,
@@ -221,7 +222,7 @@ def _erase_version(
 def _rewritten(version: Version, rows: Collection[str], moved: list[Moved]) -> tuple[dict[str, bytes], set[str]]:
     """Files of a version without these rows' text and with shards as they are now; and the rows concerned."""
     renamed = {m.old: m for m in moved}
-    additions, erased = {}, set()
+    additions, erased = _without_page(version, rows)
     for name in version.manifest.files:
         file = version.folder / name
         columns = set(read_parquet(file, n_rows=0).columns) if name.endswith(".parquet") else set()
@@ -244,6 +245,15 @@ def _rewritten(version: Version, rows: Collection[str], moved: list[Moved]) -> t
             additions[name] = content.getvalue()
             erased |= here
     return additions, erased
+
+
+def _without_page(version: Version, rows: Collection[str]) -> tuple[dict[str, bytes], set[str]]:
+    """A page goes as a whole if it quotes one of these rows: the next refresh makes another."""
+    file = version.folder / PAGE
+    if PAGE not in version.manifest.files or (file.is_file() and file.read_bytes() == ERASED_PAGE):
+        return {}, set()
+    quoted = set(read_parquet(version.folder / QUOTED, ["row_id"])["row_id"]).intersection(rows)
+    return ({PAGE: ERASED_PAGE} if quoted else {}), quoted
 
 
 def _blanked(table: pl.DataFrame, rows: Collection[str]) -> pl.DataFrame:

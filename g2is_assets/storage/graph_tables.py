@@ -1,11 +1,17 @@
 """The stored graph as tables and back: row ids on disk, indices in the mathematics."""
 
+from collections.abc import Mapping
+from typing import Final
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.contracts import graph as contracts
 from g2is_assets.core.graph import Graph, duplicate_groups
+
+N_BINS: Final = 200
+"""Bins of the histogram of cosines, each 0.01 wide; 0 is an edge."""
 
 
 def graph_tables(
@@ -44,6 +50,22 @@ def graph_tables(
         for p, reason in pairs
     )
     return nodes, pl.concat([near, far]), duplicates.sort(contracts.DUPLICATES.sorted_by)
+
+
+def map_table(row_ids: list[str], places: NDArray[np.float32]) -> pl.DataFrame:
+    """Contract `graph/neighbors map` of (n, 2) places."""
+    return pl.DataFrame({"row_id": row_ids, "x": places[:, 0], "y": places[:, 1]}, schema=contracts.MAP.schema)
+
+
+def cosine_histogram(cosines: Mapping[str, NDArray[np.float32]]) -> pl.DataFrame:
+    """Contract `graph/neighbors cosines` of the cosines by name of the features."""
+    edges = np.linspace(-1, 1, N_BINS + 1)
+    parts = []
+    for name, values in sorted(cosines.items()):
+        counts, _ = np.histogram(np.clip(values, -1, 1), edges)
+        part = {"features": [name] * N_BINS, "low": edges[:-1], "high": edges[1:], "n_pairs": counts}
+        parts.append(pl.DataFrame(part, schema=contracts.COSINES.schema))
+    return pl.concat(parts)
 
 
 def graph_from_tables(nodes: pl.DataFrame, edges: pl.DataFrame, duplicates: pl.DataFrame) -> Graph:

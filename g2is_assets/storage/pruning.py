@@ -150,8 +150,8 @@ def prune_damaged(version: Version) -> None:
     Pruning(version, record, {PRUNED: _as_json(record)}).apply()
 
 
-NOT_USED: Final = {"left.parquet", "excluded.parquet", "withheld.parquet"}
-"""Tables of rows that were not used: their ids would seem to have been."""
+NOT_USED: Final = {"left.parquet", "excluded.parquet", "withheld.parquet", "quoted.parquet"}
+"""Tables of rows that were not used, or not all of them: their ids would seem to have been."""
 
 
 def _empty_folders(folder: Path) -> list[Path]:

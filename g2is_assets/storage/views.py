@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 
 from g2is_assets.contracts.gradients import INDEX
+from g2is_assets.contracts.views import view_of
 from g2is_assets.errors import ContractError, StoreError
 from g2is_assets.storage.files import is_refusal, writing
 from g2is_assets.storage.gradient_store import STORE
@@ -38,14 +39,13 @@ def _rebuild(lake: Lake) -> Path:
     files: dict[str, list[Path]] = {}
     vectors: dict[str, set[Path]] = {}
     for version in _current_versions(lake):
-        stage, noun = version.folder.relative_to(lake.root).parts[:2]
+        asset = "/".join(version.folder.relative_to(lake.root).parts[:2])
         for name in version.manifest.files:
             if name.endswith(".parquet"):
                 table = name.removesuffix(".parquet").replace("/", "_")
-                view = f"{stage}_{noun}" + ("" if table == noun else f"_{table}")
-                files.setdefault(view, []).append(version.folder / name)
+                files.setdefault(view_of(asset, table), []).append(version.folder / name)
         if "store" in version.manifest.settings:
-            vectors.setdefault(f"{stage}_{noun}_vectors", set()).update(_shards(lake, version))
+            vectors.setdefault(view_of(asset, "vectors"), set()).update(_shards(lake, version))
     if staleness_file(lake).is_file():
         files["audit_staleness"] = [staleness_file(lake)]
     views = files | {view: sorted(paths) for view, paths in vectors.items() if paths}

@@ -19,9 +19,11 @@ from g2is_assets.storage.manifest import (
     PRUNED,
     FileRecord,
     contradiction,
+    describe_bytes,
     describe_files,
 )
 from g2is_assets.storage.mapped import MAPPED
+from g2is_assets.storage.pages import ERASED_PAGE, PAGE
 from g2is_assets.storage.pruning import ROW_IDS, STAYS, read_pruned
 from g2is_assets.storage.tombstones import expected_files, read_pending, read_tombstones
 from g2is_assets.trail.chain import Link, Manifests, label_of
@@ -32,8 +34,10 @@ Today = Callable[[Version], Mapping[str, str | None] | str]
 lies behind a URI. Or why they cannot be told."""
 
 ALTERED: Final[State] = "altered"
-REWRITTEN: Final = frozenset({"pool.parquet", "target.parquet", "withheld.parquet", "sample.parquet", "index.parquet"})
-"""Files that an erasure may rewrite: tables with text, and those that name shards. A tombstone excuses no other."""
+REWRITTEN: Final = frozenset(
+    {"pool.parquet", "target.parquet", "withheld.parquet", "sample.parquet", "index.parquet", PAGE}
+)
+"""Files that an erasure may rewrite: tables with text, those that name shards, pages. A tombstone excuses no other."""
 STATES: Final[tuple[State, ...]] = get_args(State)
 
 
@@ -121,6 +125,8 @@ def _payload(version: Version) -> Iterator[Finding]:
         yield Finding("erased", str(folder), f"{rows} on {tombstone.erased_at} ({tombstone.reason}){state}")
         for name in sorted(tombstone.files.keys() - REWRITTEN):
             yield Finding(ALTERED, str(folder / (ERASING if begun else ERASED)), f"no erasure rewrites {name}")
+        if PAGE in tombstone.files and tombstone.files[PAGE].new != describe_bytes(ERASED_PAGE):
+            yield Finding(ALTERED, str(folder / (ERASING if begun else ERASED)), f"no erasure leaves such a {PAGE}")
     if pruned:
         why = pruned.reason or "of old; its row ids stand"
         yield Finding("pruned", str(folder), f"its payload was removed on {pruned.pruned_at} ({why})")

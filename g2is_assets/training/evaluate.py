@@ -173,6 +173,15 @@ def answer(
     ]
 
 
+def first_answers(
+    model: Any, template: Template, rows: pl.DataFrame, batch_tokens: int, max_new_tokens: int
+) -> list[str]:
+    """Greedy responses to an instructions table's rows, in its order, also of rows without a short answer."""
+    asked = [Question(row_id, messages, answer="") for row_id, messages in rows.select("row_id", "messages").rows()]
+    answered = answer(model, template, asked, batch_tokens, max_new_tokens=max_new_tokens)
+    return [one.text for one in answered]
+
+
 def _go_on(
     model: Any, template: Template, prompts: Sequence[list[int]], ends: Sequence[str], max_new_tokens: int
 ) -> list[str]:

@@ -10,6 +10,8 @@ from g2is_assets.definitions import build_defs
 
 GRAPH = """
 audit/lineage [domain] <- finetune/adapter, finetune/evaluation
+audit/report [domain] <- audit/lineage, finetune/evaluation, graph/neighbors, instructions/pool, \
+instructions/target, knowledge/components, selection/subset
 finetune/adapter [domain] <- instructions/pool, instructions/target, selection/subset
 finetune/baseline [domain] <- gradients/pool, instructions/pool, instructions/target, selection/subset
 finetune/evaluation [domain] <- finetune/adapter, finetune/baseline, instructions/target
@@ -67,6 +69,33 @@ def test_every_asset_says_what_it_is(specs: list[dg.AssetSpec]) -> None:
         assert spec.kinds
         assert spec.owners
         assert len(spec.description or "") > 60, spec.key
+
+
+def test_every_asset_tells_its_columns_before_it_is_materialised(specs: list[dg.AssetSpec]) -> None:
+    for spec in specs:
+        columns = spec.metadata["dagster/column_schema"].columns
+        assert columns, spec.key
+        assert all(column.description for column in columns)
+
+
+def test_groups_follow_one_another_so_that_the_graph_reads_from_left_to_right(specs: list[dg.AssetSpec]) -> None:
+    stages = ["instructions", "warmup", "gradients", "graph", "knowledge", "selection", "finetune", "audit"]
+    links = {(dep.asset_key.path[0], spec.group_name) for spec in specs for dep in spec.deps}
+    assert {stage for link in links for stage in link} == {*stages, "study"}
+    for before, after in links:
+        if after != "study":  # beside the others: nothing is made from it
+            assert stages.index(before) <= stages.index(str(after)), (before, after)
+
+
+def test_what_can_be_set_in_the_launchpad_is_described(settings: Path) -> None:
+    assets = [asset for asset in build_defs(settings).assets or [] if isinstance(asset, dg.AssetsDefinition)]
+    fields = {
+        f"{asset.key.to_user_string()}.{name}": field.description
+        for asset in assets
+        for name, field in getattr(asset.op.config_schema.config_type, "fields", {}).items()
+    }
+    assert fields.keys() == {"warmup/sample.redraw"}
+    assert all(len(description or "") > 40 for description in fields.values())
 
 
 def test_partitions_are_the_domain_folders_and_of_studies_their_variants_too(specs: list[dg.AssetSpec]) -> None:

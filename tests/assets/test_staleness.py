@@ -63,7 +63,7 @@ def built(built_once: Path, tmp_path: Path) -> Path:
 
 def test_all_is_missing_before_and_current_after_a_refresh(make_project: MakeProject, built: Path) -> None:
     empty = look(make_project("empty"))
-    assert (set(empty["state"]), set(empty["stale"]), len(empty)) == ({"missing"}, {True}, 5 + 8 * 2)
+    assert (set(empty["state"]), set(empty["stale"]), len(empty)) == ({"missing"}, {True}, 5 + 9 * 2)
     full = look(built)
     assert (set(full["state"]), set(full["stale"]), full["reason"].null_count()) == ({"current"}, {False}, len(full))
 
@@ -76,6 +76,7 @@ def test_only_the_domain_whose_settings_changed_is_stale_and_only_from_there_on(
         "finetune/baseline[sums]": "stale",
         "finetune/evaluation[sums]": "stale",
         "audit/lineage[sums]": "stale",
+        "audit/report[sums]": "stale",
     }
     subset, adapter = reason(built, "selection/subset", "sums"), reason(built, "finetune/adapter", "sums")
     assert (subset["reason"], subset["direct"]) == ("setting selection.budget 0.15 -> 0.1", True)
@@ -118,7 +119,7 @@ def test_files_that_come_and_go_and_settings_and_code_are_named(built: Path, mon
     assert reason(built, "warmup/checkpoint")["reason"] == "upstream warmup/sample is stale"
     monkeypatch.setitem(CODE_VERSIONS, "knowledge/components", "next")
     assert reason(built, "knowledge/components", "sums")["reason"] == (
-        "code version 2 -> next; upstream gradients/target is stale"
+        "code version 3 -> next; upstream gradients/target is stale"
     )
 
 

@@ -212,8 +212,8 @@ def test_the_leaderboard_compares_every_variant_and_hides_final_rows(built: Path
 def test_pictures_stand_in_the_metadata(built: Path, instance: dg.DagsterInstance) -> None:
     events = run(built, instance, "study_leaderboard").get_asset_materialization_events()
     metadata = events[0].step_materialization_data.materialization.metadata
-    for name in ("g2is/grid", "g2is/intervals"):
-        assert str(metadata[name].value).startswith(f"![{name}](data:image/png;base64,iVBORw0KGgo")
+    for name in ("grid", "intervals"):
+        assert str(metadata[f"g2is/{name}"].value).startswith(f"![{name}](data:image/png;base64,iVBORw0KGgo")
 
 
 def test_a_domain_outside_the_study_is_refused(built: Path, instance: dg.DagsterInstance) -> None:

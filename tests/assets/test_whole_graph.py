@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from conftest import payload, write_jsonl, write_project
 
+from g2is_assets.contracts.views import CONTRACTS, main_table, view_of
 from g2is_assets.definitions import build_defs
 from g2is_assets.errors import G2isError, MissingInputError, SettingsError, SourceError
 from g2is_assets.storage.lake import Lake, Version
@@ -55,7 +56,7 @@ def built_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     with dg.DagsterInstance.ephemeral() as instance:
         computed = run_all(settings, instance)
     assert set(computed.values()) == {1}
-    assert len(computed) == 5 + 8 * len(DOMAINS)
+    assert len(computed) == 5 + 9 * len(DOMAINS)
     return settings
 
 
@@ -101,6 +102,60 @@ def test_all_checks_report_and_only_those_of_quality_may_fail(built: Path, insta
     assert len(evaluations) == 3 + 8 * len(DOMAINS)
     failed = {evaluation.check_name for evaluation in evaluations if not evaluation.passed}
     assert failed <= {"tuned_beats_base_and_random", "constraints_bite", "walk_stays_home"}
+
+
+PICTURES = {
+    "instructions/pool": {"rows"},
+    "instructions/target": {"rows"},
+    "warmup/checkpoint": {"losses"},
+    "gradients/pool": {"vectors", "time"},
+    "gradients/target": {"vectors", "time"},
+    "graph/neighbors": {"cosines", "map"},
+    "knowledge/components": {"spectrum", "loadings"},
+    "selection/subset": {"walk", "steps", "sources"},
+    "finetune/adapter": {"losses"},
+    "finetune/baseline": {"losses"},
+    "finetune/evaluation": {"scores", "losses"},
+}
+
+
+def test_every_asset_shows_columns_first_rows_and_pictures_also_when_nothing_is_computed(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
+    results = [run(built, instance, "refresh_pool"), *(run(built, instance, "refresh_domain", d) for d in DOMAINS)]
+    events = [event for result in results for event in result.get_asset_materialization_events()]
+    assert len(events) == 5 + 8 * len(DOMAINS)
+    for event in events:
+        materialization = event.step_materialization_data.materialization
+        asset, metadata = materialization.asset_key.to_user_string(), materialization.metadata
+        counted = "dagster/partition_row_count" if materialization.partition else "dagster/row_count"
+        assert metadata[counted].value > 0, asset
+        assert all(column.description for column in metadata["dagster/column_schema"].schema.columns)
+        texts = {name: str(v.value) for name, v in metadata.items() if isinstance(v, dg.MarkdownMetadataValue)}
+        drawn = {name for name, text in texts.items() if text.startswith("![")}
+        assert drawn == {f"g2is/{name}" for name in PICTURES.get(asset, ())}, asset
+        assert max(len(texts[name]) for name in drawn or texts) < 81_000
+        assert texts.keys() - drawn == {"g2is/tables", "g2is/first_rows"}, asset
+
+
+def test_every_stored_table_has_a_contract_that_people_are_told_of(built: Path) -> None:
+    for manifest in sorted((built.parent / "lake").rglob("manifest.json")):
+        version = Version(manifest.parent, read_manifest(manifest.parent))
+        for table in version.manifest.n_rows:
+            contract = CONTRACTS[view_of(version.manifest.asset, table)]
+            columns = pl.read_parquet_schema(version.folder / f"{table}.parquet")
+            assert list(columns) == list(contract.columns), contract.name
+        assert main_table(version.manifest.asset) in version.manifest.n_rows
+
+
+def test_without_preview_rows_no_text_of_a_row_gets_into_the_history(built: Path, instance: dg.DagsterInstance) -> None:
+    built.write_text("preview_rows = 0\n" + built.read_text())
+    results = [run(built, instance, "refresh_pool"), *(run(built, instance, "refresh_domain", d) for d in DOMAINS)]
+    events = [event for result in results for event in result.get_asset_materialization_events()]
+    said = "\n".join(str(e.step_materialization_data.materialization.metadata) for e in events)
+    assert "g2is/tables" in said
+    assert "Spell " not in said
+    assert "Add " not in said
 
 
 def test_a_domain_that_walks_in_balance_gets_its_adapter_and_passes_its_checks(
@@ -209,7 +264,7 @@ def test_pruning_any_version_leaves_its_row_ids_and_no_text(built: Path) -> None
         return {name: pl.concat([t.select(name) for t in tables if name in t]) for t in tables for name in t.columns}
 
     manifests = sorted((built.parent / "lake").rglob("manifest.json"))
-    assert len(manifests) == 5 + 8 * len(DOMAINS)
+    assert len(manifests) == 5 + 9 * len(DOMAINS)
     for manifest in manifests:
         before = columns(manifest.parent)
         pruning = plan_pruning(Version(manifest.parent, read_manifest(manifest.parent)))
@@ -404,6 +459,7 @@ def test_an_override_of_one_domain_changes_that_domain_only(built: Path, instanc
         "finetune/baseline[sums]",
         "finetune/evaluation[sums]",
         "audit/lineage[sums]",
+        "audit/report[sums]",
     }
     assert Lake(built.parent / "lake").current("selection/subset", "sums").manifest.n_rows["subset"] == 2
 

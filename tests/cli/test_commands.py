@@ -41,10 +41,12 @@ def test_demo_prints_what_came_out_and_the_second_time_computes_nothing(make_pro
     assert "Warning" not in first.stderr
     adapter = next(line for line in first.stdout.splitlines() if line.startswith("Adapter: ")).removeprefix("Adapter: ")
     assert (Path(adapter) / "adapter_model.safetensors").exists()
+    report = next(line for line in first.stdout.splitlines() if line.startswith("Report, to open in a browser"))
+    assert "report.html" in Path(report.partition("): ")[2]).read_text()
     second = g2is("demo", "--domain", "words", "--config", str(settings))
     assert "Nothing has changed since the last run" in second.stdout
     lines = [line for line in second.stderr.splitlines() if line.startswith("  ") and "/" in line.split(":")[0]]
-    assert len(lines) == 13
+    assert len(lines) == 14
     assert all(line.endswith(": unchanged") for line in lines)
     with dg.DagsterInstance.from_config(str(settings.parent / ".dagster")) as instance:
         assert sorted(run.job_name for run in instance.get_runs()) == ["refresh_domain"] * 2 + ["refresh_pool"] * 2

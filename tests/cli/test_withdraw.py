@@ -16,12 +16,16 @@ from conftest import write_project
 from filelock import FileLock
 
 from g2is_assets.cli import main
+from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.instructions import POOL, TARGET, WITHHELD
 from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.definitions import build_defs
 from g2is_assets.errors import SettingsError, SourceError
+from g2is_assets.project import load_project
 from g2is_assets.storage.lake import Lake, Version
+from g2is_assets.storage.manifest import ERASED, describe_bytes
+from g2is_assets.storage.pages import ERASED_PAGE, PAGE
 from g2is_assets.storage.tombstones import read_tombstones
 from g2is_assets.storage.versions import assets_of, partitions_of, versions_of
 
@@ -296,7 +300,7 @@ def test_every_version_is_whole_after_an_erasure_and_keeps_its_data_version(stor
 
 
 def test_a_refresh_after_an_erasure_does_no_work(story: Story) -> None:
-    assert len(story.after.computed) == 5 + 8 * len(DOMAINS)
+    assert len(story.after.computed) == 5 + 9 * len(DOMAINS)
     assert set(story.after.computed.values()) == {0}
 
 
@@ -349,9 +353,56 @@ def test_why_says_that_a_row_is_withheld(story: Story) -> None:
     assert f"row {story.in_subset} may not be used (withdrawn): {REASON}" in done.output
 
 
+def test_reports_that_quoted_the_rows_are_removed_and_the_current_ones_are_whole(story: Story) -> None:
+    lake = lake_of(story.settings)
+    for domain in DOMAINS:
+        current = lake.current("audit/report", domain)
+        old = [v for v in versions_of(lake, "audit/report")[0] if v.manifest.partition == domain]
+        old = [v for v in old if v.folder != current.folder]
+        assert [(v.folder / PAGE).read_bytes() for v in old] == [ERASED_PAGE]
+        assert story.in_subset in rows_of(old[0], "quoted")
+        page = (current.folder / PAGE).read_text()
+        assert "Adapter report" in page
+        assert set(story.rows).isdisjoint(rows_of(current, "quoted"))
+        assert [text for text in story.texts if text in page] == []
+        assert f'url={current.folder.name}/report.html"' in (current.folder.parent / PAGE).read_text()
+
+
+def test_a_page_put_in_place_of_a_removed_one_is_named_whatever_the_tombstone_says(copy: Path) -> None:
+    lake = lake_of(copy)
+    current = lake.current("audit/report", "sums")
+    old = next(v for v in versions_of(lake, "audit/report")[0] if read_tombstones(v.folder))
+    assert old.folder != current.folder
+    forged = b"<p>All is well.</p>"
+    (old.folder / PAGE).write_bytes(forged)
+    told = (old.folder / ERASED).read_text()
+    known = {name: getattr(describe_bytes(ERASED_PAGE), name) for name in ("sha256", "n_bytes")}
+    said = {name: getattr(describe_bytes(forged), name) for name in known}
+    told = told.replace(known["sha256"], said["sha256"])
+    (old.folder / ERASED).write_text(told.replace(f'"n_bytes": {known["n_bytes"]}', f'"n_bytes": {said["n_bytes"]}'))
+    done = g2is(copy, "audit", "verify", str(old.folder))
+    assert done.exit_code == 1
+    assert "no erasure leaves such a report.html" in done.output
+
+
 def test_erasing_again_changes_nothing(story: Story) -> None:
     done = json.loads(g2is(story.settings, "gc", "--erase", story.own, "--json").output)
     assert [done[name] for name in ("versions", "shards", "pruned", "copies")] == [[], [], [], []]
+
+
+def test_an_erasure_says_where_the_history_shows_the_row(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")  # the command sets both
+    monkeypatch.setenv("G2IS_CONFIG", "")
+    with open_instance(prepare_instance(load_project(story.settings))) as instance:
+        metadata = {"g2is/first_rows": dg.MetadataValue.md(f"| {story.own} | its text |")}
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(["instructions", "target"], metadata=metadata, partition="words")
+        )
+    done = g2is(story.settings, "gc", "--erase", story.own, "--erase", story.in_sample)
+    assert done.exit_code == 0, done.output
+    told = [line for line in done.output.splitlines() if "asset wipe" in line]
+    assert len(told) == 1
+    assert told[0].endswith("dagster asset wipe instructions/target")
 
 
 def test_nothing_is_erased_while_a_run_is_in_progress(story: Story) -> None:

@@ -15,6 +15,7 @@ import pytest
 from test_gradient_store import DIM, SETTINGS, Compute, flip_byte, pairs, vector
 
 from g2is_assets import contracts
+from g2is_assets.contracts.audit import QUOTED
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.gradients import INDEX, SET_ASIDE
 from g2is_assets.contracts.instructions import POOL, WITHHELD
@@ -28,6 +29,7 @@ from g2is_assets.storage.gradient_store import ERASED_ROW, STORE, GradientStore,
 from g2is_assets.storage.lake import Draft, Lake, Recipe, Version
 from g2is_assets.storage.manifest import ERASED, ERASING, PRUNED, Input
 from g2is_assets.storage.mapped import MAPPED
+from g2is_assets.storage.pages import ERASED_PAGE, PAGE
 from g2is_assets.storage.pruning import ROW_IDS, plan_pruning
 from g2is_assets.storage.tombstones import read_tombstones
 from g2is_assets.storage.versions import assets_of, versions_of
@@ -107,6 +109,17 @@ def components_of(lake: Lake, gradients: Version, nodes: str) -> Version:
     return lake.make(recipe, "run", write)[0]
 
 
+def report_of(lake: Lake, code: str, rows: Iterable[str], domain: str = "shop") -> Version:
+    """A page with some rows' text, and the table that names them."""
+
+    def write(draft: Draft) -> None:
+        (draft.folder / PAGE).write_text("".join(f"<p>secret of {row}</p>" for row in rows))
+        quoted = [{"domain": domain, "row_id": row, "place": "pool"} for row in rows]
+        draft.table("quoted", QUOTED, pl.DataFrame(quoted, schema=QUOTED.schema))
+
+    return lake.make(Recipe("audit/report", domain, code, {}), "run", write)[0]
+
+
 def build(root: Path, **domains: str) -> Lake:
     """A lake in which the row has left everything but the sample: two versions of most, one withheld list."""
     lake, rest = Lake(root), [row for row in ROWS if row != GONE]
@@ -115,6 +128,8 @@ def build(root: Path, **domains: str) -> Lake:
     sample_of(lake, ROWS[1:4])
     gradients_of(lake, "1", ROWS)
     gradients_of(lake, "2", rest)
+    report_of(lake, "1", ROWS)
+    report_of(lake, "2", rest)
     for domain, nodes in domains.items():
         components_of(lake, gradients_of(lake, "1", ROWS[:4], "gradients/target", domain)[0], nodes)
         current, _ = gradients_of(lake, "2", ["row00", "row03"], "gradients/target", domain)
@@ -193,7 +208,7 @@ def without_times(value: Any) -> Any:
 
 def test_the_row_leaves_every_file_and_all_else_keeps_its_bytes(lake: Lake) -> None:
     kept = {v.folder: features_of(lake, v) for v in every_version(lake) if "store" in v.manifest.settings}
-    assert len(residue(lake)) == 8
+    assert len(residue(lake)) == 9
     report = run(lake)
     assert residue(lake) == []
     assert report.left_alone == []
@@ -229,6 +244,25 @@ def test_the_record_of_an_erasure_names_rows_and_files(lake: Lake) -> None:
     current = lake.current("instructions/pool")
     withheld = current.table("withheld", WITHHELD).to_dicts()
     assert [(r["row_id"], r["ids"], r["sources"], r["detail"]) for r in withheld] == [(GONE, [], ["s"], WHY)]
+
+
+def test_a_page_that_quotes_the_row_goes_as_a_whole_and_others_stay(lake: Lake) -> None:
+    old, current = sorted(versions_of(lake, "audit/report")[0], key=lambda version: version.manifest.code_version)
+    page = (current.folder / PAGE).read_bytes()
+    run(lake)
+    assert (old.folder / PAGE).read_bytes() == ERASED_PAGE
+    assert (current.folder / PAGE).read_bytes() == page
+    (tombstone,) = read_tombstones(old.folder)
+    assert (tombstone.rows, set(tombstone.files)) == ([GONE], {PAGE})
+    assert set(old.table("quoted", QUOTED)["row_id"]) == set(ROWS)
+    assert read_tombstones(current.folder) == []
+
+
+def test_a_page_whose_list_of_rows_is_lost_is_reported_and_left(lake: Lake) -> None:
+    old = next(v for v in versions_of(lake, "audit/report")[0] if v.manifest.code_version == "1")
+    (old.folder / "quoted.parquet").unlink()
+    report = run(lake)
+    assert any("quoted.parquet is missing" in said and "it may hold the row" in said for said in report.left_alone)
 
 
 def test_the_record_of_a_shard_says_what_was_erased(lake: Lake) -> None:
@@ -384,11 +418,13 @@ def test_pruning_a_pool_keeps_the_ids_of_rows_that_were_in_it_and_of_no_others(l
 NAMES = {"row_id", "domain", "split", "model", "shard", "sha256", "kind", "file", "id", "source", "sources", "licenses"}
 NAMES |= {"reason", "detail", "ended", "relation", "other_row_id", "duplicate_group"}
 NAMES |= {
+    "features",
     "predecessor",
     "min_cosine_row",
     "conflict_row",
     "nearest_row",
     "pulled_by",
+    "place",
     "study",
     "variant",
     "cell",

@@ -6,7 +6,15 @@ import polars as pl
 import pytest
 import torch
 
-from g2is_assets.training.evaluate import Choices, Question, answer, questions, response_nll, score_choices
+from g2is_assets.training.evaluate import (
+    Choices,
+    Question,
+    answer,
+    first_answers,
+    questions,
+    response_nll,
+    score_choices,
+)
 from g2is_assets.training.model import ModelSource
 from g2is_assets.training.shared_prompt import response_log_likelihoods
 from g2is_assets.training.text import Template
@@ -97,6 +105,13 @@ def test_a_model_that_knows_the_answer_is_right(model: Any, template: Template) 
     knowing = Question("b", ASKED[1].messages, said)
     assert answer(model, template, [knowing], 1000, max_new_tokens=12)[0].right
     assert not answer(model, template, [ASKED[1]], 1000, max_new_tokens=12)[0].right
+
+
+def test_first_answers_are_of_every_row_with_or_without_a_short_answer(model: Any, template: Template) -> None:
+    rows = pl.DataFrame({"row_id": [q.row_id for q in ASKED], "messages": [list(q.messages) for q in ASKED]})
+    texts = [item.text for item in answer(model, template, ASKED, 10_000, max_new_tokens=6)]
+    assert first_answers(model, template, rows, 10_000, 6) == texts
+    assert first_answers(model, template, rows[::-1], 10_000, 6) == texts[::-1]
 
 
 def test_questions_are_the_rows_with_an_answer() -> None:

@@ -1,29 +1,22 @@
-"""Pictures of the leaderboard, for people: a grid with heat colours, and differences with their intervals.
+"""Pictures of the leaderboard: a grid with heat colours, and differences with their intervals.
 
-Colours are those that people with colour blindness tell apart: blue is better, orange is worse.
+Blue is better, orange is worse.
 """
 
-import base64
-import io
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 
 from g2is_assets.reports.leaderboard import ALL
+from g2is_assets.reports.pictures.common import BETTER, UNSURE, WORSE, new_figure, png
 
-BETTER: Final = "#0072b2"
-WORSE: Final = "#d55e00"
-UNSURE: Final = "#7f7f7f"
 HEAT: Final = LinearSegmentedColormap.from_list("better_to_worse", [BETTER, "#ffffff", WORSE])
-DPI: Final = 110
 
 
-def grid_picture(board: pl.DataFrame) -> str:
-    """PNG, in base 64: per study, part and budget the NLL of every variant in every domain.
+def grid_picture(board: pl.DataFrame) -> bytes:
+    """Per study, part and budget the NLL of every variant in every domain.
 
     Colours compare within a domain: the difference to the mean over trained variants, in units of the largest there.
     The base model, often far behind, does not count for that.
@@ -34,7 +27,7 @@ def grid_picture(board: pl.DataFrame) -> str:
     groups = _groups(board)
     shapes = [(part["variant"].n_unique(), part["domain"].n_unique()) for _, part in groups]
     height = sum(1.4 + 0.34 * n_variants for n_variants, _ in shapes)
-    figure = Figure(figsize=(3.2 + 1.25 * max(n for _, n in shapes), height), layout="constrained")
+    figure = new_figure(3.2 + 1.25 * max(n for _, n in shapes), height)
     axes = figure.subplots(len(groups), 1, squeeze=False, height_ratios=[1.4 + 0.34 * n for n, _ in shapes])[:, 0]
     for ax, (title, part) in zip(axes, groups, strict=True):
         variants, domains = _variants(part), _domains(part)
@@ -54,11 +47,11 @@ def grid_picture(board: pl.DataFrame) -> str:
         ax.set_xticks(range(len(domains)), domains, fontsize=8, rotation=20, ha="right")
         ax.set_yticks(range(len(variants)), variants, fontsize=8)
         ax.set_title(f"{title}: NLL, lower is better", fontsize=9, loc="left")
-    return _png(figure)
+    return png(figure)
 
 
-def interval_picture(board: pl.DataFrame) -> str:
-    """PNG, in base 64: the difference of every variant to `random` and to `less`, with its 95 % interval.
+def interval_picture(board: pl.DataFrame) -> bytes:
+    """The difference of every variant to `random` and to `less`, with its 95 % interval.
 
     The base model is left out: its distance would leave the others no room.
 
@@ -68,7 +61,7 @@ def interval_picture(board: pl.DataFrame) -> str:
     groups = _groups(trained if len(trained := board.filter(pl.col("n_tokens") > 0)) else board)
     n_rows = [part.height + part["domain"].n_unique() for _, part in groups]
     heights = [1.2 + 0.17 * n for n in n_rows]
-    figure = Figure(figsize=(10, sum(heights)), layout="constrained")
+    figure = new_figure(10, sum(heights))
     axes = figure.subplots(len(groups), 2, squeeze=False, height_ratios=heights, sharey="row")
     for pair, (title, part) in zip(axes, groups, strict=True):
         lines = [
@@ -84,7 +77,7 @@ def interval_picture(board: pl.DataFrame) -> str:
         for label, (_, row) in zip(pair[0].get_yticklabels(), lines, strict=True):
             label.set_fontweight("normal" if row else "bold")
         pair[0].invert_yaxis()
-    return _png(figure)
+    return png(figure)
 
 
 def _intervals(ax: Any, rows: list[dict[str, Any] | None], name: str) -> None:
@@ -117,10 +110,3 @@ def _variants(part: pl.DataFrame) -> list[str]:
     """The best over domains first, then those that are not scored in all of them."""
     ranks = dict(part.filter(domain=ALL).select("variant", "rank").iter_rows())
     return sorted(part["variant"].unique(), key=lambda name: (ranks.get(name, len(ranks) + 1), name))
-
-
-def _png(figure: Figure) -> str:
-    FigureCanvasAgg(figure)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
-    return base64.b64encode(content.getvalue()).decode()

@@ -1,0 +1,133 @@
+"""What all pictures share: palette, a light background, samples of large tables, a small PNG."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
+from PIL import Image
+
+from g2is_assets.reports.words import printable
+
+BLUE: Final = "#0072b2"
+ORANGE: Final = "#d55e00"
+GREY: Final = "#7f7f7f"
+PALE: Final = "#d0d0d0"
+BETTER, WORSE, UNSURE = BLUE, ORANGE, GREY
+PALETTE: Final = (BLUE, "#e69f00", "#009e73", ORANGE, "#cc79a7", "#56b4e9", "#000000", "#f0e442")
+"""Okabe and Ito's eight, the faintest on white last."""
+OTHERS: Final = "others"
+"""Name of what is left when only the largest are named."""
+DPI: Final = 100
+MAX_BYTES: Final = 60_000
+"""Of a picture, which stands in an event of Dagster's history."""
+N_COLOURS: Final = (256, 64, 16)
+"""A palette makes a picture a third as large, and what is drawn needs no more; fewer where it still is too large."""
+MAX_POINTS: Final = 8000
+"""Points of a scatter plot; of larger tables a sample is drawn, and the caption says so."""
+MAX_LABEL: Final = 28
+"""Characters of a name beside an axis."""
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of that many inches with an opaque light background, to be read on dark pages too."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white", dpi=DPI)
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG with few colours."""
+    canvas = FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        # A script that the font lacks is drawn as boxes.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
+        canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    for n_colours in N_COLOURS:
+        content = io.BytesIO()
+        image.quantize(n_colours, dither=Image.Dither.NONE).save(content, format="PNG", optimize=True)
+        if content.tell() <= MAX_BYTES:
+            break
+    return content.getvalue()
+
+
+def nothing(said: str) -> bytes:
+    """A picture of a sentence, where there is nothing to draw."""
+    figure = new_figure(6, 0.8)
+    figure.text(0.02, 0.5, said, va="center", fontsize=10)
+    return png(figure)
+
+
+def name(text: str) -> str:
+    """Somebody's word as a label: one short line, with no mathematics in it."""
+    line = printable(text)
+    line = line if len(line) <= MAX_LABEL else line[: MAX_LABEL - 1] + "…"
+    return line.replace("$", r"\$")
+
+
+def title(ax: Any, text: str) -> None:
+    """A title that stands at the left, in the size that all have."""
+    ax.set_title(text, fontsize=9, loc="left")
+
+
+def plain(ax: Any, *, grid: str | None = "x") -> None:
+    """Small ticks, no box, and lines to read values along one axis."""
+    ax.tick_params(labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    if grid:
+        ax.grid(axis=grid, linewidth=0.3)
+        ax.set_axisbelow(True)
+
+
+def widen(ax: Any, values: Any) -> None:
+    """An x axis with plain numbers, logarithmic where the values are positive and of different size."""
+    if len(values) and 0 < 20 * min(values) < max(values):
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+        ax.minorticks_off()
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.xaxis.set_major_formatter("{x:,g}")
+
+
+def point_size(n_points: int) -> float:
+    """Area of a point, so that few can be seen and many can be told apart."""
+    return float(np.clip(16000 / max(n_points, 1), 4, 24))
+
+
+def largest(names: pl.Series, n: int) -> pl.Series:
+    """The same names, but for all but the `n` most frequent, which become `others`."""
+    kept = counts_of(names).head(n)[names.name]
+    return (
+        names.to_frame()
+        .select(pl.when(pl.col(names.name).is_in(kept.implode())).then(names.name).otherwise(pl.lit(OTHERS)))
+        .to_series()
+        .alias(names.name)
+    )
+
+
+def counts_of(names: pl.Series) -> pl.DataFrame:
+    """How often each name occurs: itself and `len`, the most frequent first, equals by name."""
+    return names.to_frame().group_by(names.name).len().sort(["len", names.name], descending=[True, False])
+
+
+def sample(table: pl.DataFrame, n_rows: int = MAX_POINTS) -> tuple[pl.DataFrame, str]:
+    """The table, or a sample of its rows in their order with a fixed seed, and what the caption says of it."""
+    if len(table) <= n_rows:
+        return table, f"{len(table):,} rows"
+    chosen = np.sort(np.random.default_rng(0).choice(len(table), n_rows, replace=False))
+    return table[chosen], f"a sample of {n_rows:,} of {len(table):,} rows"
+
+
+def bars(ax: Any, labels: Sequence[str], values: Sequence[float], color: str = BLUE, form: str = "{:,.0f}") -> None:
+    """Horizontal bars from top to bottom, each with its number."""
+    drawn = ax.barh(range(len(labels)), values, color=color)
+    ax.bar_label(drawn, [form.format(value) for value in values], fontsize=7, padding=2)
+    ax.set_yticks(range(len(labels)), [name(label) for label in labels])
+    ax.set_ylim(max(len(labels), 6) - 0.4, -0.6)
+    ax.margins(x=0.18)
+    plain(ax)
