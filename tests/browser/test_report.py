@@ -1,6 +1,5 @@
 """The page as people use it: pointer, keys, phone, dark, print; and nothing of a row's text ever runs."""
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,20 +7,6 @@ import pytest
 from reports.page_material import HOSTILE, N_TAKEN, material
 
 from g2is_assets.reports.page.build import build_page
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="Playwright is not installed: pip install -e '.[browser]'"
-)
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,7 @@ def test_ui_shows_the_assets_runs_a_job_and_ends_its_processes(make_project: Mak
             nodes = ask(port, process, "{ assetNodes { assetKey { path } } }", lambda data: data["assetNodes"])
             keys = {"/".join(node["assetKey"]["path"]) for node in nodes}
             assert "selection/subset" in keys
-            assert len(keys) == 13
+            assert len(keys) == 14
             run = ask(port, process, LAUNCH, lambda data: data["launchRun"])
             assert run["__typename"] == "LaunchRunSuccess", run
             status = f'{{ runOrError(runId: "{run["run"]["runId"]}") {{ ... on Run {{ status }} }} }}'

@@ -1,0 +1,162 @@
+"""Dagster's UI as a person uses it, over a small project that has been refreshed once for one of its two domains."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from conftest import write_jsonl, write_project
+
+from g2is_assets.storage.lake import Lake
+
+WAIT_MS = 120_000
+"""For anything to appear: the page asks its server again and again, and a run starts a process of its own."""
+STAGES = ("instructions", "warmup", "gradients", "graph", "knowledge", "selection", "finetune", "audit")
+G2IS = [sys.executable, "-c", "from g2is_assets.cli import main; main()"]
+SCRIPT = "<script>document.title = 'taken over'</script> <b>bold</b>"
+
+
+@dataclass(frozen=True)
+class Ui:
+    """A running `g2is ui`."""
+
+    settings: Path
+    address: str
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(self.settings.parent / "lake")
+
+    def instance(self) -> dg.DagsterInstance:
+        return dg.DagsterInstance.from_config(str(self.settings.parent / ".dagster"))
+
+
+@pytest.fixture(scope="module")
+def ui(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    folder = tmp_path_factory.mktemp("ui")
+    settings = write_project(folder / "project", tiny_model)
+    row = {"id": "x:1", "source": "<i>evil</i>", "license": "MIT", "instruction": SCRIPT, "output": "<u>no</u>"}
+    write_jsonl(settings.parent / "pool" / "a.jsonl", [row])
+    subprocess.run([*G2IS, "demo", "--config", str(settings), "--domain", "sums"], check=True, capture_output=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (folder / "ui.log").open("w") as log:
+        command = [*G2IS, "ui", "--port", str(port), "--config", str(settings)]
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/server_info", process)
+            yield Ui(settings, f"http://127.0.0.1:{port}")
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(WAIT_MS // 500):
+        assert process.poll() is None, "g2is ui ended by itself"
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.5)
+    raise AssertionError(f"{address} does not answer")
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    opened = context.new_page()
+    opened.set_default_timeout(WAIT_MS)
+    yield opened
+    context.close()
+
+
+def materialise(page: Any, ui: Ui, asset: str, partition: str) -> None:
+    """Click "Materialize", choose the partition, launch, and wait for the end of the run."""
+    with ui.instance() as instance:
+        before = {run.run_id for run in instance.get_runs()}
+        page.goto(f"{ui.address}/assets/{asset}")
+        page.get_by_role("button", name="Materialize").first.click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_text("Select a partition").click()
+        page.get_by_role("menuitem").filter(has_text=partition).click()
+        page.keyboard.press("Escape")
+        dialog.get_by_role("button", name="Launch").click()
+        status = wait_for(lambda: [r.status for r in instance.get_runs() if r.run_id not in before and r.is_finished])
+    assert status == [dg.DagsterRunStatus.SUCCESS]
+
+
+def wait_for(ask: Callable[[], list[Any]]) -> list[Any]:
+    """The first answer that is not empty."""
+    for _ in range(WAIT_MS // 500):
+        if answer := ask():
+            return answer
+        time.sleep(0.5)
+    raise AssertionError("nothing came")
+
+
+def test_the_graph_shows_every_stage_from_left_to_right(page: Any, ui: Ui) -> None:
+    page.goto(f"{ui.address}/asset-groups")
+    places = {}
+    for stage in STAGES:
+        box = page.get_by_text(stage, exact=True).last
+        box.wait_for()
+        places[stage] = box.bounding_box()["x"]
+    order = ("instructions", "warmup", "gradients", "graph", "selection", "finetune", "audit")
+    assert sorted(order, key=lambda stage: places[stage]) == list(order), places
+    assert page.get_by_text("newsletter").count() == 0
+
+
+def test_a_partition_is_materialised_by_clicking_and_its_picture_shows(page: Any, ui: Ui) -> None:
+    assert ui.lake.find("instructions/target", "words") is None
+    materialise(page, ui, "instructions/target", "words")
+    assert ui.lake.find("instructions/target", "words") is not None
+    page.goto(f"{ui.address}/assets/instructions/target?view=partitions&partition=words")
+    row = page.get_by_role("row").filter(has_text="g2is/rows")
+    row.get_by_text("Show Markdown").click()
+    picture = page.get_by_role("dialog").locator("img")
+    picture.wait_for()
+    assert picture.evaluate("image => image.complete && image.naturalWidth > 300")
+
+
+def test_the_walk_is_told_in_words(page: Any, ui: Ui) -> None:
+    page.goto(f"{ui.address}/assets/selection/subset?view=partitions&partition=sums")
+    page.get_by_role("row").filter(has_text="g2is/first_rows").get_by_text("Show Markdown").click()
+    page.get_by_role("dialog").get_by_text("Taken as row 1").first.wait_for()
+
+
+def test_other_peoples_markup_is_shown_as_text(page: Any, ui: Ui) -> None:
+    page.goto(f"{ui.address}/assets/instructions/pool?view=events")
+    page.get_by_text("g2is/first_rows").wait_for()
+    assert page.title() != "taken over"
+    assert page.locator("script", has_text="taken over").count() == 0
+    for tag in ("i", "u", "b"):
+        assert page.locator(tag, has_text="evil").or_(page.locator(tag, has_text="bold")).count() == 0
+
+
+def test_a_schedule_is_switched_on(page: Any, ui: Ui) -> None:
+    page.goto(f"{ui.address}/automation")
+    page.get_by_role("link", name="refresh_sums").click()
+    page.locator("label", has=page.get_by_role("checkbox")).first.click()
+    with ui.instance() as instance:
+        running = wait_for(lambda: [s.instigator_name for s in instance.all_instigator_state() if s.is_running])
+    assert running == ["refresh_sums"]
+
+
+def test_a_failed_check_shows_its_reason(page: Any, ui: Ui) -> None:
+    file = ui.lake.current("finetune/adapter", "sums").folder / "adapter" / "adapter_config.json"
+    file.write_text(file.read_text() + " ")
+    materialise(page, ui, "audit/lineage", "sums")
+    page.goto(f"{ui.address}/assets/audit/lineage?view=checks")
+    page.get_by_text("chain_is_whole").first.click()
+    page.get_by_text("adapter_config.json").first.wait_for()
+    page.get_by_text("Failed").first.wait_for()
