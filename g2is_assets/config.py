@@ -139,16 +139,21 @@ class KnowledgeSettings(Section):
 
 def _by_walk(coherence: Any, balance: Any) -> Callable[[dict[str, Any]], Any]:
     """A default that depends on the kind of walk: the paper's has its rules, the balanced one those it is given."""
-    return lambda given: balance if given["next_row"] == "balance" else coherence
+    return lambda given: balance if given.get("next_row") == "balance" else coherence
+
+
+def _next_row(given: dict[str, Any]) -> Literal["coherence", "balance"]:
+    """The paper's walk by the paper's rule, this project's by the one that measured better."""
+    return "coherence" if given.get("method") == "reference" else "balance"
 
 
 class SelectionSettings(Section):
     """The walk. A budget below 1 is a share of the pool, from 1 up a number of rows."""
 
     method: Literal["g2is", "reference"] = "g2is"
-    next_row: Literal["coherence", "balance"] = "coherence"
+    next_row: Literal["coherence", "balance"] = Field(default_factory=_next_row)
     redundancy: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    kind: FeatureKind = "adam"
+    kind: FeatureKind = Field(default_factory=_by_walk("adam", "adam_without_momentum"))
     mean_removed: bool = False
     budget: Annotated[float, Field(gt=0.0)] = 0.05
     delta: Annotated[float, Field(ge=0.0, le=1.0)] = Field(default_factory=_by_walk(0.8, 0.0))

@@ -4,7 +4,6 @@ A study is `studies/<name>.toml` beside the settings file. Everything that can b
 here; nothing is selected, trained or read.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -179,16 +178,11 @@ def _load(project: Project, file: Path) -> Study:
 
 def _check_options(project: Project, variant: Variant, file: Path, where: str) -> None:
     """Hold a variant's options to what the walk takes and the project's gradients have."""
-    settings = parse(SelectionSettings, walk_options(variant.options), file, f"{where}.options")
+    settings = parse(SelectionSettings, variant.options, file, f"{where}.options")
     parse(KnowledgeSettings, variant.knowledge, file, f"{where}.knowledge")
     kinds = project.settings.gradients.kinds
     if variant.selector in TAKE_OPTIONS and settings.kind not in kinds:
         raise SettingsError(f"{file}: {where}: kind '{settings.kind}' is not among gradients.kinds {list(kinds)}")
-
-
-def walk_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A variant's options with the walk that they are the options of."""
-    return {"next_row": "balance", **options}
 
 
 def find_study(project: Project, name: str) -> Study:

@@ -21,7 +21,6 @@ from g2is_assets.core.selectors.problem import Problem, Selection
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Recipe, Version
-from g2is_assets.studies import walk_options
 
 
 @dataclass
@@ -102,7 +101,7 @@ class Subsets:
         """The one kind that the selector reads, under the name that it reads it by."""
         if self.place.said.selector in USE_ADAM:
             return {"adam": self._features("gradients/pool", "adam")}
-        settings = SelectionSettings.model_validate(walk_options(self.place.said.options))
+        settings = SelectionSettings.model_validate(self.place.said.options)
         name = f"{settings.kind}/mean_removed" if settings.mean_removed else settings.kind
         return {name: self._features("gradients/pool", settings.kind, mean_removed=settings.mean_removed)}
 

@@ -66,8 +66,8 @@ class Problem:
 
     @cached_property
     def settings(self) -> SelectionSettings:
-        """The project's defaults for selection, with the balanced walk, overridden by `options`."""
-        return SelectionSettings.model_validate({"next_row": "balance", **self.options})
+        """The project's defaults for selection, overridden by `options`."""
+        return SelectionSettings.model_validate(dict(self.options))
 
     @cached_property
     def knowledge_settings(self) -> KnowledgeSettings:
