@@ -168,12 +168,13 @@ class Lake:
             if data_version is None:
                 current = self.find(asset, partition)
                 return _whole_version(current.folder) if current else None
-            for folder in sorted(place.glob(f"*-{data_version[:12]}*")):
+        except StoreError:
+            return None  # damaged or pruned: as good as absent
+        for folder in sorted(place.glob(f"*-{data_version[:12]}*")):
+            with suppress(StoreError):  # another one may have been made in its place
                 version = _whole_version(folder)
                 if version.manifest.data_version == data_version:
                     return version
-        except StoreError:
-            pass  # damaged or pruned: as good as absent
         return None
 
     def input_of(self, version: Version, asset: str, partition: str | None = None) -> Version:

@@ -277,6 +277,9 @@ def test_the_manifest_of_a_damaged_version_stays_with_the_reason_when_it_is_repl
     pruned = read_pruned(version.folder)
     assert pruned is not None
     assert pruned.reason == "damaged, and made again with the same content"
+    found = lake.find_whole("stage/noun", version.manifest.data_version)
+    assert found is not None
+    assert found.folder == lake.current("stage/noun").folder != version.folder
     assert pruned.removed == version.manifest.files
 
 

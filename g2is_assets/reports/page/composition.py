@@ -11,11 +11,11 @@ from g2is_assets.reports.words import printable
 SHOWN: Final = 40
 """Sources or licences that are listed; the others are one line."""
 QUANTILES: Final = {
-    "shortest": 0.0,
+    "least": 0.0,
     "25 %": 0.25,
     "median": 0.5,
     "75 %": 0.75,
-    "longest": 1.0,
+    "most": 1.0,
 }
 
 

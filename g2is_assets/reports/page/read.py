@@ -9,7 +9,7 @@ from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import instructions as instruction_contracts
 from g2is_assets.contracts import selection as selection_contracts
 from g2is_assets.reports.page.material import Checked, Material, Picture
-from g2is_assets.reports.shown import draw
+from g2is_assets.reports.shown import MissingError, draw
 from g2is_assets.storage.lake import Lake, Version
 
 PICTURES: Final = {
@@ -56,7 +56,7 @@ def read_material(
         model: The base model, as the settings name it.
 
     Raises:
-        StoreError: A table, or what a picture is drawn from, is missing or damaged.
+        StoreError: A table is missing or damaged.
     """
     subset, pool, target, lineage, evaluation = (
         versions[asset]
@@ -94,5 +94,8 @@ def read_material(
 
 
 def _pictures(lake: Lake, version: Version) -> list[Picture]:
-    drawn = draw(lake, version)
+    try:
+        drawn = draw(lake, version)
+    except MissingError:  # what an old graph was made from may have been pruned
+        return []
     return [Picture(*said, drawn[name]) for name, said in PICTURES[version.manifest.asset].items()]

@@ -44,9 +44,10 @@
     dots(taken, n, small, colour("--pool"), (i) => data.source[i] !== lit);
     pen.globalAlpha = 1;
     dots(taken, n, small + 0.5, colour("--lit"), (i) => data.source[i] === lit);
-    dots(0, taken, 4.5, colour("--back"), () => true);
-    dots(0, taken, 3.5, colour("--taken"), (i) => data.source[i] !== lit);
-    dots(0, taken, 3.5, colour("--lit"), (i) => data.source[i] === lit);
+    const large = taken > 200 ? 2.5 : 3.5;
+    dots(0, taken, large + 1, colour("--back"), () => true);
+    dots(0, taken, large, colour("--taken"), (i) => data.source[i] !== lit);
+    dots(0, taken, large, colour("--lit"), (i) => data.source[i] === lit);
     if (chosen >= 0 && chosen < taken && data.before[chosen] >= 0) {
       pen.strokeStyle = colour("--ink");
       pen.lineWidth = 1.5;
