@@ -41,9 +41,9 @@ def walk_picture(places: pl.DataFrame, subset: pl.DataFrame) -> bytes:
         places: Contract `graph/neighbors map`.
         subset: `row_id`, `order` and `component` of contract `selection/subset`.
     """
-    if places.is_empty() or subset.is_empty():
-        return nothing("No row was taken.")
     taken = subset.join(places, on="row_id", how="inner").sort("order")
+    if taken.is_empty():
+        return nothing("No row was taken.")
     walks = taken.group_by("component").len().sort(["len", "component"], descending=[True, False])
     shown = sorted(walks["component"].head(MAX_WALKS).to_list())
     every = -(-int(walks["len"][0]) // (MAX_TAKEN // len(shown)))
@@ -65,7 +65,7 @@ def walk_picture(places: pl.DataFrame, subset: pl.DataFrame) -> bytes:
     for ax in axes[len(shown) :]:
         ax.set_axis_off()
     rest = f"; the {len(shown)} longest of {len(walks)} walks" if len(walks) > len(shown) else ""
-    rest += f"; of a walk every {every}th row" if every > 1 else ""
+    rest += f"; of a walk one row in {every}" if every > 1 else ""
     figure.suptitle(f"Star: the first row, then dark to light. Grey: the pool ({said}){rest}.", fontsize=8)
     return png(figure)
 
