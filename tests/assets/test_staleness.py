@@ -118,7 +118,7 @@ def test_files_that_come_and_go_and_settings_and_code_are_named(built: Path, mon
     assert reason(built, "warmup/checkpoint")["reason"] == "upstream warmup/sample is stale"
     monkeypatch.setitem(CODE_VERSIONS, "knowledge/components", "next")
     assert reason(built, "knowledge/components", "sums")["reason"] == (
-        "code version 2 -> next; upstream gradients/target is stale"
+        "code version 3 -> next; upstream gradients/target is stale"
     )
 
 
