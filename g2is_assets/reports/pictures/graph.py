@@ -51,7 +51,7 @@ def cosine_picture(cosines: pl.DataFrame) -> bytes:
     ax.set_xlim(min(-0.1, seen["low"].to_numpy().min() - 0.02), seen["high"].to_numpy().max() + 0.02)
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
     ax.set_xlabel("cosine of two rows' gradients; left of 0 they conflict", fontsize=8)
-    ax.legend(fontsize=8, frameon=False)
+    ax.legend(fontsize=8, frameon=False, loc="best")  # said, since the default warns on slow machines
     n_pairs = cosines["n_pairs"].sum() // cosines["features"].n_unique()
     title(ax, f"Cosines of {n_pairs:,} pairs of rows, share per bin of 0.01")
     plain(ax, grid="y")

@@ -98,7 +98,7 @@ def steps_picture(subset: pl.DataFrame, *, balanced: bool) -> bytes:
         for start in starts:
             ax.axvline(start - 0.5, color=PALE, linewidth=0.8, zorder=0)
         if ax.get_legend_handles_labels()[0]:
-            ax.legend(fontsize=7, frameon=False)
+            ax.legend(fontsize=7, frameon=False, loc="best")  # said, since the default warns on slow machines
         plain(ax, grid="y")
     title(above, "The balanced walk, row by row" if balanced else "The walks, row by row; lines part the components")
     every = -(-len(subset) // MAX_STEPS)

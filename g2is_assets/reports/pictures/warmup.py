@@ -41,7 +41,7 @@ def loss_picture(logs: Mapping[str, pl.DataFrame]) -> bytes:
             ax.plot(*pairs, "o--", color=color, markersize=5, linewidth=1, markeredgecolor="black", label=label)
     ax.set_xlabel("optimizer step", fontsize=8)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(fontsize=7, frameon=False)
+    ax.legend(fontsize=7, frameon=False, loc="best")  # said, since the default warns on slow machines
     title(ax, "Loss, nats per response token")
     plain(ax, grid="y")
     return png(figure)
