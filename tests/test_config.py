@@ -47,7 +47,11 @@ def add_domain(
 def test_a_file_with_only_sources_gets_the_demo_defaults(tmp_path: Path) -> None:
     settings = load(tmp_path).settings
     assert [source.path for source in settings.instructions.sources] == ["pool.jsonl"]
-    assert (settings.warmup.share, settings.gradients.sketch_dim, settings.selection.delta) == (0.10, 8192, 0.8)
+    assert (settings.warmup.share, settings.gradients.sketch_dim, settings.selection.next_row) == (
+        0.10,
+        8192,
+        "balance",
+    )
 
 
 def test_sources_may_be_tables_with_source_and_licence(tmp_path: Path) -> None:

@@ -112,22 +112,23 @@ def test_every_eligible_row_is_taken_or_has_a_reason_per_component(project: Path
     assert (reasons["conflict"] ^ reasons["ranked"]).all()
 
 
-def test_why_tells_anchors_from_later_rows(project: Path) -> None:
+def test_why_tells_anchors_from_later_rows(project: Path, instance: dg.DagsterInstance) -> None:
+    (project.parent / "domains" / "words" / "domain.toml").write_text(PAPERS_WALK)
     lake = lake_of(project)
-    version = lake.current("selection/subset", "sums")
-    subset = version.table("subset", contracts.SUBSET)
-    anchor = explain(lake, "sums", subset["row_id"][0])
+    subset = select(project, instance, "words").table("subset", contracts.SUBSET)
+    anchor = explain(lake, "words", subset["row_id"][0])
     assert (anchor.state, anchor.records[0]["step"]) == ("taken", 0)
     assert "anchor" in anchor.lines[2]
     later = subset.filter(pl.col("step") > 0)
     assert len(later)
-    walked = explain(lake, "sums", later["row_id"][0])
+    walked = explain(lake, "words", later["row_id"][0])
     assert later["predecessor"][0][:8] in "\n".join(walked.lines)
 
 
 def test_why_names_the_row_in_conflict_in_words_as_json_and_as_sql(project: Path, instance: dg.DagsterInstance) -> None:
     # Features without momentum, so that there are conflicts.
-    (project.parent / "domains" / "words" / "domain.toml").write_text('[selection]\nkind = "adam_without_momentum"\n')
+    words = f'{PAPERS_WALK}kind = "adam_without_momentum"\n'
+    (project.parent / "domains" / "words" / "domain.toml").write_text(words)
     lake = lake_of(project)
     left = select(project, instance, "words").table("left", contracts.LEFT)
     refused = left.filter(pl.col("conflict_row").is_not_null()).row(0, named=True)
@@ -189,15 +190,17 @@ def test_a_changed_pool_goes_on_from_the_graph_before_to_the_same_graph(
     refresh_pool(project, instance)
 
 
+PAPERS_WALK = '[selection]\nnext_row = "coherence"\n'
 OPTIONS = {
     "mean_removed": "[selection]\nmean_removed = true\n",
-    "rows": '[knowledge]\nnodes = "rows"\n',
-    "mean": '[knowledge]\nnodes = "mean"\n',
-    "all_rules": '[selection]\nkind = "adam_without_momentum"\nconsistency = "best"\nmin_core_cosine = 0.0\n'
+    "coherence": PAPERS_WALK,
+    "rows": f'{PAPERS_WALK}[knowledge]\nnodes = "rows"\n',
+    "mean": f'{PAPERS_WALK}[knowledge]\nnodes = "mean"\n',
+    "all_rules": f'{PAPERS_WALK}kind = "adam_without_momentum"\nconsistency = "best"\nmin_core_cosine = 0.0\n'
     "conflicts_across = true\nreallocate = true\n",
-    "momentum_free": '[selection]\nkind = "adam_without_momentum"\n[knowledge]\ncentered = false\n',
+    "momentum_free": f'{PAPERS_WALK}kind = "adam_without_momentum"\n[knowledge]\ncentered = false\n',
     "leaks_allowed": "[selection]\nallow_leaks = true\n",
-    "conflicts_allowed": '[selection]\nkind = "adam_without_momentum"\nno_conflict = false\n',
+    "conflicts_allowed": f'{PAPERS_WALK}kind = "adam_without_momentum"\nno_conflict = false\n',
     "balance": '[selection]\nnext_row = "balance"\nkind = "adam_without_momentum"\n',
     "balance_with_rules": '[selection]\nnext_row = "balance"\nkind = "adam_without_momentum"\nno_conflict = true\n'
     "delta = 0.9\nmin_core_cosine = 0.0\nmean_removed = true\n",

@@ -35,7 +35,7 @@ def test_demo_prints_what_came_out_and_the_second_time_computes_nothing(make_pro
     assert first.returncode == 0, first.stderr
     for part in ("NLL on test rows", "base", "random", "g2is", "by source:", "g2is ui"):
         assert part in first.stdout
-    assert "Pool of about 40 rows and domain words: at most 13 of 13 assets are to be made." in first.stdout
+    assert "Pool of about 40 rows and domain words: at most 14 of 14 assets are to be made." in first.stdout
     assert "About a minute on two quiet CPU cores" in first.stdout
     assert "Loading weights" not in first.stderr
     assert "Warning" not in first.stderr

@@ -170,7 +170,7 @@ def test_the_list_says_what_is_stale_and_why(settings: Path) -> None:
     assert after["sums"]["last_refresh"].endswith(" UTC, success")
     shown = g2is(settings, "list").output
     assert "0 5 * * * UTC" in shown
-    assert "setting selection.budget 6.0 -> 7.0 (and 4 more)" in shown
+    assert "setting selection.budget 6.0 -> 7.0 (and 5 more)" in shown
 
 
 @pytest.mark.parametrize("command", [["domain", "list"], ["gc", "--dry-run"]])

@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from conftest import arithmetic_row, write_jsonl
-from test_audit import DOMAIN, answer, built, built_once, flip, g2is, refresh, rows_of, tampered_manifest
 
+from cli.test_audit import DOMAIN, answer, built, built_once, flip, g2is, refresh, rows_of, tampered_manifest
 from g2is_assets.hashing import json_sha256
 from g2is_assets.storage.gc import collect_garbage
 from g2is_assets.storage.lake import Lake, Version

@@ -155,8 +155,10 @@ def story(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         refresh(settings, instance)
         pool = lake.current("instructions/pool").table("pool", POOL)
         target = lake.current("instructions/target", "words").table("target", TARGET)
-        in_subset = rows_of(lake.current("selection/subset", "sums"), "subset")[0]
-        in_sample = rows_of(lake.current("warmup/sample"), "sample")[0]
+        sample = rows_of(lake.current("warmup/sample"), "sample")
+        in_sample = sample[0]
+        subset = rows_of(lake.current("selection/subset", "sums"), "subset")
+        in_subset = next(row for row in subset if row not in sample)
         own = target.filter(pl.col("split") == "validation")["row_id"][0]
         rows = [in_subset, in_sample, own]
         columns = ["row_id", "ids", "prompt", "response"]

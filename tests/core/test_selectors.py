@@ -18,6 +18,7 @@ from g2is_assets.core.walk import gradient_walk
 
 # Two validation rows, east and north; row 3 is not eligible, though it is the best of all.
 EAST_AND_NORTH = np.eye(2, dtype=np.float32)
+KINDS = ("adam", "adam_without_momentum")
 POOL = [[1.0, 0.0], [2.0, 0.0], [0.6, 0.8], [1.0, 1.0], [0.0, 3.0], [-1.0, 0.0]]
 HAND = Problem(
     domain="compass",
@@ -25,7 +26,7 @@ HAND = Problem(
     n_response_tokens=np.array([5, 9, 9, 99, 2, 7]),
     eligible=np.array([0, 1, 2, 4, 5]),
     budget=3,
-    gradients={"adam": ArrayFeatures(POOL), "sgd/mean_removed": ArrayFeatures(-np.array(POOL))},
+    gradients={kind: ArrayFeatures(POOL) for kind in KINDS} | {"sgd/mean_removed": ArrayFeatures(-np.array(POOL))},
     target=EAST_AND_NORTH,
     embeddings=ArrayFeatures(np.array(POOL)[::-1]),
     target_embeddings=EAST_AND_NORTH,
@@ -38,13 +39,15 @@ def rows(name: str, problem: Problem = HAND) -> list[int]:
 
 def random_problem(n: int = 60, budget: int = 12, **options: Any) -> Problem:
     rng = np.random.default_rng(7)
+    tokens, eligible = rng.integers(1, 100, size=n), np.flatnonzero(rng.random(n) < 0.8)
+    features = ArrayFeatures((rng.normal(size=(n, 8)) + 0.2).astype(np.float32))
     return Problem(
         domain="noise",
         row_ids=[f"r{i}" for i in range(n)],
-        n_response_tokens=rng.integers(1, 100, size=n),
-        eligible=np.flatnonzero(rng.random(n) < 0.8),
+        n_response_tokens=tokens,
+        eligible=eligible,
         budget=budget,
-        gradients={"adam": ArrayFeatures((rng.normal(size=(n, 8)) + 0.2).astype(np.float32))},
+        gradients=dict.fromkeys(KINDS, features),
         target=(rng.normal(size=(6, 8)) + 0.3).astype(np.float32),
         embeddings=ArrayFeatures(rng.normal(size=(n, 5)).astype(np.float32)),
         target_embeddings=rng.normal(size=(6, 5)).astype(np.float32),
@@ -188,7 +191,7 @@ def test_no_budget_takes_no_row(name: str):
 
 @pytest.mark.parametrize("name", ["less", "less_round_robin", "g2is", "g2is_without_graph", "g2is_reference"])
 def test_what_needs_gradients_says_so(name: str):
-    with pytest.raises(ValueError, match="no gradients of kind 'adam'"):
+    with pytest.raises(ValueError, match="no gradients of kind 'adam"):
         SELECTORS[name](replace(HAND, gradients={}))
 
 
