@@ -16,9 +16,10 @@ from gradient_store import draw
 from report import Report
 
 from g2is_assets.config import EMBEDDED_MODEL, FinetuneSettings
-from g2is_assets.training.lora import add_lora
+from g2is_assets.training.lora import add_lora, convert_frozen
 from g2is_assets.training.loss import row_losses
 from g2is_assets.training.model import find_model
+from g2is_assets.training.packing import APART
 from g2is_assets.training.text import collator
 
 HERE = Path(__file__).parent
@@ -35,14 +36,17 @@ def main() -> None:
     arguments = parser.parse_args()
     source, settings = find_model(EMBEDDED_MODEL, arguments.models), FinetuneSettings()
     model = add_lora(source.load("cpu"), settings, source.name).train()
+    mixed = add_lora(source.load("cpu"), settings, source.name).train()
+    convert_frozen(mixed)
+    models = {torch.float32: model, torch.bfloat16: mixed}
     collate, rows = collator(source.tokenizer()), draw(source, arguments.pool, arguments.rows)
     batches = [
         collate([row.features() for row in rows[i : i + settings.batch_size]])
         for i in range(0, len(rows), settings.batch_size)
     ]
     for way in WAYS:  # nobody's start-up counts
-        step(model, batches[0], *way)
-    found = [[step(model, batch, *way) for way in WAYS] for batch in batches]
+        step(models[way[1]], batches[0], *way)
+    found = [[step(models[way[1]], batch, *way) for way in WAYS] for batch in batches]
 
     head = model.get_output_embeddings().weight.numel()
     body = sum(p.numel() for p in model.parameters()) - head  # the embeddings are the head's own weights
@@ -69,6 +73,7 @@ def main() -> None:
 
 def step(model: torch.nn.Module, batch: dict[str, torch.Tensor], packed: bool, dtype: torch.dtype) -> tuple:
     """Seconds of forward and backward, and the rows' losses."""
+    model.set_attn_implementation(APART if packed else "sdpa")
     begun = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         losses = row_losses(model, batch, packed=packed)

@@ -23,7 +23,7 @@ from g2is_assets.hashing import json_sha256
 from g2is_assets.storage.files import write_atomically
 from g2is_assets.storage.manifest import git_revision, library_versions
 
-CELLS_VERSION: Final = "2"
+CELLS_VERSION: Final = "3"
 """Part of a cell's name: raise it when the same rows and settings give another training."""
 
 

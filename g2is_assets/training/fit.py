@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,8 +13,9 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from g2is_assets.config import LoraSettings
 from g2is_assets.errors import ModelError
-from g2is_assets.training.lora import lora_parameters
-from g2is_assets.training.loss import packs_rows, row_losses
+from g2is_assets.training.lora import convert_frozen, lora_parameters
+from g2is_assets.training.loss import row_losses
+from g2is_assets.training.packing import packed_rows
 from g2is_assets.training.text import Example, collator
 
 MAX_GRAD_NORM: Final = 1.0
@@ -65,7 +67,8 @@ def fit_lora(
         epochs: Passes over the rows.
         schedule: Learning-rate schedule: `linear`, `cosine` or `constant`, without warm-up steps.
         validation: Rows that choose the epoch; empty keeps the last one.
-        compute: `float32`, or `bfloat16` for mixed precision: products in bfloat16, LoRA weights and losses float32.
+        compute: `float32`, or `bfloat16` for mixed precision: products in bfloat16, LoRA weights and losses float32;
+            the frozen linear layers are left in bfloat16.
         packing: Train on a batch's rows as one sequence without padding, where the model keeps them apart.
         progress: Called with tokens done, `n_fit_tokens` of them in all.
 
@@ -78,8 +81,14 @@ def fit_lora(
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".lora_" in name)
     collate = collator(tokenizer)
-    packed = packing and len(rows) > 1 and packs_rows(model.eval(), _two_shortest(rows, collate, model))
-    with tempfile.TemporaryDirectory() as scratch:  # the Trainer wants a folder; with these settings it writes nothing
+    with ExitStack() as stack:
+        # The Trainer wants a folder; with these settings it writes nothing.
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())
+        packed = False
+        if packing and len(rows) > 1:
+            packed = stack.enter_context(packed_rows(model.eval(), _two_longest(rows, collate, model)))
+        if compute == "bfloat16":
+            convert_frozen(model)
         arguments = TrainingArguments(
             output_dir=scratch,
             num_train_epochs=epochs,
@@ -134,9 +143,9 @@ def n_fit_tokens(rows: Sequence[Example], validation: Sequence[Example], epochs:
     return epochs * sum(row.n_tokens for row in rows) + (epochs + 1) * sum(row.n_tokens for row in validation)
 
 
-def _two_shortest(rows: Sequence[Example], collate: Any, model: Any) -> dict[str, Tensor]:
-    """A small batch on the model's device."""
-    batch = collate([row.features() for row in sorted(rows, key=lambda row: row.n_tokens)[:2]])
+def _two_longest(rows: Sequence[Example], collate: Any, model: Any) -> dict[str, Tensor]:
+    """A batch on the model's device."""
+    batch = collate([row.features() for row in sorted(rows, key=lambda row: -row.n_tokens)[:2]])
     return {key: tensor.to(next(model.parameters()).device) for key, tensor in batch.items()}
 
 
@@ -153,7 +162,7 @@ class _RowMeanTrainer(Trainer):  # type: ignore[misc]
 
     def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[Tensor, None, None]:
         with torch.no_grad():
-            return row_losses(model, self._prepare_inputs(inputs)).mean(), None, None
+            return row_losses(model, self._prepare_inputs(inputs), packed=self.packed).mean(), None, None
 
 
 class _KeepBest(TrainerCallback):  # type: ignore[misc]

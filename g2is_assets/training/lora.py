@@ -41,6 +41,14 @@ def add_lora(model: Any, settings: LoraSettings, base_name: str) -> Any:
     return peft_model
 
 
+def convert_frozen(model: Any) -> None:
+    """Frozen linear layers to bfloat16 once, as mixed precision would at every step; not what the embeddings share."""
+    shared = model.get_input_embeddings().weight
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad and module.weight is not shared:
+            module.to(torch.bfloat16)
+
+
 def canonical_name(name: str) -> str:
     """A parameter's name as PEFT saves it: without the adapter's name inside."""
     return name.replace(".default.", ".")

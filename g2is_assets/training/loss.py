@@ -23,7 +23,7 @@ def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False)
         batch: `input_ids`, `attention_mask`, `labels`, each (n_rows, n_positions) int64; labels -100 carry no loss.
             Every row needs at least one label after its first position. Either side may be padded.
         packed: Pass the rows one after the other as a single sequence in which each attends to itself alone: padding
-            costs nothing. The values are the same up to rounding, for a model of which `packs_rows` is true.
+            costs nothing. The values are the same up to rounding, within `packed_rows` where it is true.
 
     Returns:
         (n_rows,) float32, in nats per token; each row's value does not depend on the others.
@@ -53,18 +53,3 @@ def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False)
     n_rows = len(mask)
     total = torch.zeros(n_rows, dtype=nll.dtype, device=nll.device).index_add(0, row_of, nll)
     return total / torch.bincount(row_of, minlength=n_rows)
-
-
-def packs_rows(model: Any, batch: Mapping[str, Tensor]) -> bool:
-    """Whether the model keeps the rows of a packed sequence apart, found by trying: both ways give the same losses.
-
-    Args:
-        model: As for `row_losses`.
-        batch: Likewise, of at least two rows.
-    """
-    with torch.no_grad():
-        try:
-            apart, together = row_losses(model, batch), row_losses(model, batch, packed=True)
-        except (RuntimeError, ValueError):  # a model that wants a mask
-            return False
-    return torch.allclose(apart, together, rtol=1e-4, atol=1e-4)

@@ -3,21 +3,23 @@
 import copy
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config
 
 from g2is_assets.config import FeatureKind, GradientsSettings, LoraSettings
 from g2is_assets.core.projection import Sketch
 from g2is_assets.errors import ModelError
 from g2is_assets.training.gradients import GradientWorker, adam_direction, per_example_gradients
 from g2is_assets.training.lora import add_lora, load_adapter, lora_parameters
-from g2is_assets.training.loss import packs_rows, row_losses
+from g2is_assets.training.loss import row_losses
 from g2is_assets.training.model import ModelSource, pick_compute
+from g2is_assets.training.packing import APART, packed_rows
 from g2is_assets.training.text import IGNORED, Example, collator
 from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments
 
@@ -141,14 +143,17 @@ def test_losses_of_a_padded_batch_are_those_of_each_row_alone_in_float64(
     assert losses.tolist() == pytest.approx([loss for loss, _ in expected], rel=1e-5)
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["under one mask", "each by itself"])
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_packed_rows_have_the_losses_and_summed_gradients_of_padded_ones(
-    model: Any, examples: list[Example], expected: list[tuple[float, dict[str, Tensor]]], side: str
+    model: Any, examples: list[Example], expected: list[tuple[float, dict[str, Tensor]]], side: str, apart: bool
 ):
-    trained = copy.deepcopy(model)
+    trained, batch = copy.deepcopy(model), padded(examples, side)
     named = {n.replace(".default", ""): p.requires_grad_(True) for n, p in trained.named_parameters() if ".lora_" in n}
-    losses = row_losses(trained, padded(examples, side), packed=True)
-    losses.sum().backward()
+    with packed_rows(trained, batch) if apart else nullcontext(True) as holds:
+        assert holds
+        losses = row_losses(trained, batch, packed=True)
+        losses.sum().backward()
     assert losses.tolist() == pytest.approx([loss for loss, _ in expected], rel=1e-5)
     for name, parameter in named.items():
         exact = sum(gradients[name] for _, gradients in expected)
@@ -162,21 +167,44 @@ def test_the_first_token_of_a_packed_row_is_not_predicted_by_the_row_before(mode
     assert row_losses(model, batch, packed=True).tolist() == pytest.approx(row_losses(model, batch).tolist(), rel=1e-5)
 
 
+class Wrapped(torch.nn.Module):
+    """A model behind another forward."""
+
+    def __init__(self, model: Any, **changes: Any) -> None:
+        super().__init__()
+        self.model, self.config, self.changes = model, model.config, changes
+
+    def get_output_embeddings(self) -> Any:
+        return self.model.get_output_embeddings()
+
+    def set_attn_implementation(self, name: str) -> None:
+        self.model.set_attn_implementation(name)
+
+    def forward(self, **given: Any) -> Any:
+        if given["attention_mask"] is None:
+            given |= {name: change(given) for name, change in self.changes.items()}
+        return self.model(**given)
+
+
 def test_a_model_that_lets_packed_rows_see_each_other_is_found_out(model: Any, examples: list[Example]):
-    batch = padded(examples, "right")
-    assert packs_rows(model, batch)
+    batch, usual = padded(examples, "right"), model.config._attn_implementation
+    softcapped = getattr(model.config, "attn_logit_softcapping", None) is not None
+    with packed_rows(Wrapped(model), batch) as holds:
+        assert holds
+        assert (model.config._attn_implementation == usual) is softcapped  # no attention of ours caps
+    leaks = {"position_ids": lambda given: torch.arange(given["input_ids"].shape[1]).unsqueeze(0)}
+    with packed_rows(Wrapped(model, **leaks), batch) as holds:
+        assert not holds
+    assert model.config._attn_implementation == usual
 
-    class Leaks(torch.nn.Module):
-        """The same model, told by a mask that all it gets is one row."""
 
-        def get_output_embeddings(self) -> Any:
-            return model.get_output_embeddings()
-
-        def forward(self, input_ids: Tensor, attention_mask: Tensor | None, **rest: Any) -> Any:
-            seen = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            return model(input_ids=input_ids, attention_mask=seen, **rest)
-
-    assert not packs_rows(Leaks(), batch)
+def test_a_window_of_attention_is_kept(examples: list[Example]):
+    torch.manual_seed(0)
+    for window, apart in [(4, False), (12, True)]:  # the longest row has 12 tokens
+        model = AutoModelForCausalLM.from_config(MistralConfig(**GROUPED, sliding_window=window)).eval()
+        with packed_rows(model, padded(examples, "right")) as holds:
+            assert holds
+            assert (model.config._attn_implementation == APART) is apart
 
 
 def test_a_row_has_the_same_gradient_alone_and_in_a_batch(model: Any, examples: list[Example]):
