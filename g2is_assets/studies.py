@@ -19,7 +19,7 @@ from g2is_assets.config import (
     Seed,
     SelectionSettings,
 )
-from g2is_assets.core.selectors import SELECTORS, TAKE_OPTIONS
+from g2is_assets.core.selectors import SELECTORS, TAKE_OPTIONS, USE_GRADIENTS
 from g2is_assets.errors import SettingsError
 from g2is_assets.parsing import parse, read_toml
 from g2is_assets.project import Project
@@ -40,6 +40,8 @@ class Variant(Section):
         budgets: In the place of the study's.
         validation_rows: Only so many validation rows, the first of the domain's file, steer the selection: what it is
             worth where data are scarce. All of them choose epoch and rate, as for the other variants.
+        sketch_dim: Read gradient features folded to so many dimensions, a divisor of the store's: what a smaller store
+            would lose.
     """
 
     selector: str
@@ -48,6 +50,7 @@ class Variant(Section):
     seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1)
     budgets: tuple[Budget, ...] | None = Field(default=None, min_length=1)
     validation_rows: Annotated[int, Field(ge=2)] | None = None
+    sketch_dim: Count | None = None
 
     @field_validator("selector")
     @classmethod
@@ -62,6 +65,8 @@ class Variant(Section):
             raise ValueError(f"'{self.selector}' takes neither options nor knowledge; {', '.join(TAKE_OPTIONS)} do")
         if self.selector == BASE and (self.seeds or self.budgets or self.validation_rows):
             raise ValueError("the base model has neither seeds nor budgets, and no row steers it")
+        if self.sketch_dim and self.selector not in USE_GRADIENTS:
+            raise ValueError(f"'{self.selector}' reads no gradients that sketch_dim would fold")
         if "budget" in self.options:
             raise ValueError("options: the budget comes from `budgets`")
         return self
@@ -180,7 +185,9 @@ def _check_options(project: Project, variant: Variant, file: Path, where: str) -
     """Hold a variant's options to what the walk takes and the project's gradients have."""
     settings = parse(SelectionSettings, variant.options, file, f"{where}.options")
     parse(KnowledgeSettings, variant.knowledge, file, f"{where}.knowledge")
-    kinds = project.settings.gradients.kinds
+    kinds, sketch_dim = project.settings.gradients.kinds, project.settings.gradients.sketch_dim
+    if variant.sketch_dim and sketch_dim % variant.sketch_dim:
+        raise SettingsError(f"{file}: {where}: sketch_dim {variant.sketch_dim} does not divide gradients' {sketch_dim}")
     if variant.selector in TAKE_OPTIONS and settings.kind not in kinds:
         raise SettingsError(f"{file}: {where}: kind '{settings.kind}' is not among gradients.kinds {list(kinds)}")
 

@@ -15,8 +15,8 @@ from g2is_assets.config import SelectionSettings
 from g2is_assets.contracts import study as contracts
 from g2is_assets.contracts.graph import NODES
 from g2is_assets.contracts.instructions import POOL, TARGET
-from g2is_assets.core.rows import FeatureSource
-from g2is_assets.core.selectors import DRAW, SELECTORS, TAKE_OPTIONS, USE_ADAM, USE_EMBEDDINGS
+from g2is_assets.core.rows import FeatureSource, FoldedFeatures
+from g2is_assets.core.selectors import DRAW, SELECTORS, USE_ADAM, USE_EMBEDDINGS, USE_GRADIENTS
 from g2is_assets.core.selectors.problem import Problem, Selection
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.resources import Workspace
@@ -92,7 +92,7 @@ class Subsets:
         if said.selector in USE_EMBEDDINGS:
             given["embeddings"] = self._features("study/embedding", EMBEDDING)
             given["target_embeddings"] = self._embedded_target()
-        elif said.selector in (*USE_ADAM, *TAKE_OPTIONS):
+        elif said.selector in USE_GRADIENTS:
             given["gradients"] = self._gradients()
             given["target"], given["sub_tasks"] = self._target_gradients()
         return given
@@ -111,7 +111,10 @@ class Subsets:
         ids, source = stored_features(self.workspace, version, kind, mean_removed=mean_removed, rows=rows)
         if ids != self._ids:
             raise StoreError(f"{asset} lacks rows of graph/neighbors; run refresh_pool, then the study again")
-        return source
+        return self._folded(source)
+
+    def _folded(self, source: FeatureSource) -> FeatureSource:
+        return FoldedFeatures(source, self.place.said.sketch_dim) if self.place.said.sketch_dim else source
 
     def _target_gradients(self) -> tuple[np.ndarray, list[str]]:
         """Of the domain's steering rows; the source of each is the sub-task that it belongs to."""
@@ -119,7 +122,7 @@ class Subsets:
         kept = pl.Series(self._steering, dtype=pl.String) if self._steering is not None else None
         ids, source = stored_features(self.workspace, own, "sgd", rows=kept)
         names = dict(self._own.select("row_id", pl.col("sources").list.join("+")).iter_rows())
-        return all_rows(source), [names[row_id] for row_id in ids]
+        return all_rows(self._folded(source)), [names[row_id] for row_id in ids]
 
     def _embedded_target(self) -> np.ndarray:
         """The domain's validation rows are few: they are embedded where they are needed."""

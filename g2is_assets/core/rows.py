@@ -97,6 +97,36 @@ class ChosenFeatures:
         return self.source.rows(self.chosen[numbers])
 
 
+class FoldedFeatures:
+    """A source in fewer dimensions: entries that are `sketch_dim` apart are added.
+
+    Of a `Sketch` this is a sketch again: each entry of a gradient keeps its sign, and two of them meet with a
+    probability of about 1/sketch_dim.
+    """
+
+    def __init__(self, source: FeatureSource, sketch_dim: int) -> None:
+        """Wrap `source`.
+
+        Raises:
+            ValueError: `sketch_dim` does not divide its number of columns.
+        """
+        if source.shape[1] % sketch_dim:
+            raise ValueError(f"features of {source.shape[1]} columns cannot be folded to {sketch_dim}")
+        self.source, self.shape = source, (source.shape[0], sketch_dim)
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
+        """The source's blocks, folded."""
+        for numbers, values in self.source.blocks():
+            yield numbers, self._fold(values)
+
+    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Those rows, folded."""
+        return self._fold(self.source.rows(numbers))
+
+    def _fold(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        return values.astype(np.float32).reshape(len(values), -1, self.shape[1]).sum(axis=1)
+
+
 def as_source(features: ArrayLike | FeatureSource) -> FeatureSource:
     """Arrays become sources; sources stay what they are."""
     return features if isinstance(features, FeatureSource) else ArrayFeatures(features)

@@ -243,6 +243,19 @@ def test_fewer_validation_rows_steer_the_selection_only(built: Path, instance: d
         assert tables[0]["score"].to_list() != tables[1]["score"].to_list()
 
 
+def test_a_variant_may_read_a_smaller_sketch(built: Path, instance: dg.DagsterInstance) -> None:
+    study = built.parent / "studies" / "small.toml"
+    study.write_text(study.read_text() + '[variants.cheap]\nselector = "less"\nseeds = [0]\nsketch_dim = 16\n')
+    run(built, instance, "study_variant", variant_key("sums", "cheap"))
+    scores = {}
+    for variant in ("cheap", "less"):
+        found = lake_of(built).current("study/subset", f"sums.small.{variant}")
+        assert found.manifest.settings.get("sketch_dim") == (16 if variant == "cheap" else None)
+        scores[variant] = found.table("subset", contracts.SUBSET).filter(seed=0)["score"].to_list()
+    assert scores["cheap"] != scores["less"]
+    assert scores["cheap"][0] == pytest.approx(scores["less"][0], abs=0.3)
+
+
 def test_the_sources_of_a_domains_rows_are_the_sub_tasks_that_less_tells_apart(
     built: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +348,16 @@ FAULTS = {
         'selector = "less"',
         'selector = "less"\noptions = { redundancy = 0.1 }',
         "'less' takes neither options nor knowledge",
+    ),
+    "a sketch that does not divide": (
+        'selector = "less"',
+        'selector = "less"\nsketch_dim = 7',
+        r"variants\.less: sketch_dim 7 does not divide gradients' \d+",
+    ),
+    "a sketch of nothing": (
+        'selector = "random"',
+        'selector = "random"\nsketch_dim = 8',
+        "'random' reads no gradients",
     ),
     "an unknown option": (
         'selector = "less"',

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from g2is_assets.core import projection
 from g2is_assets.core.projection import Sketch
+from g2is_assets.core.rows import ArrayFeatures, FoldedFeatures
 
 SIZES = {"layers.0.lora_A.weight": 50, "layers.0.lora_B.weight": 23}
 K = 16
@@ -87,6 +88,19 @@ def test_inner_products_are_unbiased(nnz: int):
     found = np.array([(pair[0].double() @ pair[1].double()).item() for pair in sketched])
     error = found.std(ddof=1) / np.sqrt(len(found))
     assert abs(found.mean() - (x @ y).item()) < 4 * error, f"{found.mean()} for {x @ y} ± {error}"
+
+
+def test_a_folded_sketch_is_a_sketch_of_fewer_buckets():
+    x, y = gaussian(1, 1)[0], gaussian(1, 2)[0] + 0.3
+    found = np.empty(3000)
+    for seed in range(len(found)):
+        wide = project(Sketch(SIZES, 2 * K, seed=seed), split(torch.stack([x, y]))).numpy()
+        first, second = FoldedFeatures(ArrayFeatures(wide), K).rows(np.arange(2)).astype(np.float64)
+        found[seed] = first @ second
+    error = found.std(ddof=1) / np.sqrt(len(found))
+    assert abs(found.mean() - (x @ y).item()) < 4 * error, f"{found.mean()} for {x @ y} ± {error}"
+    variance = ((x @ x) * (y @ y) + (x @ y) ** 2 - 2 * (x**2 * y**2).sum()).item() / K
+    assert found.var(ddof=1) == pytest.approx(variance, rel=0.2)
 
 
 @pytest.mark.parametrize("spread", ["even", "sparse"])

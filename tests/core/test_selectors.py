@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from g2is_assets.core.balance import balanced_walk
 from g2is_assets.core.budgets import allocate_budgets
 from g2is_assets.core.knowledge import core_knowledge
-from g2is_assets.core.rows import ArrayFeatures, ChosenFeatures, unit_matrix
+from g2is_assets.core.rows import ArrayFeatures, ChosenFeatures, FoldedFeatures, unit_matrix
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.core.selectors.problem import Problem
@@ -229,3 +229,12 @@ def test_chosen_features_are_those_rows_under_their_own_numbers():
     source = ChosenFeatures(ArrayFeatures(values), chosen)
     np.testing.assert_array_equal(unit_matrix(source), unit_matrix(ArrayFeatures(values[chosen])))
     np.testing.assert_array_equal(source.rows(np.array([2, 0])), values[[1025, 2400]])
+
+
+def test_folded_features_are_sums_of_entries_that_are_so_far_apart():
+    source = FoldedFeatures(ArrayFeatures(np.array([[1, 2, 3, 4, 5, 6], [0, 0, 0, 1, 0, -1]], dtype=np.float16)), 2)
+    assert source.shape == (2, 2)
+    assert [values.tolist() for _, values in source.blocks()] == [[[9, 12], [0, 0]]]
+    assert source.rows(np.array([0])).tolist() == [[9, 12]]
+    with pytest.raises(ValueError, match="features of 6 columns cannot be folded to 4"):
+        FoldedFeatures(source.source, 4)

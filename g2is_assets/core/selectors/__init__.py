@@ -43,5 +43,8 @@ USE_ADAM: Final = ("less", "less_round_robin", "g2is_reference")
 USE_EMBEDDINGS: Final = ("embedding", "g2is_without_gradient")
 """Those that read embeddings instead of gradients."""
 
+USE_GRADIENTS: Final = tuple(sorted({*USE_ADAM, *TAKE_OPTIONS} - set(USE_EMBEDDINGS)))
+"""Those that read gradients."""
+
 DRAW: Final = ("random",)
 """Those whose rows depend on the seed."""
