@@ -3,19 +3,19 @@
     python benchmarks/study_tables.py main --against g2is --config benchmarks/full_pool.toml
 
 Reads the lake of the settings file; nothing is trained. Intervals are 95 %, over rows and the seeds that both have, as
-in the leaderboard. Where they hold 0 the difference stands in brackets.
+in the leaderboard. Those that do not hold 0 are bold.
 """
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from g2is_assets.contracts.study import LEADERBOARD, SCORES
 from g2is_assets.core.sampling import mean_paired_difference
 from g2is_assets.project import load_project
+from g2is_assets.reports.leaderboard import paired, standings_of
 from g2is_assets.storage.lake import Lake
 
 Cells = dict[tuple[str, str], str]
@@ -54,26 +54,17 @@ def print_scores(title: str, board: pl.DataFrame) -> None:
 
 def print_differences(variant: str, scores: pl.DataFrame) -> None:
     """The variant less each of the others, by domain; below 0 the variant is better."""
-    domains, others = sorted(scores["domain"].unique()), sorted(set(scores["variant"]) - {variant})
+    standings = standings_of(scores)
     cells: Cells = {}
-    for domain in domains:
-        tables = {name: matrix(scores.filter(domain=domain, variant=name)) for name in (variant, *others)}
-        for other in others:
-            one, rival = tables[variant], tables[other]
-            n_seeds = min(len(one), len(rival))
-            if n_seeds:
-                mean, low, high = mean_paired_difference([(one[:n_seeds], rival[:n_seeds])])
-                text = f"{mean:+.4f} ± {(high - low) / 2:.4f}"
-                cells[other, domain] = f"({text})" if low <= 0 <= high else text
-    print_table(f"`{variant}` less the variant of the row", others, domains, cells)
-
-
-def matrix(scores: pl.DataFrame) -> np.ndarray:
-    """(seeds, rows) NLL."""
-    ordered = scores.sort("seed", "row_id")
-    return (
-        ordered["nll"].to_numpy().reshape(max(1, ordered["seed"].n_unique()), -1) if len(ordered) else np.empty((0, 0))
-    )
+    for domain, of_domain in standings.items():
+        for other in of_domain.keys() - {variant}:
+            pair = paired(of_domain[variant], of_domain[other]) if variant in of_domain else None
+            if pair:
+                mean, low, high = mean_paired_difference([pair])
+                text = f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+                cells[other, domain] = text if low <= 0 <= high else f"**{text}**"
+    others = sorted({other for other, _ in cells})
+    print_table(f"`{variant}` less the variant of the row", others, list(standings), cells)
 
 
 def print_table(title: str, rows: list[str], columns: list[str], cells: Cells) -> None:

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from g2is_assets.parsing import Owner, license_name
 
 DOMAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+ALL_DOMAINS = "all"
+"""In the place of a domain: the mean over domains."""
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 
 FeatureKind = Literal["adam", "adam_without_momentum", "sgd"]

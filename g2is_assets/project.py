@@ -9,7 +9,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from g2is_assets.config import DOMAIN_NAME, FinetuneSettings, KnowledgeSettings, Section, SelectionSettings, Settings
+from g2is_assets.config import (
+    ALL_DOMAINS,
+    DOMAIN_NAME,
+    FinetuneSettings,
+    KnowledgeSettings,
+    Section,
+    SelectionSettings,
+    Settings,
+)
 from g2is_assets.errors import SettingsError
 from g2is_assets.parsing import Owner, TimeZone, parse, read_toml
 
@@ -109,6 +117,8 @@ def load_domain(folder: Path, settings: Settings) -> Domain:
     """
     if not DOMAIN_NAME.fullmatch(folder.name):
         raise SettingsError(f"{folder}: a domain's name must match {DOMAIN_NAME.pattern}; rename the folder")
+    if folder.name == ALL_DOMAINS:
+        raise SettingsError(f"{folder}: '{ALL_DOMAINS}' stands for the mean over domains; rename the folder")
     file = folder / "domain.toml"
     said = parse(DomainFile, read_toml(file) if file.exists() else {}, file)
     budget = {} if said.budget is None else {"budget": said.budget}

@@ -4,10 +4,11 @@ A study is `studies/<name>.toml` beside the settings file. Everything that can b
 here; nothing is selected, trained or read.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from g2is_assets.config import (
     DOMAIN_NAME,
@@ -19,12 +20,19 @@ from g2is_assets.config import (
     Seed,
     SelectionSettings,
 )
-from g2is_assets.core.selectors import SELECTORS, TAKE_OPTIONS, USE_GRADIENTS
+from g2is_assets.core.selectors import OPTIONS, SELECTORS, USE_ADAM, USE_GRADIENTS, WALK
 from g2is_assets.errors import SettingsError
 from g2is_assets.parsing import parse, read_toml
 from g2is_assets.project import Project
 
-Budget = Annotated[float, Field(gt=0.0)]
+
+def _whole_from_one(budget: float) -> float:
+    if budget >= 1 and budget != int(budget):
+        raise ValueError(f"{budget}: from 1 up a budget counts rows and must be whole")
+    return budget
+
+
+Budget = Annotated[float, Field(gt=0.0), AfterValidator(_whole_from_one)]
 BASE: Final = "base"
 """In the place of a selector: the base model, with no rows, no training and one seed."""
 
@@ -61,15 +69,27 @@ class Variant(Section):
 
     @model_validator(mode="after")
     def _options_count(self) -> Self:
-        if self.selector not in TAKE_OPTIONS and (self.options or self.knowledge):
-            raise ValueError(f"'{self.selector}' takes neither options nor knowledge; {', '.join(TAKE_OPTIONS)} do")
+        _once(self, "budgets", "seeds")
+        taken = OPTIONS.get(self.selector, frozenset())
+        if unread := sorted(self.options.keys() & SelectionSettings.model_fields.keys() - taken):
+            raise ValueError(f"'{self.selector}' does not read the option '{unread[0]}'; it reads {_listed(taken)}")
         if self.selector == BASE and (self.seeds or self.budgets or self.validation_rows):
             raise ValueError("the base model has neither seeds nor budgets, and no row steers it")
         if self.sketch_dim and self.selector not in USE_GRADIENTS:
             raise ValueError(f"'{self.selector}' reads no gradients that sketch_dim would fold")
-        if "budget" in self.options:
-            raise ValueError("options: the budget comes from `budgets`")
         return self
+
+
+def _once(section: Section, *names: str) -> None:
+    """Refuse lists that say something twice."""
+    for name in names:
+        values = getattr(section, name) or ()
+        if len(set(values)) < len(values):
+            raise ValueError(f"{name}: a value is given twice")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 class StudyFile(Section):
@@ -108,9 +128,7 @@ class StudyFile(Section):
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        for name in ("domains", "budgets", "seeds", "rates"):
-            if len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise ValueError(f"{name}: a value is given twice")
+        _once(self, "domains", "budgets", "seeds", "rates")
         if {"learning_rate", "seed"} & self.finetune.keys():
             raise ValueError("finetune: the rate comes from `rates`, the seed from `seeds`")
         return self
@@ -185,11 +203,14 @@ def _check_options(project: Project, variant: Variant, file: Path, where: str) -
     """Hold a variant's options to what the walk takes and the project's gradients have."""
     settings = parse(SelectionSettings, variant.options, file, f"{where}.options")
     parse(KnowledgeSettings, variant.knowledge, file, f"{where}.knowledge")
+    if variant.knowledge and not (variant.selector in WALK and settings.next_row == "coherence"):
+        raise SettingsError(f"{file}: {where}: knowledge counts for a walk with next_row = 'coherence' only")
     kinds, sketch_dim = project.settings.gradients.kinds, project.settings.gradients.sketch_dim
     if variant.sketch_dim and sketch_dim % variant.sketch_dim:
         raise SettingsError(f"{file}: {where}: sketch_dim {variant.sketch_dim} does not divide gradients' {sketch_dim}")
-    if variant.selector in TAKE_OPTIONS and settings.kind not in kinds:
-        raise SettingsError(f"{file}: {where}: kind '{settings.kind}' is not among gradients.kinds {list(kinds)}")
+    kind = "adam" if variant.selector in USE_ADAM else settings.kind
+    if variant.selector in USE_GRADIENTS and kind not in kinds:
+        raise SettingsError(f"{file}: {where}: kind '{kind}' is not among gradients.kinds {list(kinds)}")
 
 
 def find_study(project: Project, name: str) -> Study:

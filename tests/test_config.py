@@ -273,6 +273,11 @@ def test_a_folder_that_is_no_domain_name_is_refused(tmp_path: Path, name: str) -
     assert "rename the folder" in refusal(tmp_path, "")
 
 
+def test_a_domain_is_not_called_as_all_of_them_are(tmp_path: Path) -> None:
+    add_domain(tmp_path, "all")
+    assert "'all' stands for the mean over domains; rename the folder" in refusal(tmp_path, "")
+
+
 def test_a_name_of_63_letters_is_a_domain_and_hidden_folders_and_files_are_none(tmp_path: Path) -> None:
     add_domain(tmp_path, "a" * 63)
     add_domain(tmp_path, ".cache")

@@ -9,7 +9,8 @@ from rich.console import Console
 from g2is_assets.contracts import study as contracts
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.core.sampling import paired_difference_over_seeds
-from g2is_assets.reports.leaderboard import Leaderboard, build_leaderboard
+from g2is_assets.errors import StoreError
+from g2is_assets.reports.leaderboard import Leaderboard, Standing, build_leaderboard, paired, standings_of
 from g2is_assets.reports.leaderboard_table import leaderboard_tables
 from g2is_assets.reports.pictures.study import grid_picture, interval_picture
 
@@ -98,7 +99,7 @@ def test_means_are_over_rows_then_over_seeds():
     assert new["accuracy"] == pytest.approx(3 / 4)
     assert (new["n_rows_scored"], new["n_seeds"], new["n_domains"]) == (3, 2, 1)
     # Only chosen trainings count: 100 and 200 tokens.
-    assert new["n_tokens"] == 150
+    assert (new["n_rows"], new["n_tokens"]) == (2, 150)
     assert new["mean_response_tokens"] == pytest.approx((20 + 30 + 20 + 30) / 4)
     assert new["selection_s"] == 1.5
     assert row(build().leaderboard, "west", "new")["accuracy"] is None
@@ -118,7 +119,7 @@ def test_differences_are_paired_by_row_and_by_seed():
     assert (new["minus_random"], new["minus_random_low"], new["minus_random_high"]) == pytest.approx(expected)
     assert new["minus_random"] == pytest.approx(0.0)
     assert new["minus_random_n_seeds"] == 2
-    # `less` has one seed: only the first of `new` is set against it.
+    # `less` has one seed: only that one of `new` is set against it.
     assert new["minus_less"] == pytest.approx((0 + 0 + 3) / 3)
     assert new["minus_less_n_seeds"] == 1
     assert (new["n_better_than_random"], new["n_like_random"], new["n_worse_than_random"]) == (0, 1, 0)
@@ -126,6 +127,29 @@ def test_differences_are_paired_by_row_and_by_seed():
     assert less["minus_random"] == -1.0
     assert less["minus_less"] is None
     assert less["n_better_than_less"] is None
+
+
+def standing(seeds: list[int], nll: list[list[float]], row_ids: str = "abc") -> Standing:
+    scores = [
+        names("east", "new", seed) | {"row_id": row_id, "part": "final", "nll": value, "n_response_tokens": 1}
+        for seed, values in zip(seeds, nll, strict=True)
+        for row_id, value in zip(row_ids, values, strict=True)
+    ]
+    return standings_of(pl.DataFrame(scores, schema=contracts.SCORES.schema))["east"]["new"]
+
+
+def test_seeds_are_paired_by_their_number_and_rows_must_be_the_same():
+    two, one = standing([0, 1], [[9, 9, 9], [1, 2, 3]]), standing([1], [[1, 2, 4]])
+    pair = paired(two, one)
+    assert pair
+    assert [values.tolist() for values in pair] == [[[1, 2, 3]], [[1, 2, 4]]]
+    assert paired(one, standing([0], [[1, 2, 3]])) is None
+    with pytest.raises(StoreError, match="scored on different test rows"):
+        paired(one, standing([1], [[2, 4, 1]], row_ids="bcz"))
+
+
+def test_one_row_is_too_few_for_an_interval():
+    assert paired(standing([0], [[1]], "a"), standing([0], [[2]], "a")) is None
 
 
 def test_all_is_the_mean_over_domains_of_variants_that_are_scored_in_each():

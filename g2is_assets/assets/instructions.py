@@ -42,7 +42,7 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
     that cannot be used, and rows that may not be (withdrawn, or under a denied licence), are listed beside it with
     their reason. A row's id is a hash of its content, so the same row has the same id in every pool.
     """
-    from g2is_assets.training.instructions import count_tokens, normalise
+    from g2is_assets.training.instructions import normalise
 
     settings = workspace.project.settings.instructions
     folder = workspace.project.path.parent
@@ -65,7 +65,7 @@ def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
         _say_rejected("instructions/pool", found.rejected)
         draft.table("withheld", contracts.WITHHELD, withheld)
         draft.metric(**count_withheld(withheld))
-        draft.metric(n_merged=found.n_merged, n_rejected=len(found.rejected), n_tokens=count_tokens(table))
+        draft.metric(n_merged=found.n_merged, n_rejected=len(found.rejected), n_tokens=contracts.count_tokens(table))
         draft.metric(n_sources=table["sources"].explode().n_unique(), n_truncated=int(table["truncated"].sum()))
 
     return publish(context, workspace, recipe, write)

@@ -53,7 +53,6 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
     )
 
     def write(draft: Draft) -> None:
-        from g2is_assets.training.instructions import count_tokens
 
         domain = context.partition_key
         rows = pool.table("pool", instruction_contracts.POOL)
@@ -85,7 +84,9 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         draft.table("left", contracts.LEFT, left)
         draft.table("excluded", contracts.EXCLUDED, excluded.select(pl.lit(domain).alias("domain"), pl.all()))
         taken = table.join(rows, on="row_id", how="inner")
-        draft.metric(budget=total, n_short_of_budget=total - len(table), n_tokens=count_tokens(taken))
+        draft.metric(
+            budget=total, n_short_of_budget=total - len(table), n_tokens=instruction_contracts.count_tokens(taken)
+        )
         draft.metric(n_sources=taken["sources"].explode().n_unique())
         draft.metric(n_excluded=len(excluded), n_leaks=int(excluded["split"].is_not_null().sum()))
         distortion = source.shape[1] ** -0.5  # standard error of a sketched cosine near 0

@@ -24,7 +24,7 @@ from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.errors import MissingInputError, SettingsError
 from g2is_assets.progress import track
 from g2is_assets.resources import Workspace
-from g2is_assets.storage.cells import all_cells
+from g2is_assets.storage.cells import all_cells, digest_of_test
 from g2is_assets.storage.gradient_store import STORE, GradientStore, Vectors, fill_store
 from g2is_assets.storage.lake import Draft, Recipe, Version
 from g2is_assets.studies import BASE, load_studies
@@ -184,8 +184,10 @@ def score(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspa
     def write(draft: Draft) -> None:
         trainings = recipe.versions["study/adapter"].table("adapter", contracts.ADAPTER)
         cells = {cell.digest: cell for cell in all_cells(place.study.cells_folder(workspace.lake.root))}
-        shown = recipes.development_rows(workspace, place, recipe.versions["instructions/target"])
-        draft.table("score", contracts.SCORES, score_table(place, trainings, cells, shown))
+        target = recipe.versions["instructions/target"]
+        shown = recipes.development_rows(workspace, place, target)
+        test = digest_of_test(target.table("target", TARGET).filter(pl.col("split") == "test"))
+        draft.table("score", contracts.SCORES, score_table(place, trainings, cells, shown, test))
 
     return publish(context, workspace, recipe, write)
 
@@ -200,8 +202,9 @@ def score(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspa
 def leaderboard(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
     """Who is ahead, by domain and over domains, with paired differences to `random` and `less` and their intervals.
 
-    Everything that has been scored counts, also while a study is still under way. Beside it: how many rows the subsets
-    have in common, and which sources they come from. Final test rows are left out until the study says `final = true`.
+    Everything that has been scored and is up to date counts, also while a study is still under way. Beside it: how
+    many rows the subsets have in common, and which sources they come from. Final test rows are left out until the study
+    says `final = true`.
     """
     from g2is_assets.reports.leaderboard import build_leaderboard
 

@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 
 from g2is_assets.config import FinetuneSettings
+from g2is_assets.contracts.instructions import count_tokens
 from g2is_assets.errors import SourceError, StudyPaused
 from g2is_assets.progress import say, track
 from g2is_assets.resources import Workspace
@@ -152,11 +153,12 @@ class DomainCells:
         cell = find_cell(self.folder, key)
         unscored = scored and not (cell and cell.scores_on(self.test_digest))
         # Without its adapter a training is repeated to be scored.
-        if (cell is None or unscored) and key.digest not in told:
+        repeated = cell is None or (unscored and not self._kept(cell))
+        if repeated and key.digest not in told:
             told.add(key.digest)
             passes = self.study.finetune.epochs if trial.rows else 0
             work.n_trainings += bool(trial.rows)
-            work.training_tokens += passes * self._n_tokens(trial.rows) + (passes + 1) * _tokens(self._validation)
+            work.training_tokens += passes * self._n_tokens(trial.rows) + (passes + 1) * count_tokens(self._validation)
         if unscored and f"{key.digest} scored" not in told:
             told.add(f"{key.digest} scored")
             work.n_scorings += 1
@@ -165,12 +167,12 @@ class DomainCells:
     @property
     def tokens_of_scoring(self) -> int:
         """Tokens of the test rows."""
-        return _tokens(self._test)
+        return count_tokens(self._test)
 
     def tokens_of_training(self, n_rows: int) -> int:
         """Tokens that pass through a training on so many rows of the pool's mean length."""
-        mean, epochs = _tokens(self.pool) / len(self.pool), self.study.finetune.epochs
-        return round(epochs * n_rows * mean) + (epochs + 1) * _tokens(self._validation)
+        mean, epochs = count_tokens(self.pool) / len(self.pool), self.study.finetune.epochs
+        return round(epochs * n_rows * mean) + (epochs + 1) * count_tokens(self._validation)
 
     def _trained(self, trial: Trial, adapters: Path) -> Cell:
         """The trial's cell, from its file or made now."""
@@ -220,10 +222,9 @@ class DomainCells:
 
         if cell.scores_on(self.test_digest):
             return cell
-        adapter = adapters / cell.digest[:16] if trial.rows else None
-        if adapter and not adapter.is_dir():
-            cell = self._train(trial, adapters)
-        self._go_on()
+        adapter = self._kept(cell, adapters / cell.digest[:16]) if trial.rows else None
+        if trial.rows and adapter is None:
+            cell, adapter = self._train(trial, adapters), adapters / cell.digest[:16]
         asked = [question for question in questions(self._test) if question.choices]
         total = len(self._test) + sum(len(question.choices) for question in asked)
         with track(f"scoring {self._label(trial)}", total, "rows and choices") as progress:
@@ -243,13 +244,18 @@ class DomainCells:
             nll=found.nll,
             n_response_tokens=self._test["n_response_tokens"].to_list(),
             correct=found.correct,
-            n_tokens=_tokens(self._test),
+            n_tokens=count_tokens(self._test),
             seconds=round(found.seconds, 2),
         )
         cell = cell.model_copy(update={"scores": scores})
         write_cell(self.folder, cell)
         say(f"{self._label(trial)}: scored {len(self._test)} test rows, {found.seconds:.0f} s")
         return cell
+
+    def _kept(self, cell: Cell, *made_now: Path) -> Path | None:
+        """The cell's adapter, made now or in an earlier version of any variant; None if there is none."""
+        earlier = self.workspace.lake.place("study/adapter").glob(f"{self.domain}.*/*/adapters/{cell.digest[:16]}")
+        return next((folder for folder in (*made_now, *earlier) if folder.is_dir()), None)
 
     def _go_on(self) -> None:
         if self.stop_at is not None and time.time() >= self.stop_at:
@@ -259,7 +265,11 @@ class DomainCells:
             )
 
     def _settings(self, trial: Trial) -> FinetuneSettings:
-        return self.study.finetune.model_copy(update={"learning_rate": trial.rate, "seed": trial.seed})
+        from g2is_assets.training.model import pick_compute
+
+        compute = pick_compute(self.study.finetune.compute, self.workspace.project.settings.device)
+        cell = {"learning_rate": trial.rate, "seed": trial.seed, "compute": compute}
+        return self.study.finetune.model_copy(update=cell)
 
     def _label(self, trial: Trial) -> str:
         what = f"{len(trial.rows)} rows, rate {trial.rate:g}, seed {trial.seed}" if trial.rows else "base"
@@ -283,7 +293,7 @@ class DomainCells:
     @cached_property
     def test_digest(self) -> str:
         """Of the test rows."""
-        return digest_of_test(self._test.select("row_id", "answer", "choices").iter_rows())
+        return digest_of_test(self._test)
 
     def _rows(self, row_ids: Sequence[str]) -> pl.DataFrame:
         wanted = pl.DataFrame({"row_id": list(row_ids)}, schema={"row_id": pl.String})
@@ -325,7 +335,3 @@ def _keep(scratch: Path, adapters: Path, key: CellKey) -> None:
     if (scratch / key.digest[:16]).is_dir():
         adapters.mkdir(parents=True, exist_ok=True)
         shutil.move(scratch / key.digest[:16], adapters / key.digest[:16])
-
-
-def _tokens(rows: pl.DataFrame) -> int:
-    return int(rows.select(pl.sum("n_prompt_tokens", "n_response_tokens")).sum_horizontal().item())

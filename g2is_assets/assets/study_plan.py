@@ -27,7 +27,7 @@ class Plan:
 
     Attributes:
         work: Trainings, scorings and their tokens.
-        n_guessed: Places whose rows are not selected yet: theirs is guessed from mean lengths.
+        n_guessed: Places whose rows are not selected yet, or of which a cell is damaged: guessed from mean lengths.
         training_rate, scoring_rate: Tokens per second.
         measured: Whether these rates are those of cells, not assumed.
     """
@@ -69,11 +69,9 @@ def plan_study(workspace: Workspace, places: Iterable[Place]) -> Plan:
             cells[place.domain] = _cells(workspace, place)
             made = made or all_cells(place.study.cells_folder(workspace.lake.root))
         of_domain, rows = cells[place.domain], _subset(workspace, place)
-        if of_domain is None or rows is None:
-            n_guessed += 1
-            work.add(_guess(place, of_domain))
-        else:
-            work.add(of_domain.missing(chosen_rows(place, rows), told))
+        known = _missing(of_domain, place, rows, told)
+        n_guessed += known is None
+        work.add(known or _guess(place, of_domain))
     training = _rate([(cell.n_tokens_passed, cell.seconds) for cell in made if cell.n_rows])
     scoring = _rate([(cell.scores.n_tokens, cell.scores.seconds) for cell in made if cell.scores])
     measured = training is not None and scoring is not None
@@ -103,6 +101,16 @@ def _subset(workspace: Workspace, place: Place) -> pl.DataFrame | None:
         return None
 
 
+def _missing(cells: DomainCells | None, place: Place, rows: pl.DataFrame | None, told: set[str]) -> Work | None:
+    """What these rows need; None if they, or a cell of theirs, cannot be read."""
+    if cells is None or rows is None:
+        return None
+    try:
+        return cells.missing(chosen_rows(place, rows), told)
+    except StoreError:
+        return None
+
+
 def _guess(place: Place, cells: DomainCells | None) -> Work:
     """All of a place's work, its rows being of the pool's mean length."""
     n_seeds, n_budgets = len(place.study.seeds(place.variant)), len(place.study.budgets(place.variant))
@@ -111,6 +119,7 @@ def _guess(place: Place, cells: DomainCells | None) -> Work:
     if cells:
         for budget in place.study.budgets(place.variant):
             n_rows = max(1, round(budget * len(cells.pool))) if budget < 1 else int(budget)
+            n_rows = len(cells.pool) if place.said.selector == "full" else n_rows
             work.training_tokens += n_trainings * cells.tokens_of_training(n_rows)
             work.scoring_tokens += n_seeds * cells.tokens_of_scoring
     return work

@@ -15,8 +15,8 @@ from g2is_assets.config import Source
 from g2is_assets.contracts.instructions import TARGET
 from g2is_assets.contracts.rows import Instruction
 from g2is_assets.core.selectors import USE_EMBEDDINGS
-from g2is_assets.errors import SettingsError
-from g2is_assets.hashing import canonical_json, json_sha256
+from g2is_assets.errors import MissingInputError, SettingsError
+from g2is_assets.hashing import json_sha256
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.cells import CELLS_VERSION
 from g2is_assets.storage.gradient_store import store_name
@@ -29,7 +29,7 @@ CODE_VERSIONS: Final = {
     "study/subset": "2",
     "study/adapter": "1",
     "study/score": "1",
-    "study/leaderboard": "1",
+    "study/leaderboard": "2",
 }
 """Raise an asset's when a change makes the same inputs give another payload."""
 
@@ -142,16 +142,13 @@ def score(workspace: Workspace, place: Place) -> Recipe:
 def leaderboard(workspace: Workspace) -> Recipe:
     """Of `study/leaderboard`: of every variant that has been scored its subset, trainings and scores.
 
-    What was made as an earlier text of the study file said is left out until it is made again.
+    What was made from something else than is current now, an earlier text of the study file included, is left out
+    until it is made again: rows of the board are compared with one another.
     """
     studies = load_studies(workspace.project)
     inputs: dict[str, Version | str] = {}
     for place in places_of(studies.values()):
-        names = ("study/subset", "study/adapter", "study/score")
-        found = [workspace.lake.find(name, place.partition) for name in names]
-        made = [version for version in found if version]
-        if len(made) == len(names) and _as_said(workspace, place, made[0], made[1]):
-            inputs |= {f"{name}[{place.partition}]": version for name, version in zip(names, made, strict=True)}
+        inputs |= _up_to_date(workspace, place)
     settings = {"final": {name: study.said.final for name, study in studies.items()}}
     return _recipe("study/leaderboard", None, settings, {**inputs, **current(workspace, "instructions/pool")})
 
@@ -172,11 +169,18 @@ def _training(workspace: Workspace, place: Place) -> dict[str, Any]:
     return {**settings, "rates": rates, "template": workspace.template.digest, "cells": CELLS_VERSION}
 
 
-def _as_said(workspace: Workspace, place: Place, subset: Version, adapter: Version) -> bool:
-    """Whether these versions were made as the study file says now."""
-    choice, training = _choice(place), _training(workspace, place)
-    chosen = {name: subset.manifest.settings.get(name) for name in choice}
-    return canonical_json([choice, training]) == canonical_json([chosen, adapter.manifest.settings])
+def _up_to_date(workspace: Workspace, place: Place) -> dict[str, Version]:
+    """The place's subset, trainings and scores by asset and partition; none if one is missing or would be made anew."""
+    found = {}
+    for name, recipe_now in (("study/subset", subset), ("study/adapter", adapter), ("study/score", score)):
+        version = workspace.lake.find(name, place.partition)
+        try:
+            if version is None or version.manifest.input_digest != recipe_now(workspace, place).input_digest:
+                return {}
+        except MissingInputError:
+            return {}
+        found[f"{name}[{place.partition}]"] = version
+    return found
 
 
 def development_rows(workspace: Workspace, place: Place, target: Version) -> list[str]:

@@ -43,7 +43,9 @@ def adapter_table(place: Place, made: list[Made]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=contracts.ADAPTER.schema).sort(contracts.ADAPTER.sorted_by)
 
 
-def score_table(place: Place, trainings: pl.DataFrame, cells: dict[str, Cell], development: list[str]) -> pl.DataFrame:
+def score_table(
+    place: Place, trainings: pl.DataFrame, cells: dict[str, Cell], development: list[str], test: str
+) -> pl.DataFrame:
     """Contract `study/score`: the scores of the chosen trainings.
 
     Args:
@@ -51,19 +53,20 @@ def score_table(place: Place, trainings: pl.DataFrame, cells: dict[str, Cell], d
         trainings: Contract `study/adapter`.
         cells: The cells that it names, by digest.
         development: Rows that are shown while choices are made.
+        test: Digest of the test rows.
 
     Raises:
-        StoreError: A cell is gone or has no scores.
+        StoreError: A cell is gone, or has no scores of these rows.
     """
     parts = [pl.DataFrame(schema=contracts.SCORES.schema)]
     for row in trainings.filter("chosen").iter_rows(named=True):
         cell = cells.get(row["cell"])
-        if cell is None or cell.scores is None:
+        scores = cell.scores_on(test) if cell else None
+        if scores is None:
             raise StoreError(
-                f"the cell {row['cell'][:16]} of study '{place.study.name}' is gone or has no scores; materialise "
-                f"study/adapter for {place.partition} again"
+                f"the cell {row['cell'][:16]} of study '{place.study.name}' is gone or has no scores of these test "
+                f"rows; materialise study/adapter for {place.partition} again"
             )
-        scores = cell.scores
         table = pl.DataFrame(
             {
                 "row_id": scores.row_id,

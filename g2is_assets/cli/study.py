@@ -34,7 +34,8 @@ def run(
 ) -> None:
     """Select, train and score what the study NAME still lacks, then compare.
 
-    First it says how much is missing and how long that may take. Stop it at any time: finished trainings are kept.
+    Pool, gradients and domains come first, then it says how much is missing and how long that may take. Stop it at any
+    time: finished trainings are kept.
     """
     from g2is_assets.cli.study_run import run_study
 
@@ -60,7 +61,8 @@ def run(
 def show(config: Path | None, name: str, part: str, domain: str | None, as_json: bool) -> None:
     """Print the leaderboard of the study NAME. The views study_leaderboard... hold the same.
 
-    Differences are followed by their 95 % intervals over rows and seeds; below 0 is better.
+    Differences are followed by their 95 % intervals over rows and seeds; below 0 is better. With two or three seeds
+    the intervals are somewhat too narrow.
     """
     board = _leaderboard(config, name, part, domain)
     if as_json:

@@ -64,3 +64,8 @@ WITHHELD: Final = Contract(
     },
     sorted_by=("row_id",),
 )
+
+
+def count_tokens(table: pl.DataFrame) -> int:
+    """Tokens of all rows of such a table, prompts and responses."""
+    return int(table.select(pl.sum("n_prompt_tokens", "n_response_tokens")).sum_horizontal().item())

@@ -67,10 +67,14 @@ def _against(other: str) -> dict[str, Column]:
         minus: Column(
             pl.Float64, f"NLL less that of `{other}`, over the seeds that both have: below 0 is better", nullable=True
         ),
-        f"{minus}_low": Column(pl.Float64, "Lower end of its 95 % interval over rows and seeds", nullable=True),
+        f"{minus}_low": Column(
+            pl.Float64,
+            "Lower end of its 95 % interval over rows and seeds; the seeds' part is too narrow where they are 2 or 3",
+            nullable=True,
+        ),
         f"{minus}_high": Column(pl.Float64, "Upper end", nullable=True),
         f"{minus}_n_seeds": Column(
-            pl.Int64, "Seeds behind it, paired in ascending order; over domains the fewest", nullable=True, minimum=1
+            pl.Int64, "Seeds behind it: those that both have; over domains the fewest", nullable=True, minimum=1
         ),
         f"n_better_than_{other}": Column(pl.Int64, "Domains whose interval lies below 0", nullable=True, minimum=0),
         f"n_like_{other}": Column(pl.Int64, "Domains whose interval holds 0", nullable=True, minimum=0),
@@ -100,6 +104,9 @@ LEADERBOARD: Final = Contract(
         "n_domains": Column(pl.Int64, "Domains behind the row", minimum=1),
         "n_rows_scored": Column(pl.Int64, "Test rows", minimum=1),
         "n_seeds": Column(pl.Int64, "Seeds; over domains the fewest", minimum=1),
+        "n_rows": Column(
+            pl.Float64, "Rows trained on, mean over seeds; not every selector takes as many as asked", minimum=0
+        ),
         "n_tokens": Column(pl.Float64, "Tokens trained on, epochs counted, mean over seeds", minimum=0),
         "mean_response_tokens": Column(
             pl.Float64, "Mean response length of the rows chosen; null of the base model", nullable=True, minimum=0

@@ -100,8 +100,8 @@ class ChosenFeatures:
 class FoldedFeatures:
     """A source in fewer dimensions: entries that are `sketch_dim` apart are added.
 
-    Of a `Sketch` this is a sketch again: each entry of a gradient keeps its sign, and two of them meet with a
-    probability of about 1/sketch_dim.
+    Of a `Sketch` this is a sketch again: each entry of a gradient keeps its random sign, so dot products stay
+    unbiased; 1 in `sketch_dim` pairs of entries meet, though within a run of the wider sketch always the same ones.
     """
 
     def __init__(self, source: FeatureSource, sketch_dim: int) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from g2is_assets.config import ALL_DOMAINS
 from g2is_assets.contracts import study as contracts
 from g2is_assets.core.sampling import mean_paired_difference
+from g2is_assets.errors import StoreError
 
-ALL: Final = "all"
-"""In the place of a domain: the mean over domains."""
 RIVALS: Final = ("random", "less")
 """Names of the variants that every other is compared with."""
 CHOICE: Final = ["study", "domain", "variant", "budget"]
@@ -32,11 +32,15 @@ class Standing:
     """Scores of a variant in a domain.
 
     Attributes:
-        nll: (s, n) mean NLL of every row after every training, seeds ascending, rows by id.
+        seeds: (s,) ascending.
+        row_ids: (n,) ascending.
+        nll: (s, n) mean NLL of every row after every training.
         n_tokens: (n,) response tokens of the rows.
         correct: (s, n) 1 for right, 0 for wrong, NaN without choices.
     """
 
+    seeds: list[int]
+    row_ids: list[str]
     nll: NDArray[np.float64]
     n_tokens: NDArray[np.int64]
     correct: NDArray[np.float64]
@@ -82,18 +86,25 @@ def build_leaderboard(
     for (study, part, budget), scores in shown.group_by("study", "part", "budget", maintain_order=True):
         names = {"study": study, "part": part, "budget": budget}
         of_study = {key[1:3]: value for key, value in costs.items() if (key[0], key[3]) == (study, budget)}
-        rows += [names | row for row in _rows(_standings(scores), of_study)]
+        rows += [names | row for row in _rows(standings_of(scores), of_study)]
     board = pl.DataFrame(rows, schema=contracts.LEADERBOARD.schema).sort(contracts.LEADERBOARD.sorted_by)
     return Leaderboard(board, _overlap(subset), _sources(subset, pool))
 
 
-def _standings(scores: pl.DataFrame) -> dict[str, dict[str, Standing]]:
-    """Of one study, part and budget."""
+def standings_of(scores: pl.DataFrame) -> dict[str, dict[str, Standing]]:
+    """Scores of one study, part and budget, by domain and variant.
+
+    Args:
+        scores: Contract `study/score`.
+    """
     found: dict[str, dict[str, Standing]] = {}
     for (domain, variant), table in sorted(scores.group_by("domain", "variant"), key=lambda group: group[0]):
         ordered = table.sort("seed", "row_id")
-        n_seeds = ordered["seed"].n_unique()
+        seeds = ordered["seed"].unique(maintain_order=True).to_list()
+        n_seeds = len(seeds)
         found.setdefault(str(domain), {})[str(variant)] = Standing(
+            seeds=seeds,
+            row_ids=ordered["row_id"].unique(maintain_order=True).to_list(),
             nll=ordered["nll"].to_numpy().reshape(n_seeds, -1),
             n_tokens=ordered["n_response_tokens"].to_numpy().reshape(n_seeds, -1)[0],
             correct=ordered["correct"].cast(pl.Float64).fill_null(np.nan).to_numpy().reshape(n_seeds, -1),
@@ -105,7 +116,7 @@ def _rows(standings: Standings, costs: Mapping[tuple[str, str], dict[str, Any]])
     """Rows of every domain, then of all domains, ranked."""
     everywhere = set.intersection(*(set(of_domain) for of_domain in standings.values()))
     groups = {domain: ([domain], sorted(of_domain)) for domain, of_domain in standings.items()}
-    groups[ALL] = (sorted(standings), sorted(everywhere))
+    groups[ALL_DOMAINS] = (sorted(standings), sorted(everywhere))
     for name, (domains, variants) in groups.items():
         rows = []
         for variant in variants:
@@ -131,14 +142,13 @@ def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _against(standings: Standings, domains: list[str], variant: str, rival: str) -> dict[str, Any]:
-    """Columns of the comparison with one rival; empty where it lacks a domain, and for itself."""
+    """Columns of the comparison with one rival; empty where it lacks a domain or a common seed, and for itself."""
     if variant == rival or any(rival not in standings[domain] for domain in domains):
         return {}
-    pairs = []
-    for domain in domains:
-        one, other = standings[domain][variant].nll, standings[domain][rival].nll
-        n_seeds = min(len(one), len(other))
-        pairs.append((one[:n_seeds], other[:n_seeds]))
+    found = [paired(standings[domain][variant], standings[domain][rival]) for domain in domains]
+    pairs = [pair for pair in found if pair]
+    if len(pairs) < len(domains):
+        return {}
     mean, low, high = mean_paired_difference(pairs)
     intervals = [mean_paired_difference([pair]) for pair in pairs]
     better, worse = sum(one[2] < 0 for one in intervals), sum(one[1] > 0 for one in intervals)
@@ -153,16 +163,32 @@ def _against(standings: Standings, domains: list[str], variant: str, rival: str)
     }
 
 
+def paired(one: Standing, other: Standing) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """(s, n) NLL of both after the seeds that both have; None without any, or where there are fewer than two rows.
+
+    Raises:
+        StoreError: They were scored on different rows.
+    """
+    if one.row_ids != other.row_ids:
+        raise StoreError("variants of a domain are scored on different test rows; materialise study/score of it again")
+    common = sorted(set(one.seeds) & set(other.seeds))
+    if not common or len(one.row_ids) < 2:
+        return None
+    first, second = (s.nll[[s.seeds.index(seed) for seed in common]] for s in (one, other))
+    return first, second
+
+
 def _costs(
     subset: pl.DataFrame, adapter: pl.DataFrame, pool: pl.DataFrame, seconds: pl.DataFrame
 ) -> dict[tuple[str, str, str, float], dict[str, Any]]:
-    """Tokens, response length and seconds by study, domain, variant and budget."""
-    tokens = adapter.filter("chosen").group_by(CHOICE).agg(pl.col("n_tokens").mean())
+    """Rows, tokens, response length and seconds by study, domain, variant and budget."""
+    tokens = adapter.filter("chosen").group_by(CHOICE).agg(pl.mean("n_rows", "n_tokens"))
     lengths = subset.join(pool.select("row_id", "n_response_tokens"), on="row_id", how="left")
     lengths = lengths.group_by(CHOICE).agg(pl.col("n_response_tokens").mean().alias("mean_response_tokens"))
     table = tokens.join(lengths, on=CHOICE, how="left").join(seconds, on=CHOICE, how="left")
     return {
         tuple(row[name] for name in CHOICE): {
+            "n_rows": row["n_rows"],
             "n_tokens": row["n_tokens"],
             "mean_response_tokens": row["mean_response_tokens"],
             "selection_s": row["seconds"] or 0.0,

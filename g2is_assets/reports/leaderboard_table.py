@@ -6,7 +6,8 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
-from g2is_assets.reports.leaderboard import ALL, RIVALS
+from g2is_assets.config import ALL_DOMAINS
+from g2is_assets.reports.leaderboard import RIVALS
 from g2is_assets.reports.words import printable
 
 
@@ -16,7 +17,7 @@ def leaderboard_tables(board: pl.DataFrame) -> list[Table]:
     Args:
         board: Contract `study/leaderboard`, of one study and part.
     """
-    groups = board.sort(pl.col("domain") == ALL, "domain", maintain_order=True)
+    groups = board.sort(pl.col("domain") == ALL_DOMAINS, "domain", maintain_order=True)
     return [
         _table(f"{domain}, budget {budget:g}", part)
         for (budget, domain), part in groups.group_by("budget", "domain", maintain_order=True)
@@ -26,7 +27,7 @@ def leaderboard_tables(board: pl.DataFrame) -> list[Table]:
 def _table(title: str, part: pl.DataFrame) -> Table:
     seeds = part["n_seeds"].unique().sort().to_list()
     table = Table(title=f"{title}: NLL on {part['n_rows_scored'][0]} {part['part'][0]} rows, {_span(seeds)} seed(s)")
-    several = part["domain"][0] == ALL
+    several = part["domain"][0] == ALL_DOMAINS
     columns = ["rank", "variant", "NLL", *(f"minus {rival}" for rival in RIVALS)]
     columns += [f"domains better, like, worse than {rival}" for rival in RIVALS] if several else []
     for column in [*columns, "accuracy", "tokens", "response", "selection"]:

@@ -9,13 +9,14 @@ stood also when the lake is gone.
 
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from g2is_assets.errors import StoreError
@@ -54,8 +55,9 @@ class CellKey:
         return json_sha256([CELLS_VERSION, self.domain, self.model, self.template, dict(self.finetune), rows])
 
 
-def digest_of_test(rows: Iterable[tuple[str, str | None, Sequence[str] | None]]) -> str:
-    """SHA-256 of test rows: id, answer and choices of each, in any order."""
+def digest_of_test(test: pl.DataFrame) -> str:
+    """SHA-256 of the test rows of an instructions table: id, answer and choices of each, in any order."""
+    rows = test.select("row_id", "answer", "choices").iter_rows()
     return json_sha256(sorted([row_id, answer, list(choices or [])] for row_id, answer, choices in rows))
 
 
@@ -158,7 +160,8 @@ def find_cell(folder: Path, key: CellKey) -> Cell | None:
     if not file.exists():
         return None
     cell = _read(file)
-    if cell.digest != key.digest:
+    said = (cell.digest, cell.domain, cell.n_rows, cell.finetune)
+    if said != (key.digest, key.domain, len(key.rows), dict(key.finetune)):
         raise StoreError(f"{file} holds another cell than its name says; delete it, and it is made again")
     return cell
 

@@ -86,7 +86,7 @@ def fit_lora(
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
         packed = False
         if packing and len(rows) > 1:
-            packed = stack.enter_context(packed_rows(model.eval(), _two_longest(rows, collate, model)))
+            packed = stack.enter_context(packed_rows(model.eval(), _two_longest([*rows, *validation], collate, model)))
         if compute == "bfloat16":
             convert_frozen(model)
         arguments = TrainingArguments(

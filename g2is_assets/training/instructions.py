@@ -31,11 +31,6 @@ class Instructions:
         return pl.DataFrame([{name: row[name] for name in schema} for row in self.rows], schema=schema)
 
 
-def count_tokens(table: pl.DataFrame) -> int:
-    """Tokens of all rows of an instructions table, prompts and responses."""
-    return int(table.select(pl.sum("n_prompt_tokens", "n_response_tokens")).sum_horizontal().item())
-
-
 def normalise(found: Iterable[Instruction | Unusable], template: Template, limit: int | None = None) -> Instructions:
     """Count tokens, merge equal rows (all sources, licences and ids kept) and set aside those without a response.
 

@@ -24,7 +24,7 @@ def packed_rows(model: Any, batch: Mapping[str, Tensor]) -> Iterator[bool]:
 
     Args:
         model: A causal language model, with or without PEFT.
-        batch: As for `row_losses`, of at least two rows; the longest ones also show an attention window.
+        batch: As for `row_losses`, of at least two rows; with the longest one that will come, for an attention window.
     """
     usual = model.config._attn_implementation
     with torch.no_grad():
@@ -56,6 +56,9 @@ def _rows_apart(
     position_ids: Tensor,
     scaling: float | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each row of one packed sequence, as transformers calls it.
@@ -69,12 +72,20 @@ def _rows_apart(
         position_ids: (1, n_positions) int64; a row begins where it is 0.
         scaling: Of the products of query and key; None is 1 / √head_dim.
         dropout: Share of the weights left out.
+        sliding_window: How far back a position sees, itself included.
+        softcap: Bound of the scores.
+        s_aux: Attention sinks.
 
     Returns:
         (1, n_positions, n_heads, head_dim), and no weights.
+
+    Raises:
+        ValueError: The attention is not plain for these rows.
     """
     begins = (position_ids[0] == 0).nonzero()[:, 0]
     lengths = torch.diff(begins, append=begins.new_tensor([query.shape[2]])).tolist()
+    if softcap is not None or s_aux is not None or (sliding_window is not None and sliding_window < max(lengths)):
+        raise ValueError("soft caps, sinks and windows shorter than a row are left to the model's own attention")
     with torch.autocast(query.device.type, enabled=False):
         split = (torch.split(t.float(), lengths, dim=2) for t in (query, key, value))
         attended = [

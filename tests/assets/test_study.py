@@ -335,6 +335,24 @@ def test_a_leaderboard_of_nothing_is_refused(built: Path, instance: dg.DagsterIn
         run(built, instance, "study_leaderboard")
 
 
+def test_what_was_scored_on_other_test_rows_leaves_the_board_until_it_is_scored_again(
+    built: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = built.parent / "domains" / "sums" / "test.jsonl"
+    test.write_text(test.read_text() + '{"instruction": "Is 3 even?", "output": "No"}\n')
+    prepare(built, instance)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("g2is_assets.training.cells.train", refuse)  # the adapters are kept: they are only scored
+    run(built, instance, "study_variant", variant_key("sums", "less"))
+    run(built, instance, "study_leaderboard")
+    board = board_of(built)
+    assert set(board.filter(domain="sums")["variant"]) == {"less"}
+    assert set(board.filter(domain="words")["variant"]) == set(VARIANTS)
+
+
 def test_a_project_without_studies_has_no_study_assets(make_project: Callable[[], Path]) -> None:
     keys = {spec.key.path[0] for spec in build_defs(make_project()).resolve_all_asset_specs()}
     assert "study" not in keys
@@ -347,8 +365,25 @@ FAULTS = {
     "options that do not count": (
         'selector = "less"',
         'selector = "less"\noptions = { redundancy = 0.1 }',
-        "'less' takes neither options nor knowledge",
+        "'less' does not read the option 'redundancy'; it reads none",
     ),
+    "an option that only others read": (
+        'selector = "less"',
+        'selector = "g2is_without_graph"\noptions = { redundancy = 0.1 }',
+        "'g2is_without_graph' does not read the option 'redundancy'; it reads kind, mean_removed",
+    ),
+    "a budget in the options": (
+        'selector = "less"',
+        'selector = "g2is"\noptions = { budget = 0.1 }',
+        "'g2is' does not read the option 'budget'",
+    ),
+    "knowledge that does not count": (
+        'selector = "less"',
+        'selector = "g2is"\noptions = { kind = "adam" }\nknowledge = { nodes = "rows" }',
+        "knowledge counts for a walk with next_row = 'coherence' only",
+    ),
+    "a part of a row": ("[0.15]", "[1.5]", "from 1 up a budget counts rows and must be whole"),
+    "a seed twice": ("seeds = [0]\n", "seeds = [0, 0]\n", "seeds: a value is given twice"),
     "a sketch that does not divide": (
         'selector = "less"',
         'selector = "less"\nsketch_dim = 7',

@@ -186,6 +186,28 @@ def test_other_test_rows_are_scored_anew_in_the_same_cell(cells: DomainCells, tm
     assert len(made.scores.row_id) == fewer.target.filter(pl.col("split") == "test").height
 
 
+def test_an_adapter_of_an_earlier_version_is_scored_without_training(
+    cells: DomainCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = cells.workspace.lake.place("study/adapter", "sums.other.g2is") / "version" / "adapters"
+    first = cells.make({0.1: {0: rows_of(cells)}}, kept)
+    for one in first:
+        write_cell(cells.folder, one.cell.model_copy(update={"scores": None}))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("g2is_assets.training.cells.train", refuse)
+    assert (
+        cells.missing({0.1: {0: rows_of(cells)}}).n_trainings,
+        cells.missing({0.1: {0: rows_of(cells)}}).n_scorings,
+    ) == (0, 1)
+    again = cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "adapters")
+    then = [one.cell.scores and one.cell.scores.nll for one in first]
+    assert [one.cell.scores and one.cell.scores.nll for one in again] == then
+    assert any(then)
+
+
 def test_the_base_model_is_scored_without_a_training(cells: DomainCells, tmp_path: Path) -> None:
     chosen: dict[float, dict[int, list[str]]] = {0.1: {0: []}, 0.2: {0: []}}
     work = cells.missing(chosen)
@@ -232,12 +254,14 @@ def test_a_row_that_left_the_pool_is_refused(cells: DomainCells, tmp_path: Path)
 
 def test_the_key_holds_what_the_workspace_and_the_study_say(cells: DomainCells, tmp_path: Path) -> None:
     made = cells.make({0.1: {5: rows_of(cells)}}, tmp_path)[0]
+    # `auto` is another training on another device.
+    here = {"seed": 5, "learning_rate": made.trial.rate, "compute": "float32"}
     key = CellKey(
         "sums",
         cells.workspace.model.digest,
         cells.workspace.template.digest,
         rows_of(cells),
-        cells.study.finetune.model_copy(update={"seed": 5, "learning_rate": made.trial.rate}).model_dump(mode="json"),
+        cells.study.finetune.model_copy(update=here).model_dump(mode="json"),
         cells.target.filter(pl.col("split") == "validation")["row_id"].to_list(),
     )
     assert find_cell(cells.folder, key) == made.cell

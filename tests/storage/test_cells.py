@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from g2is_assets.errors import StoreError
@@ -73,12 +74,13 @@ def test_scores_count_only_for_the_test_rows_that_were_scored() -> None:
 
 
 def test_test_rows_are_the_same_in_any_order_and_others_with_other_choices() -> None:
-    rows = [("a", "yes", ["yes", "no"]), ("b", None, None)]
-    digest = digest_of_test(rows)
-    assert digest_of_test(rows[::-1]) == digest
-    assert digest_of_test([("a", "no", ["yes", "no"]), rows[1]]) != digest
-    assert digest_of_test([("a", "yes", ["yes", "no", "maybe"]), rows[1]]) != digest
-    assert digest_of_test(rows[:1]) != digest
+    def digest(*rows: tuple[str, str | None, list[str] | None]) -> str:
+        return digest_of_test(pl.DataFrame(rows, schema=["row_id", "answer", "choices"], orient="row"))
+
+    asked, other = ("a", "yes", ["yes", "no"]), ("b", None, None)
+    assert digest(asked, other) == digest(other, asked)
+    changed = [[("a", "no", ["yes", "no"]), other], [("a", "yes", ["yes", "no", "maybe"]), other], [asked]]
+    assert len({digest(asked, other), *(digest(*rows) for rows in changed)}) == 4
 
 
 @pytest.mark.parametrize(
@@ -88,8 +90,10 @@ def test_test_rows_are_the_same_in_any_order_and_others_with_other_choices() -> 
         lambda text: text.replace('"best_epoch": 1', '"best_epoch": 3'),
         lambda text: text.replace('"row_id": ["x", "y"]', '"row_id": ["x"]'),
         lambda text: text.replace(KEY.digest, "0" * 64),
+        lambda text: text.replace(f'"n_rows": {len(KEY.rows)}', '"n_rows": 9'),
+        lambda text: text.replace('"learning_rate": 0.0001', '"learning_rate": 0.1'),
     ],
-    ids=["cut short", "an epoch that was not measured", "a score without a row", "another cell"],
+    ids=["cut short", "an unmeasured epoch", "a score without a row", "another cell", "other rows", "another rate"],
 )
 def test_a_damaged_cell_is_an_error_that_names_the_file(tmp_path: Path, spoil) -> None:  # type: ignore[no-untyped-def]
     file = write_cell(tmp_path, cell(scores=SCORES))

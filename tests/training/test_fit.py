@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM, MistralConfig
 
 from g2is_assets.config import FinetuneSettings, LoraSettings
 from g2is_assets.errors import ModelError
 from g2is_assets.training.evaluate import response_nll
 from g2is_assets.training.finetune import train_adapter
 from g2is_assets.training.fit import Fit, fit_lora, n_fit_tokens
-from g2is_assets.training.lora import add_lora, load_adapter, lora_parameters
+from g2is_assets.training.lora import add_lora, convert_frozen, load_adapter, lora_parameters
 from g2is_assets.training.model import ModelSource
 from g2is_assets.training.text import Example
 
@@ -177,6 +178,33 @@ def test_packed_training_learns_what_padded_training_learns(source: ModelSource,
         moved = (weights(padded)[name] - start).norm()
         assert (weights(packed)[name] - weights(padded)[name]).norm() <= tolerance * moved + 1e-7, name
         assert weights(packed)[name].dtype == torch.float32
+
+
+def test_validation_rows_longer_than_a_window_are_packed_within_it(source: ModelSource, rows: Sequence[Example]):
+    *_, longest = ordered = sorted(rows, key=lambda row: row.n_tokens)
+    shape = {name: value for name, value in source.load("cpu").config.to_dict().items() if name != "model_type"}
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_config(MistralConfig(**shape | {"sliding_window": ordered[1].n_tokens}))
+    model = add_lora(base, LEARNS, "tiny")
+    untouched = nll(source, model.eval(), [longest])
+    given = {"epochs": 1, "schedule": "constant", "validation": [longest], "packing": True}
+    result = fit_lora(model, source.tokenizer(), ordered[:2], LEARNS, **given)
+    assert result.log[0]["validation_loss"] == pytest.approx(untouched, rel=1e-5)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_mixed_precision_converts_frozen_layers_but_for_the_embeddings(source: ModelSource, tied: bool):
+    config = source.load("cpu").config
+    config.tie_word_embeddings = tied
+    model = add_lora(AutoModelForCausalLM.from_config(config), LEARNS, "tiny")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".lora_" in name)
+    convert_frozen(model)
+    types = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    halved = {name for name, dtype in types.items() if dtype == torch.bfloat16}
+    assert halved == {n for n in types if ("_proj" in n and ".lora_" not in n) or (n.endswith("lm_head.weight"))}
+    assert model.get_input_embeddings().weight.dtype == torch.float32
+    assert model.get_output_embeddings().weight.dtype == (torch.float32 if tied else torch.bfloat16)
 
 
 def test_mixed_precision_is_another_training_of_the_same_rows(source: ModelSource, rows: Sequence[Example]):

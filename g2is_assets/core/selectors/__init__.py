@@ -5,6 +5,7 @@ A new selector is one file with a function `select` and one line here.
 
 from typing import Final
 
+from g2is_assets.config import SelectionSettings
 from g2is_assets.core.selectors import (
     all_rows,
     by_embedding,
@@ -34,8 +35,18 @@ SELECTORS: Final[dict[str, Selector]] = {
     "g2is_without_gradient": g2is_without_gradient.select,
 }
 
-TAKE_OPTIONS: Final = ("g2is", "g2is_by_length", "g2is_without_graph", "g2is_without_gradient")
-"""Those for which `Problem.options` and `Problem.knowledge` count."""
+_FEATURES: Final = frozenset({"kind", "mean_removed"})
+_RULES: Final = frozenset(SelectionSettings.model_fields) - _FEATURES - {"budget", "allow_leaks"}
+OPTIONS: Final = {
+    "g2is": _FEATURES | _RULES,
+    "g2is_by_length": _FEATURES | {"redundancy"},
+    "g2is_without_graph": _FEATURES,
+    "g2is_without_gradient": _RULES,
+}
+"""Keys of `Problem.options` that a selector reads; the others read none."""
+
+WALK: Final = ("g2is", "g2is_without_gradient")
+"""Those for which `Problem.knowledge` counts, where their walk starts from domain nodes."""
 
 USE_ADAM: Final = ("less", "less_round_robin", "g2is_reference")
 """Those that read the Adam mix, whatever the options."""
@@ -43,7 +54,7 @@ USE_ADAM: Final = ("less", "less_round_robin", "g2is_reference")
 USE_EMBEDDINGS: Final = ("embedding", "g2is_without_gradient")
 """Those that read embeddings instead of gradients."""
 
-USE_GRADIENTS: Final = tuple(sorted({*USE_ADAM, *TAKE_OPTIONS} - set(USE_EMBEDDINGS)))
+USE_GRADIENTS: Final = tuple(sorted({*USE_ADAM, *OPTIONS} - set(USE_EMBEDDINGS)))
 """Those that read gradients."""
 
 DRAW: Final = ("random",)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from matplotlib.colors import LinearSegmentedColormap
 
-from g2is_assets.reports.leaderboard import ALL
+from g2is_assets.config import ALL_DOMAINS
 from g2is_assets.reports.pictures.common import BETTER, UNSURE, WORSE, new_figure, png
 
 HEAT: Final = LinearSegmentedColormap.from_list("better_to_worse", [BETTER, "#ffffff", WORSE])
@@ -103,10 +103,10 @@ def _groups(board: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
 
 def _domains(part: pl.DataFrame) -> list[str]:
     """By name, all of them together last."""
-    return sorted(part["domain"].unique(), key=lambda name: (name == ALL, name))
+    return sorted(part["domain"].unique(), key=lambda name: (name == ALL_DOMAINS, name))
 
 
 def _variants(part: pl.DataFrame) -> list[str]:
     """The best over domains first, then those that are not scored in all of them."""
-    ranks = dict(part.filter(domain=ALL).select("variant", "rank").iter_rows())
+    ranks = dict(part.filter(domain=ALL_DOMAINS).select("variant", "rank").iter_rows())
     return sorted(part["variant"].unique(), key=lambda name: (ranks.get(name, len(ranks) + 1), name))
