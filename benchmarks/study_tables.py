@@ -3,8 +3,7 @@
     python benchmarks/study_tables.py main --against g2is --config benchmarks/full_pool.toml
 
 Reads the lake of the settings file; nothing is trained. Intervals are 95 %, over rows and the seeds that both have, as
-in the leaderboard. Those that do not hold 0 are bold. With two or three
-seeds they are somewhat too narrow.
+in the leaderboard; with two or three seeds they are somewhat too narrow. Those that do not hold 0 are bold.
 """
 
 import argparse
