@@ -156,9 +156,7 @@ def leaderboard(workspace: Workspace) -> Recipe:
 def _choice(place: Place) -> dict[str, Any]:
     """What the study says of a variant's choice of rows."""
     study, variant = place.study, place.variant
-    settings: dict[str, Any] = place.said.model_dump(mode="json", exclude={"validation_rows", "sketch_dim"})
-    if place.said.sketch_dim:
-        settings["sketch_dim"] = place.said.sketch_dim
+    settings: dict[str, Any] = place.said.model_dump(mode="json", exclude={"validation_rows"})
     return settings | {"seeds": study.seeds(variant), "budgets": study.budgets(variant)}
 
 

@@ -14,7 +14,7 @@ from g2is_assets.contracts import study as contracts
 from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.core.selectors.problem import Problem, Selection
 from g2is_assets.definitions import build_defs
-from g2is_assets.errors import G2isError, MissingInputError, SettingsError, StudyPaused
+from g2is_assets.errors import MissingInputError, SettingsError, StudyPaused
 from g2is_assets.storage.cells import all_cells
 from g2is_assets.storage.gc import collect_garbage
 from g2is_assets.storage.lake import Lake
@@ -243,17 +243,22 @@ def test_fewer_validation_rows_steer_the_selection_only(built: Path, instance: d
         assert tables[0]["score"].to_list() != tables[1]["score"].to_list()
 
 
-def test_a_variant_may_read_a_smaller_sketch(built: Path, instance: dg.DagsterInstance) -> None:
+def test_a_variant_may_read_a_smaller_sketch(
+    built: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = built.parent / "studies" / "small.toml"
     study.write_text(study.read_text() + '[variants.cheap]\nselector = "less"\nseeds = [0]\nsketch_dim = 16\n')
+    seen = []
+
+    def spy(problem: Problem) -> Selection:
+        assert problem.target is not None
+        seen.append((problem.gradients["adam"].shape[1], problem.target.shape[1]))
+        return SELECTORS["random"](problem)
+
+    monkeypatch.setitem(SELECTORS, "less", spy)
     run(built, instance, "study_variant", variant_key("sums", "cheap"))
-    scores = {}
-    for variant in ("cheap", "less"):
-        found = lake_of(built).current("study/subset", f"sums.small.{variant}")
-        assert found.manifest.settings.get("sketch_dim") == (16 if variant == "cheap" else None)
-        scores[variant] = found.table("subset", contracts.SUBSET).filter(seed=0)["score"].to_list()
-    assert scores["cheap"] != scores["less"]
-    assert scores["cheap"][0] == pytest.approx(scores["less"][0], abs=0.3)
+    assert seen == [(16, 16)]
+    assert lake_of(built).current("study/subset", "sums.small.cheap").manifest.settings["sketch_dim"] == 16
 
 
 def test_the_sources_of_a_domains_rows_are_the_sub_tasks_that_less_tells_apart(
@@ -357,65 +362,3 @@ def test_a_project_without_studies_has_no_study_assets(make_project: Callable[[]
     keys = {spec.key.path[0] for spec in build_defs(make_project()).resolve_all_asset_specs()}
     assert "study" not in keys
     assert "selection" in keys
-
-
-FAULTS = {
-    "an unknown selector": ('selector = "less"', 'selector = "lesss"', r"variants\.less\.selector: no such selector"),
-    "an unknown domain": ("title", 'domains = ["nowhere"]\ntitle', "there is no domain nowhere; known: sums, words"),
-    "options that do not count": (
-        'selector = "less"',
-        'selector = "less"\noptions = { redundancy = 0.1 }',
-        "'less' does not read the option 'redundancy'; it reads none",
-    ),
-    "an option that only others read": (
-        'selector = "less"',
-        'selector = "g2is_without_graph"\noptions = { redundancy = 0.1 }',
-        "'g2is_without_graph' does not read the option 'redundancy'; it reads kind, mean_removed",
-    ),
-    "a budget in the options": (
-        'selector = "less"',
-        'selector = "g2is"\noptions = { budget = 0.1 }',
-        "'g2is' does not read the option 'budget'",
-    ),
-    "knowledge that does not count": (
-        'selector = "less"',
-        'selector = "g2is"\noptions = { kind = "adam" }\nknowledge = { nodes = "rows" }',
-        "knowledge counts for a walk with next_row = 'coherence' only",
-    ),
-    "a part of a row": ("[0.15]", "[1.5]", "from 1 up a budget counts rows and must be whole"),
-    "a seed twice": ("seeds = [0]\n", "seeds = [0, 0]\n", "seeds: a value is given twice"),
-    "a sketch that does not divide": (
-        'selector = "less"',
-        'selector = "less"\nsketch_dim = 7',
-        r"variants\.less: sketch_dim 7 does not divide gradients' \d+",
-    ),
-    "a sketch of nothing": (
-        'selector = "random"',
-        'selector = "random"\nsketch_dim = 8',
-        "'random' reads no gradients",
-    ),
-    "an unknown option": (
-        'selector = "less"',
-        'selector = "g2is"\noptions = { redundancyy = 0.1 }',
-        r"unknown setting 'variants\.less\.options\.redundancyy'",
-    ),
-    "a kind that is not stored": (
-        'selector = "less"',
-        'selector = "g2is"\noptions = { kind = "sgd" }',
-        r"variants\.less: kind 'sgd' is not among gradients\.kinds",
-    ),
-    "a rate in the training": ("[variants.base]", "[finetune]\nseed = 1\n[variants.base]", "the seed from `seeds`"),
-    "a budget twice": ("[0.15]", "[0.15, 0.15]", "budgets: a value is given twice"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_study_that_cannot_be_is_refused_when_the_definitions_load(
-    make_project: Callable[[], Path], fault: str
-) -> None:
-    old, new, message = FAULTS[fault]
-    settings = make_project()
-    (settings.parent / "studies").mkdir()
-    (settings.parent / "studies" / "small.toml").write_text(STUDY.replace(old, new, 1))
-    with pytest.raises(G2isError, match=message):
-        build_defs(settings)

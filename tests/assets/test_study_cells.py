@@ -187,25 +187,20 @@ def test_other_test_rows_are_scored_anew_in_the_same_cell(cells: DomainCells, tm
 
 
 def test_an_adapter_of_an_earlier_version_is_scored_without_training(
-    cells: DomainCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: DomainCells, tmp_path: Path, no_training: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    chosen, score = {0.1: {0: rows_of(cells)}}, training.score
     kept = cells.workspace.lake.place("study/adapter", "sums.other.g2is") / "version" / "adapters"
-    first = cells.make({0.1: {0: rows_of(cells)}}, kept)
-    for one in first:
-        write_cell(cells.folder, one.cell.model_copy(update={"scores": None}))
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("trained again")
-
-    monkeypatch.setattr("g2is_assets.training.cells.train", refuse)
-    assert (
-        cells.missing({0.1: {0: rows_of(cells)}}).n_trainings,
-        cells.missing({0.1: {0: rows_of(cells)}}).n_scorings,
-    ) == (0, 1)
-    again = cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "adapters")
-    then = [one.cell.scores and one.cell.scores.nll for one in first]
-    assert [one.cell.scores and one.cell.scores.nll for one in again] == then
-    assert any(then)
+    first = next(one.cell for one in cells.make(chosen, kept) if one.chosen)
+    write_cell(cells.folder, first.model_copy(update={"scores": None}))
+    work = cells.missing(chosen)
+    assert (work.n_trainings, work.n_scorings) == (0, 1)
+    no_training()
+    monkeypatch.setattr(training, "score", score)
+    again = next(one.cell for one in cells.make(chosen, tmp_path / "adapters") if one.chosen)
+    assert first.scores
+    assert again.scores
+    assert again.scores.nll == first.scores.nll
 
 
 def test_the_base_model_is_scored_without_a_training(cells: DomainCells, tmp_path: Path) -> None:
