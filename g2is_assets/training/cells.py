@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from g2is_assets.config import FinetuneSettings
-from g2is_assets.training.evaluate import Question, response_nll, score_choices
+from g2is_assets.training.evaluate import Question, nll_and_choices, response_nll
 from g2is_assets.training.finetune import train_adapter
 from g2is_assets.training.fit import n_fit_tokens
 from g2is_assets.training.lora import load_adapter
@@ -126,6 +126,6 @@ def score(
     model = source.load(device)
     if adapter is not None:
         model = load_adapter(model, adapter)
-    nll = response_nll(model, template.tokenizer, test, batch_tokens, progress)
-    right = {found.row_id: found.right for found in score_choices(model, template, asked, batch_tokens, progress)}
+    nll, choices = nll_and_choices(model, template, test, asked, batch_tokens, progress)
+    right = {found.row_id: found.right for found in choices}
     return Scored(nll, [right.get(row.row_id) for row in test], time.monotonic() - begun)

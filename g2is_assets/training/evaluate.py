@@ -4,18 +4,20 @@ Prompts come from the one template, so they are the same for all models. Every f
 that models can be compared in pairs.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from transformers import DynamicCache
 
 from g2is_assets.core.answers import closing_sentence, final_answer, is_right
 from g2is_assets.training.batches import plan_batches
 from g2is_assets.training.loss import row_losses
-from g2is_assets.training.shared_prompt import response_log_likelihoods
+from g2is_assets.training.shared_prompt import candidate_log_likelihoods
 from g2is_assets.training.text import Example, Message, Template, collator
 
 Progress = Callable[[int], None]
@@ -29,16 +31,35 @@ def response_nll(
     progress: Progress = lambda n_rows: None,
 ) -> list[float]:
     """Mean NLL over the response tokens of every row, in nats per token, in the order given."""
+    return _nll_and_candidates(model, tokenizer, rows, {}, batch_tokens, progress)[0]
+
+
+def _nll_and_candidates(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Example],
+    candidates: Mapping[str, Sequence[Example]],
+    batch_tokens: int,
+    progress: Progress,
+) -> tuple[list[float], dict[str, list[float]]]:
+    """`response_nll`, and the log-likelihoods of other responses to the same prompts, by the row's id."""
     collate, device = collator(tokenizer), next(model.parameters()).device
-    losses = [0.0] * len(rows)
+    losses, likelihoods = [0.0] * len(rows), {}
     for positions in plan_batches([row.n_tokens for row in rows], batch_tokens):
-        batch = collate([rows[i].features() for i in positions])
+        own = [(n, other) for n, i in enumerate(positions) for other in candidates.get(rows[i].row_id, ())]
+        batch = {key: t.to(device) for key, t in collate([rows[i].features() for i in positions]).items()}
+        cache = DynamicCache() if own else None
         with torch.no_grad():
-            values = row_losses(model, {key: t.to(device) for key, t in batch.items()})
+            values = row_losses(model, batch, cache=cache)
         for i, value in zip(positions, values.tolist(), strict=True):
             losses[i] = value
         progress(len(positions))
-    return losses
+        if cache is not None:
+            mask, pad = batch["attention_mask"], tokenizer.pad_token_id
+            found = iter(candidate_log_likelihoods(model, cache, mask, own, pad, batch_tokens, progress))
+            for i in positions:
+                likelihoods[rows[i].row_id] = list(islice(found, len(candidates.get(rows[i].row_id, ()))))
+    return losses, likelihoods
 
 
 @dataclass(frozen=True)
@@ -100,32 +121,56 @@ class Choices:
         return None if per_token is None else int(per_token.argmax()) == self.answer
 
 
-def score_choices(
+def nll_and_choices(
     model: Any,
     template: Template,
+    rows: Sequence[Example],
     asked: Iterable[Question],
     batch_tokens: int,
     progress: Progress = lambda n_rows: None,
-) -> list[Choices]:
-    """Likelihood of every candidate as the whole response, for every question with candidates, in the order given.
+) -> tuple[list[float], list[Choices]]:
+    """`response_nll` of every row, and the likelihood of every candidate as the whole response of a question's row.
 
     A candidate is put into the sentence that gives the answer in the row's own response ("So the answer is yes."), so
     that a model trained on such responses is asked in their form; the reasoning before it is left out, for it would
-    give the answer away. A question's prompt passes through the model once for all its candidates.
+    give the answer away. A prompt passes through the model once, for the row's own response and all candidates.
+
+    Args:
+        model: With or without an adapter.
+        template: Renders the candidates.
+        rows: The rows, in any order.
+        asked: Questions of some of them; those without candidates are passed over.
+        batch_tokens: Padded tokens per batch.
+        progress: Told how many rows and candidates were done.
+
+    Returns:
+        Losses in the order of the rows, and a `Choices` for every question with candidates, in the order given.
+
+    Raises:
+        ValueError: A question is of none of the rows.
     """
-    scored = []
-    for question in asked:
-        if not question.choices:
-            continue
-        texts = [question.before + choice + question.after for choice in question.choices]
-        whole = all(sum(template.token_counts(question.messages, text)) <= template.max_length for text in texts)
-        encoded = [template.encode(question.row_id, question.messages, text) for text in texts] if whole else []
-        rows = [row for row in encoded if row is not None]
-        pad = template.tokenizer.pad_token_id
-        totals = response_log_likelihoods(model, pad, rows, batch_tokens, progress) if rows else []
-        lengths = tuple(row.n_tokens - row.n_prompt for row in rows)
-        scored.append(Choices(question.row_id, tuple(totals), lengths, question.choices.index(question.answer)))
-    return scored
+    with_choices = [question for question in asked if question.choices]
+    if strange := {question.row_id for question in with_choices} - {row.row_id for row in rows}:
+        raise ValueError(f"questions of rows that are not scored: {sorted(strange)[:3]}")
+    encoded = {question.row_id: _candidates(template, question) for question in with_choices}
+    nll, likelihoods = _nll_and_candidates(model, template.tokenizer, rows, encoded, batch_tokens, progress)
+    return nll, [
+        Choices(
+            question.row_id,
+            tuple(likelihoods.get(question.row_id, ())),
+            tuple(row.n_tokens - row.n_prompt for row in encoded[question.row_id]),
+            question.choices.index(question.answer),
+        )
+        for question in with_choices
+    ]
+
+
+def _candidates(template: Template, question: Question) -> list[Example]:
+    """Every candidate as a row; none of them where one would be cut."""
+    texts = [question.before + choice + question.after for choice in question.choices]
+    if any(sum(template.token_counts(question.messages, text)) > template.max_length for text in texts):
+        return []
+    return [row for text in texts if (row := template.encode(question.row_id, question.messages, text))]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from g2is_assets.training.text import IGNORED
 
 
-def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False) -> Tensor:
+def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False, cache: Any = None) -> Tensor:
     """ℓ(z; θ) of every row of a padded batch (design: mean over response tokens, prompt masked).
 
     Logits are computed at positions that predict a response token only: the inputs of the output layer are gathered
@@ -24,13 +24,15 @@ def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False)
             Every row needs at least one label after its first position. Either side may be padded.
         packed: Pass the rows one after the other as a single sequence in which each attends to itself alone: padding
             costs nothing. The values are the same up to rounding, within `packed_rows` where it is true.
+        cache: Keys and values (transformers' `DynamicCache`) of what stands before the batch, n_cached positions that
+            `attention_mask` covers too: (n_rows, n_cached + n_positions). Those of the batch are added to it.
 
     Returns:
         (n_rows,) float32, in nats per token; each row's value does not depend on the others.
     """
     ids, mask = batch["input_ids"], batch["attention_mask"]
     # Positions count real tokens, so that padding on the left does not shift them.
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     labels = batch["labels"].masked_fill(positions == 0, IGNORED)  # nothing of the row predicts its first token
     row_of = torch.arange(len(ids), device=ids.device).unsqueeze(1).expand_as(ids)
     if packed:
@@ -44,7 +46,11 @@ def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False)
     try:
         # Without a mask, transformers sees from the positions where a packed sequence's rows begin.
         logits = model(
-            input_ids=ids, attention_mask=None if packed else mask, position_ids=positions, use_cache=False
+            input_ids=ids,
+            attention_mask=None if packed else mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
         ).logits.squeeze(0)
     finally:
         hook.remove()

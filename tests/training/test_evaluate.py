@@ -1,23 +1,24 @@
 """Scores against one row at a time: likelihood of candidates, greedy answers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, GPT2Config, MistralConfig
 
 from g2is_assets.training.evaluate import (
     Choices,
     Question,
     answer,
     first_answers,
+    nll_and_choices,
     questions,
     response_nll,
-    score_choices,
 )
 from g2is_assets.training.model import ModelSource
-from g2is_assets.training.shared_prompt import response_log_likelihoods
-from g2is_assets.training.text import Template
+from g2is_assets.training.text import Example, Template
 
 YES_OR_NO = ("yes", "no", "perhaps not")
 ASKED = [
@@ -30,6 +31,12 @@ ASKED = [
 @pytest.fixture(scope="module")
 def template(source: ModelSource) -> Template:
     return Template(source.tokenizer(), max_length=128)
+
+
+def rows_of(template: Template, asked: Sequence[Question] = ASKED) -> list[Example]:
+    """The questions with responses of their own, of other lengths than their candidates."""
+    texts = [f"It is hard to say. {'Perhaps. ' * i}{question.answer}" for i, question in enumerate(asked)]
+    return [row for q, text in zip(asked, texts, strict=True) if (row := template.encode(q.row_id, q.messages, text))]
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +53,55 @@ def log_likelihood(model: Any, template: Template, question: Question, text: str
     return sum(float(steps[i - 1, row.input_ids[i]]) for i in range(row.n_prompt, row.n_tokens))
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 100_000])
+def with_adapter(model: Any, tools: Any) -> Any:
+    from g2is_assets.training.lora import add_lora
+
+    return tools.fill_lora(add_lora(model, tools.settings, "tiny"))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("batch_tokens", [1, 100, 100_000])
 def test_candidates_have_the_likelihood_of_the_whole_response(
-    model: Any, template: Template, batch_tokens: int
+    source: ModelSource, tools: Any, batch_tokens: int, adapted: bool, side: str
 ) -> None:
-    scored = score_choices(model, template, ASKED, batch_tokens)
-    assert [choices.row_id for choices in scored] == ["a", "c"]
-    for choices, question in zip(scored, [ASKED[0], ASKED[2]], strict=True):
+    model = with_adapter(source.load("cpu"), tools) if adapted else source.load("cpu")
+    template = Template(source.tokenizer(), max_length=128)
+    template.tokenizer.padding_side = side
+    # One candidate twice.
+    asked = [*ASKED, Question("d", [{"role": "user", "content": "Or"}], "b", ("a", "b", "a"))]
+    rows, told = rows_of(template, asked), []
+    nll, scored = nll_and_choices(model, template, rows, asked, batch_tokens, told.append)
+    assert nll == response_nll(model, template.tokenizer, rows, batch_tokens)
+    assert sum(told) == len(rows) + 9
+    assert [choices.row_id for choices in scored] == ["a", "c", "d"]
+    for choices, question in zip(scored, [asked[0], asked[2], asked[3]], strict=True):
         texts = [question.before + choice + question.after for choice in question.choices]
         expected = [log_likelihood(model, template, question, text) for text in texts]
         assert choices.log_likelihoods == pytest.approx(expected, abs=1e-4)
         assert choices.right is (expected.index(max(expected)) == question.choices.index(question.answer))
         per_token = [value / n for value, n in zip(expected, choices.n_tokens, strict=True)]
         assert choices.right_per_token is (per_token.index(max(per_token)) == choices.answer)
+
+
+@pytest.mark.parametrize("kind", ["mistral", "gpt2"])
+def test_a_window_of_attention_and_learned_positions_are_kept(
+    source: ModelSource, template: Template, kind: str
+) -> None:
+    """A window shorter than the prompts; positions that are looked up instead of rotated."""
+    shape = {name: value for name, value in source.load("cpu").config.to_dict().items() if name != "model_type"}
+    torch.manual_seed(0)
+    config = (
+        MistralConfig(**shape | {"sliding_window": 8})
+        if kind == "mistral"
+        else GPT2Config(vocab_size=shape["vocab_size"], n_positions=128, n_embd=64, n_layer=2, n_head=4)
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    _, scored = nll_and_choices(model, template, rows_of(template), ASKED, 100_000)
+    for choices, question in zip(scored, [ASKED[0], ASKED[2]], strict=True):
+        texts = [question.before + choice + question.after for choice in question.choices]
+        expected = [log_likelihood(model, template, question, text) for text in texts]
+        assert choices.log_likelihoods == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_long_candidate_may_be_the_likeliest_per_token_and_not_as_a_whole() -> None:
@@ -68,8 +111,14 @@ def test_a_long_candidate_may_be_the_likeliest_per_token_and_not_as_a_whole() ->
 
 def test_a_question_whose_candidate_would_be_cut_is_not_scored(model: Any, source: ModelSource) -> None:
     n_tokens = sum(Template(source.tokenizer(), 999).token_counts(ASKED[0].messages, "yes"))
-    scored = score_choices(model, Template(source.tokenizer(), n_tokens), [ASKED[0]], 1000)[0]
+    template = Template(source.tokenizer(), n_tokens)
+    [scored] = nll_and_choices(model, template, rows_of(template, ASKED[:1]), ASKED[:1], 1000)[1]
     assert (scored.right, scored.right_per_token, scored.log_likelihoods) == (None, None, ())
+
+
+def test_a_question_of_no_row_is_refused(model: Any, template: Template) -> None:
+    with pytest.raises(ValueError, match=r"not scored: \['c'\]"):
+        nll_and_choices(model, template, rows_of(template, ASKED[:2]), ASKED, 1000)
 
 
 def greedy(model: Any, template: Template, question: Question, n_tokens: int, ends: list[str]) -> str:
@@ -142,47 +191,12 @@ def test_the_ending_is_what_the_template_puts_behind_a_response(
     assert template.prompt_ids(ASKED[0].messages) == row.input_ids[: row.n_prompt]
 
 
-def with_adapter(model: Any, tools: Any) -> Any:
-    from g2is_assets.training.lora import add_lora
-
-    return tools.fill_lora(add_lora(model, tools.settings, "tiny"))
-
-
-@pytest.mark.parametrize("batch_tokens", [1, 60, 100_000])
-@pytest.mark.parametrize("adapted", [False, True])
-def test_a_shared_prompt_changes_no_likelihood(
-    source: ModelSource, template: Template, tools: Any, adapted: bool, batch_tokens: int
-) -> None:
-    model = with_adapter(source.load("cpu"), tools) if adapted else source.load("cpu")
-    messages = [{"role": "user", "content": "Which of these is it?"}]
-    # Tails of one token and of many, one candidate twice, and a long common start of the responses.
-    texts = ["It is a", "It is b", "It is a", "It is something else altogether."]
-    rows = [row for text in texts if (row := template.encode("", messages, text))]
-    found = response_log_likelihoods(model, template.tokenizer.pad_token_id, rows, batch_tokens)
-    alone = [
-        -loss * (row.n_tokens - row.n_prompt)
-        for row in rows
-        for loss in response_nll(model, template.tokenizer, [row], 1)
-    ]
-    assert found == pytest.approx(alone, abs=1e-4)
-    assert len({round(value, 3) for value in found}) == 3
-
-
-def test_rows_that_are_equal_are_scored_too(source: ModelSource, template: Template) -> None:
-    row = template.encode("", [{"role": "user", "content": "Say it."}], "b")
-    assert row is not None
-    model = source.load("cpu")
-    found = response_log_likelihoods(model, template.tokenizer.pad_token_id, [row, row], 1000)
-    alone = -response_nll(model, template.tokenizer, [row], 1)[0] * (row.n_tokens - row.n_prompt)
-    assert found == pytest.approx([alone, alone], abs=1e-4)
-
-
 def test_the_prompt_passes_through_the_model_once(source: ModelSource, template: Template) -> None:
     model, lengths = source.load("cpu"), []
     model.model.register_forward_pre_hook(
         lambda _module, _inputs, given: lengths.append(given["input_ids"].numel()), with_kwargs=True
     )
     question = Question("a", [{"role": "user", "content": "word " * 10}], "no", YES_OR_NO)
-    score_choices(model, template, [question], 10_000)
-    n_prompt = len(template.prompt_ids(question.messages))
-    assert n_prompt <= sum(lengths) < n_prompt + 3 * 13
+    [row] = rows_of(template, [question])
+    nll_and_choices(model, template, [row], [question], 10_000)
+    assert row.n_tokens <= sum(lengths) <= row.n_tokens + 3 * 13
