@@ -70,7 +70,8 @@ def test_candidates_have_the_likelihood_of_the_whole_response(
     template.tokenizer.padding_side = side
     # One candidate twice.
     asked = [*ASKED, Question("d", [{"role": "user", "content": "Or"}], "b", ("a", "b", "a"))]
-    rows, told = rows_of(template, asked), []
+    rows = rows_of(template, asked)
+    told: list[int] = []
     nll, scored = nll_and_choices(model, template, rows, asked, batch_tokens, told.append)
     assert nll == response_nll(model, template.tokenizer, rows, batch_tokens)
     assert sum(told) == len(rows) + 9
