@@ -6,15 +6,12 @@ from g2is_assets.core.selectors.problem import Problem, Selection
 from g2is_assets.core.selectors.ranking import cosines
 from g2is_assets.core.vectors import unit_rows
 
-UNSERVED = 0.01
-"""Sum of cosines below which a validation row counts as not served at all."""
-
 
 def select(problem: Problem) -> Selection:
     """As `g2is`, but a validation row counts by the inverse of what the rows taken add up to along it.
 
-    Greedy proportional fairness (Kelly, Maulloo and Tan 1998): it climbs the sum over validation rows of the logarithm
-    of what each is served, its cosines to the rows taken. Where all are served alike, this is `g2is`.
+    Proportional fairness (Kelly, Maulloo and Tan 1998): it climbs the sum over validation rows of log(1 + what each is
+    served), the sum of its cosines to the rows taken. Where all are served alike, this is `g2is`.
     """
     settings = problem.settings
     source, own = problem.gradient_features(settings.kind, settings.mean_removed)
@@ -22,7 +19,7 @@ def select(problem: Problem) -> Selection:
     served, to_taken, free = np.zeros(pulls.shape[1]), np.zeros(len(pulls)), np.ones(len(pulls), dtype=bool)
     taken, scores = [], []
     for n in range(problem.budget):
-        weights = 1 / (UNSERVED + np.maximum(served, 0))
+        weights = 1 / (1 + np.maximum(served, 0))
         score = np.where(free, pulls @ (weights / weights.sum()) - settings.redundancy / (n + 1) * to_taken, -np.inf)
         row = int(score.argmax())
         taken.append(row)
