@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.checks.evaluators import COSINE_TOLERANCE, Verdict, WalkRules
-from g2is_assets.core.balance import mean_feature
+from g2is_assets.core.balance import node_weights, nodes_of
 from g2is_assets.core.rows import FeatureSource, exact_rows
 from g2is_assets.core.vectors import unit_rows
 
@@ -23,6 +23,7 @@ def balance_was_kept(
     source: FeatureSource,
     validation: NDArray[np.floating],
     redundancy: float,
+    fair: bool,
     rules: WalkRules,
 ) -> Verdict:
     """Every row taken has the pull and redundancy that its record says, and no row that was allowed had a better score.
@@ -34,21 +35,24 @@ def balance_was_kept(
         source: (n, d), their features.
         validation: (v, d), the domain's.
         redundancy: As set.
+        fair: As set.
         rules: Those on top.
     """
     place = {row_id: number for number, row_id in enumerate(row_ids)}
     numbers = np.array([place[row_id] for row_id in subset["row_id"]])
-    taken, target = exact_rows(unit_rows(source.rows(numbers))), mean_feature(validation)
+    taken = exact_rows(unit_rows(source.rows(numbers)))
     sums = np.cumsum(taken, axis=0) - taken  # of the rows before
+    nodes = nodes_of(validation, fair)
+    targets = node_weights(nodes, sums) @ nodes
     weights = redundancy / np.arange(1, len(taken) + 1)
-    pull, repeated = taken @ target, weights * np.einsum("md,md->m", taken, sums)
+    pull, repeated = np.einsum("md,md->m", taken, targets), weights * np.einsum("md,md->m", taken, sums)
     said = subset.select("pull", "redundancy").to_numpy()
     misstated = int((~(np.abs(said - np.column_stack([pull, repeated])) <= COSINE_TOLERANCE).all(axis=1)).sum())
     until = _held_until(subset, left, place, rules)
     worst = np.zeros(len(taken))
     for start in range(0, len(taken), STEPS):
         steps = np.arange(start, min(start + STEPS, len(taken)))
-        directions = (target - weights[steps, None] * sums[steps]).astype(np.float32)
+        directions = (targets[steps] - weights[steps, None] * sums[steps]).astype(np.float32)
         scores = (pull - repeated)[steps]
         for rows, values in source.blocks():
             lead = unit_rows(values) @ directions.T - scores

@@ -62,7 +62,8 @@ def subset_keeps_the_rules(workspace: Workspace, version: Version) -> Verdict:
     own = workspace.lake.input_of(version, "gradients/target", domain)
     validation = all_rows(stored_features(workspace, own, "sgd")[1])
     kept = evaluators.subset_keeps_the_rules(subset, features, mean_feature(validation)[None], rules)
-    return kept.also(balance_was_kept(subset, left, row_ids, source, validation, settings.redundancy, rules))
+    balance = (settings.redundancy, settings.fair)
+    return kept.also(balance_was_kept(subset, left, row_ids, source, validation, *balance, rules))
 
 
 def budgets_add_up(workspace: Workspace, version: Version) -> Verdict:

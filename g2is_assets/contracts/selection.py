@@ -28,7 +28,9 @@ SUBSET: Final = Contract(
             pl.Float64, "What it had most of: coherence (an anchor: core cosine); balanced: pull less redundancy"
         ),
         "margin": Column(pl.Float64, "How far the next best row allowed lay behind", nullable=True, minimum=0),
-        "pull": Column(pl.Float64, "Balanced: dot product with the domain's mean validation feature", nullable=True),
+        "pull": Column(
+            pl.Float64, "Balanced: mean cosine to the domain's validation rows, as weighed then", nullable=True
+        ),
         "redundancy": Column(pl.Float64, "Balanced: taken off for resembling the rows taken before", nullable=True),
         "nearest_row": Column(pl.String, "Balanced: the row taken before that it resembles most", nullable=True),
         "nearest_cosine": Column(pl.Float64, "The cosine to it", nullable=True),
@@ -84,7 +86,9 @@ LEFT: Final = Contract(
             nullable=True,
             minimum=1,
         ),
-        "pull": Column(pl.Float64, "Balanced: dot product with the domain's mean validation feature", nullable=True),
+        "pull": Column(
+            pl.Float64, "Balanced: mean cosine to the domain's validation rows, as weighed then", nullable=True
+        ),
         "redundancy": Column(pl.Float64, "Balanced: what the next step would have taken off", nullable=True),
         "nearest_row": Column(pl.String, "Balanced: the row taken that it resembles most", nullable=True),
         "nearest_cosine": Column(pl.Float64, "The cosine to it", nullable=True),

@@ -21,6 +21,7 @@ def balanced_walk(
     budget: int,
     *,
     redundancy: float = 0.5,
+    fair: bool = True,
     delta: float = 0.0,
     consistency: Consistency = "previous",
     min_core_cosine: float | None = None,
@@ -33,15 +34,20 @@ def balanced_walk(
     alike these are, the longer it is, and the more the walk concentrates. The first term is the row's pull, the second
     its redundancy. Redundancy 0 is the ranking by mean cosine (LESS, Xia et al. 2024); 1 is kernel herding with the
     cosine as kernel (Chen, Welling and Smola 2010), which makes the subset's mean approach t.
-    The paper's rules hold on top where asked for, with t as the only component.
+    In a fair walk t is a weighted mean, its weights 1 / (1 + max(0, sum_{s in S} cos(s, v))) for the validation row v,
+    to a sum of 1, new at every step: the row that was served least pulls most. With redundancy 0 it climbs the sum
+    over validation rows of log(1 + what each is served), proportional fairness (Kelly, Maulloo and Tan 1998).
+    The paper's rules hold on top where asked for, with the plain mean as the only component.
     Deterministic: ties go to the lower row index; decisions within 1e-5 of a tie or a threshold are taken in float64
-    in a fixed order. Cost: one (n, d) matrix-vector product per row taken. Memory: as `gradient_walk`.
+    in a fixed order. Cost: one (n, d) matrix-vector product per row taken. Memory: as `gradient_walk`, and of a fair
+    walk 4 n v bytes.
 
     Args:
         features: (n, d) float or a source of them, normalised here; zero rows have pull and cosine 0.
         validation: (v, d) float, v >= 1, normalised here.
         budget: Rows to take.
         redundancy: In [0, 1].
+        fair: Whether validation rows that were served least pull most; else all alike.
         delta: Consistency threshold in [0, 1], as in `gradient_walk`; 0 is no rule.
         consistency: What it is measured against, as in `gradient_walk`.
         min_core_cosine: Smallest cosine to t that a row must have; None for no such floor.
@@ -59,13 +65,13 @@ def balanced_walk(
         raise ValueError(f"features {source.shape}, validation {own.shape} and budget {budget} do not fit")
     if not 0 <= redundancy <= 1 or not 0 <= delta <= 1:
         raise ValueError(f"redundancy {redundancy} or delta {delta} is not in [0, 1]")
-    target = mean_feature(own)
+    mean, nodes = mean_feature(own), nodes_of(own, fair)
     rules = Rules(delta, consistency, min_core_cosine, no_conflict, conflicts_across=False, exact=True)
     state = WalkState(UnitRows(source, memory_bytes), across=False, conflict=no_conflict, exact=True, compact=False)
     trace = Trace()
     with np.errstate(invalid="ignore"):  # as in `gradient_walk`
-        core = unit_rows(target[None])[0]
-        walk = BalancedWalk(0, core, state, rules, target=target, redundancy=redundancy)
+        core = unit_rows(mean[None])[0]
+        walk = BalancedWalk(0, core, state, rules, nodes=nodes, redundancy=redundancy)
         walk.run(budget, trace)
     return trace.finish([walk.ended], [walk.refusals])
 
@@ -82,18 +88,33 @@ def mean_feature(validation: ArrayLike) -> NDArray[np.float64]:
     return mean
 
 
+def nodes_of(validation: ArrayLike, fair: bool) -> NDArray[np.float64]:
+    """(k, d) what pulls: each of the unit validation features in a fair walk, else their mean alone."""
+    return exact_rows(unit_rows(validation)) if fair else mean_feature(validation)[None]
+
+
+def node_weights(nodes: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., k) weights of nodes (k, d), to a sum of 1, when the rows taken add up to `total` (..., d).
+
+    Each is as 1 / (1 + what the node was served), its dot product with the total where that is positive.
+    """
+    served = np.einsum("kd,...d->...k", nodes, total)
+    weights = 1 / (1 + np.maximum(served, 0))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
 @dataclass
 class BalancedWalk(ComponentWalk):
-    """A walk whose next row is the one with the largest pull less redundancy."""
+    """A walk whose next row is the one with the largest pull, of all nodes by their weights, less redundancy."""
 
-    target: NDArray[np.float64] = field(kw_only=True)
+    nodes: NDArray[np.float64] = field(kw_only=True)
     redundancy: float = field(kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         n_rows = self.state.rows.n_rows
-        self.length = float(np.linalg.norm(self.target))
         # No row leaves the active ones, so positions are row numbers.
+        self.to_nodes = self.state.rows.products(self.nodes.T.astype(np.float32))
         self.nearest = np.full(n_rows, -np.inf, dtype=np.float32)
         self.nearest_row = np.full(n_rows, -1, dtype=np.int64)
 
@@ -102,8 +123,16 @@ class BalancedWalk(ComponentWalk):
         """Of the sum of cosines to the rows taken."""
         return self.redundancy / (len(self.taken) + 1)
 
+    @property
+    def target(self) -> NDArray[np.float64]:
+        """(d,) where the next row is pulled to."""
+        return np.einsum("k,kd->d", node_weights(self.nodes, self.sum), self.nodes)
+
+    def _pull(self) -> NDArray[np.float32]:
+        return self.to_nodes @ node_weights(self.nodes, self.sum).astype(np.float32)
+
     def _score(self) -> NDArray[np.floating]:
-        return self.length * self.to_core - self.weight * self.state.to_sum
+        return self._pull() - self.weight * self.state.to_sum
 
     def _exact_score(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.state.dots(positions, self.target - self.weight * self.sum)
@@ -130,7 +159,7 @@ class BalancedWalk(ComponentWalk):
         super()._close()
         assert self.refusals
         pulls = Pulls(
-            pull=(self.length * self.core_cosine).astype(np.float32),
+            pull=self._pull(),
             redundancy=(self.weight * self.state.to_sum).astype(np.float32),
             nearest_row=self.nearest_row,
             nearest_cosine=self.nearest,

@@ -200,13 +200,13 @@ class UnitRows:
         self.index = self.order[:n_kept].copy()
         return positions[:n_kept]
 
-    def products(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n_active,) float32 dot products of the active rows with a vector."""
+    def products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n_active, ...) float32 dot products of the active rows with a vector (d,), or with several (d, k)."""
         if self.matrix is not None:
-            return self.matrix[: len(self.index)] @ vector
-        every = np.empty(self.n_rows, dtype=np.float32)
+            return self.matrix[: len(self.index)] @ vectors
+        every = np.empty((self.n_rows, *vectors.shape[1:]), dtype=np.float32)
         for numbers, values in self.source.blocks():
-            every[numbers] = _unit_block(numbers, values) @ vector
+            every[numbers] = _unit_block(numbers, values) @ vectors
         return every[self.index]
 
     def vector(self, position: int) -> NDArray[np.float32]:

@@ -46,7 +46,7 @@ class Pulls:
     """What a balanced walk knew of every row of the pool when it ended.
 
     Attributes:
-        pull: (n,) float32, dot product with the domain's mean feature.
+        pull: (n,) float32, mean cosine to the validation rows, as the next step would weigh them.
         redundancy: (n,) float32, what the next step would have taken off.
         nearest_row: (n,) int64, the row taken that it resembles most, the lower step of equals.
         nearest_cosine: (n,) float32, the cosine to it.
@@ -75,7 +75,7 @@ class Walk:
         consistency: float64, |cosine to the component| of the sum of its rows, this one included.
         score: float64, what it had most of: coherence (an anchor: cosine to the component), or pull less redundancy.
         margin: float64, how far the score of the next best row allowed lay behind, NaN where there was none.
-        pull: float64, balanced walk: dot product with the domain's mean feature; NaN in other walks.
+        pull: float64, balanced walk: mean cosine to the validation rows, as weighed then; NaN in other walks.
         redundancy: float64, balanced walk: what was taken off for resembling the rows taken before.
         nearest_row: int64, balanced walk: the row taken before that it resembles most, -1 for the first.
         nearest_cosine: float64, the cosine to it.

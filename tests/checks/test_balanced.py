@@ -27,24 +27,26 @@ RULES = {
 }
 
 
-def tables(rules: WalkRules = NONE) -> tuple[pl.DataFrame, pl.DataFrame]:
-    walk = balanced_walk(
-        POOL, OWN, 12, delta=rules.delta, min_core_cosine=rules.min_core_cosine, no_conflict=rules.no_conflict
-    )
+def tables(rules: WalkRules = NONE, fair: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
+    asked = {"delta": rules.delta, "min_core_cosine": rules.min_core_cosine, "no_conflict": rules.no_conflict}
+    walk = balanced_walk(POOL, OWN, 12, fair=fair, **asked)
     own_ids = np.array([f"own{i}" for i in range(5)])
     pulls = strongest_pulls(POOL, walk.rows, OWN)
     return subset_table(walk, IDS, "d", pulls, own_ids), left_table(walk, IDS, "d")
 
 
-def judge(subset: pl.DataFrame, left: pl.DataFrame, rules: WalkRules = NONE, redundancy: float = 0.5) -> Verdict:
-    return balance_was_kept(subset, left, IDS.tolist(), POOL, OWN, redundancy, rules)
+def judge(
+    subset: pl.DataFrame, left: pl.DataFrame, rules: WalkRules = NONE, redundancy: float = 0.5, fair: bool = False
+) -> Verdict:
+    return balance_was_kept(subset, left, IDS.tolist(), POOL, OWN, redundancy, fair, rules)
 
 
+@pytest.mark.parametrize("fair", [False, True])
 @pytest.mark.parametrize("name", RULES)
-def test_a_walk_as_it_was_made_passes(name: str) -> None:
-    subset, left = tables(RULES[name])
+def test_a_walk_as_it_was_made_passes(name: str, fair: bool) -> None:
+    subset, left = tables(RULES[name], fair)
     assert len(subset) > 2
-    verdict = judge(subset, left, RULES[name])
+    verdict = judge(subset, left, RULES[name], fair=fair)
     assert verdict.passed, verdict.description
 
 
@@ -80,7 +82,7 @@ def test_a_walk_that_is_true_to_its_record_but_passed_over_a_better_row_fails() 
     subset, left = tables()
     best = IDS.tolist().index(subset["row_id"][0])
     rest = np.delete(np.arange(80), best)
-    walk = balanced_walk(POOL.values[rest], OWN, 12)
+    walk = balanced_walk(POOL.values[rest], OWN, 12, fair=False)
     pulls = strongest_pulls(ArrayFeatures(POOL.values[rest]), walk.rows, OWN)
     subset = subset_table(walk, IDS[rest], "d", pulls, np.array([f"own{i}" for i in range(5)]))
     left = pl.concat([left_table(walk, IDS[rest], "d"), left.head(1).with_columns(row_id=pl.lit(str(IDS[best])))])
@@ -90,5 +92,7 @@ def test_a_walk_that_is_true_to_its_record_but_passed_over_a_better_row_fails() 
     assert verdict.numbers["n_passed_over"] >= 1
 
 
-def test_a_walk_of_another_redundancy_fails() -> None:
+def test_a_walk_of_another_redundancy_or_fairness_fails() -> None:
     assert not judge(*tables(), redundancy=0.4).passed
+    assert not judge(*tables(), fair=True).passed
+    assert not judge(*tables(fair=True)).passed

@@ -1,6 +1,6 @@
 """The balanced walk against its definition: brute force in float64, its two ends, and examples worked by hand."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,11 @@ class Problem:
     validation: np.ndarray
     budget: int
     redundancy: float
+    fair: bool = False
 
 
 @st.composite
-def problems(draw: st.DrawFn, redundancy: float | None = None) -> Problem:
+def problems(draw: st.DrawFn, redundancy: float | None = None, fair: bool | None = None) -> Problem:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n, d, v = rng.integers(1, 41), rng.integers(2, 13), rng.integers(1, 6)
     shift = draw(st.sampled_from([0.0, 0.3, 1.0]))
@@ -44,6 +45,7 @@ def problems(draw: st.DrawFn, redundancy: float | None = None) -> Problem:
         (rng.normal(size=(v, d)) + 0.3).astype(np.float32),
         int(rng.integers(1, 25)),
         draw(st.sampled_from([0.0, 0.25, 0.5, 1.0])) if redundancy is None else redundancy,
+        draw(st.booleans()) if fair is None else fair,
     )
 
 
@@ -65,7 +67,8 @@ def brute_force(
     no_conflict: bool = False,
 ) -> tuple[list[dict[str, float]], float]:
     """Row, pull, redundancy and margin of every step, candidate by candidate, and the closest decision."""
-    rows, target = units(problem.features), units(problem.validation).mean(axis=0)
+    rows, own = units(problem.features), units(problem.validation)
+    mean = own.mean(axis=0)
     steps: list[dict[str, float]] = []
     taken: list[int] = []
     reached: list[float] = []
@@ -76,20 +79,24 @@ def brute_force(
         return value >= bound
 
     def allowed(z: int) -> bool:
-        if min_core_cosine is not None and not at_least(cosine(rows[z], target), min_core_cosine):
+        if min_core_cosine is not None and not at_least(cosine(rows[z], mean), min_core_cosine):
             return False
         if no_conflict and not all(at_least(rows[z] @ rows[s], 0.0) for s in taken):
             return False
         if delta and taken:
             against = reached[-1] if consistency == "previous" else max(reached)
-            return at_least(abs(cosine(rows[[*taken, z]].sum(axis=0), target)), delta * against)
+            return at_least(abs(cosine(rows[[*taken, z]].sum(axis=0), mean)), delta * against)
         return True
+
+    def weight(v: int) -> float:
+        return float(1 / (1 + max(0.0, sum(own[v] @ rows[s] for s in taken)))) if problem.fair else 1.0
 
     while len(taken) < problem.budget:
         scores = {}
+        weights = [weight(v) for v in range(len(own))]
         for z in set(range(len(rows))) - set(taken):
             if allowed(z):
-                pull = rows[z] @ target
+                pull = sum(w * (rows[z] @ v) for w, v in zip(weights, own, strict=True)) / sum(weights)
                 redundancy = problem.redundancy / (len(taken) + 1) * sum(rows[z] @ rows[s] for s in taken)
                 scores[z] = (pull - redundancy, pull, redundancy)
         if not scores:
@@ -100,12 +107,13 @@ def brute_force(
         step = {"row": best, "pull": scores[best][1], "redundancy": scores[best][2]}
         steps.append(step | {"score": scores[best][0], "margin": min(rest, default=np.nan)})
         taken.append(best)
-        reached.append(abs(cosine(rows[taken].sum(axis=0), target)))
+        reached.append(abs(cosine(rows[taken].sum(axis=0), mean)))
     return steps, min(decisions)
 
 
 def walk_of(problem: Problem, **options: Any) -> Walk:
-    return balanced_walk(problem.features, problem.validation, problem.budget, redundancy=problem.redundancy, **options)
+    options |= {"redundancy": problem.redundancy, "fair": problem.fair}
+    return balanced_walk(problem.features, problem.validation, problem.budget, **options)
 
 
 def assert_equal(first: Walk, second: Walk) -> None:
@@ -137,7 +145,7 @@ def test_every_rule_changes_some_walk():
     assert all(walk != other for i, walk in enumerate(walks) for other in walks[:i])
 
 
-@given(problem=problems(redundancy=0.0))
+@given(problem=problems(redundancy=0.0, fair=False))
 @bounded
 def test_redundancy_0_is_the_ranking_by_mean_cosine(problem: Problem):
     mean_cosine = (units(problem.features) @ units(problem.validation).T).mean(axis=1)
@@ -147,7 +155,7 @@ def test_redundancy_0_is_the_ranking_by_mean_cosine(problem: Problem):
     np.testing.assert_allclose(walk.score, mean_cosine[walk.rows], atol=1e-6)
 
 
-@given(problem=problems(redundancy=1.0))
+@given(problem=problems(redundancy=1.0, fair=False))
 @bounded
 def test_redundancy_1_is_kernel_herding(problem: Problem):
     # Herding keeps a weight vector: w starts at t and, for the row x taken, becomes w + t - x.
@@ -172,11 +180,39 @@ def test_of_two_copies_the_second_gives_way_to_another_direction():
     assert balanced_walk(features, EAST, 3, redundancy=0.5).rows.tolist() == [0, 1, 2]
     # t = (0.5, 0.5). Pulls 0.5, 0.5, 0.7. First row 2; then 0.5 - 0.5 * 0.6 = 0.2 for both copies, the lower first;
     # then the copy has 0.5 - 1/3 * (0.6 + 1) < 0 and is taken last.
-    walk = balanced_walk(features, [[1.0, 0.0], NORTH], 3, redundancy=1.0)
+    walk = balanced_walk(features, [[1.0, 0.0], NORTH], 3, redundancy=1.0, fair=False)
     assert walk.rows.tolist() == [2, 0, 1]
     np.testing.assert_allclose(walk.pull, [0.7, 0.5, 0.5], atol=1e-6)
     np.testing.assert_allclose(walk.redundancy, [0.0, 0.3, 1.6 / 3], atol=1e-6)
     np.testing.assert_allclose(walk.margin, [0.2, 0.0, np.nan], atol=1e-6)
+
+
+def test_a_fair_walk_goes_to_the_validation_row_that_was_served_least():
+    # Two validation rows east, one north: t = (2, 1) / 3, and plain pulls of 2/3, 2/3 (a copy), 1/3.
+    features, own = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+    assert balanced_walk(features, own, 2, redundancy=0.0, fair=False).rows.tolist() == [0, 1]
+    # After row 0 the rows east are served 1 each: weights 1/2, 1/2, 1 of a sum of 2, so both directions pull 1/2, and a
+    # tie goes to the lower row. Then weights 1/3, 1/3, 1 of 5/3: the north pulls 3/5.
+    walk = balanced_walk(features, own, 3, redundancy=0.0, fair=True)
+    assert walk.rows.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(walk.pull, [2 / 3, 1 / 2, 3 / 5], atol=1e-6)
+    # With less of a pull for the second row east, the north comes before it: 0.96 / 2 < 1 / 2.
+    walk = balanced_walk([[1.0, 0.0], [0.96, -0.28], [0.0, 1.0]], own, 2, redundancy=0.0, fair=True)
+    assert walk.rows.tolist() == [0, 2]
+
+
+def test_a_validation_row_that_the_rows_taken_contradict_counts_as_not_served():
+    # Served 1 and -1: weights 1/2 and 1 of 3/2, so row 1 pulls 2/3 - 1/3.
+    walk = balanced_walk([[1.0, 0.0], [-1.0, 0.0]], [[1.0, 0.0], [-1.0, 0.1]], 2, redundancy=0.0, fair=True)
+    assert walk.rows.tolist() == [0, 1]
+    np.testing.assert_allclose(walk.pull[1], (2 / np.sqrt(1.01) - 1) / 3, atol=1e-3)
+
+
+@given(problem=problems(redundancy=0.0))
+@bounded
+def test_a_fair_walk_over_one_validation_row_is_the_ranking(problem: Problem):
+    alone = replace(problem, validation=problem.validation[:1])
+    assert walk_of(alone).rows.tolist() == walk_of(replace(alone, fair=not alone.fair)).rows.tolist()
 
 
 def test_the_trace_names_the_row_taken_before_that_a_row_resembles_most():
@@ -266,7 +302,7 @@ def test_the_order_of_the_pool_and_the_norms_do_not_matter(problem: Problem, see
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(problem.features))
     scaled = problem.features[order] * rng.uniform(0.1, 10, size=(len(order), 1))
-    other = balanced_walk(scaled, problem.validation * 3, problem.budget, redundancy=problem.redundancy)
+    other = walk_of(replace(problem, features=scaled, validation=problem.validation * 3))
     assert order[other.rows].tolist() == walk_of(problem).rows.tolist()
 
 

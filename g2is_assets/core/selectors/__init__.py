@@ -12,7 +12,6 @@ from g2is_assets.core.selectors import (
     by_length,
     g2is,
     g2is_by_length,
-    g2is_fair,
     g2is_reference,
     g2is_without_gradient,
     g2is_without_graph,
@@ -32,7 +31,6 @@ SELECTORS: Final[dict[str, Selector]] = {
     "g2is_reference": g2is_reference.select,
     "g2is": g2is.select,
     "g2is_by_length": g2is_by_length.select,
-    "g2is_fair": g2is_fair.select,
     "g2is_without_graph": g2is_without_graph.select,
     "g2is_without_gradient": g2is_without_gradient.select,
 }
@@ -41,8 +39,7 @@ _FEATURES: Final = frozenset({"kind", "mean_removed"})
 _RULES: Final = frozenset(SelectionSettings.model_fields) - _FEATURES - {"budget", "allow_leaks"}
 OPTIONS: Final = {
     "g2is": _FEATURES | _RULES,
-    "g2is_by_length": _FEATURES | {"redundancy"},
-    "g2is_fair": _FEATURES | {"redundancy"},
+    "g2is_by_length": _FEATURES | {"redundancy", "fair"},
     "g2is_without_graph": _FEATURES,
     "g2is_without_gradient": _RULES,
 }

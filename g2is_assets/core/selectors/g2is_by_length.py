@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from g2is_assets.core.balance import mean_feature
+from g2is_assets.core.balance import node_weights, nodes_of
+from g2is_assets.core.rows import exact_rows
 from g2is_assets.core.selectors.problem import Problem, Selection
 from g2is_assets.core.selectors.ranking import cosines
 from g2is_assets.core.vectors import unit_rows
@@ -17,14 +18,16 @@ def select(problem: Problem) -> Selection:
     source, own = problem.gradient_features(settings.kind, settings.mean_removed)
     lengths = problem.n_response_tokens[problem.eligible]
     weights = np.sqrt(lengths / np.median(lengths))
-    pull = weights * cosines(source, mean_feature(own)[None])[:, 0]
-    to_taken, free = np.zeros(len(pull)), np.ones(len(pull), dtype=bool)
+    nodes = nodes_of(own, settings.fair)
+    to_nodes = weights[:, None] * cosines(source, nodes)
+    total, free = np.zeros(source.shape[1]), np.ones(len(weights), dtype=bool)
     taken, scores = [], []
     for n in range(problem.budget):
-        score = np.where(free, pull - settings.redundancy / (n + 1) * to_taken, -np.inf)
-        row = int(score.argmax())
+        repeated = cosines(source, total[None])[:, 0]
+        score = to_nodes @ node_weights(nodes, total) - settings.redundancy / (n + 1) * repeated
+        row = int(np.where(free, score, -np.inf).argmax())
         taken.append(row)
         scores.append(score[row])
         free[row] = False
-        to_taken += cosines(source, unit_rows(source.rows(np.array([row]))))[:, 0]
+        total += exact_rows(unit_rows(source.rows(np.array([row]))))[0]
     return Selection(problem.eligible[np.array(taken, dtype=np.int64)], np.array(scores, dtype=np.float64))

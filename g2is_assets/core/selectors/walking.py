@@ -39,9 +39,8 @@ def walk_as_set(
     """
     memory_bytes, rules = int(1e9 * settings.memory_gb), settings.model_dump(include=RULES)
     if settings.next_row == "balance":
-        walk = balanced_walk(
-            source, validation, total, redundancy=settings.redundancy, memory_bytes=memory_bytes, **rules
-        )
+        rules |= {"redundancy": settings.redundancy, "fair": settings.fair}
+        walk = balanced_walk(source, validation, total, memory_bytes=memory_bytes, **rules)
         return walk, np.ones(1), np.array([total])
     directions, weights = nodes()
     budgets = allocate_budgets(total, weights)
