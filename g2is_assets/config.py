@@ -154,7 +154,7 @@ class SelectionSettings(Section):
 
     method: Literal["g2is", "reference"] = "g2is"
     next_row: Literal["coherence", "balance"] = Field(default_factory=_next_row)
-    redundancy: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    redundancy: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
     fair: bool = True
     kind: FeatureKind = Field(default_factory=_by_walk("adam", "adam_without_momentum"))
     mean_removed: bool = False

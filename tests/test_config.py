@@ -195,7 +195,7 @@ def test_the_balanced_walk_has_no_rule_but_those_it_is_given(tmp_path: Path) -> 
     domains = load(tmp_path, '[selection]\nnext_row = "balance"\n').domains
     rules = {name: (domain.selection.delta, domain.selection.no_conflict) for name, domain in domains.items()}
     assert rules == {"plain": (0.0, False), "papers": (0.8, True), "ruled": (0.5, True)}
-    assert domains["plain"].selection.redundancy == 0.5
+    assert domains["plain"].selection.redundancy == 0.25
 
 
 @pytest.mark.parametrize("redundancy", ["-0.1", "1.1"])

@@ -20,7 +20,7 @@ def balanced_walk(
     validation: ArrayLike,
     budget: int,
     *,
-    redundancy: float = 0.5,
+    redundancy: float = 0.25,
     fair: bool = True,
     delta: float = 0.0,
     consistency: Consistency = "previous",

@@ -36,7 +36,7 @@ def tables(rules: WalkRules = NONE, fair: bool = False) -> tuple[pl.DataFrame, p
 
 
 def judge(
-    subset: pl.DataFrame, left: pl.DataFrame, rules: WalkRules = NONE, redundancy: float = 0.5, fair: bool = False
+    subset: pl.DataFrame, left: pl.DataFrame, rules: WalkRules = NONE, redundancy: float = 0.25, fair: bool = False
 ) -> Verdict:
     return balance_was_kept(subset, left, IDS.tolist(), POOL, OWN, redundancy, fair, rules)
 

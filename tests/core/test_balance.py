@@ -266,7 +266,7 @@ def test_rows_closer_than_float32_can_tell_are_decided_in_float64():
 def test_a_row_of_zeros_pulls_nothing_and_resembles_nothing():
     walk = balanced_walk([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0]], EAST, 3)
     assert walk.rows.tolist() == [1, 0, 2]
-    assert walk.score.tolist() == pytest.approx([1.0, 0.0, -1.0 + 0.5 / 3])
+    assert walk.score.tolist() == pytest.approx([1.0, 0.0, -1.0 + 0.25 / 3])
 
 
 # --- how it ends, memory, faults -----------------------------------------------------------------------------------
