@@ -29,7 +29,7 @@ CODE_VERSIONS: Final = {
     "gradients/target": "1",
     "graph/neighbors": "3",
     "knowledge/components": "3",
-    "selection/subset": "3",
+    "selection/subset": "4",
     "finetune/adapter": "3",
     "finetune/baseline": "4",
     "finetune/evaluation": "2",

@@ -39,9 +39,9 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
 
     Exact on the complete instruction graph. In the paper's walk no two rows of one component conflict, every row keeps
     its component's consistency, and a walk may end short of its budget. The balanced walk has one budget, does not use
-    `knowledge/components`, and takes the row with the largest pull towards the domain less what it repeats. The split
-    of the budget, and what kept out every row that was left, are kept beside the rows. Pool rows that repeat one of the
-    domain's own rows, or another pool row, are not eligible.
+    `knowledge/components`, and takes the row with the largest pull towards the domain's rows, those served least
+    first, less what it repeats. The split of the budget, and what kept out every row that was left, are kept beside
+    the rows. Pool rows that repeat one of the domain's own rows, or another pool row, are not eligible.
     """
     settings = workspace.project.domain(context.partition_key).selection
     recipe = recipe_here(context, workspace)
@@ -93,5 +93,6 @@ def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Worksp
         draft.metric(**count_refusals(left, split, settings.min_core_cosine, distortion))
         home = measure_home(source, walk.rows, validation)
         draft.metric(home_cosine=home.subset, home_cosine_random=home.random, home_cosine_top=home.top)
+        draft.metric(n_validation_unserved=home.unserved, n_validation_unserved_top=home.unserved_top)
 
     return publish(context, workspace, recipe, write)

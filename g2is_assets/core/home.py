@@ -15,17 +15,21 @@ N_RANDOM: Final = 10
 
 @dataclass(frozen=True)
 class Home:
-    """Cosine of a mean feature to the domain's mean unit feature.
+    """Cosine of a mean feature to the domain's mean unit feature, and which validation rows it leaves without help.
 
     Attributes:
         subset: Of the subset.
         random: Of random subsets of the same size, averaged.
         top: Of the rows with the largest dot product with the domain's mean, as many: the plain ranking.
+        unserved: Validation rows whose cosine to the subset's mean feature is not above 0.
+        unserved_top: The same of the plain ranking.
     """
 
     subset: float
     random: float
     top: float
+    unserved: int
+    unserved_top: int
 
 
 def measure_home(source: FeatureSource, taken: NDArray[np.int64], validation: ArrayLike, seed: int = 0) -> Home:
@@ -42,20 +46,24 @@ def measure_home(source: FeatureSource, taken: NDArray[np.int64], validation: Ar
     """
     if len(taken) == 0:
         raise ValueError("an empty subset is nowhere")
-    target = unit_rows(validation).mean(axis=0)
+    own = unit_rows(validation)
+    target = own.mean(axis=0)
     pull = np.empty(source.shape[0], dtype=np.float32)
     for numbers, values in source.blocks():
         pull[numbers] = unit_rows(values) @ target
 
-    def cosine(rows: NDArray[np.int64]) -> float:
-        mean = unit_rows(source.rows(rows)).mean(axis=0, dtype=np.float64)
+    def mean_of(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return unit_rows(source.rows(rows)).mean(axis=0, dtype=np.float64)
+
+    def cosine(mean: NDArray[np.float64]) -> float:
         norms = np.linalg.norm(mean) * np.linalg.norm(target)
         return float(mean @ target / norms) if norms > 0 else 0.0
 
     rng = np.random.default_rng(seed)
-    draws = [cosine(rng.choice(source.shape[0], len(taken), replace=False)) for _ in range(N_RANDOM)]
-    top = np.argsort(-pull, kind="stable")[: len(taken)]
-    return Home(subset=cosine(taken), random=float(np.mean(draws)), top=cosine(top))
+    draws = [cosine(mean_of(rng.choice(source.shape[0], len(taken), replace=False))) for _ in range(N_RANDOM)]
+    subset, top = mean_of(taken), mean_of(np.argsort(-pull, kind="stable")[: len(taken)])
+    unserved, unserved_top = (int((own @ mean <= 0).sum()) for mean in (subset, top))
+    return Home(cosine(subset), float(np.mean(draws)), cosine(top), unserved, unserved_top)
 
 
 def strongest_pulls(

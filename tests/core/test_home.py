@@ -27,6 +27,15 @@ def test_a_subset_that_cancels_out_has_cosine_zero() -> None:
     assert measure_home(pool, np.array([0, 1]), [EAST]).subset == 0.0
 
 
+def test_validation_rows_that_a_subset_does_not_help_are_counted() -> None:
+    pool = ArrayFeatures(np.array([EAST, EAST, [-0.6, 0.8]]))
+    own = [EAST, EAST, EAST, NORTH, [-1.0, 0.4]]
+    # The plain ranking takes both rows east: nothing north, and against the last. With row 2 only the last is left out.
+    home = measure_home(pool, np.array([0, 2]), own)
+    assert (home.unserved, home.unserved_top) == (1, 2)
+    assert measure_home(pool, np.array([2]), own).unserved == 3
+
+
 def test_an_empty_subset_is_refused() -> None:
     with pytest.raises(ValueError, match="empty subset"):
         measure_home(POOL, np.array([], dtype=np.int64), [EAST])
