@@ -3,9 +3,10 @@
     python benchmarks/selection.py published scale graph growth --store lake --domain math_gsm8k --out results.md
     python benchmarks/selection.py --check
 
-Parts: `published` compares the walk with the published way; `scale` walks stored features of large pools and streams a
-store; `graph` compares the graph with bare matrix products; `growth` fits exponents. `--store` is a lake with
-gradients/pool, whose rows are drawn on (mapped copies of its shards are made there); without it rows are synthetic.
+Parts: `published` compares the walk with the published way; `balanced` the balanced walk with bare matrix-vector
+products; `scale` walks stored features of large pools and streams a store; `graph` compares the graph with bare matrix
+products; `growth` fits exponents. `--store` is a lake with gradients/pool, whose rows are drawn on (mapped copies of
+its shards are made there); without it rows are synthetic.
 selection_data.py says how larger pools are drawn. Every measurement runs in a process of its own; what takes less than
 20 s runs three times, taking turns with its counterpart, and medians are shown. Peaks are resident sizes of the whole
 process, libraries and mapped pages included. The largest pool needs 3.5 GB below TMPDIR, which must not be a memory
@@ -117,6 +118,28 @@ def part_published(pool: Result, options: argparse.Namespace, report: Report) ->
     report.failures += notes
 
 
+def part_balanced(pool: Result, options: argparse.Namespace, report: Report) -> None:
+    """The balanced walk, fair and not, against the products that it cannot do without."""
+    lines = []
+    for n in options.balanced_n:
+        bare, plain, fair = in_turns({**pool, "n": n, "budget": n // 100}, "steps", "balanced", "fair")
+        lines.append(
+            [
+                *(f"{n:,}", n // 100, len(set(plain["rows"]) & set(fair["rows"]))),
+                *(f"{result['seconds']:.2f}" for result in (bare, plain, fair)),
+                *(f"{result['seconds'] / bare['seconds']:.2f}" for result in (plain, fair)),
+                *(gb(result["peak_bytes"]) for result in (bare, plain, fair)),
+            ]
+        )
+    columns = "rows N|taken|in both|products s|balanced s|fair s|balanced / products|fair / products"
+    report.table(
+        "The balanced walk against bare products",
+        [*columns.split("|"), "products GB", "balanced GB", "fair GB"],
+        lines,
+        "Budget 1 %. Products: reading and normalising the rows, then one matrix-vector product for every row taken.",
+    )
+
+
 def part_scale(pool: Result, options: argparse.Namespace, report: Report) -> None:
     """Walks of large stored pools, and the store's streaming rate."""
     lines = []
@@ -187,12 +210,18 @@ def part_growth(pool: Result, options: argparse.Namespace, report: Report) -> No
     report.table("Growth", columns, lines, f"Budget 1 %, so the walk's steps grow with N. {'; '.join(fits)}.")
 
 
-PARTS = {"published": part_published, "scale": part_scale, "graph": part_graph, "growth": part_growth}
+PARTS = {
+    "published": part_published,
+    "balanced": part_balanced,
+    "scale": part_scale,
+    "graph": part_graph,
+    "growth": part_growth,
+}
 
 
 def make_pool(folder: str, options: argparse.Namespace, report: Report) -> Result:
     """Make the store that all parts read; returns where it is."""
-    sizes = {"published": options.published_n, "scale": options.scale_n}
+    sizes = {"published": options.published_n, "balanced": options.balanced_n, "scale": options.scale_n}
     sizes |= {"graph": options.graph_n, "growth": options.growth_n}
     n = max(n for part in options.parts for n in sizes[part])
     lake = str(options.store) if options.store else None
@@ -237,7 +266,13 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=1000, help="rows to take in part scale")
     parser.add_argument("--graph-max", type=int, default=20_000, help="largest graph in part growth")
     growth = [1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000]
-    sizes = {"published": [2000, 5000, 10_000], "scale": [20_000, 100_000], "graph": [20_000], "growth": growth}
+    sizes = {
+        "published": [2000, 5000, 10_000],
+        "balanced": [8000, 20_000, 50_000],
+        "scale": [20_000, 100_000],
+        "graph": [20_000],
+        "growth": growth,
+    }
     for part, default in sizes.items():
         parser.add_argument(f"--{part}-n", type=int, nargs="+", default=default, metavar="N")
     parser.add_argument("--out", type=Path, help="Markdown file to write")

@@ -90,7 +90,7 @@ def edges(rows: Rows) -> tuple[float, float]:
 
 
 def make_pool(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a store of `n` rows, its index and the domain's core knowledge; measure what the rows are like.
+    """Write a store of `n` rows, its index, the domain's rows and core knowledge; measure what the rows are like.
 
     Args:
         task: `folder` to write to, `n`, `features` (`raw` or `mean_removed`), `lake`, `domain`, `kind` or None, `dim`.
@@ -108,7 +108,8 @@ def make_pool(task: Mapping[str, Any]) -> dict[str, Any]:
         validation = resampler.draw(24, near=rng.choice(len(rows), size=4, replace=False))
     knowledge = core_knowledge(validation)
     folder = Path(task["folder"])
-    np.savez(folder / "knowledge.npz", components=knowledge.components, weights=knowledge.weights)
+    core = {"components": knowledge.components, "weights": knowledge.weights}
+    np.savez(folder / "knowledge.npz", validation=validation, **core)
     store = GradientStore(folder, {"kinds": [task["features"]], "sketch_dim": rows.shape[1]})
     store.require_space(2 * task["n"])  # shards and their mapped copies
     for start in range(0, task["n"], SHARD_ROWS):

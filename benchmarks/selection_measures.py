@@ -18,6 +18,7 @@ import polars as pl
 from published_walk import published_walk, sorted_adjacency
 from selection_data import make_pool
 
+from g2is_assets.core.balance import balanced_walk
 from g2is_assets.core.budgets import allocate_budgets
 from g2is_assets.core.rows import unit_matrix
 from g2is_assets.core.vectors import unit_rows
@@ -70,6 +71,30 @@ def walk(task: Task) -> dict[str, Any]:
     clock = Clock()
     taken = gradient_walk(stored(task), components, budgets, method=task.get("method", "g2is"))
     return {"seconds": clock.lap(), "rows": taken.rows.tolist()}
+
+
+def balanced(task: Task, fair: bool = False) -> dict[str, Any]:
+    """The balanced walk from stored features."""
+    with np.load(Path(task["store"]).parent / "knowledge.npz", allow_pickle=False) as file:
+        validation = file["validation"]
+    clock = Clock()
+    taken = balanced_walk(stored(task), validation, task["budget"], fair=fair)
+    return {"seconds": clock.lap(), "rows": taken.rows.tolist()}
+
+
+def fair(task: Task) -> dict[str, Any]:
+    """The same, and fair to the validation rows."""
+    return balanced(task, fair=True)
+
+
+def steps(task: Task) -> dict[str, Any]:
+    """What every exact walk does at least: read the rows, and as many matrix-vector products as there are steps."""
+    clock = Clock()
+    unit = unit_matrix(stored(task))
+    read_s = clock.lap()
+    for step in range(task["budget"]):
+        unit @ unit[step]
+    return {"read_s": read_s, "seconds": read_s + clock.lap()}
 
 
 def published(task: Task) -> dict[str, Any]:
@@ -173,7 +198,20 @@ def check(task: Task) -> dict[str, Any]:
 
 MEASURES: dict[str, Callable[[Task], dict[str, Any]]] = {
     measure.__name__: measure
-    for measure in (make_pool, walk, published, difference, graph, products, mapped, stream, check)
+    for measure in (
+        make_pool,
+        walk,
+        balanced,
+        fair,
+        steps,
+        published,
+        difference,
+        graph,
+        products,
+        mapped,
+        stream,
+        check,
+    )
 }
 
 if __name__ == "__main__":
