@@ -26,7 +26,7 @@ from g2is_assets.studies import BASE, Study, Variant, load_studies
 
 CODE_VERSIONS: Final = {
     "study/embedding": "1",
-    "study/subset": "2",
+    "study/subset": "3",
     "study/adapter": "1",
     "study/score": "1",
     "study/leaderboard": "2",

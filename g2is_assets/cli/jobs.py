@@ -1,8 +1,13 @@
 """Running a job of the definitions in this process, with progress in the terminal."""
 
 import os
+import signal
+import sys
+import threading
 import warnings
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 
@@ -40,6 +45,28 @@ def run_job(instance: "dg.DagsterInstance", project: Project, job: str, tags: di
     where = {"config": str(project.path), "name": job}
     found = dg.build_reconstructable_job("g2is_assets.cli.jobs", "job_of", reconstructable_kwargs=where)
     try:
-        dg.execute_job(found, instance=instance, run_config=QUIET, tags=tags, raise_on_error=True)
+        with interrupts_that_count():
+            dg.execute_job(found, instance=instance, run_config=QUIET, tags=tags, raise_on_error=True)
     except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
+
+
+@contextmanager
+def interrupts_that_count() -> Iterator[None]:
+    """Send a Ctrl-C again that fell into a finaliser, where Python prints what is raised and goes on."""
+    import dagster as dg
+
+    usual = sys.unraisablehook
+
+    def look(lost: Any) -> None:
+        if isinstance(lost.exc_value, KeyboardInterrupt | dg.DagsterExecutionInterruptedError):
+            # Not from here: this too is called in the finaliser.
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            usual(lost)
+
+    sys.unraisablehook = look
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual

@@ -30,17 +30,19 @@ def balanced_walk(
 ) -> Walk:
     """Take, again and again, the free row z with the largest <z, t> - redundancy / (n + 1) * sum_{s in S} cos(z, s).
 
-    S are the n rows taken, t is the mean of the domain's unit validation features, not normalised again: the more
-    alike these are, the longer it is, and the more the walk concentrates. The first term is the row's pull, the second
-    its redundancy. Redundancy 0 is the ranking by mean cosine (LESS, Xia et al. 2024); 1 is kernel herding with the
-    cosine as kernel (Chen, Welling and Smola 2010), which makes the subset's mean approach t.
-    In a fair walk t is a weighted mean, its weights 1 / (1 + max(0, sum_{s in S} cos(s, v))) for the validation row v,
-    to a sum of 1, new at every step: the row that was served least pulls most. With redundancy 0 it climbs the sum
-    over validation rows of log(1 + what each is served), proportional fairness (Kelly, Maulloo and Tan 1998).
+    S are the n rows taken, t is a mean of the domain's unit validation features, not normalised again: the more alike
+    these are, the longer it is, and the more the walk concentrates. The first term is the row's pull, the second its
+    redundancy. If the walk is not fair, t is the plain mean; then redundancy 0 is the ranking by mean cosine (LESS, Xia
+    et al. 2024), and 1 is kernel herding with the cosine as kernel (Chen, Welling and Smola 2010), which makes the
+    subset's mean approach t.
+    In a fair walk t is a weighted mean, its weights 1 / (1 + max(0, x)) for the validation row v that is served
+    x = sum_{s in S} cos(s, v), to a sum of 1, new at every step: the row that was served least pulls most. With
+    redundancy 0 it follows the gradient of a sum over validation rows, of log(1 + x), or of x where that is below 0:
+    proportional fairness (Kelly, Maulloo and Tan 1998).
     The paper's rules hold on top where asked for, with the plain mean as the only component.
     Deterministic: ties go to the lower row index; decisions within 1e-5 of a tie or a threshold are taken in float64
-    in a fixed order. Cost: one (n, d) matrix-vector product per row taken. Memory: as `gradient_walk`, and of a fair
-    walk 4 n v bytes.
+    in a fixed order. Cost: one (n, d) matrix-vector product per row taken. Memory: as `gradient_walk`, and if fair
+    4 n v bytes, which `memory_bytes` leaves out.
 
     Args:
         features: (n, d) float or a source of them, normalised here; zero rows have pull and cosine 0.
@@ -50,7 +52,7 @@ def balanced_walk(
         fair: Whether validation rows that were served least pull most; else all alike.
         delta: Consistency threshold in [0, 1], as in `gradient_walk`; 0 is no rule.
         consistency: What it is measured against, as in `gradient_walk`.
-        min_core_cosine: Smallest cosine to t that a row must have; None for no such floor.
+        min_core_cosine: Smallest cosine to the plain mean that a row must have; None for no such floor.
         no_conflict: Forbid negative cosines between rows taken.
         memory_bytes: Most that the float32 features may take; beyond, they are converted at every step. None: no limit.
 
@@ -84,7 +86,7 @@ def mean_feature(validation: ArrayLike) -> NDArray[np.float64]:
     """
     mean = exact_rows(unit_rows(validation)).mean(axis=0)
     if np.linalg.norm(mean) <= ZERO_NORM:
-        raise ValueError("the mean of the validation features is zero: it pulls no row")
+        raise ValueError("the mean of the validation features is zero: they cancel out, the domain has no direction")
     return mean
 
 

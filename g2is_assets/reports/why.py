@@ -218,17 +218,15 @@ def _left_in_balance(row: dict[str, Any], version: Version, walk: dict[str, Any]
     """Pull, redundancy, place in line and the row taken that it repeats most; what kept it out is said first."""
     floor, nearer = version.manifest.settings["min_core_cosine"], pl.col("core_cosine") > row["core_cosine"]
     place = 1 + sum(len(_find(version, table, nearer, "row_id")) for table in ("subset", "left"))
+    kept_out = f"at each of {walk['n_taken']} steps another row had more pull less redundancy"
     if row["rank"] is None or row["n_inconsistent"] or (floor is not None and row["core_cosine"] < floor):
         kept_out = _reason({**row, "rank": None}, walk, floor, quoted)
-    elif place > walk["n_taken"]:
-        kept_out = f"it is too far from the domain: {walk['n_taken']} rows were taken"
-    else:
-        kept_out = f"it adds little; by nearness to the domain alone it would be among the {walk['n_taken']} rows taken"
     in_line = f"; it was {_ordinal(row['rank'])} in line" if row["rank"] else ""
     return [
         f"Not taken: {kept_out}.",
+        f"When the walk ended, its pull was {row['pull']:.4f} and its redundancy {row['redundancy']:.4f}{in_line}.",
         f"Its cosine to the domain's mean, {row['core_cosine']:.4f}, is the {_ordinal(place)} largest of the eligible "
-        f"rows. When the walk ended, its pull was {row['pull']:.4f}, its redundancy {row['redundancy']:.4f}{in_line}.",
+        "rows.",
         f"Of the rows taken, it resembles {quoted(row['nearest_row'])} most, cosine {row['nearest_cosine']:.4f}.",
     ]
 

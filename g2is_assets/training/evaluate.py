@@ -47,6 +47,8 @@ def _nll_and_candidates(
     losses, likelihoods = [0.0] * len(rows), {}
     for positions in plan_batches([row.n_tokens for row in rows], batch_tokens):
         own = [(n, other) for n, i in enumerate(positions) for other in candidates.get(rows[i].row_id, ())]
+        if any(other.prompt != rows[positions[n]].prompt for n, other in own):
+            raise ValueError("a question has another prompt than its row: both must come from one template")
         batch = {key: t.to(device) for key, t in collate([rows[i].features() for i in positions]).items()}
         cache = DynamicCache() if own else None
         with torch.no_grad():
@@ -147,7 +149,7 @@ def nll_and_choices(
         Losses in the order of the rows, and a `Choices` for every question with candidates, in the order given.
 
     Raises:
-        ValueError: A question is of none of the rows.
+        ValueError: A question is of none of the rows, or its prompt is not the row's.
     """
     with_choices = [question for question in asked if question.choices]
     if strange := {question.row_id for question in with_choices} - {row.row_id for row in rows}:

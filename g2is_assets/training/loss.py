@@ -25,7 +25,8 @@ def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False,
         packed: Pass the rows one after the other as a single sequence in which each attends to itself alone: padding
             costs nothing. The values are the same up to rounding, within `packed_rows` where it is true.
         cache: Keys and values (transformers' `DynamicCache`) of what stands before the batch, n_cached positions that
-            `attention_mask` covers too: (n_rows, n_cached + n_positions). Those of the batch are added to it.
+            `attention_mask` covers too: (n_rows, n_cached + n_positions). Those of the batch are added to it. Not for
+            packed rows.
 
     Returns:
         (n_rows,) float32, in nats per token; each row's value does not depend on the others.

@@ -31,7 +31,8 @@ def candidate_log_likelihoods(
         mask: (n_rows, n_positions) int64 attention mask of that batch, padded on either side.
         candidates: Each with the number of the row in the batch that begins with its prompt.
         pad_token_id: Fills up shorter candidates; it counts for nothing.
-        batch_tokens: Padded tokens per batch, the prompt counted for each candidate.
+        batch_tokens: Tokens per batch as if padded to the longest candidate, the prompt counted for each; where long
+            prompts with short responses meet the opposite, padding may double them.
         progress: Told how many candidates were done.
     """
     totals = [0.0] * len(candidates)

@@ -28,6 +28,11 @@ class Example:
         """Tokens of prompt and response together."""
         return len(self.input_ids)
 
+    @property
+    def prompt(self) -> list[int]:
+        """Token ids of the prompt."""
+        return self.input_ids[: self.n_prompt]
+
     def features(self) -> dict[str, list[int]]:
         """What transformers' collator pads: `input_ids`, `attention_mask` and `labels`."""
         labels = [IGNORED] * self.n_prompt + self.input_ids[self.n_prompt :]

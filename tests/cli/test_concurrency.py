@@ -14,6 +14,7 @@ import dagster as dg
 import pytest
 from conftest import write_project
 
+from g2is_assets.cli.jobs import interrupts_that_count
 from g2is_assets.definitions import DOMAIN_ASSETS, POOL_ASSETS, build_defs
 from g2is_assets.runs import GONE
 from g2is_assets.storage.lake import Lake
@@ -143,3 +144,20 @@ def test_ctrl_c_ends_in_one_line_and_frees_the_slot(project: Path) -> None:
         assert stopped is not None
         assert stopped.is_finished
         assert nothing_is_held(instance)
+
+
+def test_ctrl_c_counts_where_python_would_drop_it() -> None:
+    class Falls:
+        def __del__(self) -> None:
+            raise KeyboardInterrupt
+
+    def go_on() -> None:
+        Falls()
+        time.sleep(20)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts_that_count():
+            go_on()
+    finally:
+        signal.signal(signal.SIGINT, before)

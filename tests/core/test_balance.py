@@ -314,7 +314,7 @@ def test_the_order_of_the_pool_and_the_norms_do_not_matter(problem: Problem, see
         (np.eye(2), np.eye(2), -1, {}, "do not fit"),
         (np.eye(2), np.eye(2), 1, {"redundancy": 1.1}, "redundancy 1.1"),
         (np.eye(2), np.eye(2), 1, {"delta": -0.1}, "delta -0.1"),
-        (np.eye(2), [[1.0, 0.0], [-1.0, 0.0]], 1, {}, "pulls no row"),
+        (np.eye(2), [[1.0, 0.0], [-1.0, 0.0]], 1, {}, "cancel out"),
         ([[np.nan, 1.0]], np.eye(2), 1, {}, "row 0 is not finite"),
     ],
 )

@@ -122,6 +122,12 @@ def test_a_question_of_no_row_is_refused(model: Any, template: Template) -> None
         nll_and_choices(model, template, rows_of(template, ASKED[:2]), ASKED, 1000)
 
 
+def test_a_question_with_another_prompt_than_its_row_is_refused(model: Any, template: Template) -> None:
+    other = Question("a", [{"role": "user", "content": "Was it?"}], "no", YES_OR_NO)
+    with pytest.raises(ValueError, match="another prompt"):
+        nll_and_choices(model, template, rows_of(template, ASKED[:1]), [other], 1000)
+
+
 def greedy(model: Any, template: Template, question: Question, n_tokens: int, ends: list[str]) -> str:
     ids = template.prompt_ids(question.messages)
     n_prompt = len(ids)
