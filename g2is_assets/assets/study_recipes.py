@@ -11,10 +11,10 @@ from typing import Any, Final
 import polars as pl
 
 from g2is_assets.assets.recipes import current, recipe_from, target_files
-from g2is_assets.config import Source
+from g2is_assets.config import KnowledgeSettings, SelectionSettings, Source
 from g2is_assets.contracts.instructions import TARGET
 from g2is_assets.contracts.rows import Instruction
-from g2is_assets.core.selectors import USE_EMBEDDINGS
+from g2is_assets.core.selectors import OPTIONS, USE_EMBEDDINGS, WALK
 from g2is_assets.errors import MissingInputError, SettingsError
 from g2is_assets.hashing import json_sha256
 from g2is_assets.resources import Workspace
@@ -154,9 +154,13 @@ def leaderboard(workspace: Workspace) -> Recipe:
 
 
 def _choice(place: Place) -> dict[str, Any]:
-    """What the study says of a variant's choice of rows."""
-    study, variant = place.study, place.variant
-    settings: dict[str, Any] = place.said.model_dump(mode="json", exclude={"validation_rows"})
+    """What decides a variant's choice of rows: what the study says, and the defaults of what it leaves open."""
+    study, variant, said = place.study, place.variant, place.said
+    settings: dict[str, Any] = said.model_dump(mode="json", exclude={"validation_rows"})
+    if read := set(OPTIONS.get(said.selector, ())):
+        settings["options"] = SelectionSettings.model_validate(said.options).model_dump(mode="json", include=read)
+    if said.selector in WALK:
+        settings["knowledge"] = KnowledgeSettings.model_validate(said.knowledge).model_dump(mode="json")
     return settings | {"seeds": study.seeds(variant), "budgets": study.budgets(variant)}
 
 

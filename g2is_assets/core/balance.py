@@ -22,6 +22,7 @@ def balanced_walk(
     *,
     redundancy: float = 0.25,
     fair: bool = True,
+    factors: ArrayLike | None = None,
     delta: float = 0.0,
     consistency: Consistency = "previous",
     min_core_cosine: float | None = None,
@@ -50,6 +51,7 @@ def balanced_walk(
         budget: Rows to take.
         redundancy: In [0, 1].
         fair: Whether validation rows that were served least pull most; else all alike.
+        factors: (n,) positive, of each row's pull; None: 1 for all.
         delta: Consistency threshold in [0, 1], as in `gradient_walk`; 0 is no rule.
         consistency: What it is measured against, as in `gradient_walk`.
         min_core_cosine: Smallest cosine to the plain mean that a row must have; None for no such floor.
@@ -65,6 +67,9 @@ def balanced_walk(
     source, own = as_source(features), np.asarray(validation)
     if own.ndim != 2 or not len(own) or source.shape[1] != own.shape[1] or budget < 0:
         raise ValueError(f"features {source.shape}, validation {own.shape} and budget {budget} do not fit")
+    scale = np.ones(source.shape[0]) if factors is None else np.asarray(factors, dtype=np.float64)
+    if scale.shape != source.shape[:1] or not (scale > 0).all() or not np.isfinite(scale).all():
+        raise ValueError(f"factors must be {source.shape[0]} positive numbers")
     if not 0 <= redundancy <= 1 or not 0 <= delta <= 1:
         raise ValueError(f"redundancy {redundancy} or delta {delta} is not in [0, 1]")
     mean, nodes = mean_feature(own), nodes_of(own, fair)
@@ -73,7 +78,7 @@ def balanced_walk(
     trace = Trace()
     with np.errstate(invalid="ignore"):  # as in `gradient_walk`
         core = unit_rows(mean[None])[0]
-        walk = BalancedWalk(0, core, state, rules, nodes=nodes, redundancy=redundancy)
+        walk = BalancedWalk(0, core, state, rules, nodes=nodes, factors=scale, redundancy=redundancy)
         walk.run(budget, trace)
     return trace.finish([walk.ended], [walk.refusals])
 
@@ -110,6 +115,7 @@ class BalancedWalk(ComponentWalk):
     """A walk whose next row is the one with the largest pull, of all nodes by their weights, less redundancy."""
 
     nodes: NDArray[np.float64] = field(kw_only=True)
+    factors: NDArray[np.float64] = field(kw_only=True)
     redundancy: float = field(kw_only=True)
 
     def __post_init__(self) -> None:
@@ -130,21 +136,24 @@ class BalancedWalk(ComponentWalk):
         """(d,) where the next row is pulled to."""
         return np.einsum("k,kd->d", node_weights(self.nodes, self.sum), self.nodes)
 
-    def _pull(self) -> NDArray[np.float32]:
-        return self.to_nodes @ node_weights(self.nodes, self.sum).astype(np.float32)
+    def _pull(self) -> NDArray[np.float64]:
+        return self.factors * (self.to_nodes @ node_weights(self.nodes, self.sum).astype(np.float32))
+
+    def _exact_pull(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.factors[positions] * self.state.dots(positions, self.target)
 
     def _score(self) -> NDArray[np.floating]:
         return self._pull() - self.weight * self.state.to_sum
 
     def _exact_score(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self.state.dots(positions, self.target - self.weight * self.sum)
+        return self._exact_pull(positions) - self.weight * self.state.dots(positions, self.sum)
 
     def _more(self, position: int) -> dict[str, float]:
         here, nearest = np.array([position]), int(self.nearest_row[position])
         record = {
             "predecessor": -1,
             "predecessor_cosine": np.nan,
-            "pull": float(self.state.dots(here, self.target)[0]),
+            "pull": float(self._exact_pull(here)[0]),
             "redundancy": self.weight * float(self.state.dots(here, self.sum)[0]),
         }
         if nearest >= 0:
@@ -161,7 +170,7 @@ class BalancedWalk(ComponentWalk):
         super()._close()
         assert self.refusals
         pulls = Pulls(
-            pull=self._pull(),
+            pull=self._pull().astype(np.float32),
             redundancy=(self.weight * self.state.to_sum).astype(np.float32),
             nearest_row=self.nearest_row,
             nearest_cosine=self.nearest,

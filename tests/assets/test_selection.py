@@ -11,12 +11,16 @@ import pytest
 from click.testing import CliRunner
 from conftest import arithmetic_row, write_jsonl, write_project
 
+from g2is_assets.assets.features import all_rows, stored_features
 from g2is_assets.cli import main
 from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import selection as contracts
+from g2is_assets.core.vectors import unit_rows
 from g2is_assets.definitions import build_defs
 from g2is_assets.errors import SettingsError
+from g2is_assets.project import load_project
 from g2is_assets.reports.why import explain
+from g2is_assets.resources import Workspace
 from g2is_assets.storage.lake import Lake, Version
 
 SELECTION = ["instructions/target", "gradients/target", "knowledge/components", "selection/subset"]
@@ -232,6 +236,21 @@ def tell_balance_in_words(project: Path, version: Version) -> None:
             assert any(word in reason for word in ("in conflict", "below the smallest", "refused by consistency"))
 
 
+def count_validation_rows_without_help(project: Path, version: Version) -> None:
+    """From the stored vectors: of the subset, and of as many rows with the largest mean cosine to the domain's."""
+    workspace, lake = Workspace(load_project(project)), lake_of(project)
+    own = unit_rows(all_rows(stored_features(workspace, lake.current("gradients/target", "sums"), "sgd")[1]))
+    tables = [version.table("subset", contracts.SUBSET), version.table("left", contracts.LEFT)]
+    ranked = pl.concat([table.select("row_id", "core_cosine") for table in tables]).sort("core_cosine", descending=True)
+    for metric, rows in (
+        ("n_validation_unserved", tables[0]),
+        ("n_validation_unserved_top", ranked.head(len(tables[0]))),
+    ):
+        kind, pool = version.manifest.settings["kind"], lake.current("gradients/pool")
+        features = unit_rows(all_rows(stored_features(workspace, pool, kind, rows=rows["row_id"])[1]))
+        assert version.manifest.metrics[metric] == int((own @ features.mean(axis=0) <= 0).sum())
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_gives_a_subset_that_its_checks_accept(
     project: Path, instance: dg.DagsterInstance, name: str
@@ -258,6 +277,8 @@ def test_every_option_gives_a_subset_that_its_checks_accept(
             later = subset.filter(pl.col("step") > 0)["row_id"][0]
             assert not any("conflict" in line for line in explain(lake_of(project), "sums", later).lines)
             assert version.manifest.metrics["n_refused_by_conflict"] == 0
+        if name == "balance":
+            count_validation_rows_without_help(project, version)
         if name.startswith("balance"):
             tell_balance_in_words(project, version)
         if name == "leaks_allowed":

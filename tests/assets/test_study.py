@@ -10,11 +10,14 @@ import polars as pl
 import pytest
 from conftest import payload, write_project
 
+from g2is_assets.assets.study_recipes import place_of, subset
 from g2is_assets.contracts import study as contracts
 from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.core.selectors.problem import Problem, Selection
 from g2is_assets.definitions import build_defs
 from g2is_assets.errors import MissingInputError, SettingsError, StudyPaused
+from g2is_assets.project import load_project
+from g2is_assets.resources import Workspace
 from g2is_assets.storage.cells import all_cells
 from g2is_assets.storage.gc import collect_garbage
 from g2is_assets.storage.lake import Lake
@@ -259,6 +262,18 @@ def test_a_variant_may_read_a_smaller_sketch(
     run(built, instance, "study_variant", variant_key("sums", "cheap"))
     assert seen == [(16, 16)]
     assert lake_of(built).current("study/subset", "sums.small.cheap").manifest.settings["sketch_dim"] == 16
+
+
+def test_a_default_that_a_variant_leaves_open_is_part_of_what_its_rows_are_made_from(built: Path) -> None:
+    study = built.parent / "studies" / "small.toml"
+    digests = []
+    for options in ("", "options = { redundancy = 0.25 }\n", "options = { redundancy = 0.5 }\n"):
+        study.write_text(f'{STUDY}[variants.walk]\nselector = "g2is"\n{options}')
+        workspace = Workspace(load_project(built))
+        made_from = subset(workspace, place_of(workspace, "sums", "small.walk"))
+        assert made_from.settings["options"]["fair"] is True
+        digests.append(made_from.input_digest)
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_the_sources_of_a_domains_rows_are_the_sub_tasks_that_less_tells_apart(

@@ -187,6 +187,15 @@ def test_of_two_copies_the_second_gives_way_to_another_direction():
     np.testing.assert_allclose(walk.margin, [0.2, 0.0, np.nan], atol=1e-6)
 
 
+def test_a_factor_counts_for_the_pull_and_not_for_the_redundancy():
+    # Pulls 1, 1 and 2 * 0.6. After row 2 both copies have 1 - 0.5/2 * 0.6 = 0.85; after row 0 its copy 1 - 0.5/3 * 1.6.
+    features = [[1.0, 0.0], [2.0, 0.0], [0.6, 0.8]]
+    walk = balanced_walk(features, EAST, 3, redundancy=0.5, factors=[1.0, 1.0, 2.0])
+    assert walk.rows.tolist() == [2, 0, 1]
+    np.testing.assert_allclose(walk.pull, [1.2, 1.0, 1.0], atol=1e-6)
+    np.testing.assert_allclose(walk.score, [1.2, 0.85, 1 - 0.8 / 3], atol=1e-6)
+
+
 def test_a_fair_walk_goes_to_the_validation_row_that_was_served_least():
     # Two validation rows east, one north: t = (2, 1) / 3, and plain pulls of 2/3, 2/3 (a copy), 1/3.
     features, own = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
@@ -314,6 +323,8 @@ def test_the_order_of_the_pool_and_the_norms_do_not_matter(problem: Problem, see
         (np.eye(2), np.eye(2), -1, {}, "do not fit"),
         (np.eye(2), np.eye(2), 1, {"redundancy": 1.1}, "redundancy 1.1"),
         (np.eye(2), np.eye(2), 1, {"delta": -0.1}, "delta -0.1"),
+        (np.eye(2), np.eye(2), 1, {"factors": [1.0]}, "2 positive numbers"),
+        (np.eye(2), np.eye(2), 1, {"factors": [1.0, 0.0]}, "2 positive numbers"),
         (np.eye(2), [[1.0, 0.0], [-1.0, 0.0]], 1, {}, "cancel out"),
         ([[np.nan, 1.0]], np.eye(2), 1, {}, "row 0 is not finite"),
     ],
