@@ -13,6 +13,7 @@ from g2is_assets.errors import ContractError, StoreError
 from g2is_assets.storage.files import is_refusal, writing
 from g2is_assets.storage.gradient_store import STORE
 from g2is_assets.storage.lake import Lake, Version, read_parquet
+from g2is_assets.storage.versions import assets_of, partitions_of
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +70,9 @@ def _rebuild(lake: Lake) -> Path:
 
 def _current_versions(lake: Lake) -> list[Version]:
     found = []
-    for pointer in sorted(lake.root.glob("*/*/current.json")) + sorted(lake.root.glob("*/*/*/current.json")):
-        parts = pointer.parent.relative_to(lake.root).parts
+    for place in [(asset, partition) for asset in assets_of(lake) for partition in partitions_of(lake, asset)]:
         try:
-            version = lake.find("/".join(parts[:2]), parts[2] if len(parts) == 3 else None)
+            version = lake.find(*place)
             if version:
                 for name in version.manifest.files:
                     if name.endswith(".parquet"):

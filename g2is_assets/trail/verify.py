@@ -88,7 +88,7 @@ def _link(manifests: Manifests, link: Link, today: Today) -> Iterator[Finding]:
 def _broken(link: Link) -> Finding:
     """The manifest that was named is not there: altered, if a version of that content stands, else deleted."""
     named, content = str(link.said.manifest_sha256), link.said.data_version[:12]
-    folders = [*link.place.glob(f"*-{content}*"), *link.place.glob(f"*/*-{content}*")]
+    folders = [*link.place.glob(f"*-{content}*"), *link.place.glob(f"[!.]*/*-{content}*")]
     for folder in sorted(folders):
         if (folder / MANIFEST).is_file():
             digest = file_sha256(folder / MANIFEST)

@@ -1,6 +1,7 @@
 """DuckDB shows every current table, whatever the lake's name, whatever is damaged, whoever is reading."""
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,25 @@ def test_a_lake_without_versions_has_no_views(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     rebuild_views(lake)
     assert views(lake) == []
+
+
+def test_what_other_processes_write_and_remove_meanwhile_is_no_matter(lake: Lake) -> None:
+    others, done = lake.root / ".views-other", threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            others.mkdir()
+            others.rmdir()
+
+    other_process = threading.Thread(target=come_and_go)
+    other_process.start()
+    try:
+        for _ in range(30):
+            rebuild_views(lake)
+    finally:
+        done.set()
+        other_process.join()
+    assert views(lake) == ["instructions_pool", "instructions_pool_rejected"]
 
 
 def break_manifest(version: Version) -> None:
