@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 
 def hash_sample(row_ids: Sequence[str], n_rows: int, salt: str) -> list[str]:
@@ -49,6 +48,8 @@ def paired_difference(
     mean = float(differences.mean())
     if np.ptp(differences) == 0:  # the bootstrap of a constant is that constant
         return mean, mean, mean
+    from scipy import stats  # takes as long to import as half of the code location, and every command loads that
+
     interval = stats.bootstrap(
         (differences,),
         np.mean,
