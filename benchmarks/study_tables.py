@@ -1,21 +1,22 @@
-"""Markdown tables of a study that has been run: scores, and one variant against each of the others.
+"""Markdown tables of a study that has been run: NLL, accuracy and cost, and one variant against each of the others.
 
     python benchmarks/study_tables.py main --against g2is --config benchmarks/full_pool.toml
 
-Reads the lake of the settings file; nothing is trained. Intervals are 95 %, over rows and the seeds that both have, as
-in the leaderboard; with two or three seeds they are somewhat too narrow. Those that do not hold 0 are bold.
+Reads the lake of the settings file; nothing is trained. Intervals are 95 %, over rows and seeds, as in the leaderboard;
+with two or three seeds they are somewhat too narrow. Those that do not hold 0 are bold.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from g2is_assets.contracts.study import LEADERBOARD, SCORES
-from g2is_assets.core.sampling import mean_paired_difference
+from g2is_assets.core.sampling import paired_difference_over_seeds
 from g2is_assets.project import load_project
-from g2is_assets.reports.leaderboard import paired, standings_of
+from g2is_assets.reports.leaderboard import Standing, Standings, standings_of
 from g2is_assets.storage.lake import Lake
 
 Cells = dict[tuple[str, str], str]
@@ -26,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="the study")
     parser.add_argument("--against", default="g2is", help="the variant that is compared with every other")
+    parser.add_argument("--without", help="show the mean over the domains but for this one too")
     parser.add_argument("--part", choices=("development", "final"), default="development")
     parser.add_argument("--config", type=Path)
     arguments = parser.parse_args()
@@ -37,34 +39,52 @@ def main() -> None:
         for domain, variant in board.filter(pl.col("domain") != "all").select("domain", "variant").unique().iter_rows()
     ).filter(part=arguments.part)
     for (budget,), part in board.group_by("budget", maintain_order=True):
-        print_scores(f"Budget {budget:g}, {arguments.part} rows: NLL", part)
-        print_differences(arguments.against, scores.filter(budget=budget))
+        print_board(f"Budget {budget:g}, {arguments.part} rows", part, arguments.without)
+        standings = standings_of(scores.filter(budget=budget))
+        print_differences("NLL", arguments.against, standings, lambda standing: standing.nll)
+        print_differences("accuracy in percentage points", arguments.against, standings, right_answers)
 
 
-def print_scores(title: str, board: pl.DataFrame) -> None:
-    """NLL by variant and domain, the best of each domain bold, with cost and length."""
+def print_board(title: str, board: pl.DataFrame, without: str | None) -> None:
+    """NLL by variant and domain, the best of each domain bold; accuracy; tokens trained and mean response length."""
     domains = sorted(set(board["domain"]), key=lambda name: (name == "all", name))
-    cells: Cells = {}
+    nll: Cells = {}
+    accuracy: Cells = {}
+    cost: Cells = {}
     for row in board.iter_rows(named=True):
-        text = f"{row['nll']:.4f}"
-        cells[row["variant"], row["domain"]] = f"**{text}**" if row["rank"] == 1 else text
+        key, text = (row["variant"], row["domain"]), f"{row['nll']:.4f}"
+        nll[key] = f"**{text}**" if row["rank"] == 1 else text
+        if row["accuracy"] is not None and row["domain"] != "all":
+            accuracy[key] = f"{100 * row['accuracy']:.1f}"
+        if row["mean_response_tokens"] is not None:
+            cost[key] = f"{row['n_tokens']:,.0f} / {row['mean_response_tokens']:.0f}"
+    if without:
+        others = board.filter(pl.col("domain").is_in(["all", without]).not_()).group_by("variant")
+        whole = others.agg(pl.col("nll").mean(), pl.len()).filter(pl.col("len") == len(domains) - 2)
+        nll |= {(variant, f"without {without}"): f"{mean:.4f}" for variant, mean, _ in whole.iter_rows()}
     order = board.group_by("variant").agg(pl.col("rank").mean()).sort("rank", "variant")["variant"].to_list()
-    print_table(title, order, domains, cells)
+    print_table(f"{title}: NLL", order, [*domains, *([f"without {without}"] if without else [])], nll)
+    print_table(f"{title}: accuracy, % of the rows with choices", order, sorted({d for _, d in accuracy}), accuracy)
+    print_table(f"{title}: tokens trained / mean response tokens of the rows chosen", order, domains, cost)
 
 
-def print_differences(variant: str, scores: pl.DataFrame) -> None:
-    """The variant less each of the others, by domain; below 0 the variant is better."""
-    standings = standings_of(scores)
+def right_answers(standing: Standing) -> np.ndarray:
+    """(seeds, rows with choices) 100 for a right answer, 0 for a wrong one."""
+    return 100 * standing.correct[:, ~np.isnan(standing.correct).any(axis=0)]
+
+
+def print_differences(what: str, variant: str, standings: Standings, values: Callable[[Standing], np.ndarray]) -> None:
+    """The variant less each of the others, by domain."""
     cells: Cells = {}
     for domain, of_domain in standings.items():
         for other in of_domain.keys() - {variant}:
-            pair = paired(of_domain[variant], of_domain[other]) if variant in of_domain else None
-            if pair:
-                mean, low, high = mean_paired_difference([pair])
+            if variant in of_domain and values(of_domain[variant]).shape[1] > 1:
+                pair = values(of_domain[variant]), values(of_domain[other])
+                mean, low, high = paired_difference_over_seeds(*pair)
                 text = f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
                 cells[other, domain] = text if low <= 0 <= high else f"**{text}**"
-    others = sorted({other for other, _ in cells})
-    print_table(f"`{variant}` less the variant of the row", others, list(standings), cells)
+    rows, columns = sorted({other for other, _ in cells}), sorted({domain for _, domain in cells})
+    print_table(f"`{variant}` less the variant of the row: {what}", rows, columns, cells)
 
 
 def print_table(title: str, rows: list[str], columns: list[str], cells: Cells) -> None:

@@ -46,8 +46,9 @@ class Variant(Section):
         knowledge: Keys of [knowledge] that differ from the defaults, likewise.
         seeds: In the place of the study's.
         budgets: In the place of the study's.
-        validation_rows: Only so many validation rows, the first of the domain's file, steer the selection: what it is
-            worth where data are scarce. All of them choose epoch and rate, as for the other variants.
+        validation_rows: Only so many validation rows steer the selection, others for every seed (drawn by hash; the
+            fewer are among the more): what it is worth where data are scarce. All of the domain's choose epoch and
+            rate, as for the other variants.
         sketch_dim: Read gradient features folded to so many dimensions, a divisor of the store's: what a smaller store
             would lose.
     """

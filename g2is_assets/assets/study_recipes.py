@@ -14,11 +14,12 @@ from g2is_assets.assets.recipes import current, recipe_from, target_files
 from g2is_assets.config import KnowledgeSettings, SelectionSettings, Source
 from g2is_assets.contracts.instructions import TARGET
 from g2is_assets.contracts.rows import Instruction
+from g2is_assets.core.sampling import hash_sample
 from g2is_assets.core.selectors import OPTIONS, USE_EMBEDDINGS, WALK
 from g2is_assets.errors import MissingInputError, SettingsError
 from g2is_assets.hashing import json_sha256
 from g2is_assets.resources import Workspace
-from g2is_assets.storage.cells import CELLS_VERSION
+from g2is_assets.storage.cells import CELLS_VERSION, SCORES_VERSION
 from g2is_assets.storage.gradient_store import store_name
 from g2is_assets.storage.lake import Recipe, Version
 from g2is_assets.storage.sources import read_rows
@@ -29,7 +30,7 @@ CODE_VERSIONS: Final = {
     "study/subset": "3",
     "study/adapter": "1",
     "study/score": "1",
-    "study/leaderboard": "2",
+    "study/leaderboard": "3",
 }
 """Raise an asset's when a change makes the same inputs give another payload."""
 
@@ -115,12 +116,18 @@ def subset(workspace: Workspace, place: Place) -> Recipe:
         inputs |= current(workspace, "gradients/pool", "graph/neighbors")
         inputs |= current(workspace, "gradients/target", "instructions/target", domain=domain)
     if said.validation_rows:
-        first = in_file_order(workspace, domain, "validation", inputs["instructions/target"])
-        settings["validation"] = first[: said.validation_rows]
+        settings["validation"] = _steering(workspace, place, inputs["instructions/target"])
     if said.selector in USE_EMBEDDINGS:
         settings["model"] = workspace.model.digest
         inputs |= current(workspace, "study/embedding")
     return _recipe("study/subset", place.partition, settings, inputs)
+
+
+def _steering(workspace: Workspace, place: Place, target: Version) -> dict[str, list[str]]:
+    """By seed, the validation rows that steer a variant's selection."""
+    rows = in_file_order(workspace, place.domain, "validation", target)
+    n_rows = min(place.said.validation_rows or len(rows), len(rows))
+    return {str(seed): hash_sample(rows, n_rows, f"validation/{seed}") for seed in place.study.seeds(place.variant)}
 
 
 def adapter(workspace: Workspace, place: Place) -> Recipe:
@@ -135,7 +142,8 @@ def score(workspace: Workspace, place: Place) -> Recipe:
     """Of `study/score`: which test rows are the development ones counts, as the order of the file says."""
     inputs = current(workspace, "study/adapter", domain=place.partition)
     inputs |= current(workspace, "instructions/target", domain=place.domain)
-    settings = {"development": json_sha256(development_rows(workspace, place, inputs["instructions/target"]))}
+    development = json_sha256(development_rows(workspace, place, inputs["instructions/target"]))
+    settings = {"development": development, "scores": SCORES_VERSION}
     return _recipe("study/score", place.partition, settings, inputs)
 
 

@@ -41,13 +41,13 @@ class Subsets:
         """Contract `study/subset`, and by budget the seconds that one selection took, reading of features included."""
         parts, seconds = [pl.DataFrame(schema=contracts.SUBSET.schema)], {}
         begun = time.monotonic()
-        _ = self._given  # read once for all budgets
+        _ = self._of_pool, self._of_domain  # read once for all budgets
         reading = time.monotonic() - begun
         for budget in sorted(self.place.study.budgets(self.place.variant)):
             begun = time.monotonic()
             seeds = sorted(self.place.study.seeds(self.place.variant))
-            draws = self.place.said.selector in DRAW
-            found = {seed: self._select(budget, seed) for seed in (seeds if draws else seeds[:1])}
+            vary = self.place.said.selector in DRAW or self.place.said.validation_rows
+            found = {seed: self._select(budget, seed) for seed in (seeds if vary else seeds[:1])}
             seconds[repr(budget)] = reading + (time.monotonic() - begun) / len(found)
             parts += [self._rows(found.get(seed) or found[seeds[0]], budget, seed) for seed in seeds]
         return pl.concat(parts), seconds
@@ -55,7 +55,7 @@ class Subsets:
     def _select(self, budget: float, seed: int) -> Selection:
         selector, domain = self.place.said.selector, self.place.domain
         n_rows = n_rows_of(budget, len(self._ids), len(self._eligible), domain)
-        found = SELECTORS[selector](Problem(**self._given, budget=n_rows, seed=seed))
+        found = SELECTORS[selector](Problem(**self._of_pool, **self._of_domain[seed], budget=n_rows, seed=seed))
         if not len(found.rows):
             raise SettingsError(
                 f"{self.place.study.file}: '{self.place.variant}' chose no row in domain '{domain}'; loosen its options"
@@ -77,8 +77,8 @@ class Subsets:
         return pl.DataFrame(columns, schema=contracts.SUBSET.schema)
 
     @cached_property
-    def _given(self) -> dict[str, Any]:
-        """Everything of a `Problem` but budget and seed."""
+    def _of_pool(self) -> dict[str, Any]:
+        """What of a `Problem` hangs on neither budget nor seed."""
         said, ids = self.place.said, self._ids
         counts = self._pool.select("row_id", "n_response_tokens")
         lengths = pl.DataFrame({"row_id": ids}).join(counts, on="row_id", how="inner", maintain_order="left")
@@ -94,11 +94,26 @@ class Subsets:
         }
         if said.selector in USE_EMBEDDINGS:
             given["embeddings"] = self._features("study/embedding", EMBEDDING)
-            given["target_embeddings"] = self._embedded_target()
         elif said.selector in USE_GRADIENTS:
             given["gradients"] = self._gradients()
-            given["target"], given["sub_tasks"] = self._target_gradients()
         return given
+
+    @cached_property
+    def _of_domain(self) -> dict[int, dict[str, Any]]:
+        """By seed, the features of the validation rows that steer the selection."""
+        seeds, steering = self.place.study.seeds(self.place.variant), self.recipe.settings.get("validation")
+        if steering is None:
+            return dict.fromkeys(seeds, self._target(None))
+        return {seed: self._target(pl.Series(steering[str(seed)], dtype=pl.String)) for seed in seeds}
+
+    def _target(self, rows: pl.Series | None) -> dict[str, Any]:
+        """Features of these validation rows, or of all."""
+        if self.place.said.selector in USE_EMBEDDINGS:
+            return {"target_embeddings": self._embedded_target(rows)}
+        if self.place.said.selector in USE_GRADIENTS:
+            target, sub_tasks = self._target_gradients(rows)
+            return {"target": target, "sub_tasks": sub_tasks}
+        return {}
 
     def _gradients(self) -> dict[str, FeatureSource]:
         """The one kind that the selector reads, under the name that it reads it by."""
@@ -119,31 +134,24 @@ class Subsets:
     def _folded(self, source: FeatureSource) -> FeatureSource:
         return FoldedFeatures(source, self.place.said.sketch_dim) if self.place.said.sketch_dim else source
 
-    def _target_gradients(self) -> tuple[np.ndarray, list[str]]:
-        """Of the domain's steering rows; the source of each is the sub-task that it belongs to."""
+    def _target_gradients(self, rows: pl.Series | None) -> tuple[np.ndarray, list[str]]:
+        """The source of each row is the sub-task that it belongs to."""
         own = self.recipe.versions["gradients/target"]
-        kept = pl.Series(self._steering, dtype=pl.String) if self._steering is not None else None
-        ids, source = stored_features(self.workspace, own, "sgd", rows=kept)
+        ids, source = stored_features(self.workspace, own, "sgd", rows=rows)
         names = dict(self._own.select("row_id", pl.col("sources").list.join("+")).iter_rows())
         return all_rows(self._folded(source)), [names[row_id] for row_id in ids]
 
-    def _embedded_target(self) -> np.ndarray:
+    def _embedded_target(self, rows: pl.Series | None) -> np.ndarray:
         """The domain's validation rows are few: they are embedded where they are needed."""
         from g2is_assets.training.embed import embed_rows
         from g2is_assets.training.instructions import examples
 
         own = self._own.filter(pl.col("split") == "validation")
-        if self._steering is not None:
-            own = own.filter(pl.col("row_id").is_in(self._steering))
+        if rows is not None:
+            own = own.filter(pl.col("row_id").is_in(rows.implode()))
         settings = self.workspace.project.settings
         model, encoded = self.workspace.model.load(settings.device), examples(own, self.workspace.template)
         return embed_rows(model, self.workspace.template.tokenizer, encoded, settings.gradients.batch_tokens)
-
-    @property
-    def _steering(self) -> list[str] | None:
-        """The validation rows that steer the selection; None for all."""
-        found: list[str] | None = self.recipe.settings.get("validation")
-        return found
 
     @cached_property
     def _pool(self) -> pl.DataFrame:

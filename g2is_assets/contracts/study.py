@@ -64,18 +64,13 @@ def _against(other: str) -> dict[str, Column]:
     """Columns of the comparison with a variant of that name; null for itself and where there is none."""
     minus = f"minus_{other}"
     return {
-        minus: Column(
-            pl.Float64, f"NLL less that of `{other}`, over the seeds that both have: below 0 is better", nullable=True
-        ),
+        minus: Column(pl.Float64, f"NLL less that of `{other}`: below 0 is better", nullable=True),
         f"{minus}_low": Column(
             pl.Float64,
             "Lower end of its 95 % interval over rows and seeds; the seeds' part is too narrow where they are 2 or 3",
             nullable=True,
         ),
         f"{minus}_high": Column(pl.Float64, "Upper end", nullable=True),
-        f"{minus}_n_seeds": Column(
-            pl.Int64, "Seeds behind it: those that both have; over domains the fewest", nullable=True, minimum=1
-        ),
         f"n_better_than_{other}": Column(pl.Int64, "Domains whose interval lies below 0", nullable=True, minimum=0),
         f"n_like_{other}": Column(pl.Int64, "Domains whose interval holds 0", nullable=True, minimum=0),
         f"n_worse_than_{other}": Column(pl.Int64, "Domains whose interval lies above 0", nullable=True, minimum=0),

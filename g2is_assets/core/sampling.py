@@ -64,17 +64,17 @@ def paired_difference(
 def paired_difference_over_seeds(
     first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Mean of first - second with its percentile bootstrap interval over rows and training seeds.
+    """Mean of first less mean of second with its percentile bootstrap interval over rows and training seeds.
 
     Each draw takes rows and, independently, seeds with replacement (the pigeonhole bootstrap, Owen 2007): a row stays
     whole over its seeds, a seed over its rows, for both are causes that scores share. It leans to the wide side by the
-    part that is neither row's nor seed's. With one seed it is over rows alone. With two or three, the few values that
-    a draw of seeds can take make it too narrow in the seeds' part, by about (s - 1) / s in variance; that is said where
-    results are quoted.
+    part that is neither row's nor seed's. Rows are drawn for both at once; seeds too where both have as many, else for
+    each apart. One seed does not vary. With two or three, the few values that a draw of seeds can take make it too
+    narrow in the seeds' part, by about (s - 1) / s in variance; that is said where results are quoted.
 
     Args:
         first: (s, n) scores, s >= 1 seeds, n >= 2 rows.
-        second: (s, n) scores of the same rows and seeds in the same order.
+        second: (t, n) scores of the same rows in the same order; with t = s, of the same seeds too.
         confidence: Of the interval.
         n_resamples: Bootstrap draws.
         seed: Of the draws.
@@ -98,7 +98,7 @@ def mean_paired_difference(
     """The same for the mean over several domains, each with rows and seeds of its own; they are not drawn.
 
     Args:
-        pairs: Per domain (s, n) scores of one and the other; s and n may differ between domains.
+        pairs: Per domain (s, n) and (t, n) scores of one and the other; s, t and n may differ between domains.
         confidence: Of the interval.
         n_resamples: Bootstrap draws.
         seed: Of the draws.
@@ -113,22 +113,27 @@ def mean_paired_difference(
         raise ValueError("there is no domain to compare in")
     rng, means, draws = np.random.default_rng(seed), [], []
     for first, second in pairs:
-        differences = _paired(first, second)
-        n_seeds, n_rows = differences.shape
-        rows = rng.multinomial(n_rows, np.full(n_rows, 1 / n_rows), size=n_resamples)
-        seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=n_resamples)
-        draws.append(np.einsum("bs,bs->b", seeds, rows @ differences.T) / (n_seeds * n_rows))
-        means.append(differences.mean())
+        one, other = _on_the_same_rows(first, second)
+        rows = _shares(rng, one.shape[1], n_resamples)
+        seeds = _shares(rng, len(one), n_resamples)
+        others = seeds if len(one) == len(other) else _shares(rng, len(other), n_resamples)
+        draws.append(((rows @ one.T) * seeds).sum(axis=1) - ((rows @ other.T) * others).sum(axis=1))
+        means.append(one.mean() - other.mean())
     low, high = np.quantile(np.mean(draws, axis=0), [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(np.mean(means)), float(low), float(high)
 
 
-def _paired(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
-    """(s, n) differences."""
+def _shares(rng: np.random.Generator, n: int, n_resamples: int) -> NDArray[np.float64]:
+    """(n_resamples, n) draws with replacement: each one's share of its draw."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples) / n
+
+
+def _on_the_same_rows(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as arrays."""
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    fits = one.ndim == 2 and one.shape == other.shape and one.shape[0] >= 1 and one.shape[1] >= 2
-    if not fits or not np.isfinite([one, other]).all():
+    fits = one.ndim == other.ndim == 2 and one.shape[1] == other.shape[1] >= 2 and min(len(one), len(other)) >= 1
+    if not fits or not (np.isfinite(one).all() and np.isfinite(other).all()):
         raise ValueError(
-            f"paired scores need two equal, finite (seeds, rows >= 2) arrays, got {one.shape}, {other.shape}"
+            f"paired scores need two finite (seeds, rows >= 2) arrays of the same rows, got {one.shape}, {other.shape}"
         )
-    return one - other
+    return one, other

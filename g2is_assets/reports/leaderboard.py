@@ -32,14 +32,12 @@ class Standing:
     """Scores of a variant in a domain.
 
     Attributes:
-        seeds: (s,) ascending.
         row_ids: (n,) ascending.
-        nll: (s, n) mean NLL of every row after every training.
+        nll: (s, n) mean NLL of every row after every training, by ascending seed.
         n_tokens: (n,) response tokens of the rows.
         correct: (s, n) 1 for right, 0 for wrong, NaN without choices.
     """
 
-    seeds: list[int]
     row_ids: list[str]
     nll: NDArray[np.float64]
     n_tokens: NDArray[np.int64]
@@ -100,10 +98,8 @@ def standings_of(scores: pl.DataFrame) -> dict[str, dict[str, Standing]]:
     found: dict[str, dict[str, Standing]] = {}
     for (domain, variant), table in sorted(scores.group_by("domain", "variant"), key=lambda group: group[0]):
         ordered = table.sort("seed", "row_id")
-        seeds = ordered["seed"].unique(maintain_order=True).to_list()
-        n_seeds = len(seeds)
+        n_seeds = ordered["seed"].n_unique()
         found.setdefault(str(domain), {})[str(variant)] = Standing(
-            seeds=seeds,
             row_ids=ordered["row_id"].unique(maintain_order=True).to_list(),
             nll=ordered["nll"].to_numpy().reshape(n_seeds, -1),
             n_tokens=ordered["n_response_tokens"].to_numpy().reshape(n_seeds, -1)[0],
@@ -142,7 +138,7 @@ def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _against(standings: Standings, domains: list[str], variant: str, rival: str) -> dict[str, Any]:
-    """Columns of the comparison with one rival; empty where it lacks a domain or a common seed, and for itself."""
+    """Columns of the comparison with one rival; empty where it lacks a domain, and for itself."""
     if variant == rival or any(rival not in standings[domain] for domain in domains):
         return {}
     found = [paired(standings[domain][variant], standings[domain][rival]) for domain in domains]
@@ -156,7 +152,6 @@ def _against(standings: Standings, domains: list[str], variant: str, rival: str)
         f"minus_{rival}": mean,
         f"minus_{rival}_low": low,
         f"minus_{rival}_high": high,
-        f"minus_{rival}_n_seeds": min(len(one) for one, _ in pairs),
         f"n_better_than_{rival}": better,
         f"n_like_{rival}": len(pairs) - better - worse,
         f"n_worse_than_{rival}": worse,
@@ -164,18 +159,14 @@ def _against(standings: Standings, domains: list[str], variant: str, rival: str)
 
 
 def paired(one: Standing, other: Standing) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """(s, n) NLL of both after the seeds that both have; None without any, or where there are fewer than two rows.
+    """(seeds, n) NLL of one and of the other; None where there are fewer than two rows.
 
     Raises:
         StoreError: They were scored on different rows.
     """
     if one.row_ids != other.row_ids:
         raise StoreError("variants of a domain are scored on different test rows; materialise study/score of it again")
-    common = sorted(set(one.seeds) & set(other.seeds))
-    if not common or len(one.row_ids) < 2:
-        return None
-    first, second = (s.nll[[s.seeds.index(seed) for seed in common]] for s in (one, other))
-    return first, second
+    return (one.nll, other.nll) if len(one.row_ids) >= 2 else None
 
 
 def _costs(

@@ -47,9 +47,7 @@ def _difference(row: dict[str, Any], rival: str) -> str:
     name = f"minus_{rival}"
     if row[name] is None:
         return ""
-    n_seeds = row[f"{name}_n_seeds"]
-    few = f" ({n_seeds} of {row['n_seeds']} seeds)" if n_seeds < row["n_seeds"] else ""
-    return f"{row[name]:+.4f} \\[{row[f'{name}_low']:+.4f}, {row[f'{name}_high']:+.4f}]{few}"
+    return f"{row[name]:+.4f} \\[{row[f'{name}_low']:+.4f}, {row[f'{name}_high']:+.4f}]"
 
 
 def _counts(row: dict[str, Any], rival: str) -> str:

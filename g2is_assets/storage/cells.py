@@ -27,6 +27,9 @@ from g2is_assets.storage.manifest import git_revision, library_versions
 CELLS_VERSION: Final = "3"
 """Part of a cell's name: raise it when the same rows and settings give another training."""
 
+SCORES_VERSION: Final = "1"
+"""Part of the test rows' digest: raise it when the same training gets other scores on the same rows."""
+
 
 @dataclass(frozen=True)
 class CellKey:
@@ -56,16 +59,17 @@ class CellKey:
 
 
 def digest_of_test(test: pl.DataFrame) -> str:
-    """SHA-256 of the test rows of an instructions table: id, answer and choices of each, in any order."""
+    """SHA-256 of how scores are made and of the test rows scored: id, answer and choices of each, in any order."""
     rows = test.select("row_id", "answer", "choices").iter_rows()
-    return json_sha256(sorted([row_id, answer, list(choices or [])] for row_id, answer, choices in rows))
+    asked = sorted([row_id, answer, list(choices or [])] for row_id, answer, choices in rows)
+    return json_sha256([SCORES_VERSION, asked])
 
 
 class CellScores(BaseModel):
     """What a training was worth on test rows.
 
     Attributes:
-        test: Digest of the test rows.
+        test: `digest_of_test` of the test rows.
         row_id: The rows.
         nll: Mean response NLL of each, nats per token.
         n_response_tokens: Response tokens of each.

@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,11 +145,11 @@ def user_name() -> str:
 
 @lru_cache
 def git_revision() -> str:
-    """Commit of this project's checkout, with `+changes` if the tree differs from it, or `unknown` outside of one."""
-    here = Path(__file__).parent
+    """Commit of this project's checkout, `+changes` behind it if the package differs, or `unknown` outside of one."""
+    package = Path(__file__).parents[1]
+    run = partial(subprocess.run, cwd=package, capture_output=True, text=True, check=True)
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout
-        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+        head, dirty = run(["git", "rev-parse", "HEAD"]).stdout, run(["git", "status", "--porcelain", "."]).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.strip() + ("+changes" if dirty.stdout.strip() else "")
+    return head.strip() + ("+changes" if dirty.strip() else "")

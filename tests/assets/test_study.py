@@ -203,9 +203,10 @@ def test_the_leaderboard_compares_every_variant_and_hides_final_rows(built: Path
         assert part["nll"].is_sorted()
     assert board.filter(domain="sums")["accuracy"].is_not_null().all()
     assert board.filter(domain="words")["accuracy"].is_null().all()
-    # `less` has one seed, `random` two: they are compared over the first.
-    assert board.filter(variant="less")["minus_random_n_seeds"].to_list() == [1, 1, 1]
-    assert board.filter(variant="embedding")["minus_random_n_seeds"].to_list() == [2, 2, 2]
+    # `less` has one seed, `random` two: what is compared are the means shown.
+    for _, part in board.group_by("domain"):
+        nll = dict(part.select("variant", "nll").iter_rows())
+        assert part.filter(variant="less")["minus_random"].to_list() == pytest.approx([nll["less"] - nll["random"]])
     study = built.parent / "studies" / "small.toml"
     study.write_text("final = true\n" + study.read_text())
     run(built, instance, "study_leaderboard")
@@ -234,16 +235,20 @@ def test_when_the_time_is_over_the_run_ends_with_a_clear_word(built: Path, insta
 
 def test_fewer_validation_rows_steer_the_selection_only(built: Path, instance: dg.DagsterInstance) -> None:
     study = built.parent / "studies" / "small.toml"
-    extra = '[variants.scarce]\nselector = "less"\nseeds = [0]\nvalidation_rows = 2\n'
-    extra += '[variants.scarce_embedding]\nselector = "embedding"\nseeds = [0]\nvalidation_rows = 2\n'
+    extra = '[variants.scarce]\nselector = "less"\nvalidation_rows = 2\nseeds = [0, 1]\n'
+    extra += '[variants.scarce_embedding]\nselector = "embedding"\nvalidation_rows = 2\nseeds = [0, 1]\n'
     study.write_text(study.read_text() + extra)
     for variant, whole in (("scarce", "less"), ("scarce_embedding", "embedding")):
         run(built, instance, "study_variant", variant_key("sums", variant))
         few = lake_of(built).current("study/subset", f"sums.small.{variant}")
-        assert len(few.manifest.settings["validation"]) == 2
+        first, second = (few.manifest.settings["validation"][seed] for seed in ("0", "1"))
+        assert len(first) == len(second) == 2
+        assert set(first) != set(second)
         all_of_them = lake_of(built).current("study/subset", f"sums.small.{whole}")
         tables = [version.table("subset", contracts.SUBSET).filter(seed=0) for version in (few, all_of_them)]
         assert tables[0]["score"].to_list() != tables[1]["score"].to_list()
+        other_rows = few.table("subset", contracts.SUBSET).filter(seed=1)
+        assert tables[0]["score"].to_list() != other_rows["score"].to_list()
 
 
 def test_a_variant_may_read_a_smaller_sketch(

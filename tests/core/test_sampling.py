@@ -161,12 +161,30 @@ def test_pairing_takes_out_what_both_share():
     assert [mean, low, high] == pytest.approx([0.1] * 3)
 
 
+def test_with_other_numbers_of_seeds_the_seeds_of_each_vary_by_themselves():
+    # Seeds alone differ: 20 of one, 50 of the other, so the mean's variance is the sum of both.
+    rng = np.random.default_rng(4)
+    few, many = (stats.zscore(rng.normal(size=n)) for n in (20, 50))
+    first, second = np.tile(few[:, None] + 0.3, 6), np.tile(0.5 * many[:, None], 6)
+    mean, low, high = paired_difference_over_seeds(first, second, n_resamples=20_000)
+    half = stats.norm.ppf(0.975) * np.sqrt(1 / 20 + 0.25 / 50)
+    assert mean == pytest.approx(0.3)
+    assert [low, high] == pytest.approx([0.3 - half, 0.3 + half], abs=0.05 * half)
+
+
+def test_a_model_without_seeds_is_set_against_every_seed():
+    rng = np.random.default_rng(5)
+    first, second = rng.normal(size=(3, 100)), rng.normal(size=(1, 100))
+    against_copies = paired_difference_over_seeds(first, np.tile(second, (3, 1)))
+    assert paired_difference_over_seeds(first, second) == pytest.approx(against_copies, abs=1e-12)
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
         (np.zeros((0, 5)), np.zeros((0, 5))),
         (np.zeros((2, 1)), np.zeros((2, 1))),
-        (np.zeros((2, 5)), np.zeros((3, 5))),
+        (np.zeros((2, 5)), np.zeros((2, 4))),
         (np.zeros(5), np.zeros(5)),
         (np.full((1, 5), np.nan), np.zeros((1, 5))),
     ],

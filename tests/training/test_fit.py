@@ -68,6 +68,11 @@ def test_the_epoch_with_the_lowest_validation_loss_is_kept(source: ModelSource, 
     assert any(not torch.equal(tensor, before[name]) for name, tensor in weights(model).items())
 
 
+def test_a_validation_row_in_a_short_last_batch_weighs_like_any_other(source: ModelSource, rows: Sequence[Example]):
+    result, model, _ = fit(source, rows, changed(LEARNS, batch_size=1), validation=rows[:3])  # 2 rows, then 1
+    assert nll(source, model, rows[:3]) == pytest.approx(result.best_loss, rel=1e-5)
+
+
 def test_an_epoch_in_the_middle_can_be_the_best(source: ModelSource, rows: Sequence[Example]):
     # Rows 3 and 4 get worse as the model learns rows 0 to 2 by heart.
     result, model, _ = fit(
