@@ -4,6 +4,7 @@ A study is `studies/<name>.toml` beside the settings file. Everything that can b
 here; nothing is selected, trained or read.
 """
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -33,6 +34,8 @@ def _whole_from_one(budget: float) -> float:
 
 
 Budget = Annotated[float, Field(gt=0.0), AfterValidator(_whole_from_one)]
+log = logging.getLogger(__name__)
+
 BASE: Final = "base"
 """In the place of a selector: the base model, with no rows, no training and one seed."""
 
@@ -173,12 +176,22 @@ def studies_folder(project: Project) -> Path:
 
 
 def load_studies(project: Project) -> dict[str, Study]:
-    """Every study of a project, by name; none without the folder.
+    """Every study that a project can run, by name; of the others a warning says why, for no refresh needs them."""
+    studies, faults = look_at_studies(project)
+    for fault in faults:
+        log.warning("study left out: %s", fault)
+    return studies
 
-    Raises:
-        SettingsError: A file is not TOML, or says something that is not so.
-    """
-    return {file.stem: _load(project, file) for file in sorted(studies_folder(project).glob("*.toml"))}
+
+def look_at_studies(project: Project) -> tuple[dict[str, Study], list[SettingsError]]:
+    """Every study that a project can run, by name, and what is wrong with the others; none without the folder."""
+    studies, faults = {}, []
+    for file in sorted(studies_folder(project).glob("*.toml")):
+        try:
+            studies[file.stem] = _load(project, file)
+        except SettingsError as error:
+            faults.append(error)
+    return studies, faults
 
 
 def _load(project: Project, file: Path) -> Study:
@@ -218,10 +231,9 @@ def find_study(project: Project, name: str) -> Study:
     """The study of that name.
 
     Raises:
-        SettingsError: There is none; the message lists those there are.
+        SettingsError: There is none, its file is not TOML, or it says something that is not so.
     """
-    studies = load_studies(project)
-    if name not in studies:
-        known = ", ".join(studies) or "none"
-        raise SettingsError(f"there is no study '{name}' in {studies_folder(project)} ({known})")
-    return studies[name]
+    files = {file.stem: file for file in sorted(studies_folder(project).glob("*.toml"))}
+    if name not in files:
+        raise SettingsError(f"there is no study '{name}' in {studies_folder(project)} ({', '.join(files) or 'none'})")
+    return _load(project, files[name])

@@ -1,4 +1,4 @@
-"""Study files that say what cannot be: refused with file, place and reason when the definitions load."""
+"""Study files that say what cannot be: refused with file, place and reason, and in no refresh's way."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from assets.test_study import STUDY
 
+from g2is_assets.cli.checkup_project import check_studies
 from g2is_assets.definitions import build_defs
-from g2is_assets.errors import G2isError
+from g2is_assets.errors import SettingsError
+from g2is_assets.project import load_project
+from g2is_assets.studies import find_study, load_studies
 
 FAULTS = {
     "an unknown selector": ('selector = "less"', 'selector = "lesss"', r"variants\.less\.selector: no such selector"),
@@ -60,12 +63,28 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_study_that_cannot_be_is_refused_when_the_definitions_load(
-    make_project: Callable[[], Path], fault: str
-) -> None:
+def test_a_study_that_cannot_be_is_refused(make_project: Callable[[], Path], fault: str) -> None:
     old, new, message = FAULTS[fault]
     settings = make_project()
     (settings.parent / "studies").mkdir()
     (settings.parent / "studies" / "small.toml").write_text(STUDY.replace(old, new, 1))
-    with pytest.raises(G2isError, match=message):
-        build_defs(settings)
+    with pytest.raises(SettingsError, match=message):
+        find_study(load_project(settings), "small")
+
+
+def test_one_that_cannot_be_keeps_neither_definitions_nor_other_studies_from_loading(
+    make_project: Callable[[], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = make_project()
+    (settings.parent / "studies").mkdir()
+    (settings.parent / "studies" / "small.toml").write_text(STUDY)
+    (settings.parent / "studies" / "bad.toml").write_text(STUDY.replace('"less"', '"lesss"', 1))
+    keys = {key.to_user_string() for key in build_defs(settings).resolve_asset_graph().get_all_asset_keys()}
+    assert "study/leaderboard" in keys
+    assert list(load_studies(load_project(settings))) == ["small"]
+    assert "study left out" in caplog.text
+    assert "bad.toml" in caplog.text
+    assert [(f.state, "bad.toml" in f.said) for f in check_studies(load_project(settings))] == [
+        ("warning", True),
+        ("ok", False),
+    ]

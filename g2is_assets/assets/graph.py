@@ -30,7 +30,7 @@ def neighbors(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
     """Every pool row's nearest rows and strongest conflicts by gradient cosine, with statistics of every node.
 
     Exact on the complete graph, which is never stored. Rows with nearly equal gradients or equal text form one group,
-    of which only the first is eligible for selection. When the pool changes, only edges of new rows, and of rows that
+    of which only one is eligible for selection. When the pool changes, only edges of new rows, and of rows that
     had one that is gone among theirs, are computed.
     """
     settings = workspace.project.settings.graph

@@ -23,7 +23,7 @@ from g2is_assets.storage.cells import CELLS_VERSION, SCORES_VERSION
 from g2is_assets.storage.gradient_store import store_name
 from g2is_assets.storage.lake import Recipe, Version
 from g2is_assets.storage.sources import read_rows
-from g2is_assets.studies import BASE, Study, Variant, load_studies
+from g2is_assets.studies import BASE, Study, Variant, find_study, load_studies
 
 CODE_VERSIONS: Final = {
     "study/embedding": "1",
@@ -74,13 +74,12 @@ def place_of(workspace: Workspace, domain: str, key: str) -> Place:
     """The place that Dagster's two partition keys name.
 
     Raises:
-        SettingsError: There is no such variant, or the study leaves the domain out.
+        SettingsError: There is no such variant, its study cannot be run, or leaves the domain out.
     """
     name, _, variant = key.partition(".")
-    studies = load_studies(workspace.project)
-    if name not in studies or variant not in studies[name].said.variants:
-        raise SettingsError(f"there is no variant '{variant}' of a study '{name}'; load the definitions again")
-    study = studies[name]
+    study = find_study(workspace.project, name)
+    if variant not in study.said.variants:
+        raise SettingsError(f"{study.file} has no variant '{variant}'; load the definitions again")
     if domain not in study.domains:
         raise SettingsError(
             f"{study.file} leaves the domain '{domain}' out (it has {', '.join(study.domains)}); add it to `domains`"

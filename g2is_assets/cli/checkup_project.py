@@ -17,6 +17,7 @@ from g2is_assets.errors import G2isError, ModelError, SourceError
 from g2is_assets.project import Project
 from g2is_assets.redaction import redacted
 from g2is_assets.storage.sources import find_files, read_rows
+from g2is_assets.studies import look_at_studies
 
 SAMPLE_BYTES: Final = 256 * 1024
 """Of a JSONL file, from which its rows are estimated."""
@@ -104,6 +105,15 @@ def about_rows(file: Path) -> int:
         raise SourceError(f"{file} cannot be read: {error}; mend or replace it") from error
     n_lines = start.count(b"\n")
     return round(n_lines * file.stat().st_size / len(start)) if n_lines else int(bool(start.strip()))
+
+
+def check_studies(project: Project) -> Iterator[Finding]:
+    """Which studies the project cannot run; refreshes need none of them."""
+    studies, faults = look_at_studies(project)
+    for fault in faults:
+        yield Finding("studies", "warning", str(fault), "mend or delete the file")
+    if studies:
+        yield Finding("studies", "ok", ", ".join(studies))
 
 
 def check_domains(project: Project) -> Iterator[Finding]:

@@ -58,6 +58,7 @@ def _look(project: Project, port: int) -> list[Finding]:
         "memory": lambda: machine.check_memory(weights),
         "pool": sources,
         "domains": lambda: content.check_domains(project),
+        "studies": lambda: content.check_studies(project),
         "disk": lambda: machine.check_disk(project, n_rows),
         "dagster": lambda: content.check_dagster(project, port),
     }

@@ -83,10 +83,12 @@ def show(config: Path | None, name: str, part: str, domain: str | None, as_json:
 def list_studies(config: Path | None, as_json: bool) -> None:
     """Name the studies of the project."""
     from g2is_assets.reports.words import printable
-    from g2is_assets.studies import load_studies, studies_folder
+    from g2is_assets.studies import look_at_studies, studies_folder
 
     project = load_project(config)
-    found = load_studies(project)
+    found, faults = look_at_studies(project)
+    for fault in faults:
+        click.echo(f"left out: {fault}", err=True)
     if as_json:
         names = {"title", "budgets", "seeds", "final"}
         records = [

@@ -73,7 +73,7 @@ State = Literal["missing", "stale", "current", "unknown"]
 
 STALENESS: Final = Contract(
     "audit staleness",
-    "Every asset of the project, shared ones first, then domain by domain, each after what it is made from",
+    "Every asset but those of studies, shared ones first, then domain by domain, each after what it is made from",
     {
         "asset": Column(pl.String, "The asset's key"),
         "domain": Column(pl.String, "The target domain; none for an asset that all share", nullable=True),

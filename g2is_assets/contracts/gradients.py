@@ -15,7 +15,9 @@ INDEX: Final = Contract(
         "shard": Column(pl.String, "Shard of the gradient store, without its ending"),
         "position": Column(pl.Int64, "Row within the shard", minimum=0),
         "sha256": Column(pl.String, "Digest of the shard's bytes: other vectors are another data version"),
-        "loss": Column(pl.Float64, "Mean response NLL at the warmup checkpoint, nats per token", minimum=0),
+        "loss": Column(
+            pl.Float64, "Mean response NLL at the warmup checkpoint, nats per token; 0 of embeddings", minimum=0
+        ),
         "n_tokens": Column(pl.Int64, "Tokens of prompt and response", minimum=1),
     },
 )

@@ -29,7 +29,7 @@ NODES: Final = Contract(
         "conflict_share": Column(pl.Float64, "Share of the other rows with a negative cosine", minimum=0, maximum=1),
         "in_degree": Column(pl.Int64, "How many rows list this one among their nearest", minimum=0),
         "n_negative": Column(pl.Int64, "Number of other rows with a negative cosine", minimum=0),
-        "duplicate_group": Column(pl.String, "First row id of its near-duplicate group; only that row is eligible"),
+        "duplicate_group": Column(pl.String, "First row id of its near-duplicate group, of which one row is eligible"),
     },
     sorted_by=("row_id",),
 )

@@ -47,7 +47,9 @@ BUDGETS: Final = Contract(
     {
         "domain": Column(pl.String, "The target domain"),
         "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
-        "weight": Column(pl.Float64, "Variance share among the kept directions", minimum=0, maximum=1),
+        "weight": Column(
+            pl.Float64, "Share of the budget: of variance among the kept directions, or equal", minimum=0, maximum=1
+        ),
         "budget": Column(pl.Int64, "Rows that its walk may take", minimum=0),
         "n_taken": Column(
             pl.Int64, "Rows that it took; more than its budget only where others' was given to it", minimum=0
@@ -69,7 +71,7 @@ LEFT: Final = Contract(
         "domain": Column(pl.String, "The target domain"),
         "component": Column(pl.Int64, "Core-knowledge component", minimum=0),
         "row_id": Column(pl.String, "The row in instructions/pool"),
-        "core_cosine": Column(pl.Float64, "Cosine to the component"),
+        "core_cosine": Column(pl.Float64, "Cosine to the component, or of a balanced walk to the domain's mean"),
         "conflict_component": Column(
             pl.Int32,
             "Component whose row was the first in conflict with it: another one only with conflicts_across",

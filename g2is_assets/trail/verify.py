@@ -35,7 +35,7 @@ lies behind a URI. Or why they cannot be told."""
 
 ALTERED: Final[State] = "altered"
 REWRITTEN: Final = frozenset(
-    {"pool.parquet", "target.parquet", "withheld.parquet", "sample.parquet", "index.parquet", PAGE}
+    {"pool.parquet", "target.parquet", "withheld.parquet", "answers.parquet", "sample.parquet", "index.parquet", PAGE}
 )
 """Files that an erasure may rewrite: tables with text, those that name shards, pages. A tombstone excuses no other."""
 STATES: Final[tuple[State, ...]] = get_args(State)
