@@ -46,16 +46,19 @@ def main() -> None:
 
 
 def print_board(title: str, board: pl.DataFrame, without: str | None) -> None:
-    """NLL by variant and domain, the best of each domain bold; accuracy; tokens trained and mean response length."""
+    """NLL by variant and domain, the best of each domain bold; accuracy; NLL on the pool; tokens and lengths."""
     domains = sorted(set(board["domain"]), key=lambda name: (name == "all", name))
     nll: Cells = {}
     accuracy: Cells = {}
+    general: Cells = {}
     cost: Cells = {}
     for row in board.iter_rows(named=True):
         key, text = (row["variant"], row["domain"]), f"{row['nll']:.4f}"
         nll[key] = f"**{text}**" if row["rank"] == 1 else text
         if row["accuracy"] is not None and row["domain"] != "all":
             accuracy[key] = f"{100 * row['accuracy']:.1f}"
+        if row["general_nll"] is not None:
+            general[key] = f"{row['general_nll']:.4f}"
         if row["mean_response_tokens"] is not None:
             cost[key] = f"{row['n_tokens']:,.0f} / {row['mean_response_tokens']:.0f}"
     if without:
@@ -64,7 +67,8 @@ def print_board(title: str, board: pl.DataFrame, without: str | None) -> None:
         nll |= {(variant, f"without {without}"): f"{mean:.4f}" for variant, mean, _ in whole.iter_rows()}
     order = board.group_by("variant").agg(pl.col("rank").mean()).sort("rank", "variant")["variant"].to_list()
     print_table(f"{title}: NLL", order, [*domains, *([f"without {without}"] if without else [])], nll)
-    print_table(f"{title}: accuracy, % of the rows with choices", order, sorted({d for _, d in accuracy}), accuracy)
+    print_table(f"{title}: accuracy, % of the rows with an answer", order, sorted({d for _, d in accuracy}), accuracy)
+    print_table(f"{title}: NLL on rows of the pool that no variant took", order, domains, general)
     print_table(f"{title}: tokens trained / mean response tokens of the rows chosen", order, domains, cost)
 
 

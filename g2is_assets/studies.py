@@ -107,6 +107,8 @@ class StudyFile(Section):
         rates: Learning rates; per domain, variant and budget that with the lowest validation NLL at the smallest seed.
         development_rows: So many test rows of each domain, in file order, are shown; the others are the final ones.
         final: Whether the final rows are shown too. Open them once.
+        answer_tokens: To test rows with an answer and no choices answers of at most so many tokens are generated.
+        general_rows: So many rows of the pool are scored too, to tell what else training changes.
         cells: Folder of the cells, relative to the study file; below the lake if not set.
         finetune: Overrides of the project's `[finetune]`, the same for every domain and variant.
         variants: By name.
@@ -119,6 +121,8 @@ class StudyFile(Section):
     rates: tuple[Rate, ...] = Field(default=(1e-4, 2e-4), min_length=1)
     development_rows: Count = 100
     final: bool = False
+    answer_tokens: Annotated[int, Field(ge=0)] = 128
+    general_rows: Annotated[int, Field(ge=0)] = 64
     cells: str | None = None
     finetune: dict[str, Any] = Field(default_factory=dict)
     variants: dict[str, Variant] = Field(min_length=1)

@@ -44,13 +44,16 @@ def table(rows: list[dict[str, object]], contract: contracts.Contract) -> pl.Dat
 
 
 def build(final: set[str] = frozenset()) -> Leaderboard:  # type: ignore[assignment]
-    scores, trainings, subset = [], [], []
+    scores, general, trainings, subset = [], [], [], []
     for (domain, variant, seed), values in NLL.items():
         for row_id, nll, n_tokens in zip("abc", values, (1, 1, 2), strict=True):
             right = {"a": seed == 0, "b": True}.get(row_id) if domain == "east" else None
             row = {"row_id": row_id, "part": "development", "nll": nll, "n_response_tokens": n_tokens, "correct": right}
             scores.append(names(domain, variant, seed) | row)
             scores.append(names(domain, variant, seed) | row | {"row_id": f"z{row_id}", "part": "final", "nll": 9.0})
+        # Some variants took p; w was scored after some trainings only.
+        of_pool = {"p": 9.0, "u": 1.0 + seed, "v": 2.0} | ({"w": 50.0} if variant == "new" else {})
+        general += [names(domain, variant, seed) | {"row_id": row, "nll": nll} for row, nll in of_pool.items()]
         chosen = {"learning_rate": 1e-4, "chosen": True, "cell": f"{domain}{variant}{seed}", "n_rows": 2}
         numbers = {
             "n_tokens": 0 if variant == "base" else 100 * (seed + 1),
@@ -76,6 +79,7 @@ def build(final: set[str] = frozenset()) -> Leaderboard:  # type: ignore[assignm
         "subset": pl.DataFrame(subset, schema=contracts.SUBSET.schema),
         "adapter": pl.DataFrame(trainings, schema=contracts.ADAPTER.schema),
         "score": pl.DataFrame(scores, schema=contracts.SCORES.schema),
+        "general": pl.DataFrame(general, schema=contracts.GENERAL.schema),
     }
     board = build_leaderboard(**one_by_one, pool=table(pool, POOL), seconds=seconds, final=final)
     contracts.LEADERBOARD.validate(board.leaderboard)
@@ -103,6 +107,13 @@ def test_means_are_over_rows_then_over_seeds():
     assert new["mean_response_tokens"] == pytest.approx((20 + 30 + 20 + 30) / 4)
     assert new["selection_s"] == 1.5
     assert row(build().leaderboard, "west", "new")["accuracy"] is None
+
+
+def test_rows_of_the_pool_count_where_all_were_scored_on_them_and_none_took_them():
+    board = build().leaderboard
+    assert row(board, "east", "base")["general_nll"] == pytest.approx((1 + 2) / 2)
+    assert row(board, "east", "new")["general_nll"] == pytest.approx((1 + 2 + 2 + 2) / 4)
+    assert row(board, "all", "new")["general_nll"] == pytest.approx((1 + 2 + 2 + 2) / 4)
 
 
 def test_ranks_follow_the_mean_and_of_equals_the_name():

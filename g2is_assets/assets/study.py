@@ -17,14 +17,14 @@ from g2is_assets.assets.retries import retried
 from g2is_assets.assets.study_cells import DomainCells
 from g2is_assets.assets.study_recipes import CODE_VERSIONS, EMBEDDING, Place
 from g2is_assets.assets.study_selection import Subsets
-from g2is_assets.assets.study_tables import adapter_table, chosen_rows, score_table
+from g2is_assets.assets.study_tables import adapter_table, chosen_rows, score_tables
 from g2is_assets.contracts import gradients as gradient_contracts
 from g2is_assets.contracts import study as contracts
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.errors import MissingInputError, SettingsError
 from g2is_assets.progress import track
 from g2is_assets.resources import Workspace
-from g2is_assets.storage.cells import all_cells, digest_of_test
+from g2is_assets.storage.cells import all_cells
 from g2is_assets.storage.gradient_store import STORE, GradientStore, Vectors, fill_store
 from g2is_assets.storage.lake import Draft, Recipe, Version
 from g2is_assets.studies import BASE, load_studies
@@ -172,7 +172,9 @@ def adapter(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Works
     deps=[["study", "adapter"], ["instructions", "target"]],
 )
 def score(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-    """The score of every test row after each of the variant's chosen trainings, read from the cells.
+    """The scores of every test row after each of the variant's chosen trainings, read from the cells.
+
+    Beside them the losses of some rows of the pool, which tell what else training has changed.
 
     The first rows of the domain's test file are `development`, looked at while choices are made; the others are
     `final`, for one look at the end.
@@ -186,8 +188,10 @@ def score(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspa
         cells = {cell.digest: cell for cell in all_cells(place.study.cells_folder(workspace.lake.root))}
         target = recipe.versions["instructions/target"]
         shown = recipes.development_rows(workspace, place, target)
-        test = digest_of_test(target.table("target", TARGET).filter(pl.col("split") == "test"))
-        draft.table("score", contracts.SCORES, score_table(place, trainings, cells, shown, test))
+        test = target.table("target", TARGET).filter(pl.col("split") == "test")
+        scores, general = score_tables(place, trainings, cells, shown, test)
+        draft.table("score", contracts.SCORES, scores)
+        draft.table("general", contracts.GENERAL, general)
 
     return publish(context, workspace, recipe, write)
 
@@ -216,11 +220,12 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[W
 
     def write(draft: Draft) -> None:
         tables = {
-            kind: pl.concat(version.table(kind, contract) for version in _versions(recipe, kind))
-            for kind, contract in (
-                ("subset", contracts.SUBSET),
-                ("adapter", contracts.ADAPTER),
-                ("score", contracts.SCORES),
+            table: pl.concat(version.table(table, contract) for version in _versions(recipe, kind))
+            for kind, table, contract in (
+                ("subset", "subset", contracts.SUBSET),
+                ("adapter", "adapter", contracts.ADAPTER),
+                ("score", "score", contracts.SCORES),
+                ("score", "general", contracts.GENERAL),
             )
         }
         pool = recipe.versions["instructions/pool"].table("pool", POOL)

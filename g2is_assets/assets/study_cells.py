@@ -16,12 +16,13 @@ from typing import Any
 
 import polars as pl
 
+from g2is_assets.assets.study_scoring import Scoring
 from g2is_assets.config import FinetuneSettings
 from g2is_assets.contracts.instructions import count_tokens
 from g2is_assets.errors import SourceError, StudyPaused
 from g2is_assets.progress import say, track
 from g2is_assets.resources import Workspace
-from g2is_assets.storage.cells import Cell, CellKey, CellScores, digest_of_test, find_cell, made_now, write_cell
+from g2is_assets.storage.cells import Cell, CellKey, find_cell, made_now, write_cell
 from g2is_assets.studies import Study
 
 Chosen = Mapping[float, Mapping[int, Sequence[str]]]
@@ -88,6 +89,11 @@ class DomainCells:
         """Where the cells' files lie."""
         return self.study.cells_folder(self.workspace.lake.root)
 
+    @cached_property
+    def scoring(self) -> Scoring:
+        """What a training is worth here."""
+        return Scoring(self.workspace, self.study, self.domain, self.pool, self.target, self.folder)
+
     def key(self, trial: Trial) -> CellKey:
         """What determines a trial's training."""
         return CellKey(
@@ -151,7 +157,7 @@ class DomainCells:
     def _count(self, work: Work, trial: Trial, told: set[str], *, scored: bool) -> None:
         key = self.key(trial)
         cell = find_cell(self.folder, key)
-        unscored = scored and not (cell and cell.scores_on(self.test_digest))
+        unscored = scored and not self.scoring.complete(cell)
         # Without its adapter a training is repeated to be scored.
         repeated = cell is None or (unscored and not self._kept(cell))
         if repeated and key.digest not in told:
@@ -162,12 +168,12 @@ class DomainCells:
         if unscored and f"{key.digest} scored" not in told:
             told.add(f"{key.digest} scored")
             work.n_scorings += 1
-            work.scoring_tokens += self.tokens_of_scoring
+            work.scoring_tokens += self.scoring.missing_tokens(cell)
 
     @property
     def tokens_of_scoring(self) -> int:
-        """Tokens of the test rows."""
-        return count_tokens(self._test)
+        """Tokens that one scoring passes through the model."""
+        return self.scoring.missing_tokens(None)
 
     def tokens_of_training(self, n_rows: int) -> int:
         """Tokens that pass through a training on so many rows of the pool's mean length."""
@@ -216,41 +222,13 @@ class DomainCells:
         return cell
 
     def _scored(self, trial: Trial, cell: Cell, adapters: Path) -> Cell:
-        """The cell with scores; without an adapter at hand its training is repeated."""
-        from g2is_assets.training.cells import score
-        from g2is_assets.training.evaluate import questions
-
-        if cell.scores_on(self.test_digest):
+        """The trial's cell with all scores; without an adapter at hand its training is repeated."""
+        if self.scoring.complete(cell):
             return cell
         adapter = self._kept(cell, adapters / cell.digest[:16]) if trial.rows else None
         if trial.rows and adapter is None:
             cell, adapter = self._train(trial, adapters), adapters / cell.digest[:16]
-        asked = [question for question in questions(self._test) if question.choices]
-        total = len(self._test) + sum(len(question.choices) for question in asked)
-        with track(f"scoring {self._label(trial)}", total, "rows and choices") as progress:
-            found = score(
-                self.workspace.model,
-                adapter,
-                self._examples(self._test),
-                asked,
-                self.workspace.template,
-                self._batch_tokens,
-                device=self.workspace.project.settings.device,
-                progress=progress,
-            )
-        scores = CellScores(
-            test=self.test_digest,
-            row_id=self._test["row_id"].to_list(),
-            nll=found.nll,
-            n_response_tokens=self._test["n_response_tokens"].to_list(),
-            correct=found.correct,
-            n_tokens=count_tokens(self._test),
-            seconds=round(found.seconds, 2),
-        )
-        cell = cell.model_copy(update={"scores": scores})
-        write_cell(self.folder, cell)
-        say(f"{self._label(trial)}: scored {len(self._test)} test rows, {found.seconds:.0f} s")
-        return cell
+        return self.scoring.fill(cell, adapter, self._label(trial))
 
     def _kept(self, cell: Cell, *made_now: Path) -> Path | None:
         """The cell's adapter, made now or in an earlier version of any variant; None if there is none."""
@@ -282,18 +260,6 @@ class DomainCells:
     @cached_property
     def _validation(self) -> pl.DataFrame:
         return self.target.filter(pl.col("split") == "validation")
-
-    @cached_property
-    def _test(self) -> pl.DataFrame:
-        rows = self.target.filter(pl.col("split") == "test")
-        if rows.is_empty():
-            raise SourceError(f"domain '{self.domain}' has no test rows, so nothing can be compared; add test.jsonl")
-        return rows
-
-    @cached_property
-    def test_digest(self) -> str:
-        """Of the test rows."""
-        return digest_of_test(self._test)
 
     def _rows(self, row_ids: Sequence[str]) -> pl.DataFrame:
         wanted = pl.DataFrame({"row_id": list(row_ids)}, schema={"row_id": pl.String})

@@ -73,7 +73,7 @@ def plan_study(workspace: Workspace, places: Iterable[Place]) -> Plan:
         n_guessed += known is None
         work.add(known or _guess(place, of_domain))
     training = _rate([(cell.n_tokens_passed, cell.seconds) for cell in made if cell.n_rows])
-    scoring = _rate([(cell.scores.n_tokens, cell.scores.seconds) for cell in made if cell.scores])
+    scoring = _rate([cell.scoring for cell in made])
     measured = training is not None and scoring is not None
     return Plan(work, n_guessed, training or TRAINING_TOKENS_PER_S, scoring or SCORING_TOKENS_PER_S, measured)
 

@@ -29,7 +29,7 @@ CODE_VERSIONS: Final = {
     "study/embedding": "1",
     "study/subset": "3",
     "study/adapter": "1",
-    "study/score": "1",
+    "study/score": "2",
     "study/leaderboard": "3",
 }
 """Raise an asset's when a change makes the same inputs give another payload."""
@@ -142,7 +142,13 @@ def score(workspace: Workspace, place: Place) -> Recipe:
     inputs = current(workspace, "study/adapter", domain=place.partition)
     inputs |= current(workspace, "instructions/target", domain=place.domain)
     development = json_sha256(development_rows(workspace, place, inputs["instructions/target"]))
-    settings = {"development": development, "scores": SCORES_VERSION}
+    said = place.study.said
+    settings = {
+        "development": development,
+        "scores": SCORES_VERSION,
+        "answer_tokens": said.answer_tokens,
+        "general_rows": said.general_rows,
+    }
     return _recipe("study/score", place.partition, settings, inputs)
 
 

@@ -6,7 +6,7 @@ from g2is_assets.assets.study_cells import Chosen, Made
 from g2is_assets.assets.study_recipes import Place
 from g2is_assets.contracts import study as contracts
 from g2is_assets.errors import StoreError
-from g2is_assets.storage.cells import Cell
+from g2is_assets.storage.cells import Cell, digest_of_questions, digest_of_test
 from g2is_assets.studies import BASE
 
 
@@ -36,50 +36,62 @@ def adapter_table(place: Place, made: list[Made]) -> pl.DataFrame:
             "n_tokens": one.cell.n_tokens,
             "best_epoch": one.cell.best_epoch,
             "validation_nll": one.cell.best_validation_nll,
-            "seconds": one.cell.seconds + (one.cell.scores.seconds if one.cell.scores else 0.0),
+            "seconds": one.cell.seconds + one.cell.scoring[1],
         }
         for one in made
     ]
     return pl.DataFrame(rows, schema=contracts.ADAPTER.schema).sort(contracts.ADAPTER.sorted_by)
 
 
-def score_table(
-    place: Place, trainings: pl.DataFrame, cells: dict[str, Cell], development: list[str], test: str
-) -> pl.DataFrame:
-    """Contract `study/score`: the scores of the chosen trainings.
+def score_tables(
+    place: Place, trainings: pl.DataFrame, cells: dict[str, Cell], development: list[str], test: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Contracts `study/score` and `study/score general`: the scores of the chosen trainings.
 
     Args:
         place: Study, variant and domain.
         trainings: Contract `study/adapter`.
         cells: The cells that it names, by digest.
         development: Rows that are shown while choices are made.
-        test: Digest of the test rows.
+        test: The test rows.
 
     Raises:
         StoreError: A cell is gone, or has no scores of these rows.
     """
+    n_new, digest = place.study.said.answer_tokens, digest_of_test(test)
     parts = [pl.DataFrame(schema=contracts.SCORES.schema)]
+    general = [pl.DataFrame(schema=contracts.GENERAL.schema)]
     for row in trainings.filter("chosen").iter_rows(named=True):
         cell = cells.get(row["cell"])
-        scores = cell.scores_on(test) if cell else None
-        if scores is None:
+        scores = cell.scores_on(digest) if cell else None
+        if cell is None or scores is None:
             raise StoreError(
                 f"the cell {row['cell'][:16]} of study '{place.study.name}' is gone or has no scores of these test "
                 f"rows; materialise study/adapter for {place.partition} again"
             )
+        answers = cell.answers_to(digest_of_questions(test, n_new)) if n_new else None
+        right = answers.right if answers else {}
+        pairs = zip(scores.row_id, scores.correct, strict=True)
+        correct = [right.get(row_id) if chosen is None else chosen for row_id, chosen in pairs]
         table = pl.DataFrame(
             {
                 "row_id": scores.row_id,
                 "nll": scores.nll,
                 "n_response_tokens": scores.n_response_tokens,
-                "correct": pl.Series(scores.correct, dtype=pl.Boolean),
+                "correct": pl.Series(correct, dtype=pl.Boolean),
             }
         )
         shown = pl.when(pl.col("row_id").is_in(development)).then(pl.lit("development")).otherwise(pl.lit("final"))
         names = {**_names(place), "budget": row["budget"], "seed": row["seed"]}
         literals = [pl.lit(value, contracts.SCORES.schema[name]).alias(name) for name, value in names.items()]
         parts.append(table.with_columns(*literals, shown.alias("part")).select(contracts.SCORES.schema.names()))
-    return pl.concat(parts).sort(contracts.SCORES.sorted_by)
+        if others := cell.general_now():
+            table = pl.DataFrame({"row_id": list(others.nll), "nll": list(others.nll.values())})
+            general.append(table.with_columns(*literals).select(contracts.GENERAL.schema.names()))
+    return (
+        pl.concat(parts).sort(contracts.SCORES.sorted_by),
+        pl.concat(general).sort(contracts.GENERAL.sorted_by),
+    )
 
 
 def _names(place: Place) -> dict[str, str]:

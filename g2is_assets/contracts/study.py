@@ -54,7 +54,22 @@ SCORES: Final = Contract(
         "part": Column(pl.String, "`development`: shown while choices are made; `final`: opened once"),
         "nll": Column(pl.Float64, "Mean NLL over the response tokens, nats per token", minimum=0),
         "n_response_tokens": Column(pl.Int64, "Response tokens scored", minimum=1),
-        "correct": Column(pl.Boolean, "Whether the likeliest of the row's choices is its answer", nullable=True),
+        "correct": Column(
+            pl.Boolean,
+            "Whether the likeliest of the row's choices is its answer; without choices, whether the generated one is",
+            nullable=True,
+        ),
+    },
+    sorted_by=("budget", "seed", "row_id"),
+)
+
+GENERAL: Final = Contract(
+    "study/score general",
+    "Response NLL of some rows of the pool after the chosen training: what else the model has learned or forgotten",
+    {
+        **_CELL,
+        "row_id": Column(pl.String, "The row in instructions/pool"),
+        "nll": Column(pl.Float64, "Mean NLL over the response tokens, nats per token", minimum=0),
     },
     sorted_by=("budget", "seed", "row_id"),
 )
@@ -94,7 +109,17 @@ LEADERBOARD: Final = Contract(
         **_against("random"),
         **_against("less"),
         "accuracy": Column(
-            pl.Float64, "Share of rows with choices that were answered rightly", nullable=True, minimum=0, maximum=1
+            pl.Float64,
+            "Share of rows with choices, or with an answer to generate, that were answered rightly",
+            nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
+        "general_nll": Column(
+            pl.Float64,
+            "Mean NLL on rows of the pool that no variant took in the domain; above the base model's is forgetting",
+            nullable=True,
+            minimum=0,
         ),
         "n_domains": Column(pl.Int64, "Domains behind the row", minimum=1),
         "n_rows_scored": Column(pl.Int64, "Test rows", minimum=1),

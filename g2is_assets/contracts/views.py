@@ -52,6 +52,7 @@ CONTRACTS: Final[dict[str, Contract]] = {
     "study_leaderboard_overlap": study.OVERLAP,
     "study_leaderboard_sources": study.SOURCES,
     "study_score": study.SCORES,
+    "study_score_general": study.GENERAL,
     "study_subset": study.SUBSET,
     "warmup_checkpoint_log": warmup.TRAINING_LOG,
     "warmup_sample": warmup.SAMPLE,

@@ -64,6 +64,7 @@ def build_leaderboard(
     subset: pl.DataFrame,
     adapter: pl.DataFrame,
     score: pl.DataFrame,
+    general: pl.DataFrame,
     pool: pl.DataFrame,
     seconds: pl.DataFrame,
     final: Collection[str],
@@ -74,11 +75,12 @@ def build_leaderboard(
         subset: Contract `study/subset`, of all variants.
         adapter: Contract `study/adapter`, likewise.
         score: Contract `study/score`, likewise.
+        general: Contract `study/score general`, likewise.
         pool: Contract `instructions/pool`.
         seconds: Columns study, domain, variant, budget and seconds of the selection; it may lack some.
         final: Studies whose final rows are shown.
     """
-    costs = _costs(subset, adapter, pool, seconds)
+    costs = _costs(subset, adapter, pool, seconds, _general(general, subset))
     shown = score.filter((pl.col("part") == "development") | pl.col("study").is_in(list(final)))
     rows: list[dict[str, Any]] = []
     for (study, part, budget), scores in shown.group_by("study", "part", "budget", maintain_order=True):
@@ -169,20 +171,38 @@ def paired(one: Standing, other: Standing) -> tuple[NDArray[np.float64], NDArray
     return (one.nll, other.nll) if len(one.row_ids) >= 2 else None
 
 
+def _general(general: pl.DataFrame, subset: pl.DataFrame) -> pl.DataFrame:
+    """Mean NLL on rows of the pool by study, domain, variant and budget.
+
+    Of a study and domain the same rows count for all: those that were scored after every training, and that no variant
+    took.
+    """
+    place, training = ["study", "domain"], ["variant", "budget", "seed"]
+    counts = general.with_columns(
+        pl.struct(training).n_unique().over(*place, "row_id").alias("n"),
+        pl.struct(training).n_unique().over(place).alias("n_all"),
+    )
+    shared = counts.filter(pl.col("n") == pl.col("n_all")).join(subset, on=[*place, "row_id"], how="anti")
+    return shared.group_by(CHOICE).agg(pl.col("nll").mean().alias("general_nll"))
+
+
 def _costs(
-    subset: pl.DataFrame, adapter: pl.DataFrame, pool: pl.DataFrame, seconds: pl.DataFrame
+    subset: pl.DataFrame, adapter: pl.DataFrame, pool: pl.DataFrame, seconds: pl.DataFrame, general: pl.DataFrame
 ) -> dict[tuple[str, str, str, float], dict[str, Any]]:
-    """Rows, tokens, response length and seconds by study, domain, variant and budget."""
+    """Rows, tokens, response length, seconds and what became of the pool by study, domain, variant and budget."""
     tokens = adapter.filter("chosen").group_by(CHOICE).agg(pl.mean("n_rows", "n_tokens"))
     lengths = subset.join(pool.select("row_id", "n_response_tokens"), on="row_id", how="left")
     lengths = lengths.group_by(CHOICE).agg(pl.col("n_response_tokens").mean().alias("mean_response_tokens"))
-    table = tokens.join(lengths, on=CHOICE, how="left").join(seconds, on=CHOICE, how="left")
+    table = tokens
+    for other in (lengths, seconds, general):
+        table = table.join(other, on=CHOICE, how="left")
     return {
         tuple(row[name] for name in CHOICE): {
             "n_rows": row["n_rows"],
             "n_tokens": row["n_tokens"],
             "mean_response_tokens": row["mean_response_tokens"],
             "selection_s": row["seconds"] or 0.0,
+            "general_nll": row["general_nll"],
         }
         for row in table.iter_rows(named=True)
     }

@@ -30,13 +30,14 @@ def _table(title: str, part: pl.DataFrame) -> Table:
     several = part["domain"][0] == ALL_DOMAINS
     columns = ["rank", "variant", "NLL", *(f"minus {rival}" for rival in RIVALS)]
     columns += [f"domains better, like, worse than {rival}" for rival in RIVALS] if several else []
-    for column in [*columns, "accuracy", "tokens", "response", "selection"]:
+    for column in [*columns, "accuracy", "NLL on the pool", "tokens", "response", "selection"]:
         table.add_column(column, justify="left" if column == "variant" else "right")
     for row in part.iter_rows(named=True):
         cells = [str(row["rank"]), escape(printable(row["variant"])), f"{row['nll']:.4f}"]
         cells += [_difference(row, rival) for rival in RIVALS]
         cells += [_counts(row, rival) for rival in RIVALS] if several else []
-        cells += ["" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %", f"{row['n_tokens']:,.0f}"]
+        cells.append("" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %")
+        cells += ["" if row["general_nll"] is None else f"{row['general_nll']:.4f}", f"{row['n_tokens']:,.0f}"]
         length = row["mean_response_tokens"]
         cells += ["" if length is None else f"{length:.0f} tokens", f"{row['selection_s']:.1f} s"]
         table.add_row(*cells)

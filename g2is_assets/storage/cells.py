@@ -65,6 +65,12 @@ def digest_of_test(test: pl.DataFrame) -> str:
     return json_sha256([SCORES_VERSION, asked])
 
 
+def digest_of_questions(test: pl.DataFrame, max_new_tokens: int) -> str:
+    """SHA-256 of how answers are made and judged, and of the test rows with an answer and no choices."""
+    asked = test.filter(pl.col("answer").is_not_null() & (pl.col("choices").list.len().fill_null(0) == 0))
+    return json_sha256([SCORES_VERSION, sorted(asked.select("row_id", "answer").iter_rows()), max_new_tokens])
+
+
 class CellScores(BaseModel):
     """What a training was worth on test rows.
 
@@ -95,6 +101,47 @@ class CellScores(BaseModel):
         return self
 
 
+class CellAnswers(BaseModel):
+    """Generated answers to test rows that have no choices.
+
+    Attributes:
+        asked: `digest_of_questions` of them.
+        right: By row, whether the answer was right.
+        n_tokens: Tokens of the prompts, and of answers that are never ended.
+        seconds: Wall-clock.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    asked: str
+    right: dict[str, bool]
+    n_tokens: int
+    seconds: float
+
+
+class CellGeneral(BaseModel):
+    """Losses on rows of the pool.
+
+    Attributes:
+        version: `SCORES_VERSION` they were made with.
+        nll: By row, its mean response NLL in nats per token.
+        n_tokens: Tokens of these rows, prompts and responses.
+        seconds: Wall-clock.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    nll: dict[str, float]
+    n_tokens: int
+    seconds: float
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Of no row."""
+        return cls(version=SCORES_VERSION, nll={}, n_tokens=0, seconds=0.0)
+
+
 class Cell(BaseModel):
     """A training, and its scores where it was scored.
 
@@ -110,6 +157,8 @@ class Cell(BaseModel):
         seconds: Wall-clock of the training.
         made: When, by which revision, with which libraries, on what.
         scores: Of the test rows.
+        answers: To those that have an answer and no choices.
+        general: Of rows of the pool.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -125,6 +174,8 @@ class Cell(BaseModel):
     seconds: float
     made: dict[str, str]
     scores: CellScores | None = None
+    answers: CellAnswers | None = None
+    general: CellGeneral | None = None
 
     @model_validator(mode="after")
     def _kept_epoch_exists(self) -> Self:
@@ -140,6 +191,20 @@ class Cell(BaseModel):
     def scores_on(self, test: str) -> CellScores | None:
         """The scores, if they are of these test rows."""
         return self.scores if self.scores and self.scores.test == test else None
+
+    def answers_to(self, asked: str) -> CellAnswers | None:
+        """The answers, if they are to these questions."""
+        return self.answers if self.answers and self.answers.asked == asked else None
+
+    def general_now(self) -> CellGeneral | None:
+        """Losses on rows of the pool, if they were made as they are now."""
+        return self.general if self.general and self.general.version == SCORES_VERSION else None
+
+    @property
+    def scoring(self) -> tuple[int, float]:
+        """Tokens and seconds of all scores."""
+        parts = [part for part in (self.scores, self.answers, self.general) if part]
+        return sum(part.n_tokens for part in parts), sum(part.seconds for part in parts)
 
 
 def made_now(n_threads: int) -> dict[str, str]:

@@ -5,17 +5,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from g2is_assets.config import FinetuneSettings
-from g2is_assets.training.evaluate import Question, nll_and_choices, response_nll
+from g2is_assets.training.evaluate import response_nll
 from g2is_assets.training.finetune import train_adapter
 from g2is_assets.training.fit import n_fit_tokens
 from g2is_assets.training.lora import load_adapter
 from g2is_assets.training.model import ModelSource
-from g2is_assets.training.text import Example, Template
+from g2is_assets.training.text import Example
 
 Progress = Callable[[int], None]
 
@@ -36,21 +37,6 @@ class Trained:
     validation_nll: list[float]
     n_tokens: int
     n_tokens_passed: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores of test rows, in their order.
-
-    Attributes:
-        nll: Mean response NLL, nats per token.
-        correct: Whether the likeliest of a row's choices is its answer; None where it has no choices that fit.
-        seconds: Wall-clock.
-    """
-
-    nll: list[float]
-    correct: list[bool | None]
     seconds: float
 
 
@@ -98,34 +84,8 @@ def look_at_base(
     return Trained(0, [float(np.mean(nll))], 0, passed, time.monotonic() - begun)
 
 
-def score(
-    source: ModelSource,
-    adapter: Path | None,
-    test: Sequence[Example],
-    asked: Sequence[Question],
-    template: Template,
-    batch_tokens: int,
-    *,
-    device: str = "auto",
-    progress: Progress = lambda n_rows: None,
-) -> Scored:
-    """Score every test row under a saved adapter.
-
-    Args:
-        source: The base model.
-        adapter: Folder of the adapter; None scores the base model.
-        test: The rows.
-        asked: Those of them that have an answer; the ones with choices are asked.
-        template: Renders the choices.
-        batch_tokens: Padded tokens of a batch.
-        device: As the settings say.
-        progress: Called with rows and choices done.
-    """
-    begun = time.monotonic()
-    gc.collect()
+def load_tuned(source: ModelSource, adapter: Path | None, *, device: str = "auto") -> Any:
+    """The base model with a saved adapter, or without one, to be scored."""
+    gc.collect()  # as before a training
     model = source.load(device)
-    if adapter is not None:
-        model = load_adapter(model, adapter)
-    nll, choices = nll_and_choices(model, template, test, asked, batch_tokens, progress)
-    right = {found.row_id: found.right for found in choices}
-    return Scored(nll, [right.get(row.row_id) for row in test], time.monotonic() - begun)
+    return model if adapter is None else load_adapter(model, adapter)

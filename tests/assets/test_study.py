@@ -106,7 +106,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("trained or scored again")
 
-    for name in ("train", "score", "look_at_base"):
+    for name in ("train", "load_tuned", "look_at_base"):
         monkeypatch.setattr(f"g2is_assets.training.cells.{name}", refuse)
 
 

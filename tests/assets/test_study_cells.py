@@ -19,6 +19,7 @@ from g2is_assets.storage.cells import CellKey, all_cells, find_cell, write_cell
 from g2is_assets.storage.sources import read_rows
 from g2is_assets.studies import Study, StudyFile, Variant
 from g2is_assets.training import cells as training
+from g2is_assets.training import evaluate
 
 RATES = (0.03, 0.001)
 
@@ -39,7 +40,9 @@ def cells(make_project: Callable[..., Path], tmp_path: Path) -> DomainCells:
     workspace, folder = Workspace(load_project(settings)), settings.parent
     with (folder / "domains" / "sums" / "test.jsonl").open("a") as file:
         file.write('{"instruction": "Is 2 even?", "output": "Yes", "answer": "Yes", "choices": ["No", "Yes"]}\n')
-    said = StudyFile(variants={"less": Variant(selector="less")}, rates=RATES, cells="cells")
+        file.write('{"instruction": "What is 2 + 2?", "output": "The answer is 4.", "answer": "4"}\n')
+    variants = {"less": Variant(selector="less")}
+    said = StudyFile(variants=variants, rates=RATES, cells="cells", answer_tokens=8, general_rows=5)
     finetune = FinetuneSettings(rank=2, alpha=4, epochs=2)
     study = Study(name="small", file=folder / "small.toml", said=said, domains=("sums",), finetune=finetune)
     domain = folder / "domains" / "sums"
@@ -67,7 +70,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             raise AssertionError("trained or scored again")
 
         monkeypatch.setattr("g2is_assets.training.cells.train", refuse)
-        monkeypatch.setattr("g2is_assets.training.cells.score", refuse)
+        monkeypatch.setattr("g2is_assets.training.cells.load_tuned", refuse)
         monkeypatch.setattr("g2is_assets.training.cells.look_at_base", refuse)
 
     return forbid
@@ -112,6 +115,61 @@ def test_scores_are_those_of_every_test_row_and_of_its_choices(cells: DomainCell
     asked = [choices is not None for choices in test["choices"]]
     assert sum(asked) == 1
     assert [right is not None for right in scores.correct] == asked
+
+
+def test_rows_without_choices_are_answered_and_rows_of_the_pool_scored(
+    cells: DomainCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = cells.target.filter(answer="4")["row_id"].to_list()
+    monkeypatch.setattr(evaluate, "answer", lambda _, __, found, *___, **____: [right(one.row_id) for one in found])
+    cell = next(one.cell for one in cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "adapters") if one.chosen)
+    assert cell.answers
+    assert cell.answers.right == dict.fromkeys(asked, True)
+    assert cell.general
+    assert len(cell.general.nll) == 5
+    assert set(cell.general.nll) < set(cells.pool["row_id"])
+    encoded = cells._examples(cells._rows(list(cell.general.nll)))
+    model = training.load_tuned(cells.workspace.model, tmp_path / "adapters" / cell.digest[:16])
+    alone = evaluate.response_nll(model, cells.workspace.model.tokenizer(), encoded, 64)
+    assert list(cell.general.nll.values()) == pytest.approx(alone, abs=1e-5)
+
+
+def right(row_id: str) -> evaluate.Answered:
+    return evaluate.Answered(row_id, "4", "4", True)
+
+
+def test_a_study_that_asks_for_more_makes_only_what_is_missing(
+    cells: DomainCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {0.1: {0: rows_of(cells)}}
+    kept = cells.workspace.lake.place("study/adapter", "sums.other.g2is") / "version" / "adapters"
+    first = next(one.cell for one in cells.make(chosen, kept) if one.chosen)
+    more = replace(cells, study=asking(cells, answer_tokens=9, general_rows=7))
+    work = more.missing(chosen)
+    assert (work.n_trainings, work.n_scorings) == (0, 1)
+    assert 0 < work.scoring_tokens < cells.tokens_of_scoring
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("scored again")
+
+    monkeypatch.setattr(evaluate, "nll_and_choices", refuse)
+    second = next(one.cell for one in more.make(chosen, tmp_path / "adapters") if one.chosen)
+    assert second.scores == first.scores
+    assert first.general
+    assert second.general
+    assert second.general.nll.items() > first.general.nll.items()
+    assert len(second.general.nll) == 7
+    assert second.answers
+    assert first.answers
+    assert second.answers.asked != first.answers.asked
+    # What asks for less is content, and keeps what there is.
+    less = replace(cells, study=asking(cells, answer_tokens=0, general_rows=0))
+    assert less.settled(chosen)
+    assert next(one.cell for one in less.make(chosen, tmp_path / "adapters") if one.chosen) == second
+
+
+def asking(cells: DomainCells, **more: int) -> Study:
+    return cells.study.model_copy(update={"said": cells.study.said.model_copy(update=more)})
 
 
 def test_the_same_rows_in_the_same_order_are_trained_once(
@@ -189,14 +247,14 @@ def test_other_test_rows_are_scored_anew_in_the_same_cell(cells: DomainCells, tm
 def test_an_adapter_of_an_earlier_version_is_scored_without_training(
     cells: DomainCells, tmp_path: Path, no_training: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen, score = {0.1: {0: rows_of(cells)}}, training.score
+    chosen, load = {0.1: {0: rows_of(cells)}}, training.load_tuned
     kept = cells.workspace.lake.place("study/adapter", "sums.other.g2is") / "version" / "adapters"
     first = next(one.cell for one in cells.make(chosen, kept) if one.chosen)
     write_cell(cells.folder, first.model_copy(update={"scores": None}))
     work = cells.missing(chosen)
     assert (work.n_trainings, work.n_scorings) == (0, 1)
     no_training()
-    monkeypatch.setattr(training, "score", score)
+    monkeypatch.setattr(training, "load_tuned", load)
     again = next(one.cell for one in cells.make(chosen, tmp_path / "adapters") if one.chosen)
     assert first.scores
     assert again.scores

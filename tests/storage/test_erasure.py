@@ -19,6 +19,7 @@ from g2is_assets.contracts.audit import QUOTED
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.gradients import INDEX, SET_ASIDE
 from g2is_assets.contracts.instructions import POOL, WITHHELD
+from g2is_assets.contracts.views import CONTRACTS
 from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.hashing import file_sha256
@@ -34,6 +35,7 @@ from g2is_assets.storage.pruning import ROW_IDS, plan_pruning
 from g2is_assets.storage.tombstones import read_tombstones
 from g2is_assets.storage.versions import assets_of, versions_of
 from g2is_assets.storage.withholding import licenses_of
+from g2is_assets.trail.verify import REWRITTEN
 
 ROWS = [f"row{i:02d}" for i in range(6)]
 GONE = "row02"
@@ -447,6 +449,13 @@ def test_every_column_of_every_table_that_can_hold_text_is_erased_or_holds_names
         names = NAMES | (OF_MANIFESTS if contract.name.startswith("audit") else set())
         assert can_hold - names <= TEXTS.keys(), contract.name
         assert not can_hold & TEXTS.keys() or "row_id" in contract.columns, contract.name
+
+
+def test_every_file_that_erasure_rewrites_for_its_text_is_excused_by_its_tombstone() -> None:
+    holds_text = [view for view, contract in CONTRACTS.items() if contract.schema.keys() & TEXTS.keys()]
+    assert len(holds_text) > 5
+    # Views are named `<stage>_<noun>` or `<stage>_<noun>_<table>`.
+    assert {f"{view.split('_', 2)[-1]}.parquet" for view in holds_text} <= REWRITTEN
 
 
 def test_a_version_is_not_pruned_before_an_erasure_in_it_is_finished(lake: Lake) -> None:
