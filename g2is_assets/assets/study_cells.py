@@ -225,9 +225,12 @@ class DomainCells:
         """The trial's cell with all scores; without an adapter at hand its training is repeated."""
         if self.scoring.complete(cell):
             return cell
-        adapter = self._kept(cell, adapters / cell.digest[:16]) if trial.rows else None
+        trained_now = adapters / cell.digest[:16]
+        if not trained_now.is_dir():  # else it would be lost
+            self._go_on()
+        adapter = self._kept(cell, trained_now) if trial.rows else None
         if trial.rows and adapter is None:
-            cell, adapter = self._train(trial, adapters), adapters / cell.digest[:16]
+            cell, adapter = self._train(trial, adapters), trained_now
         return self.scoring.fill(cell, adapter, self._label(trial))
 
     def _kept(self, cell: Cell, *made_now: Path) -> Path | None:

@@ -162,6 +162,9 @@ def test_a_study_that_asks_for_more_makes_only_what_is_missing(
     assert second.answers
     assert first.answers
     assert second.answers.asked != first.answers.asked
+    over = replace(cells, study=asking(cells, answer_tokens=9, general_rows=8), stop_at=time.time() - 1)
+    with pytest.raises(StudyPaused):
+        over.make(chosen, tmp_path / "adapters")
     # What asks for less is content, and keeps what there is.
     less = replace(cells, study=asking(cells, answer_tokens=0, general_rows=0))
     assert less.settled(chosen)
