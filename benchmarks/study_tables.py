@@ -41,8 +41,8 @@ def main() -> None:
     for (budget,), part in board.group_by("budget", maintain_order=True):
         print_board(f"Budget {budget:g}, {arguments.part} rows", part, arguments.without)
         standings = standings_of(scores.filter(budget=budget))
-        print_differences("NLL", arguments.against, standings, lambda standing: standing.nll)
-        print_differences("accuracy in percentage points", arguments.against, standings, right_answers)
+        print_differences("NLL", arguments.against, standings, lambda standing: standing.nll, ".4f")
+        print_differences("accuracy in percentage points", arguments.against, standings, right_answers, ".1f")
 
 
 def print_board(title: str, board: pl.DataFrame, without: str | None) -> None:
@@ -77,7 +77,9 @@ def right_answers(standing: Standing) -> np.ndarray:
     return 100 * standing.correct[:, ~np.isnan(standing.correct).any(axis=0)]
 
 
-def print_differences(what: str, variant: str, standings: Standings, values: Callable[[Standing], np.ndarray]) -> None:
+def print_differences(
+    what: str, variant: str, standings: Standings, values: Callable[[Standing], np.ndarray], digits: str
+) -> None:
     """The variant less each of the others, by domain."""
     cells: Cells = {}
     for domain, of_domain in standings.items():
@@ -85,7 +87,7 @@ def print_differences(what: str, variant: str, standings: Standings, values: Cal
             if variant in of_domain and values(of_domain[variant]).shape[1] > 1:
                 pair = values(of_domain[variant]), values(of_domain[other])
                 mean, low, high = paired_difference_over_seeds(*pair)
-                text = f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+                text = f"{mean:+{digits}} [{low:+{digits}}, {high:+{digits}}]"
                 cells[other, domain] = text if low <= 0 <= high else f"**{text}**"
     rows, columns = sorted({other for other, _ in cells}), sorted({domain for _, domain in cells})
     print_table(f"`{variant}` less the variant of the row: {what}", rows, columns, cells)
