@@ -16,7 +16,7 @@ import polars as pl
 from g2is_assets.contracts.study import LEADERBOARD, SCORES
 from g2is_assets.core.sampling import paired_difference_over_seeds
 from g2is_assets.project import load_project
-from g2is_assets.reports.leaderboard import Standing, Standings, standings_of
+from g2is_assets.reports.leaderboard import Standing, Standings, paired, standings_of
 from g2is_assets.storage.lake import Lake
 
 Cells = dict[tuple[str, str], str]
@@ -84,9 +84,11 @@ def print_differences(
     cells: Cells = {}
     for domain, of_domain in standings.items():
         for other in of_domain.keys() - {variant}:
-            if variant in of_domain and values(of_domain[variant]).shape[1] > 1:
-                pair = values(of_domain[variant]), values(of_domain[other])
-                mean, low, high = paired_difference_over_seeds(*pair)
+            if variant not in of_domain or not paired(of_domain[variant], of_domain[other]):
+                continue
+            one, rival = values(of_domain[variant]), values(of_domain[other])
+            if one.shape[1] > 1:
+                mean, low, high = paired_difference_over_seeds(one, rival)
                 text = f"{mean:+{digits}} [{low:+{digits}}, {high:+{digits}}]"
                 cells[other, domain] = text if low <= 0 <= high else f"**{text}**"
     rows, columns = sorted({other for other, _ in cells}), sorted({domain for _, domain in cells})

@@ -26,6 +26,8 @@ from g2is_assets.errors import SettingsError
 from g2is_assets.parsing import parse, read_toml
 from g2is_assets.project import Project
 
+log = logging.getLogger(__name__)
+
 
 def _whole_from_one(budget: float) -> float:
     if budget >= 1 and budget != int(budget):
@@ -34,8 +36,6 @@ def _whole_from_one(budget: float) -> float:
 
 
 Budget = Annotated[float, Field(gt=0.0), AfterValidator(_whole_from_one)]
-log = logging.getLogger(__name__)
-
 BASE: Final = "base"
 """In the place of a selector: the base model, with no rows, no training and one seed."""
 

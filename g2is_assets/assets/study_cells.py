@@ -168,7 +168,7 @@ class DomainCells:
         if unscored and f"{key.digest} scored" not in told:
             told.add(f"{key.digest} scored")
             work.n_scorings += 1
-            work.scoring_tokens += self.scoring.missing_tokens(cell)
+            work.scoring_tokens += self.scoring.missing_tokens(None if repeated else cell)
 
     @property
     def tokens_of_scoring(self) -> int:

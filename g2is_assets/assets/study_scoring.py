@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -24,12 +24,10 @@ from g2is_assets.storage.cells import (
     CellScores,
     digest_of_questions,
     digest_of_test,
+    to_be_answered,
     write_cell,
 )
 from g2is_assets.studies import Study
-
-if TYPE_CHECKING:
-    from g2is_assets.training.evaluate import Question
 
 WIDER: Final = 8
 """Batches that generate are so much wider than those of gradients: a step is one token of each row."""
@@ -68,8 +66,6 @@ class Scoring:
 
     def fill(self, cell: Cell, adapter: Path | None, label: str) -> Cell:
         """The cell with all scores; each part is written as soon as it is made."""
-        if self.complete(cell):
-            return cell
         from g2is_assets.training.cells import load_tuned
 
         settings = self.workspace.project.settings
@@ -104,15 +100,15 @@ class Scoring:
         )
 
     def _answers(self, cell: Cell, model: Any, label: str) -> CellAnswers | None:
-        from g2is_assets.training.evaluate import answer
+        from g2is_assets.training.evaluate import answer, questions
 
-        if not self.asked or cell.answers_to(self.asked_digest):
+        if self._asked.is_empty() or cell.answers_to(self.asked_digest):
             return None
         begun, n_new = monotonic(), self.study.said.answer_tokens
         width = max(WIDER * self._batch_tokens, n_new)
-        with track(f"answers of {label}", len(self.asked), "rows") as progress:
-            template = self.workspace.template
-            found = answer(model, template, self.asked, width, max_new_tokens=n_new, progress=progress)
+        with track(f"answers of {label}", len(self._asked), "rows") as progress:
+            template, asked = self.workspace.template, questions(self._asked)
+            found = answer(model, template, asked, width, max_new_tokens=n_new, progress=progress)
         n_right = sum(one.right for one in found)
         say(f"{label}: {n_right} of {len(found)} generated answers are right, {monotonic() - begun:.0f} s")
         return CellAnswers(
@@ -159,21 +155,18 @@ class Scoring:
         return digest_of_test(self.test)
 
     @cached_property
-    def asked(self) -> list["Question"]:
-        """Test rows that have an answer and no choices, if the study wants answers generated."""
-        from g2is_assets.training.evaluate import questions
-
-        return [one for one in questions(self.test) if not one.choices] if self.study.said.answer_tokens else []
+    def _asked(self) -> pl.DataFrame:
+        """The test rows that the model is to answer, if the study wants that."""
+        return to_be_answered(self.test) if self.study.said.answer_tokens else self.test.clear()
 
     @cached_property
     def asked_digest(self) -> str:
         """Of the questions."""
         return digest_of_questions(self.test, self.study.said.answer_tokens)
 
-    @cached_property
+    @property
     def _tokens_of_answers(self) -> int:
-        prompts = self.test.filter(pl.col("row_id").is_in([one.row_id for one in self.asked]))["n_prompt_tokens"]
-        return int(prompts.sum()) + len(self.asked) * self.study.said.answer_tokens
+        return int(self._asked["n_prompt_tokens"].sum()) + len(self._asked) * self.study.said.answer_tokens
 
     @cached_property
     def _general_rows(self) -> pl.DataFrame:

@@ -6,7 +6,7 @@ from g2is_assets.assets.study_cells import Chosen, Made
 from g2is_assets.assets.study_recipes import Place
 from g2is_assets.contracts import study as contracts
 from g2is_assets.errors import StoreError
-from g2is_assets.storage.cells import Cell, digest_of_questions, digest_of_test
+from g2is_assets.storage.cells import Cell, digest_of_questions, digest_of_test, to_be_answered
 from g2is_assets.studies import BASE
 
 
@@ -56,20 +56,22 @@ def score_tables(
         test: The test rows.
 
     Raises:
-        StoreError: A cell is gone, or has no scores of these rows.
+        StoreError: A cell is gone, or lacks scores that the study asks for.
     """
-    n_new, digest = place.study.said.answer_tokens, digest_of_test(test)
+    said, digest = place.study.said, digest_of_test(test)
+    questions = digest_of_questions(test, said.answer_tokens)
+    to_answer = said.answer_tokens > 0 and len(to_be_answered(test)) > 0
     parts = [pl.DataFrame(schema=contracts.SCORES.schema)]
     general = [pl.DataFrame(schema=contracts.GENERAL.schema)]
     for row in trainings.filter("chosen").iter_rows(named=True):
         cell = cells.get(row["cell"])
-        scores = cell.scores_on(digest) if cell else None
-        if cell is None or scores is None:
+        scores, answers = (cell.scores_on(digest), cell.answers_to(questions)) if cell else (None, None)
+        others = cell.general_now() if cell else None
+        if not scores or (to_answer and not answers) or (said.general_rows and not others):
             raise StoreError(
-                f"the cell {row['cell'][:16]} of study '{place.study.name}' is gone or has no scores of these test "
-                f"rows; materialise study/adapter for {place.partition} again"
+                f"the cell {row['cell'][:16]} of study '{place.study.name}' is gone or lacks scores that the study "
+                f"asks for; materialise study/adapter for {place.partition} again"
             )
-        answers = cell.answers_to(digest_of_questions(test, n_new)) if n_new else None
         right = answers.right if answers else {}
         pairs = zip(scores.row_id, scores.correct, strict=True)
         correct = [right.get(row_id) if chosen is None else chosen for row_id, chosen in pairs]
@@ -85,7 +87,7 @@ def score_tables(
         names = {**_names(place), "budget": row["budget"], "seed": row["seed"]}
         literals = [pl.lit(value, contracts.SCORES.schema[name]).alias(name) for name, value in names.items()]
         parts.append(table.with_columns(*literals, shown.alias("part")).select(contracts.SCORES.schema.names()))
-        if others := cell.general_now():
+        if others:
             table = pl.DataFrame({"row_id": list(others.nll), "nll": list(others.nll.values())})
             general.append(table.with_columns(*literals).select(contracts.GENERAL.schema.names()))
     return (

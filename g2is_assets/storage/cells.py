@@ -65,10 +65,15 @@ def digest_of_test(test: pl.DataFrame) -> str:
     return json_sha256([SCORES_VERSION, asked])
 
 
+def to_be_answered(test: pl.DataFrame) -> pl.DataFrame:
+    """Those of the test rows that have an answer and no choices."""
+    return test.filter(pl.col("answer").is_not_null() & (pl.col("choices").list.len().fill_null(0) == 0))
+
+
 def digest_of_questions(test: pl.DataFrame, max_new_tokens: int) -> str:
-    """SHA-256 of how answers are made and judged, and of the test rows with an answer and no choices."""
-    asked = test.filter(pl.col("answer").is_not_null() & (pl.col("choices").list.len().fill_null(0) == 0))
-    return json_sha256([SCORES_VERSION, sorted(asked.select("row_id", "answer").iter_rows()), max_new_tokens])
+    """SHA-256 of how answers are made and judged, and of the test rows to be answered."""
+    asked = to_be_answered(test).select("row_id", "answer").iter_rows()
+    return json_sha256([SCORES_VERSION, sorted(asked), max_new_tokens])
 
 
 class CellScores(BaseModel):

@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 
 from g2is_assets.assets.study_cells import DomainCells, Made
+from g2is_assets.assets.study_recipes import Place
+from g2is_assets.assets.study_tables import adapter_table, score_tables
 from g2is_assets.config import FinetuneSettings, Source
 from g2is_assets.contracts.instructions import POOL, TARGET
-from g2is_assets.errors import SourceError, StudyPaused
+from g2is_assets.errors import SourceError, StoreError, StudyPaused
 from g2is_assets.project import load_project
 from g2is_assets.resources import Workspace
 from g2is_assets.storage.cells import CellKey, all_cells, find_cell, write_cell
@@ -171,6 +173,18 @@ def test_a_study_that_asks_for_more_makes_only_what_is_missing(
     assert next(one.cell for one in less.make(chosen, tmp_path / "adapters") if one.chosen) == second
 
 
+@pytest.mark.parametrize("part", ["scores", "answers", "general"])
+def test_tables_hold_all_that_the_study_asks_for_or_none_is_made(cells: DomainCells, tmp_path: Path, part: str) -> None:
+    made, place = cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "adapters"), Place(cells.study, "less", "sums")
+    trainings, by_digest = adapter_table(place, made), {one.cell.digest: one.cell for one in made}
+    scores, general = score_tables(place, trainings, by_digest, [], cells.scoring.test)
+    assert scores.filter(pl.col("correct").is_not_null()).height == 2  # one with choices, one that was answered
+    assert general.height == 5
+    lacking = {digest: cell.model_copy(update={part: None}) for digest, cell in by_digest.items()}
+    with pytest.raises(StoreError, match=r"lacks scores that the study asks for; materialise study/adapter"):
+        score_tables(place, trainings, lacking, [], cells.scoring.test)
+
+
 def asking(cells: DomainCells, **more: int) -> Study:
     return cells.study.model_copy(update={"said": cells.study.said.model_copy(update=more)})
 
@@ -230,6 +244,7 @@ def test_a_trained_cell_without_scores_is_trained_again_to_the_same_numbers(cell
     first = next(one.cell for one in cells.make(chosen, tmp_path / "first") if one.chosen)
     write_cell(cells.folder, first.model_copy(update={"scores": None}))
     assert (cells.missing(chosen).n_trainings, cells.missing(chosen).n_scorings) == (1, 1)
+    assert cells.missing(chosen).scoring_tokens == cells.tokens_of_scoring  # of another training, hence all
     second = next(one.cell for one in cells.make(chosen, tmp_path / "second") if one.chosen)
     assert first.scores
     assert second.scores
@@ -256,6 +271,8 @@ def test_an_adapter_of_an_earlier_version_is_scored_without_training(
     write_cell(cells.folder, first.model_copy(update={"scores": None}))
     work = cells.missing(chosen)
     assert (work.n_trainings, work.n_scorings) == (0, 1)
+    # With the adapter at hand the answers and rows of the pool that are there need not be made again.
+    assert work.scoring_tokens < cells.tokens_of_scoring
     no_training()
     monkeypatch.setattr(training, "load_tuned", load)
     again = next(one.cell for one in cells.make(chosen, tmp_path / "adapters") if one.chosen)
