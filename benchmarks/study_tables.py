@@ -96,7 +96,9 @@ def print_differences(
 
 
 def print_table(title: str, rows: list[str], columns: list[str], cells: Cells) -> None:
-    """One Markdown table."""
+    """One Markdown table; none of nothing."""
+    if not cells:
+        return
     print(f"\n### {title}\n")
     for line in lines(rows, columns, cells):
         print(f"| {' | '.join(line)} |")
