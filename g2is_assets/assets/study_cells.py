@@ -185,7 +185,7 @@ class DomainCells:
         return find_cell(self.folder, self.key(trial)) or self._train(trial, adapters)
 
     def _train(self, trial: Trial, adapters: Path) -> Cell:
-        from g2is_assets.training.cells import look_at_base, n_threads, train
+        from g2is_assets.training.cells import look_at_base, train, trained_on
         from g2is_assets.training.fit import n_fit_tokens
 
         self._go_on()
@@ -214,7 +214,7 @@ class DomainCells:
             best_epoch=done.best_epoch,
             validation_nll=done.validation_nll,
             seconds=round(done.seconds, 2),
-            made=made_now(n_threads()),
+            made=made_now(trained_on(device)),
         )
         write_cell(self.folder, cell)
         nll = f"validation NLL {cell.best_validation_nll:.4f} at epoch {cell.best_epoch}"

@@ -212,14 +212,17 @@ class Cell(BaseModel):
         return sum(part.n_tokens for part in parts), sum(part.seconds for part in parts)
 
 
-def made_now(n_threads: int) -> dict[str, str]:
-    """What a cell says of its making; its numbers are repeated to the digit on such a machine with as many threads."""
+def made_now(on: Mapping[str, str]) -> dict[str, str]:
+    """What a cell says of its making: when, by which revision and libraries, and on which device with how many threads.
+
+    On a CPU its numbers are repeated to the digit on such a machine with as many threads.
+    """
     libraries = {name: library_versions()[name] for name in ("python", "torch", "transformers", "peft")}
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": git_revision(),
         "machine": platform.machine(),
-        "threads": str(n_threads),
+        **on,
         **libraries,
     }
 

@@ -15,7 +15,7 @@ from g2is_assets.training.evaluate import response_nll
 from g2is_assets.training.finetune import train_adapter
 from g2is_assets.training.fit import n_fit_tokens
 from g2is_assets.training.lora import load_adapter
-from g2is_assets.training.model import ModelSource
+from g2is_assets.training.model import ModelSource, pick_device
 from g2is_assets.training.text import Example
 
 Progress = Callable[[int], None]
@@ -69,9 +69,11 @@ def train(
     return Trained(fit.best_epoch, nll, fit.n_tokens, passed, time.monotonic() - begun)
 
 
-def n_threads() -> int:
-    """Threads that a training here uses on the CPU."""
-    return torch.get_num_threads()
+def trained_on(device: str) -> dict[str, str]:
+    """What a training's digits hang on besides libraries: the device's name, and threads on the CPU."""
+    picked = pick_device(device)
+    name = torch.cuda.get_device_name(picked) if picked.startswith("cuda") else picked
+    return {"device": name, "threads": str(torch.get_num_threads())}
 
 
 def look_at_base(

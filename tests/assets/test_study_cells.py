@@ -94,6 +94,7 @@ def test_every_rate_is_trained_at_the_first_seed_and_only_the_best_is_scored_and
     assert set(made) == {(0, RATES[0]), (0, RATES[1]), (1, best)}
     assert {trial for trial, one in made.items() if one.chosen} == {(0, best), (1, best)}
     assert {trial for trial, one in made.items() if one.cell.scores} == {(0, best), (1, best)}
+    assert {one.cell.made["device"] for one in made.values()} == {"cpu"}
     kept = {folder.name for folder in (tmp_path / "adapters").iterdir()}
     assert kept == {made[seed, best].cell.digest[:16] for seed in (0, 1)}
     assert cells.missing(chosen).n_trainings == cells.missing(chosen).n_scorings == 0
