@@ -23,7 +23,7 @@ Cells = dict[tuple[str, str], str]
 
 
 def main() -> None:
-    """Print the tables of every budget."""
+    """Print the tables; where a study has several budgets, a variant stands once for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="the study")
     parser.add_argument("--against", default="g2is", help="the variant that is compared with every other")
@@ -38,23 +38,30 @@ def main() -> None:
         lake.current("study/score", f"{domain}.{arguments.name}.{variant}").table("score", SCORES)
         for domain, variant in board.filter(pl.col("domain") != "all").select("domain", "variant").unique().iter_rows()
     ).filter(part=arguments.part)
-    for (budget,), part in board.group_by("budget", maintain_order=True):
-        print_board(f"Budget {budget:g}, {arguments.part} rows", part, arguments.without)
-        standings = standings_of(scores.filter(budget=budget))
-        print_differences("NLL", arguments.against, standings, lambda standing: standing.nll, ".4f")
-        print_differences("accuracy in percentage points", arguments.against, standings, right_answers, ".1f")
+    if board["budget"].drop_nulls().n_unique() > 1:
+        board, scores = (table.with_columns(variant=with_budget()) for table in (board, scores))
+    print_board(f"{arguments.part} rows", board, arguments.without)
+    standings = standings_of(scores)
+    print_differences("NLL", arguments.against, standings, lambda standing: standing.nll, ".4f")
+    print_differences("accuracy in percentage points", arguments.against, standings, right_answers, ".1f")
+
+
+def with_budget() -> pl.Expr:
+    """A variant's name and budget."""
+    return pl.format("{} {}", "variant", "budget")
 
 
 def print_board(title: str, board: pl.DataFrame, without: str | None) -> None:
     """NLL by variant and domain, the best of each domain bold; accuracy; NLL on the pool; tokens and lengths."""
     domains = sorted(set(board["domain"]), key=lambda name: (name == "all", name))
+    best = dict(board.group_by("domain").agg(pl.col("nll").min()).iter_rows())
     nll: Cells = {}
     accuracy: Cells = {}
     general: Cells = {}
     cost: Cells = {}
     for row in board.iter_rows(named=True):
         key, text = (row["variant"], row["domain"]), f"{row['nll']:.4f}"
-        nll[key] = f"**{text}**" if row["rank"] == 1 else text
+        nll[key] = f"**{text}**" if row["nll"] == best[row["domain"]] else text
         if row["accuracy"] is not None and row["domain"] != "all":
             accuracy[key] = f"{100 * row['accuracy']:.1f}"
         if row["general_nll"] is not None:
@@ -65,7 +72,8 @@ def print_board(title: str, board: pl.DataFrame, without: str | None) -> None:
         others = board.filter(pl.col("domain").is_in(["all", without]).not_()).group_by("variant")
         whole = others.agg(pl.col("nll").mean(), pl.len()).filter(pl.col("len") == len(domains) - 2)
         nll |= {(variant, f"without {without}"): f"{mean:.4f}" for variant, mean, _ in whole.iter_rows()}
-    order = board.group_by("variant").agg(pl.col("rank").mean()).sort("rank", "variant")["variant"].to_list()
+    ranked = board.with_columns(rank=pl.col("nll").rank().over("domain"))
+    order = ranked.group_by("variant").agg(pl.col("rank").mean()).sort("rank", "variant")["variant"].to_list()
     print_table(f"{title}: NLL", order, [*domains, *([f"without {without}"] if without else [])], nll)
     print_table(f"{title}: accuracy, % of the rows with an answer", order, sorted({d for _, d in accuracy}), accuracy)
     print_table(f"{title}: NLL on rows of the pool that no variant took", order, domains, general)
