@@ -218,6 +218,16 @@ def test_pictures_are_images_of_every_part():
     assert len({grid_picture(begun), grid_picture(small), grid_picture(begun.filter(variant="base"))}) == 3
 
 
+def test_where_neither_random_nor_less_was_scored_there_is_no_picture_of_differences():
+    board = build().leaderboard
+    none = pl.lit(None, pl.Float64)
+    alone = board.with_columns(study=pl.lit("other"), minus_random=none, minus_less=none)
+    assert interval_picture(alone) is None
+    assert interval_picture(pl.concat([board, alone])) == interval_picture(board)
+    assert interval_picture(board)
+    assert interval_picture(board.filter(variant="base")) is None
+
+
 def test_the_terminal_shows_all_domains_last_and_how_many_seeds():
     console = Console(width=250, record=True, file=io.StringIO())
     tables = leaderboard_tables(build().leaderboard)

@@ -201,7 +201,8 @@ def _draw_evaluation(seen: _Seen) -> dict[str, bytes]:
 
 def _draw_leaderboard(seen: _Seen) -> dict[str, bytes]:
     board = seen.own("leaderboard")
-    return {"grid": study.grid_picture(board), "intervals": study.interval_picture(board)}
+    intervals = study.interval_picture(board)
+    return {"grid": study.grid_picture(board)} | ({"intervals": intervals} if intervals else {})
 
 
 PREVIEWS: Final[dict[str, Callable[[_Seen, int], str]]] = {

@@ -50,15 +50,22 @@ def grid_picture(board: pl.DataFrame) -> bytes:
     return png(figure)
 
 
-def interval_picture(board: pl.DataFrame) -> bytes:
+def interval_picture(board: pl.DataFrame) -> bytes | None:
     """The difference of every variant to `random` and to `less`, with its 95 % interval.
 
     The base model is left out: its distance would leave the others no room.
 
     Args:
-        board: Contract `study/leaderboard`, at least one row.
+        board: Contract `study/leaderboard`.
+
+    Returns:
+        None if nothing trained was compared with either.
     """
-    groups = _groups(trained if len(trained := board.filter(pl.col("n_tokens") > 0)) else board)
+    compared = pl.any_horizontal(pl.col("minus_random", "minus_less").is_not_null())
+    trained = board.filter(pl.col("n_tokens") > 0)
+    groups = _groups(trained.filter(compared.any().over("study", "part", "budget")))
+    if not groups:
+        return None
     n_rows = [part.height + part["domain"].n_unique() for _, part in groups]
     heights = [1.2 + 0.17 * n for n in n_rows]
     figure = new_figure(10, sum(heights))
