@@ -26,7 +26,11 @@ def main() -> None:
     """Print the tables; where a study has several budgets, a variant stands once for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="the study")
-    parser.add_argument("--against", default="g2is", help="the variant that is compared with every other")
+    parser.add_argument(
+        "--against",
+        default="g2is",
+        help="the variant that is compared with every other; of several budgets: 'g2is 0.01'",
+    )
     parser.add_argument("--without", help="show the mean over the domains but for this one too")
     parser.add_argument("--part", choices=("development", "final"), default="development")
     parser.add_argument("--config", type=Path)
@@ -38,8 +42,10 @@ def main() -> None:
         lake.current("study/score", f"{domain}.{arguments.name}.{variant}").table("score", SCORES)
         for domain, variant in board.filter(pl.col("domain") != "all").select("domain", "variant").unique().iter_rows()
     ).filter(part=arguments.part)
-    if board["budget"].drop_nulls().n_unique() > 1:
+    if board["budget"].n_unique() > 1:
         board, scores = (table.with_columns(variant=with_budget()) for table in (board, scores))
+    if arguments.against not in (names := sorted(set(board["variant"]))):
+        parser.error(f"--against: no '{arguments.against}' here, but {', '.join(names)}")
     print_board(f"{arguments.part} rows", board, arguments.without)
     standings = standings_of(scores)
     print_differences("NLL", arguments.against, standings, lambda standing: standing.nll, ".4f")
@@ -77,7 +83,7 @@ def print_board(title: str, board: pl.DataFrame, without: str | None) -> None:
     print_table(f"{title}: NLL", order, [*domains, *([f"without {without}"] if without else [])], nll)
     print_table(f"{title}: accuracy, % of the rows with an answer", order, sorted({d for _, d in accuracy}), accuracy)
     print_table(f"{title}: NLL on rows of the pool that no variant took", order, domains, general)
-    print_table(f"{title}: tokens trained / mean response tokens of the rows chosen", order, domains, cost)
+    print_table(f"{title}: tokens trained / mean response tokens", order, domains, cost)
 
 
 def right_answers(standing: Standing) -> np.ndarray:

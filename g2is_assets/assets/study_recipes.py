@@ -29,7 +29,7 @@ CODE_VERSIONS: Final = {
     "study/embedding": "1",
     "study/subset": "3",
     "study/adapter": "1",
-    "study/score": "2",
+    "study/score": "3",
     "study/leaderboard": "3",
 }
 """Raise an asset's when a change makes the same inputs give another payload."""

@@ -66,7 +66,7 @@ def score_tables(
     for row in trainings.filter("chosen").iter_rows(named=True):
         cell = cells.get(row["cell"])
         scores, answers = (cell.scores_on(digest), cell.answers_to(questions)) if cell else (None, None)
-        others = cell.general_now() if cell else None
+        others = cell.general_now() if cell and said.general_rows else None  # another study may have asked
         if not scores or (to_answer and not answers) or (said.general_rows and not others):
             raise StoreError(
                 f"the cell {row['cell'][:16]} of study '{place.study.name}' is gone or lacks scores that the study "

@@ -184,6 +184,9 @@ def test_tables_hold_all_that_the_study_asks_for_or_none_is_made(cells: DomainCe
     lacking = {digest: cell.model_copy(update={part: None}) for digest, cell in by_digest.items()}
     with pytest.raises(StoreError, match=r"lacks scores that the study asks for; materialise study/adapter"):
         score_tables(place, trainings, lacking, [], cells.scoring.test)
+    silent = replace(place, study=asking(cells, answer_tokens=0, general_rows=0))
+    scores, general = score_tables(silent, trainings, by_digest, [], cells.scoring.test)
+    assert (scores.filter(pl.col("correct").is_not_null()).height, general.height) == (1, 0)
 
 
 def asking(cells: DomainCells, **more: int) -> Study:
