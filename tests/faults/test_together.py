@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import dagster as dg
 import polars as pl
 import pytest
 from conftest import arithmetic_row, payload, write_jsonl
+from filelock import FileLock, Timeout
 
 from faults.conftest import Undisturbed
 from faults.processes import Child, Commands, assert_all_that_is_current_is_whole
@@ -139,15 +141,25 @@ def test_processes_that_fill_one_store_and_make_the_views_at_the_same_time_all_s
     assert not list((tmp_path / "together").rglob(".*"))
 
 
+def stop_in_a_run(running: Child, folder: Path) -> None:
+    """Stop a process that works on a run, but not within its turn, for which all others wait."""
+    assert running.process.pid is not None
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if list(folder.glob("processes/*.lock")):
+            os.kill(running.process.pid, signal.SIGSTOP)
+            with suppress(Timeout), FileLock(folder / "turn.lock", blocking=False):
+                return
+            os.kill(running.process.pid, signal.SIGCONT)
+        time.sleep(0.002)
+    pytest.fail(f"no run began within 60 s: {running.shown}")
+
+
 def test_gc_is_refused_while_a_run_is_in_progress_and_does_its_work_after_a_killed_one(
     built: Path, commands: Commands, undisturbed: Undisturbed
 ) -> None:
     running = commands.demo(built)
-    until = time.monotonic() + 60
-    while not list((built.parent / ".dagster").glob("processes/*.lock")) and time.monotonic() < until:
-        time.sleep(0.002)
-    assert running.process.pid is not None
-    os.kill(running.process.pid, signal.SIGSTOP)
+    stop_in_a_run(running, built.parent / ".dagster")
     said = commands.refused(built, "gc", "--min-age-hours", "0")
     assert "is in progress" in said
     assert "try again when it has ended, or stop it" in said
