@@ -43,18 +43,13 @@ def main() -> None:
         for domain, variant in board.filter(pl.col("domain") != "all").select("domain", "variant").unique().iter_rows()
     ).filter(part=arguments.part)
     if board["budget"].n_unique() > 1:
-        board, scores = (table.with_columns(variant=with_budget()) for table in (board, scores))
+        board, scores = (t.with_columns(variant=pl.format("{} {}", "variant", "budget")) for t in (board, scores))
     if arguments.against not in (names := sorted(set(board["variant"]))):
         parser.error(f"--against: no '{arguments.against}' here, but {', '.join(names)}")
     print_board(f"{arguments.part} rows", board, arguments.without)
     standings = standings_of(scores)
     print_differences("NLL", arguments.against, standings, lambda standing: standing.nll, ".4f")
     print_differences("accuracy in percentage points", arguments.against, standings, right_answers, ".1f")
-
-
-def with_budget() -> pl.Expr:
-    """A variant's name and budget."""
-    return pl.format("{} {}", "variant", "budget")
 
 
 def print_board(title: str, board: pl.DataFrame, without: str | None) -> None:
