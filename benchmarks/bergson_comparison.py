@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from g2is_assets.config import EMBEDDED_MODEL, GradientsSettings, WarmupSettings
+from g2is_assets.settings.config import EMBEDDED_MODEL, GradientsSettings, WarmupSettings
 from g2is_assets.training.cost import peak_memory_bytes
 from g2is_assets.training.gradients import GradientWorker, per_example_gradients
 from g2is_assets.training.loss import row_losses

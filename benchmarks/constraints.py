@@ -25,9 +25,9 @@ from g2is_assets.core.home import measure_home
 from g2is_assets.core.knowledge import core_knowledge
 from g2is_assets.core.rows import ArrayFeatures, CentredFeatures, FeatureSource, unit_matrix
 from g2is_assets.core.walk import gradient_walk
-from g2is_assets.storage.features import StoredFeatures
-from g2is_assets.storage.gradient_store import STORE
-from g2is_assets.storage.lake import Lake, Version
+from g2is_assets.store.features import StoredFeatures
+from g2is_assets.store.gradient_store import STORE
+from g2is_assets.store.lake import Lake, Version
 
 KINDS = {"adam": "Adam mix", "adam_without_momentum": "momentum-free"}
 CONSISTENCY: dict[str, dict[str, Any]] = {

@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from conftest import payload, write_project, write_tiny_model  # noqa: E402
 
-from g2is_assets.definitions import DOMAIN_ASSETS, POOL_ASSETS  # noqa: E402
+from g2is_assets.orchestration.definitions import DOMAIN_ASSETS, POOL_ASSETS  # noqa: E402
 
 DOMAIN = "sums"
 COLUMNS = ("kill in", "after s", "was at", "assets done", "scratch left", "s to recover", "computed anew", "equal")

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.core.knowledge import core_knowledge
 from g2is_assets.core.vectors import unit_rows
-from g2is_assets.storage.features import StoredFeatures
-from g2is_assets.storage.gradient_store import STORE, GradientStore, Vectors
-from g2is_assets.storage.lake import Lake
+from g2is_assets.store.features import StoredFeatures
+from g2is_assets.store.gradient_store import STORE, GradientStore, Vectors
+from g2is_assets.store.lake import Lake
 
 Rows = NDArray[np.float32]
 

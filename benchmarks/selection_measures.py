@@ -23,9 +23,9 @@ from g2is_assets.core.budgets import allocate_budgets
 from g2is_assets.core.rows import unit_matrix
 from g2is_assets.core.vectors import unit_rows
 from g2is_assets.core.walk import gradient_walk
-from g2is_assets.storage.features import StoredFeatures
-from g2is_assets.storage.gradient_store import GradientStore
-from g2is_assets.storage.mapped import mapped_vectors
+from g2is_assets.store.features import StoredFeatures
+from g2is_assets.store.gradient_store import GradientStore
+from g2is_assets.store.mapped import mapped_vectors
 
 Task = Mapping[str, Any]
 
@@ -132,8 +132,8 @@ def difference(task: Task) -> dict[str, Any]:
 
 def graph(task: Task) -> dict[str, Any]:
     """The stored part of the graph, from stored features."""
-    from g2is_assets.config import GraphSettings
     from g2is_assets.core.graph import build_graph
+    from g2is_assets.settings.config import GraphSettings
 
     settings = GraphSettings()
     clock = Clock()

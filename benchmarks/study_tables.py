@@ -15,9 +15,9 @@ import polars as pl
 
 from g2is_assets.contracts.study import LEADERBOARD, SCORES
 from g2is_assets.core.sampling import paired_difference_over_seeds
-from g2is_assets.project import load_project
 from g2is_assets.reports.leaderboard import Standing, Standings, paired, standings_of
-from g2is_assets.storage.lake import Lake
+from g2is_assets.settings.project import load_project
+from g2is_assets.store.lake import Lake
 
 Cells = dict[tuple[str, str], str]
 

@@ -15,7 +15,7 @@ import torch
 from gradient_store import draw
 from report import Report
 
-from g2is_assets.config import EMBEDDED_MODEL, FinetuneSettings
+from g2is_assets.settings.config import EMBEDDED_MODEL, FinetuneSettings
 from g2is_assets.training.lora import add_lora, convert_frozen
 from g2is_assets.training.loss import row_losses
 from g2is_assets.training.model import find_model

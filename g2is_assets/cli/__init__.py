@@ -169,9 +169,9 @@ def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
 
     ROW_ID may also be its first 8 characters or more, or the id that the source gave the row.
     """
-    from g2is_assets.project import load_project
     from g2is_assets.reports.why import explain
-    from g2is_assets.storage.lake import Lake
+    from g2is_assets.settings.project import load_project
+    from g2is_assets.store.lake import Lake
 
     project = load_project(config)
     project.domain(domain)

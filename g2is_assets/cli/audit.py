@@ -10,10 +10,10 @@ import click
 
 from g2is_assets.cli.options import config_option, json_option
 from g2is_assets.errors import MissingInputError, SettingsError, StoreError
-from g2is_assets.project import Project, load_project
+from g2is_assets.settings.project import Project, load_project
 
 if TYPE_CHECKING:
-    from g2is_assets.storage.lake import Lake, Version
+    from g2is_assets.store.lake import Lake, Version
 
 
 @click.group(epilog="Example: g2is audit verify schedule_reasoning")
@@ -80,7 +80,7 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
     """List every adapter, past and present, that was exposed to a row, a source or a licence, and how."""
     from g2is_assets.reports.audit import exposure_lines
     from g2is_assets.reports.rows import find_row
-    from g2is_assets.storage.lake import Lake
+    from g2is_assets.store.lake import Lake
     from g2is_assets.trail.exposure import Exposures
 
     if not (row_id or source or license_) or (row_id and (source or license_)):
@@ -114,7 +114,7 @@ def diff(config: Path | None, domain: str, before: str, after: str, as_json: boo
     BEFORE and AFTER are version folders of the subset or of an adapter, or their first characters.
     """
     from g2is_assets.reports.audit import difference_lines
-    from g2is_assets.storage.lake import Lake
+    from g2is_assets.store.lake import Lake
     from g2is_assets.trail.subset_diff import compare, subset_of
 
     project = load_project(config)
@@ -130,7 +130,7 @@ def diff(config: Path | None, domain: str, before: str, after: str, as_json: boo
 
 
 def _adapter(project: Project, domain: str) -> "tuple[Lake, Version]":
-    from g2is_assets.storage.lake import Lake
+    from g2is_assets.store.lake import Lake
 
     project.domain(domain)
     lake = Lake(project.home / "lake")
@@ -139,7 +139,7 @@ def _adapter(project: Project, domain: str) -> "tuple[Lake, Version]":
 
 def _with_adapter(project: Project) -> list[str]:
     """Domains that have an adapter, whatever its state."""
-    from g2is_assets.storage.lake import Lake
+    from g2is_assets.store.lake import Lake
 
     lake = Lake(project.home / "lake")
     found = [d for d in sorted(project.domains) if (lake.place("finetune/adapter", d) / "current.json").exists()]
@@ -150,7 +150,7 @@ def _with_adapter(project: Project) -> list[str]:
 
 def _report(project: Project, asked: str, expect: str | None) -> dict[str, Any]:
     """What verification says of a domain's adapter, or of the version at a path."""
-    from g2is_assets.auditing import examine
+    from g2is_assets.orchestration.auditing import examine
     from g2is_assets.reports.audit import finding_lines
     from g2is_assets.trail.chain import label_of, version_at
 
@@ -183,8 +183,8 @@ def _unreadable(asked: str, error: StoreError) -> dict[str, Any]:
 
 
 def _witness(project: Project, lake: "Lake", head: "Version") -> list[str]:
-    from g2is_assets.auditing import reported_digests
     from g2is_assets.cli.instance import open_instance, prepare_instance
+    from g2is_assets.orchestration.auditing import reported_digests
 
     if lake.root.resolve() != (project.home / "lake").resolve() or not (project.home / ".dagster").is_dir():
         return []

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from g2is_assets.config import EMBEDDED_MODEL
 from g2is_assets.errors import ModelError, StoreError
-from g2is_assets.project import Project
-from g2is_assets.storage.lake import Lake
+from g2is_assets.settings.config import EMBEDDED_MODEL
+from g2is_assets.settings.project import Project
+from g2is_assets.store.lake import Lake
 
 BESIDES_WEIGHTS: Final = 3.2e9
 """Bytes that a refresh takes besides the weights: what the demo was measured to take, less its weights."""

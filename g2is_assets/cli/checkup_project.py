@@ -11,13 +11,13 @@ from typing import Final
 import polars as pl
 
 from g2is_assets.cli.checkup_machine import Finding, standing
-from g2is_assets.config import EMBEDDED_MODEL, Source
 from g2is_assets.contracts.rows import Instruction
 from g2is_assets.errors import G2isError, ModelError, SourceError
-from g2is_assets.project import Project
-from g2is_assets.redaction import redacted
-from g2is_assets.storage.sources import find_files, read_rows
-from g2is_assets.studies import look_at_studies
+from g2is_assets.settings.config import EMBEDDED_MODEL, Source
+from g2is_assets.settings.project import Project
+from g2is_assets.settings.redaction import redacted
+from g2is_assets.stages.studies import look_at_studies
+from g2is_assets.store.sources import find_files, read_rows
 
 SAMPLE_BYTES: Final = 256 * 1024
 """Of a JSONL file, from which its rows are estimated."""

@@ -13,12 +13,12 @@ from g2is_assets.cli.jobs import run_job, watch_steps
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import G2isError, SettingsError
-from g2is_assets.project import Project, load_project
 from g2is_assets.reports.verdict import verdict
 from g2is_assets.reports.words import printable
-from g2is_assets.storage.lake import Lake
-from g2is_assets.storage.pages import PAGE
-from g2is_assets.storage.serving import served_folder
+from g2is_assets.settings.project import Project, load_project
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.pages import PAGE
+from g2is_assets.store.serving import served_folder
 
 
 def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None:

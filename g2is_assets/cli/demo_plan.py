@@ -6,15 +6,15 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.assets.staleness import staleness
-from g2is_assets.assets.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
 from g2is_assets.cli.checkup_project import about_rows, look_at_weights
-from g2is_assets.config import EMBEDDED_MODEL
 from g2is_assets.errors import ModelError, SourceError, StoreError
-from g2is_assets.project import Domain, Project
-from g2is_assets.resources import Workspace
-from g2is_assets.storage.lake import Lake, Version
-from g2is_assets.storage.sources import find_files
+from g2is_assets.settings.config import EMBEDDED_MODEL
+from g2is_assets.settings.project import Domain, Project
+from g2is_assets.stages.staleness import staleness
+from g2is_assets.stages.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
+from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.sources import find_files
 
 PARAMETERS: Final = 134.5e6
 """Of the model with which the rates were measured, on two quiet CPU cores."""

@@ -13,7 +13,7 @@ from g2is_assets.cli import checkup_machine as machine
 from g2is_assets.cli import checkup_project as content
 from g2is_assets.cli.checkup_machine import Finding
 from g2is_assets.errors import SettingsError
-from g2is_assets.project import Project, load_project
+from g2is_assets.settings.project import Project, load_project
 
 COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 

@@ -12,11 +12,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from g2is_assets.config import DOMAIN_NAME, Source
 from g2is_assets.contracts.rows import Instruction, Unusable
 from g2is_assets.errors import SettingsError, SourceError
-from g2is_assets.project import Project, load_domain, load_project
-from g2is_assets.storage.sources import read_rows
+from g2is_assets.settings.config import DOMAIN_NAME, Source
+from g2is_assets.settings.project import Project, load_domain, load_project
+from g2is_assets.store.sources import read_rows
 
 MIN_ROWS: Final = 2
 """Usable rows that a file needs at least: principal directions and intervals need two."""
@@ -40,7 +40,7 @@ def add_domain(
         SettingsError: The name or a value is refused, or the domain exists.
         SourceError: The rows cannot be used.
     """
-    from g2is_assets.automation import check_cron
+    from g2is_assets.orchestration.automation import check_cron
 
     project = load_project(config)
     if not DOMAIN_NAME.fullmatch(name):
@@ -84,8 +84,8 @@ def list_domains(config: Path | None, as_json: bool) -> None:
     Raises:
         G2isError: The settings are wrong.
     """
-    from g2is_assets.assets.staleness import staleness
-    from g2is_assets.resources import Workspace
+    from g2is_assets.stages.staleness import staleness
+    from g2is_assets.stages.workspace import Workspace
 
     project = load_project(config)
     table = staleness(Workspace(project))
@@ -161,8 +161,8 @@ def _last_refreshes(project: Project) -> dict[str, str]:
         return {}
     import dagster as dg
 
-    from g2is_assets.automation import REFRESH_DOMAIN
     from g2is_assets.cli.instance import open_instance, prepare_instance
+    from g2is_assets.orchestration.automation import REFRESH_DOMAIN
 
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
     last = {}

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from g2is_assets.config import Source
 from g2is_assets.errors import SettingsError, SourceError, StoreError
-from g2is_assets.project import Project, load_project
 from g2is_assets.reports.rows import find_row
 from g2is_assets.reports.withdrawal import adapter_line, trained_on
-from g2is_assets.storage.erasure import Erased, erase
-from g2is_assets.storage.lake import Lake
-from g2is_assets.storage.sources import find_files, find_in_files
-from g2is_assets.storage.withdrawals import Withdrawal, read_withdrawals
+from g2is_assets.settings.config import Source
+from g2is_assets.settings.project import Project, load_project
+from g2is_assets.store.erasure import Erased, erase
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.sources import find_files, find_in_files
+from g2is_assets.store.withdrawals import Withdrawal, read_withdrawals
 
 
 def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, dry_run: bool, as_json: bool) -> None:
@@ -24,7 +24,7 @@ def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, d
         G2isError: A run is in progress, a row is not withdrawn or still used, or a part of the lake is damaged and
             could not be searched.
     """
-    from g2is_assets.runs import no_runs
+    from g2is_assets.orchestration.runs import no_runs
 
     project = load_project(config)
     lake = Lake(project.home / "lake")
@@ -78,7 +78,7 @@ def find_in_sources(project: Project, rows: list[str]) -> tuple[dict[str, list[t
 
 def _shown_in_history(project: Project, rows: list[str]) -> dict[str, list[str]]:
     from g2is_assets.cli.instance import open_instance, prepare_instance
-    from g2is_assets.history import assets_showing
+    from g2is_assets.orchestration.history import assets_showing
 
     if not (project.home / ".dagster").is_dir():
         return {row: [] for row in rows}

@@ -9,12 +9,12 @@ import click
 
 from g2is_assets.cli.options import config_option
 from g2is_assets.errors import SettingsError, StoreError
-from g2is_assets.project import Project, load_project
+from g2is_assets.settings.project import Project, load_project
 
 if TYPE_CHECKING:
-    from g2is_assets.reports.model_card import Base
-    from g2is_assets.reports.training_file import Format
-    from g2is_assets.storage.lake import Lake, Version
+    from g2is_assets.export.model_card import Base
+    from g2is_assets.export.training_file import Format
+    from g2is_assets.store.lake import Lake, Version
 
 
 @click.group(epilog="Example: g2is export subset shop_arithmetic --format alpaca")
@@ -46,9 +46,9 @@ def subset(config: Path | None, domain: str, form: "Format", out: Path | None) -
     Every row says its id, sources, licences, place in the walk and the subset's version. `dataset_info.json` beside the
     file gets an entry for LLaMA-Factory.
     """
-    from g2is_assets.reports.training_file import DATASET_INFO, dataset_info, training_file
-    from g2is_assets.storage.files import MEND_OUT, write_atomically, writing
-    from g2is_assets.storage.lake import Lake
+    from g2is_assets.export.training_file import DATASET_INFO, dataset_info, training_file
+    from g2is_assets.store.files import MEND_OUT, write_atomically, writing
+    from g2is_assets.store.lake import Lake
 
     project = load_project(config)
     project.domain(domain)
@@ -82,11 +82,11 @@ def adapter(config: Path | None, domain: str, folder: Path) -> None:
     It is the adapter that is served (served.json), or the current one where none has been promoted. DIR must not exist,
     or be empty.
     """
+    from g2is_assets.export.model_card import copied_files, model_card
+    from g2is_assets.export.training_file import refuse_withheld
     from g2is_assets.reports.audit import rows_trained_on
-    from g2is_assets.reports.model_card import copied_files, model_card
-    from g2is_assets.reports.training_file import refuse_withheld
-    from g2is_assets.storage.files import made_whole
-    from g2is_assets.storage.lake import Lake
+    from g2is_assets.store.files import made_whole
+    from g2is_assets.store.lake import Lake
     from g2is_assets.trail.chain import follow
 
     project, place = load_project(config), folder.resolve()
@@ -112,10 +112,10 @@ def adapter(config: Path | None, domain: str, folder: Path) -> None:
 
 def _served(project: Project, lake: "Lake", domain: str) -> "tuple[Version, list[str]]":
     """The version to export, whole, and what is to be said of it."""
-    from g2is_assets.storage.lake import Version
-    from g2is_assets.storage.manifest import describe_files, read_manifest
-    from g2is_assets.storage.serving import served_folder
-    from g2is_assets.storage.tombstones import expected_files
+    from g2is_assets.store.lake import Version
+    from g2is_assets.store.manifest import describe_files, read_manifest
+    from g2is_assets.store.serving import served_folder
+    from g2is_assets.store.tombstones import expected_files
 
     project.domain(domain)
     folder, current = served_folder(lake, domain), lake.current("finetune/adapter", domain)
@@ -129,8 +129,8 @@ def _served(project: Project, lake: "Lake", domain: str) -> "tuple[Version, list
 
 
 def _base(project: Project, adapter: "Version") -> "Base":
-    from g2is_assets.config import EMBEDDED_MODEL
-    from g2is_assets.reports.model_card import Base, base_of
+    from g2is_assets.export.model_card import Base, base_of
+    from g2is_assets.settings.config import EMBEDDED_MODEL
     from g2is_assets.training.model import UPSTREAM_ID
 
     name = base_of(adapter)
@@ -145,8 +145,8 @@ def _refuse_place(place: Path, lake: "Lake") -> None:
 
 def _staleness(project: Project, domain: str, asset: str) -> list[str]:
     """One line if the asset, or anything behind it, is not what it would be if it were made now."""
-    from g2is_assets.assets.staleness import staleness
-    from g2is_assets.resources import Workspace
+    from g2is_assets.stages.staleness import staleness
+    from g2is_assets.stages.workspace import Workspace
 
     table = staleness(Workspace(project))
     for row in table.filter(domain=domain, asset=asset).iter_rows(named=True):

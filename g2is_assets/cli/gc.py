@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from g2is_assets.project import load_project
-from g2is_assets.storage.gc import KINDS, Report, collect_garbage
-from g2is_assets.storage.lake import Lake
+from g2is_assets.settings.project import load_project
+from g2is_assets.store.gc import KINDS, Report, collect_garbage
+from g2is_assets.store.lake import Lake
 
 
 def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, as_json: bool) -> None:
@@ -20,7 +20,7 @@ def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, as_json: bo
     Raises:
         G2isError: The settings are wrong, a run is in progress, or a file of the lake cannot be read or deleted.
     """
-    from g2is_assets.runs import no_runs
+    from g2is_assets.orchestration.runs import no_runs
 
     project = load_project(config)
     lake = Lake(project.home / "lake")

@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from g2is_assets.project import Project
-from g2is_assets.storage.files import write_atomically, writing
+from g2is_assets.settings.project import Project
+from g2is_assets.store.files import write_atomically, writing
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -20,7 +20,9 @@ def prepare_instance(project: Project) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         settings = folder / "dagster.yaml"
         if not settings.exists():
-            write_atomically(settings, (Path(__file__).parents[1] / "dagster.yaml").read_text(encoding="utf-8"))
+            write_atomically(
+                settings, (Path(__file__).parents[1] / "orchestration" / "dagster.yaml").read_text(encoding="utf-8")
+            )
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ["G2IS_CONFIG"] = str(project.path)
     return folder
@@ -32,7 +34,7 @@ def open_instance(folder: Path) -> Iterator["dg.DagsterInstance"]:
     import dagster as dg
     from filelock import FileLock
 
-    from g2is_assets.runs import end_dead_runs
+    from g2is_assets.orchestration.runs import end_dead_runs
 
     with writing(folder), ExitStack() as stack:
         # Dagster creates its tables on first use, and two processes must not do so at once.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 
 from g2is_assets.progress import show_on
-from g2is_assets.project import Project
+from g2is_assets.settings.project import Project
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -33,7 +33,7 @@ def watch_steps() -> None:
 
 def job_of(config: str, name: str) -> "dg.JobDefinition":
     """A job of a project, by name: how Dagster finds it."""
-    from g2is_assets.definitions import build_defs
+    from g2is_assets.orchestration.definitions import build_defs
 
     return build_defs(config).resolve_job_def(name)
 

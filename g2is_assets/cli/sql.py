@@ -15,10 +15,10 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from g2is_assets.project import load_project
 from g2is_assets.reports.words import printable
-from g2is_assets.storage.lake import Lake
-from g2is_assets.storage.query import Answer, View, ask, list_views
+from g2is_assets.settings.project import load_project
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.query import Answer, View, ask, list_views
 
 SHOWN_ROWS: Final = 40
 """Rows of a table in a terminal, unless it is said otherwise."""

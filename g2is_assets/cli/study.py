@@ -9,7 +9,7 @@ import click
 
 from g2is_assets.cli.options import config_option, json_option
 from g2is_assets.errors import MissingInputError, SettingsError
-from g2is_assets.project import load_project
+from g2is_assets.settings.project import load_project
 
 if TYPE_CHECKING:
     import polars as pl
@@ -83,7 +83,7 @@ def show(config: Path | None, name: str, part: str, domain: str | None, as_json:
 def list_studies(config: Path | None, as_json: bool) -> None:
     """Name the studies of the project."""
     from g2is_assets.reports.words import printable
-    from g2is_assets.studies import look_at_studies, studies_folder
+    from g2is_assets.stages.studies import look_at_studies, studies_folder
 
     project = load_project(config)
     found, faults = look_at_studies(project)
@@ -109,8 +109,8 @@ def list_studies(config: Path | None, as_json: bool) -> None:
 
 def _leaderboard(config: Path | None, name: str, part: str, domain: str | None) -> "pl.DataFrame":
     from g2is_assets.contracts.study import LEADERBOARD
-    from g2is_assets.storage.lake import Lake
-    from g2is_assets.studies import find_study
+    from g2is_assets.stages.studies import find_study
+    from g2is_assets.store.lake import Lake
 
     project = load_project(config)
     said = find_study(project, name).said

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from g2is_assets.assets.study_plan import plan_study
-from g2is_assets.assets.study_recipes import Place
 from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.cli.jobs import run_job, watch_steps
 from g2is_assets.core.selectors import USE_EMBEDDINGS
 from g2is_assets.errors import G2isError, MissingInputError, SettingsError, StudyPaused
-from g2is_assets.project import Project, load_project
-from g2is_assets.resources import Workspace
-from g2is_assets.studies import Study, find_study
+from g2is_assets.settings.project import Project, load_project
+from g2is_assets.stages.studies import Study, find_study
+from g2is_assets.stages.study_plan import plan_study
+from g2is_assets.stages.study_recipes import Place
+from g2is_assets.stages.workspace import Workspace
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -69,7 +69,7 @@ def _run(
     instance: "dg.DagsterInstance", project: Project, console: Console, places: list[Place], stop_at: float | None
 ) -> list[str]:
     """Run everything; returns what failed. What all variants read comes first, and then the plan can be told."""
-    from g2is_assets.assets.study import STOP_AT
+    from g2is_assets.stages.study import STOP_AT
 
     console.rule("pool")
     run_job(instance, project, "refresh_pool", {})

@@ -11,11 +11,11 @@ import click
 
 from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.errors import G2isError
-from g2is_assets.project import load_project
+from g2is_assets.settings.project import load_project
 
 LOCAL = {"127.0.0.1", "localhost", "::1"}
 NO_LOGIN = "Warning: serving on {host}. Dagster's UI has no login: anyone who reaches it can launch runs and read data."
-WORKSPACE = "load_from:\n  - python_module: g2is_assets.definitions\n"
+WORKSPACE = "load_from:\n  - python_module: g2is_assets.orchestration.definitions\n"
 
 
 def run_ui(config: Path | None, host: str, port: int) -> None:

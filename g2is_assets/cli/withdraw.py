@@ -9,12 +9,12 @@ import click
 from pydantic import ValidationError
 
 from g2is_assets.errors import SettingsError
-from g2is_assets.project import load_project
 from g2is_assets.reports.rows import find_row
 from g2is_assets.reports.withdrawal import Consequences, consequences
-from g2is_assets.storage.lake import Lake
-from g2is_assets.storage.manifest import user_name
-from g2is_assets.storage.withdrawals import Withdrawal, add_withdrawals, read_withdrawals
+from g2is_assets.settings.project import load_project
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.manifest import user_name
+from g2is_assets.store.withdrawals import Withdrawal, add_withdrawals, read_withdrawals
 
 
 def run_withdraw(config: Path | None, asked: tuple[str, ...], reason: str, by: str | None, as_json: bool) -> None:

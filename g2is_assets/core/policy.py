@@ -6,8 +6,8 @@ Records in, records out. What becomes of a row that may not be used is decided e
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from g2is_assets.config import LicensesSettings
-from g2is_assets.parsing import license_name
+from g2is_assets.settings.config import LicensesSettings
+from g2is_assets.settings.parsing import license_name
 
 UNKNOWN: Final = "unknown"
 """Licence of a row for which no source says one."""

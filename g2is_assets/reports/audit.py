@@ -7,8 +7,8 @@ from typing import Any, Final
 import polars as pl
 
 from g2is_assets.contracts.instructions import POOL
-from g2is_assets.storage.lake import Lake, read_parquet
-from g2is_assets.storage.manifest import Manifest
+from g2is_assets.store.lake import Lake, read_parquet
+from g2is_assets.store.manifest import Manifest
 from g2is_assets.trail.chain import Link, content_of, label_of, nearest, rows_file
 from g2is_assets.trail.exposure import KINDS, Exposure
 from g2is_assets.trail.subset_diff import Difference

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from g2is_assets.config import ALL_DOMAINS
 from g2is_assets.contracts import study as contracts
 from g2is_assets.core.sampling import mean_paired_difference
 from g2is_assets.errors import StoreError
+from g2is_assets.settings.config import ALL_DOMAINS
 
 RIVALS: Final = ("random", "less")
 """Names of the variants that every other is compared with."""

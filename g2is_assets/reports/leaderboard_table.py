@@ -6,9 +6,9 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
-from g2is_assets.config import ALL_DOMAINS
 from g2is_assets.reports.leaderboard import RIVALS
 from g2is_assets.reports.words import printable
+from g2is_assets.settings.config import ALL_DOMAINS
 
 
 def leaderboard_tables(board: pl.DataFrame) -> list[Table]:

@@ -6,9 +6,9 @@ import polars as pl
 
 from g2is_assets.contracts.instructions import REJECTED, WITHHELD
 from g2is_assets.errors import ContractError, SettingsError, StoreError
-from g2is_assets.storage.lake import Lake, Version, read_parquet
-from g2is_assets.storage.pruning import ROW_IDS
-from g2is_assets.storage.versions import versions_of
+from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.pruning import ROW_IDS
+from g2is_assets.store.versions import versions_of
 
 MIN_PREFIX: Final = 8
 """Characters of a row id from which its beginning is enough."""

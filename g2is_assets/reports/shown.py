@@ -14,8 +14,8 @@ from g2is_assets.errors import StoreError
 from g2is_assets.reports import markdown
 from g2is_assets.reports.pictures import finetune, gradients, graph, instructions, knowledge, selection, study, warmup
 from g2is_assets.reports.why import first_reasons
-from g2is_assets.storage.gradient_store import STORE
-from g2is_assets.storage.lake import Lake, Version, read_parquet
+from g2is_assets.store.gradient_store import STORE
+from g2is_assets.store.lake import Lake, Version, read_parquet
 
 MAX_SHARDS: Final = 100
 """Shards of which norms are read for a picture: of more, as many, evenly spaced."""

@@ -11,8 +11,8 @@ from g2is_assets.contracts import selection as contracts
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.reports.rows import MIN_PREFIX, answers_to, only_one, say_why_not
 from g2is_assets.reports.words import printable
-from g2is_assets.storage.lake import Lake, Version
-from g2is_assets.storage.manifest import Manifest
+from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.manifest import Manifest
 
 SHOWN: Final = 80
 """Characters of a prompt that are quoted."""

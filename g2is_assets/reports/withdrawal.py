@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from g2is_assets.errors import StoreError
-from g2is_assets.storage.lake import Lake, Version, read_parquet
-from g2is_assets.storage.versions import partitions_of
+from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.versions import partitions_of
 from g2is_assets.trail.exposure import BASELINE, TRAINED, Exposure, Exposures
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256
-from g2is_assets.storage.lake import Lake, Recipe, Version
-from g2is_assets.storage.manifest import MANIFEST, PRUNED, Input, read_manifest, user_name
-from g2is_assets.storage.pruning import ROW_IDS, read_pruned
+from g2is_assets.store.lake import Lake, Recipe, Version
+from g2is_assets.store.manifest import MANIFEST, PRUNED, Input, read_manifest, user_name
+from g2is_assets.store.pruning import ROW_IDS, read_pruned
 
 
 @dataclass(frozen=True)

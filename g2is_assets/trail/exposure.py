@@ -11,9 +11,9 @@ from typing import Any, Final
 import polars as pl
 
 from g2is_assets.errors import StoreError
-from g2is_assets.parsing import license_name
-from g2is_assets.storage.lake import Lake, Version, read_parquet
-from g2is_assets.storage.versions import versions_of
+from g2is_assets.settings.parsing import license_name
+from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.versions import versions_of
 from g2is_assets.trail.chain import Manifests, follow, rows_file
 
 TRAINED: Final = "trained on"

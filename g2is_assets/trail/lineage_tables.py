@@ -8,8 +8,8 @@ import polars as pl
 
 from g2is_assets.contracts import audit as contracts
 from g2is_assets.errors import StoreError
-from g2is_assets.storage.lake import Lake, read_parquet
-from g2is_assets.storage.manifest import Manifest
+from g2is_assets.store.lake import Lake, read_parquet
+from g2is_assets.store.manifest import Manifest
 from g2is_assets.trail.chain import Link, content_of, nearest, rows_file
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from g2is_assets.errors import SettingsError, StoreError
-from g2is_assets.storage.lake import Lake, Version, read_parquet
-from g2is_assets.storage.manifest import MANIFEST, read_manifest
+from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.manifest import MANIFEST, read_manifest
 from g2is_assets.trail.chain import Link, content_of, follow, nearest, rows_file
 
 

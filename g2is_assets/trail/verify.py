@@ -10,9 +10,9 @@ import numpy as np
 
 from g2is_assets.errors import ContractError, StoreError
 from g2is_assets.hashing import file_sha256, json_sha256
-from g2is_assets.storage.gradient_store import STORE
-from g2is_assets.storage.lake import Lake, Version, read_parquet
-from g2is_assets.storage.manifest import (
+from g2is_assets.store.gradient_store import STORE
+from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.manifest import (
     ERASED,
     ERASING,
     MANIFEST,
@@ -22,10 +22,10 @@ from g2is_assets.storage.manifest import (
     describe_bytes,
     describe_files,
 )
-from g2is_assets.storage.mapped import MAPPED
-from g2is_assets.storage.pages import ERASED_PAGE, PAGE
-from g2is_assets.storage.pruning import ROW_IDS, STAYS, read_pruned
-from g2is_assets.storage.tombstones import expected_files, read_pending, read_tombstones
+from g2is_assets.store.mapped import MAPPED
+from g2is_assets.store.pages import ERASED_PAGE, PAGE
+from g2is_assets.store.pruning import ROW_IDS, STAYS, read_pruned
+from g2is_assets.store.tombstones import expected_files, read_pending, read_tombstones
 from g2is_assets.trail.chain import Link, Manifests, label_of
 
 State = Literal["altered", "erased", "pruned", "relinked", "unverified", "unwitnessed"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from g2is_assets.config import FinetuneSettings
+from g2is_assets.settings.config import FinetuneSettings
 from g2is_assets.training.evaluate import response_nll
 from g2is_assets.training.finetune import train_adapter
 from g2is_assets.training.fit import n_fit_tokens

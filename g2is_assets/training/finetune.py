@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from g2is_assets.config import FinetuneSettings
+from g2is_assets.settings.config import FinetuneSettings
 from g2is_assets.training.fit import Fit, fit_lora
 from g2is_assets.training.lora import add_lora, save_adapter
 from g2is_assets.training.model import ModelSource, pick_compute

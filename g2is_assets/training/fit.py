@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from g2is_assets.config import LoraSettings
 from g2is_assets.errors import ModelError
+from g2is_assets.settings.config import LoraSettings
 from g2is_assets.training.lora import convert_frozen, lora_parameters
 from g2is_assets.training.loss import row_losses
 from g2is_assets.training.packing import packed_rows

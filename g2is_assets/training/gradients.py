@@ -15,9 +15,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from g2is_assets.config import GradientsSettings
 from g2is_assets.core.projection import Sketch
 from g2is_assets.errors import ModelError
+from g2is_assets.settings.config import GradientsSettings
 from g2is_assets.training.cost import BatchCost, Gram, floor_seconds
 from g2is_assets.training.lora import canonical_name, load_adapter, lora_parameters
 from g2is_assets.training.loss import row_losses

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from g2is_assets.config import LoraSettings
 from g2is_assets.errors import ModelError
+from g2is_assets.settings.config import LoraSettings
 
 ADAPTER_FILE: Final = "adapter_model.safetensors"
 

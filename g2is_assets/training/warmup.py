@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from g2is_assets.config import WarmupSettings
 from g2is_assets.errors import ModelError
+from g2is_assets.settings.config import WarmupSettings
 from g2is_assets.training.fit import Fit, fit_lora
 from g2is_assets.training.lora import add_lora, canonical_name, lora_parameters, save_adapter
 from g2is_assets.training.model import ModelSource

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from g2is_assets.definitions import build_defs
+from g2is_assets.orchestration.definitions import build_defs
 
 GRAPH = """
 audit/lineage [domain] <- finetune/adapter, finetune/evaluation

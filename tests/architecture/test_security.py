@@ -20,7 +20,7 @@ MUST_SAY = {
     "np.save": ("allow_pickle", False),
 }
 MUST_NOT_SAY = {"shell": True, "trust_remote_code": True, "allow_pickle": True, "weights_only": False}
-KNOWN = {"g2is_assets/storage/query.py": ["SQL made from values: asked"]}
+KNOWN = {"g2is_assets/store/query.py": ["SQL made from values: asked"]}
 """What is meant to be as it is: a person's own query, on a connection that is read-only and sealed."""
 NEVER = {"eval", "exec", "compile", "os.system", "os.popen", "torch.save", "yaml.load", "pl.DataFrame.deserialize"}
 
@@ -82,7 +82,7 @@ def test_each_of_these_would_be_noticed(code: str) -> None:
 
 
 def test_the_only_sql_with_pasted_values_quotes_them() -> None:
-    from g2is_assets.storage.views import _literal, _name
+    from g2is_assets.store.views import _literal, _name
 
     odd = 'it\'s "odd"; DROP VIEW x; --'
     with duckdb.connect() as connection:

@@ -15,7 +15,7 @@ import dagster as dg
 import pytest
 from conftest import write_jsonl, write_project
 
-from g2is_assets.storage.lake import Lake
+from g2is_assets.store.lake import Lake
 
 WAIT_MS = 120_000
 """For anything to appear: the page asks its server again and again, and a run starts a process of its own."""

@@ -12,13 +12,13 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import arithmetic_row, write_jsonl, write_project
 
-from g2is_assets.auditing import examine, reported_digests
 from g2is_assets.cli import main
 from g2is_assets.cli.instance import open_instance, prepare_instance
-from g2is_assets.definitions import build_defs
-from g2is_assets.project import Project, load_project
-from g2is_assets.storage.gc import collect_garbage
-from g2is_assets.storage.lake import Lake, Version
+from g2is_assets.orchestration.auditing import examine, reported_digests
+from g2is_assets.orchestration.definitions import build_defs
+from g2is_assets.settings.project import Project, load_project
+from g2is_assets.store.gc import collect_garbage
+from g2is_assets.store.lake import Lake, Version
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 DOMAIN = "sums"

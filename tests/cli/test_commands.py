@@ -17,7 +17,7 @@ from typing import Any
 
 import dagster as dg
 
-from g2is_assets.storage.lake import Draft, Lake, Recipe
+from g2is_assets.store.lake import Draft, Lake, Recipe
 
 MakeProject = Callable[..., Path]
 
@@ -114,7 +114,8 @@ def test_mistakes_are_one_line_without_a_traceback(make_project: MakeProject, tm
 LAUNCH = """
 mutation { launchRun(executionParams: {
   selector: {
-    repositoryLocationName: "g2is_assets.definitions", repositoryName: "__repository__", jobName: "refresh_pool"
+    repositoryLocationName: "g2is_assets.orchestration.definitions",
+    repositoryName: "__repository__", jobName: "refresh_pool"
   },
   mode: "default", runConfigData: {loggers: {console: {config: {log_level: "ERROR"}}}}
 }) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }

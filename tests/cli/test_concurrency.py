@@ -15,9 +15,9 @@ import pytest
 from conftest import write_project
 
 from g2is_assets.cli.jobs import interrupts_that_count
-from g2is_assets.definitions import DOMAIN_ASSETS, POOL_ASSETS, build_defs
-from g2is_assets.runs import GONE
-from g2is_assets.storage.lake import Lake
+from g2is_assets.orchestration.definitions import DOMAIN_ASSETS, POOL_ASSETS, build_defs
+from g2is_assets.orchestration.runs import GONE
+from g2is_assets.store.lake import Lake
 
 MODEL_STEPS = {asset.node_def.name for asset in [*POOL_ASSETS, *DOMAIN_ASSETS] if asset.op.pool == "model"}
 # Without `audit/lineage`, which is made of manifests: run ids and times are its content.

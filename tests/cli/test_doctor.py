@@ -17,7 +17,7 @@ from dagster._daemon.types import DaemonHeartbeat
 from g2is_assets.cli import checkup_machine, main
 from g2is_assets.cli.checkup_machine import Finding, check_disk, check_memory, check_python, cpu_has_bf16
 from g2is_assets.cli.checkup_project import about_rows
-from g2is_assets.project import load_project
+from g2is_assets.settings.project import load_project
 
 Usage = namedtuple("Usage", "total used free")
 Memory = namedtuple("Memory", "total available")

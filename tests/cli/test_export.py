@@ -18,9 +18,9 @@ from cli.conftest import refresh
 from g2is_assets.cli import main
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
-from g2is_assets.storage.files import made_whole
-from g2is_assets.storage.lake import Lake, Version
-from g2is_assets.storage.serving import promote
+from g2is_assets.store.files import made_whole
+from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.serving import promote
 
 DOMAIN = "sums"
 QUESTION = {"role": "user", "content": "Add 5 drums and 6 drums."}

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from g2is_assets.cli import main
 from g2is_assets.contracts.views import CONTRACTS
-from g2is_assets.storage.lake import Lake
-from g2is_assets.storage.query import list_views
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.query import list_views
 
 
 def sql(settings: Path, *arguments: str, width: int = 100) -> Result:

@@ -10,10 +10,10 @@ from conftest import arithmetic_row, write_jsonl
 
 from cli.test_audit import DOMAIN, answer, built, built_once, flip, g2is, refresh, rows_of, tampered_manifest
 from g2is_assets.hashing import json_sha256
-from g2is_assets.storage.gc import collect_garbage
-from g2is_assets.storage.lake import Lake, Version
-from g2is_assets.storage.manifest import ERASED, ERASING, describe_files
-from g2is_assets.storage.tombstones import Change, Tombstone, as_json
+from g2is_assets.store.gc import collect_garbage
+from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.manifest import ERASED, ERASING, describe_files
+from g2is_assets.store.tombstones import Change, Tombstone, as_json
 from g2is_assets.trail.subset_diff import compare
 
 __all__ = ["built", "built_once"]  # fixtures

@@ -20,14 +20,14 @@ from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.instructions import POOL, TARGET, WITHHELD
 from g2is_assets.contracts.warmup import SAMPLE
-from g2is_assets.definitions import build_defs
 from g2is_assets.errors import SettingsError, SourceError
-from g2is_assets.project import load_project
-from g2is_assets.storage.lake import Lake, Version
-from g2is_assets.storage.manifest import ERASED, describe_bytes
-from g2is_assets.storage.pages import ERASED_PAGE, PAGE
-from g2is_assets.storage.tombstones import read_tombstones
-from g2is_assets.storage.versions import assets_of, partitions_of, versions_of
+from g2is_assets.orchestration.definitions import build_defs
+from g2is_assets.settings.project import load_project
+from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.manifest import ERASED, describe_bytes
+from g2is_assets.store.pages import ERASED_PAGE, PAGE
+from g2is_assets.store.tombstones import read_tombstones
+from g2is_assets.store.versions import assets_of, partitions_of, versions_of
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 DOMAINS = ("sums", "words")

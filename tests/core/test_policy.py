@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from g2is_assets.config import LicensesSettings
 from g2is_assets.core.policy import denied, in_force, withhold
+from g2is_assets.settings.config import LicensesSettings
 
 
 def policy(**values: Any) -> LicensesSettings:

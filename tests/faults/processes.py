@@ -19,15 +19,15 @@ from typing import Any
 
 import duckdb
 
-from g2is_assets.definitions import DOMAIN_ASSETS, POOL_ASSETS
-from g2is_assets.storage.manifest import describe_files, read_manifest
+from g2is_assets.orchestration.definitions import DOMAIN_ASSETS, POOL_ASSETS
+from g2is_assets.store.manifest import describe_files, read_manifest
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
         "g2is_assets.cli.demo",
-        "g2is_assets.definitions",
-        "g2is_assets.runs",
+        "g2is_assets.orchestration.definitions",
+        "g2is_assets.orchestration.runs",
         "g2is_assets.training.warmup",
         "g2is_assets.training.gradients",
         "g2is_assets.training.finetune",

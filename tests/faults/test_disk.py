@@ -12,10 +12,10 @@ from conftest import payload, write_jsonl
 
 from faults.conftest import Undisturbed
 from faults.processes import Commands, assert_all_that_is_current_is_whole
-from g2is_assets.definitions import build_defs
 from g2is_assets.errors import G2isError, SourceError
-from g2is_assets.storage.lake import Lake
-from g2is_assets.storage.manifest import read_manifest
+from g2is_assets.orchestration.definitions import build_defs
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.manifest import read_manifest
 
 Mount = Callable[..., None]
 

@@ -15,19 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faults.test_kills import ROWS, compute
-from g2is_assets.config import Source
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.errors import G2isError
-from g2is_assets.project import load_project
-from g2is_assets.redaction import redacted, scrubbed
-from g2is_assets.storage.gc import collect_garbage
-from g2is_assets.storage.gradient_store import STORE, GradientStore, fill_store
-from g2is_assets.storage.lake import Draft, Lake, Recipe, Version
-from g2is_assets.storage.manifest import read_manifest
-from g2is_assets.storage.pruning import plan_pruning
-from g2is_assets.storage.sources import read_rows
-from g2is_assets.storage.views import rebuild_views
+from g2is_assets.settings.config import Source
+from g2is_assets.settings.project import load_project
+from g2is_assets.settings.redaction import redacted, scrubbed
+from g2is_assets.store.gc import collect_garbage
+from g2is_assets.store.gradient_store import STORE, GradientStore, fill_store
+from g2is_assets.store.lake import Draft, Lake, Recipe, Version
+from g2is_assets.store.manifest import read_manifest
+from g2is_assets.store.pruning import plan_pruning
+from g2is_assets.store.sources import read_rows
+from g2is_assets.store.views import rebuild_views
 
 MANY = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 FEW = settings(max_examples=50, deadline=None, derandomize=True, database=None)

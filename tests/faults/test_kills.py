@@ -26,11 +26,11 @@ from faults.processes import (
 )
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.contracts.gradients import INDEX
-from g2is_assets.storage.features import StoredFeatures
-from g2is_assets.storage.gradient_store import STORE, GradientStore, Vectors, fill_store
-from g2is_assets.storage.lake import Draft, Lake, Recipe
-from g2is_assets.storage.manifest import git_revision, library_versions
-from g2is_assets.storage.views import rebuild_views
+from g2is_assets.store.features import StoredFeatures
+from g2is_assets.store.gradient_store import STORE, GradientStore, Vectors, fill_store
+from g2is_assets.store.lake import Draft, Lake, Recipe
+from g2is_assets.store.manifest import git_revision, library_versions
+from g2is_assets.store.views import rebuild_views
 
 
 def boundary(place: Path, number: int) -> Moment:

@@ -16,11 +16,11 @@ from conftest import arithmetic_row, write_jsonl
 
 from faults.processes import Commands
 from g2is_assets.cli import main
-from g2is_assets.config import Settings
 from g2is_assets.errors import SettingsError
-from g2is_assets.parsing import parse
-from g2is_assets.redaction import redacted, scrubbed
-from g2is_assets.storage.lake import Lake
+from g2is_assets.settings.config import Settings
+from g2is_assets.settings.parsing import parse
+from g2is_assets.settings.redaction import redacted, scrubbed
+from g2is_assets.store.lake import Lake
 
 ADDRESSES = {
     "s3://bucket/pool/*.parquet": "s3://bucket/pool/*.parquet",

@@ -20,9 +20,9 @@ from faults.processes import Child, Commands, assert_all_that_is_current_is_whol
 from faults.test_kills import small_refresh
 from g2is_assets.cli.instance import prepare_instance
 from g2is_assets.contracts.contract import Column, Contract
-from g2is_assets.project import load_project
-from g2is_assets.storage.lake import Lake, Recipe
-from g2is_assets.storage.manifest import MANIFEST
+from g2is_assets.settings.project import load_project
+from g2is_assets.store.lake import Lake, Recipe
+from g2is_assets.store.manifest import MANIFEST
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = Contract("numbers", "Some numbers", {"n": Column(pl.Int64, "A number")})

@@ -8,7 +8,7 @@ import polars as pl
 
 from g2is_assets.contracts import audit, finetune, graph, instructions, selection
 from g2is_assets.reports.page.material import Checked, Material
-from g2is_assets.storage.manifest import Input, Manifest
+from g2is_assets.store.manifest import Input, Manifest
 
 HOSTILE = [
     "<script>window.ran = 1</script> hello",

@@ -12,7 +12,7 @@ from g2is_assets.contracts import finetune as finetune_contracts
 from g2is_assets.contracts.instructions import POOL, REJECTED, TARGET, WITHHELD
 from g2is_assets.contracts.warmup import TRAINING_LOG
 from g2is_assets.reports.shown import show
-from g2is_assets.storage.lake import Draft, Lake, Recipe, Version
+from g2is_assets.store.lake import Draft, Lake, Recipe, Version
 
 HOSTILE = "<script>alert('x')</script> | a | **b** ![i](http://example.org)"
 

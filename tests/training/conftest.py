@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from g2is_assets.config import WarmupSettings
+from g2is_assets.settings.config import WarmupSettings
 from g2is_assets.training.lora import lora_parameters
 from g2is_assets.training.model import ModelSource, find_model
 from g2is_assets.training.text import Example, Template

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from g2is_assets.config import LoraSettings
 from g2is_assets.core.projection import Sketch
+from g2is_assets.settings.config import LoraSettings
 from g2is_assets.training.cost import BatchCost, Gram, floor_seconds, summarise
 from g2is_assets.training.lora import add_lora, lora_parameters
 from g2is_assets.training.model import find_model

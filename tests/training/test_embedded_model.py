@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from g2is_assets.config import EMBEDDED_MODEL, LoraSettings
+from g2is_assets.settings.config import EMBEDDED_MODEL, LoraSettings
 from g2is_assets.training.gradients import per_example_gradients
 from g2is_assets.training.lora import add_lora, lora_parameters
 from g2is_assets.training.loss import row_losses

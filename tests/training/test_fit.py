@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, MistralConfig
 
-from g2is_assets.config import FinetuneSettings, LoraSettings
 from g2is_assets.errors import ModelError
+from g2is_assets.settings.config import FinetuneSettings, LoraSettings
 from g2is_assets.training.evaluate import response_nll
 from g2is_assets.training.finetune import train_adapter
 from g2is_assets.training.fit import Fit, fit_lora, n_fit_tokens

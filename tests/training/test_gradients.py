@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config
 
-from g2is_assets.config import FeatureKind, GradientsSettings, LoraSettings
 from g2is_assets.core.projection import Sketch
 from g2is_assets.errors import ModelError
+from g2is_assets.settings.config import FeatureKind, GradientsSettings, LoraSettings
 from g2is_assets.training.gradients import GradientWorker, adam_direction, per_example_gradients
 from g2is_assets.training.lora import add_lora, load_adapter, lora_parameters
 from g2is_assets.training.loss import row_losses

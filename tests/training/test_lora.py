@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from g2is_assets.config import LoraSettings
 from g2is_assets.errors import ModelError
+from g2is_assets.settings.config import LoraSettings
 from g2is_assets.training.lora import (
     ADAPTER_FILE,
     adapter_tensors,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from g2is_assets.config import EMBEDDED_MODEL
 from g2is_assets.errors import ModelError
+from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.training.model import find_model, pick_device
 
 

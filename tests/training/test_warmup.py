@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from g2is_assets.config import WarmupSettings
 from g2is_assets.errors import ModelError
+from g2is_assets.settings.config import WarmupSettings
 from g2is_assets.training.lora import ADAPTER_FILE, add_lora, lora_parameters
 from g2is_assets.training.model import ModelSource
 from g2is_assets.training.text import Example

@@ -5,7 +5,6 @@ A new selector is one file with a function `select` and one line here.
 
 from typing import Final
 
-from g2is_assets.config import SelectionSettings
 from g2is_assets.core.selectors import (
     all_rows,
     by_embedding,
@@ -20,6 +19,7 @@ from g2is_assets.core.selectors import (
     random_rows,
 )
 from g2is_assets.core.selectors.problem import Selector
+from g2is_assets.settings.config import SelectionSettings
 
 SELECTORS: Final[dict[str, Selector]] = {
     "random": random_rows.select,

@@ -1,8 +1,8 @@
 """The published walk."""
 
-from g2is_assets.config import KnowledgeSettings, SelectionSettings
 from g2is_assets.core.selectors.problem import Problem, Selection
 from g2is_assets.core.selectors.walking import select_by_walk
+from g2is_assets.settings.config import KnowledgeSettings, SelectionSettings
 
 
 def select(problem: Problem) -> Selection:

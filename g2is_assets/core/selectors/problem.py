@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from g2is_assets.config import KnowledgeSettings, SelectionSettings
 from g2is_assets.core.rows import ChosenFeatures, FeatureSource
 from g2is_assets.core.trace import Walk
+from g2is_assets.settings.config import KnowledgeSettings, SelectionSettings
 
 
 @dataclass(frozen=True)

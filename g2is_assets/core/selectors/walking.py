@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from g2is_assets.config import KnowledgeSettings, SelectionSettings
 from g2is_assets.core.balance import balanced_walk
 from g2is_assets.core.budgets import allocate_budgets
 from g2is_assets.core.knowledge import core_knowledge, domain_nodes
@@ -13,6 +12,7 @@ from g2is_assets.core.rows import FeatureSource
 from g2is_assets.core.selectors.problem import Problem, Selection
 from g2is_assets.core.trace import Walk
 from g2is_assets.core.walk import gradient_walk
+from g2is_assets.settings.config import KnowledgeSettings, SelectionSettings
 
 RULES = {"delta", "consistency", "min_core_cosine", "no_conflict"}
 PAPERS = {"method", "conflicts_across", "reallocate"}

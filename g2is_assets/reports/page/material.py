@@ -6,7 +6,7 @@ from typing import Literal
 
 import polars as pl
 
-from g2is_assets.storage.manifest import Manifest
+from g2is_assets.store.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from g2is_assets.contracts import instructions as instruction_contracts
 from g2is_assets.contracts import selection as selection_contracts
 from g2is_assets.reports.page.material import Checked, Material, Picture
 from g2is_assets.reports.shown import MissingError, draw
-from g2is_assets.storage.lake import Lake, Version
+from g2is_assets.store.lake import Lake, Version
 
 PICTURES: Final = {
     "instructions/pool": {"rows": ("Pool", "Rows of the pool by source, lengths of responses, and what was kept out.")},

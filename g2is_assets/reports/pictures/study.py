@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from matplotlib.colors import LinearSegmentedColormap
 
-from g2is_assets.config import ALL_DOMAINS
 from g2is_assets.reports.pictures.common import BETTER, UNSURE, WORSE, new_figure, png
+from g2is_assets.settings.config import ALL_DOMAINS
 
 HEAT: Final = LinearSegmentedColormap.from_list("better_to_worse", [BETTER, "#ffffff", WORSE])
 

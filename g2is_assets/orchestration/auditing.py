@@ -1,0 +1,156 @@
+"""Is a chain whole? One answer for the command line and for the check in the UI."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import dagster as dg
+
+from g2is_assets.errors import G2isError, StoreError
+from g2is_assets.settings.project import Project
+from g2is_assets.stages.recipes import READ_EVERY_RUN, recipe_of
+from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.manifest import MANIFEST
+from g2is_assets.store.pages import PAGE, way_to
+from g2is_assets.store.serving import SERVED, served_folder
+from g2is_assets.trail.chain import Link, follow
+from g2is_assets.trail.verify import ALTERED, Finding, Today, verify
+
+MANIFEST_DIGEST: Final = "g2is/manifest_sha256"
+"""Metadata key of every materialisation: Dagster's event is the witness of a head."""
+MIN_DIGEST: Final = 12
+"""Hex digits of a digest from which its beginning is enough."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found behind a head.
+
+    Attributes:
+        head: The version that was asked about.
+        chain: Every version behind it.
+        findings: What is to be said of them, the nearest to the head first.
+    """
+
+    head: Version
+    chain: list[Link]
+    findings: list[Finding]
+
+    @property
+    def broken(self) -> list[Finding]:
+        """What was altered."""
+        return [finding for finding in self.findings if finding.state == ALTERED]
+
+    @property
+    def n_files(self) -> int:
+        """Payload files along the chain."""
+        return sum(len(link.version.manifest.files) for link in self.chain if link.version)
+
+
+def examine(
+    project: Project, lake: Lake, head: Version, witness: Sequence[str], *, current: bool, expect: str | None = None
+) -> Examination:
+    """Recompute every digest behind a version.
+
+    Args:
+        project: Its settings and files are compared with those that current versions were made from.
+        lake: Where the head lies.
+        head: The version.
+        witness: Digests that Dagster's events say, the last one first, as `reported_digests` returns them.
+        current: Whether the head is what readers follow: then the last event must name it, and the domain's
+            evaluation, lineage and report are examined with it.
+        expect: The digest that the head must have, or its beginning; the events are not asked then.
+    """
+    beside = list(_beside(lake, head)) if current else []
+    heads = [*beside, head]  # the lineage first: it knows the model's files by name
+    chain = follow(lake, heads)
+    findings = [*_head(head, witness, current, expect), *verify(lake, chain, _outside(project))]
+    findings += [*_served(lake, head), *_way(beside)] if current else ()
+    if current and not any(version.manifest.asset == "audit/lineage" for version in heads):
+        what = "not recorded for this adapter; materialise audit/lineage"
+        findings.append(Finding("unverified", project.path.name, what))
+    return Examination(head, chain, findings)
+
+
+def reported_digests(instance: dg.DagsterInstance, version: Version) -> list[str]:
+    """Manifest digests that Dagster's events of this version's asset and partition hold, the last event first."""
+    manifest = version.manifest
+    events = dg.AssetRecordsFilter(
+        dg.AssetKey(manifest.asset.split("/")), asset_partitions=[manifest.partition] if manifest.partition else None
+    )
+    found: list[str] = []
+    cursor, more = None, True
+    while more:
+        page = instance.fetch_materializations(events, limit=100, cursor=cursor)
+        for record in page.records:
+            said = record.asset_materialization.metadata.get(MANIFEST_DIGEST) if record.asset_materialization else None
+            if said is not None:
+                found.append(str(said.value))
+        cursor, more = page.cursor, page.has_more
+    return found
+
+
+def _beside(lake: Lake, adapter: Version) -> Iterator[Version]:
+    """The lineage and the evaluation that were made from this very adapter, and the report of that lineage."""
+    lineage = _made_from(lake, "audit/lineage", adapter)
+    report = _made_from(lake, "audit/report", lineage) if lineage else None
+    yield from filter(None, (lineage, _made_from(lake, "finetune/evaluation", adapter), report))
+
+
+def _made_from(lake: Lake, asset: str, upstream: Version) -> Version | None:
+    version = lake.find(asset, upstream.manifest.partition)
+    fits = version is not None and version.manifest.inputs.get(upstream.manifest.asset) == upstream.as_input
+    return version if fits else None
+
+
+def _served(lake: Lake, adapter: Version) -> Iterator[Finding]:
+    """Whether the pointer to the adapter that is served leads to one."""
+    pointer = adapter.folder.parent / SERVED
+    try:
+        served = served_folder(lake, str(adapter.manifest.partition))
+    except StoreError as error:
+        yield Finding(ALTERED, str(pointer), str(error))
+        return
+    if served is not None and not (served / MANIFEST).is_file():
+        yield Finding(ALTERED, str(pointer), f"it names {served.name}, which is not there; refresh the domain")
+
+
+def _way(beside: Sequence[Version]) -> Iterator[Finding]:
+    """Whether the file that leads people to the report leads there."""
+    for version in beside:
+        pointer = version.folder.parent / PAGE
+        if version.manifest.asset != "audit/report" or not pointer.exists():
+            continue
+        if pointer.read_text(encoding="utf-8", errors="replace") != way_to(version):
+            yield Finding(ALTERED, str(pointer), f"it does not lead to {version.folder.name}; refresh the domain")
+
+
+def _head(head: Version, witness: Sequence[str], current: bool, expect: str | None) -> Iterator[Finding]:
+    digest, where = str(head.as_input.manifest_sha256), str(head.folder / MANIFEST)
+    if expect is not None:
+        if len(expect) < MIN_DIGEST or not digest.startswith(expect.lower()):
+            yield Finding(ALTERED, where, f"its digest is {digest}, expected was {expect}")
+    elif not witness:
+        yield Finding("unwitnessed", where, "no event of Dagster tells its digest; give it with --expect")
+    elif digest != witness[0] and (current or digest not in witness):
+        said = f"Dagster's last event says {witness[0][:12]}" if current else "no event of Dagster says so"
+        what = (
+            f"its digest is {digest[:12]}, {said}; a refresh that was killed just then leaves this too: refresh again"
+        )
+        yield Finding(ALTERED, where, what)
+
+
+def _outside(project: Project) -> Today:
+    """Tells digests, as they are now, of the files and models that a version was made from."""
+    workspace = Workspace(project, looking=True)
+
+    def today(version: Version) -> Mapping[str, str | None] | str:
+        try:
+            recipe = recipe_of(workspace, version.manifest.asset, version.manifest.partition)
+        except G2isError as error:
+            return str(error)
+        now = {name: said.data_version for name, said in recipe.inputs.items() if not said.manifest_sha256}
+        return {name: None if digest == READ_EVERY_RUN else digest for name, digest in now.items()}
+
+    return today

@@ -1,0 +1,122 @@
+"""The checks as Dagster sees them: read what the evaluator needs, hand it over, report.
+
+A check of a domain's asset looks at the run's partition; started alone, without one, at every domain there is.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import dagster as dg
+
+from g2is_assets.contracts import warmup as warmup_contracts
+from g2is_assets.orchestration.auditing import examine, reported_digests
+from g2is_assets.stages import evaluators
+from g2is_assets.stages.checks import EXAMINED, Examined
+from g2is_assets.stages.evaluators import Verdict
+from g2is_assets.stages.features import stored_features
+from g2is_assets.stages.recipes import SHARED
+from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.withdrawals import read_withdrawals
+from g2is_assets.store.withholding import licenses_of
+
+PARTITION_TAG = "dagster/partition"
+SEVERITIES: Final = {"error": dg.AssetCheckSeverity.ERROR, "warning": dg.AssetCheckSeverity.WARN}
+
+
+@dg.asset_check(asset=["warmup", "sample"], additional_deps=[["instructions", "pool"]])
+def sample_holds_no_withheld_row(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+    """No row that the checkpoint was trained on is withdrawn (a warning) or under a denied licence (an error)."""
+    sample = workspace.lake.current("warmup/sample")
+    verdict = evaluators.sample_holds_no_withheld_row(
+        sample.table("sample", warmup_contracts.SAMPLE)["row_id"],
+        licenses_of(workspace.lake, sample),
+        workspace.project.settings.licenses,
+        read_withdrawals(workspace.project.withdrawn),
+    )
+    error = verdict.numbers["n_denied"] > 0
+    return _result({"sample": verdict}, dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN)
+
+
+@dg.asset_check(asset=["gradients", "pool"])
+def features_are_unit(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+    """Every pool vector of every kind is finite and of norm 1 within half precision."""
+    gradients = workspace.lake.current("gradients/pool")
+
+    def evaluate(kind: str) -> Verdict:
+        source = stored_features(workspace, gradients, kind)[1]
+        return evaluators.features_are_unit(values for _, values in source.blocks())
+
+    kinds = workspace.project.settings.gradients.kinds
+    return _result({kind: evaluate(kind) for kind in kinds}, dg.AssetCheckSeverity.ERROR)
+
+
+def _check(examined: Examined) -> dg.AssetChecksDefinition:
+    """The check of the current version, of an asset that domains share or of a domain's."""
+    asset, severity = examined.asset, SEVERITIES[examined.severity]
+
+    @dg.asset_check(
+        asset=asset.split("/"),
+        name=examined.name,
+        description=examined.description,
+        additional_deps=[other.split("/") for other in examined.beside],
+    )
+    def check(context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+        if asset in SHARED:
+            verdict = examined.evaluate(workspace, workspace.lake.current(asset))
+            return _result({asset.split("/")[0]: verdict}, severity)
+        return _per_domain(
+            context,
+            workspace,
+            asset,
+            lambda domain: examined.evaluate(workspace, workspace.lake.current(asset, domain)),
+            severity,
+        )
+
+    return check
+
+
+@dg.asset_check(asset=["audit", "lineage"], additional_deps=[["finetune", "adapter"]])
+def chain_is_whole(
+    context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.AssetCheckResult:
+    """Every digest behind the adapter, recomputed, is the one that was recorded, back to the source files."""
+
+    def evaluate(domain: str) -> Verdict:
+        adapter = workspace.lake.current("finetune/adapter", domain)
+        witness = reported_digests(context.instance, adapter)
+        found = examine(workspace.project, workspace.lake, adapter, witness, current=True)
+        return evaluators.chain_is_whole(found.findings, len(found.chain), found.n_files)
+
+    return _per_domain(context, workspace, "audit/lineage", evaluate, dg.AssetCheckSeverity.ERROR)
+
+
+CHECKS = [
+    sample_holds_no_withheld_row,
+    features_are_unit,
+    *(_check(examined) for examined in EXAMINED),
+    chain_is_whole,
+]
+
+
+def _per_domain(
+    context: dg.AssetCheckExecutionContext,
+    workspace: Workspace,
+    asset: str,
+    evaluate: Callable[[str], Verdict],
+    severity: dg.AssetCheckSeverity,
+) -> dg.AssetCheckResult:
+    domain = context.run.tags.get(PARTITION_TAG)
+    names = [domain] if domain else [d for d in sorted(workspace.project.domains) if workspace.lake.find(asset, d)]
+    return _result({name: evaluate(name) for name in names}, severity)
+
+
+def _result(verdicts: Mapping[str, Verdict], severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
+    """One result of one or several verdicts, each named."""
+    lines = [f"{name}: {verdict.description}" for name, verdict in verdicts.items()]
+    numbers = {f"{name}/{key}": value for name, v in verdicts.items() for key, value in v.numbers.items()}
+    return dg.AssetCheckResult(
+        passed=bool(verdicts) and all(verdict.passed for verdict in verdicts.values()),
+        severity=severity,
+        description="; ".join(lines) or "nothing has been materialised yet",
+        metadata=numbers,
+    )

@@ -1,0 +1,169 @@
+"""The sensor `watch_files`: refreshes what edits of files and settings have made stale, each content once.
+
+Staleness says whether there is work; a digest of the content behind it says whether this work was asked for before.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import dagster as dg
+import polars as pl
+
+from g2is_assets.errors import G2isError, SettingsError
+from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.orchestration.automation import OWNER_TAG, REFRESH_DOMAIN, REFRESH_POOL
+from g2is_assets.orchestration.runs import end_dead_runs
+from g2is_assets.settings.project import Project, load_project
+from g2is_assets.stages.recipes import CODE_VERSIONS, PER_DOMAIN, SHARED, VECTORS_VERSION, recipe_of
+from g2is_assets.stages.staleness import staleness
+from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.lake import Recipe
+
+INTERVAL_S: Final = 30
+CONTENT_TAG: Final = "g2is/content"
+"""Tag of a run that the sensor asked for: digest of the content that it was asked for."""
+POOL: Final = ""
+"""What `refresh_pool` refreshes, where a domain's name stands for its partition."""
+UNFINISHED: Final = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.MANAGED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def build_sensor(project: Project, jobs: Sequence[Any]) -> dg.SensorDefinition:
+    """`watch_files` for a project and its two jobs, off until it is switched on."""
+
+    def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        try:
+            now = load_project(project.path)
+        except SettingsError as error:  # no run could start either
+            return dg.SkipReason(f"nothing is refreshed until this is mended: {error}")
+        tick = _Tick(Workspace(now, looking=True), context.instance, frozenset(project.domains), context.cursor)
+        tick.look()
+        reason = "; ".join(tick.notes) or "nothing is stale"
+        skip = None if tick.requests else dg.SkipReason(reason)
+        return dg.SensorResult(run_requests=tick.requests, skip_reason=skip, cursor=tick.cursor)
+
+    return dg.SensorDefinition(
+        name="watch_files",
+        evaluation_fn=watch,
+        jobs=jobs,
+        minimum_interval_seconds=INTERVAL_S,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Refresh the pool, then the domains, that edited files or settings have made stale. An edit counts "
+        "when two looks in a row see the same content; a run that failed is not repeated for the same content.",
+    )
+
+
+@dataclass
+class _Tick:
+    """One look: what is due, and of it what is asked for now."""
+
+    workspace: Workspace
+    instance: dg.DagsterInstance
+    partitions: frozenset[str]
+    before: str | None
+    requests: list[dg.RunRequest] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seen: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        memory = json.loads(self.before or "{}")
+        self.seen_before: dict[str, str] = memory.get("seen", {})
+        self.asked: dict[str, str] = memory.get("asked", {})
+
+    @property
+    def cursor(self) -> str:
+        """What the next look has to know: content seen now, and content last asked for."""
+        return json.dumps({"seen": self.seen, "asked": self.asked}, sort_keys=True)
+
+    def look(self) -> None:
+        """Ask for the pool where it is due; else, and only while the pool is at rest, for the domains that are."""
+        self.busy = self.in_flight()  # first: what ends meanwhile is not taken for stale and at rest
+        due = staleness(self.workspace).filter("direct")
+        pool = due.filter(pl.col("domain").is_null())
+        if POOL in self.busy:
+            self.notes.append("the pool is being refreshed")
+        elif len(pool) and self.consider(POOL):
+            pass  # what the domains need is not known yet
+        elif (pool["state"] == "missing").any():
+            self.notes.append("the domains wait for the pool")
+        else:
+            for domain in due["domain"].drop_nulls().unique(maintain_order=True):
+                self.consider(domain)
+
+    def consider(self, scope: str) -> bool:
+        """Ask for a run if the content is at rest and new; whether one was asked for, or may be in the next look."""
+        name, domain = (scope, scope) if scope else ("the pool", None)
+        if scope and scope not in self.partitions:
+            self.notes.append(f"{name} is new: reload the definitions")
+            return False
+        if scope in self.busy:
+            self.notes.append(f"{name} is being refreshed")
+            return False
+        try:
+            content = _content(self.workspace, domain)
+        except (G2isError, OSError) as error:
+            self.notes.append(f"{name}: {error}")
+            return False
+        self.seen[scope] = content
+        runs = self.instance.get_runs(dg.RunsFilter(tags={CONTENT_TAG: content}))
+        if self.asked.get(scope) == content or (runs and not runs[0].is_success):
+            self.notes.append(f"{name}: a run was asked for with this content; see how it ended")
+            return False
+        if self.seen_before.get(scope) == content:
+            self.request(domain, content, len(runs))
+            self.asked[scope] = content
+        else:
+            self.notes.append(f"{name} has changed; it is refreshed if the next look sees the same")
+        return True
+
+    def request(self, domain: str | None, content: str, n_before: int) -> None:
+        """Ask for a run; `n_before` runs with this content make its key a new one."""
+        job = REFRESH_DOMAIN if domain else REFRESH_POOL
+        owner = {OWNER_TAG: self.workspace.project.domain(domain).owner} if domain else {}
+        self.requests.append(
+            dg.RunRequest(
+                run_key=f"{job}/{domain or ''}/{content}/{n_before}",
+                job_name=job,
+                partition_key=domain,
+                tags={CONTENT_TAG: content} | owner,
+            )
+        )
+
+    def in_flight(self) -> set[str]:
+        """What is being refreshed, or will be, by a process that is alive."""
+        wanted = dg.RunsFilter(statuses=UNFINISHED)
+        if self.instance.is_persistent and self.instance.get_runs(wanted, limit=1):
+            end_dead_runs(self.instance)
+        runs = [run for run in self.instance.get_runs(wanted) if run.job_name in (REFRESH_POOL, REFRESH_DOMAIN)]
+        return {run.tags.get("dagster/partition", POOL) for run in runs}
+
+
+def _content(workspace: Workspace, domain: str | None) -> str:
+    """Digest of all that people can edit and that a refresh of the pool, or of a domain, may depend on.
+
+    Raises:
+        G2isError: A source or the model is not there.
+    """
+    settings = workspace.project.settings
+    if domain is None:
+        stages = {"warmup", "gradients", "graph", "model", "revision", "device"}
+        said: Any = settings.model_dump(mode="json", include=stages)
+        behind: Any = VECTORS_VERSION
+    else:
+        project = workspace.project
+        said = project.domain(domain).model_dump(mode="json", include={"knowledge", "selection", "finetune"})
+        # audit/lineage records the settings files themselves.
+        said["files"] = [file_sha256(f) for f in (project.path, project.domain(domain).file) if f.exists()]
+        found = {asset: workspace.lake.find(asset) for asset in SHARED}
+        behind = {asset: version and version.manifest.data_version for asset, version in found.items()}
+    recipe: Recipe = recipe_of(workspace, "instructions/target" if domain else "instructions/pool", domain)
+    code = {asset: CODE_VERSIONS[asset] for asset in (PER_DOMAIN if domain else SHARED)}
+    return json_sha256([recipe.input_digest, said, behind, code])

@@ -1,0 +1,175 @@
+"""A project: its settings file with where it was found, and its domain folders with the settings resolved for each.
+
+Whatever is wrong in one of the files is refused when the project loads, before anything runs.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from g2is_assets.errors import SettingsError
+from g2is_assets.settings.config import (
+    ALL_DOMAINS,
+    DOMAIN_NAME,
+    FinetuneSettings,
+    KnowledgeSettings,
+    Section,
+    SelectionSettings,
+    Settings,
+)
+from g2is_assets.settings.parsing import Owner, TimeZone, parse, read_toml
+
+Promote = Literal["always", "if_better"]
+
+
+class DomainFile(Section):
+    """What `domain.toml` may say."""
+
+    title: str | None = None
+    budget: float | None = None
+    refresh: str | None = None
+    timezone: TimeZone = "UTC"
+    owner: Owner | None = None
+    members: tuple[str, ...] = ()
+    promote: Promote = "always"
+    knowledge: dict[str, Any] = Field(default_factory=dict)
+    selection: dict[str, Any] = Field(default_factory=dict)
+    finetune: dict[str, Any] = Field(default_factory=dict)
+
+
+class Domain(Section):
+    """One target domain: its files, when and for whom it is refreshed, and the settings resolved for it."""
+
+    name: str
+    title: str
+    file: Path
+    refresh: str | None
+    timezone: str
+    owner: str
+    promote: Promote
+    validation: tuple[Path, ...]
+    test: tuple[Path, ...]
+    knowledge: KnowledgeSettings
+    selection: SelectionSettings
+    finetune: FinetuneSettings
+
+
+class Project(Section):
+    """Settings together with where they were found."""
+
+    path: Path
+    settings: Settings
+    domains: dict[str, Domain]
+
+    @property
+    def home(self) -> Path:
+        """The folder that holds `lake/` and `.dagster/`."""
+        moved = os.environ.get("G2IS_HOME")
+        return Path(moved).resolve() if moved else (self.path.parent / self.settings.home).resolve()
+
+    @property
+    def model(self) -> str:
+        """The model setting, with a relative folder resolved against the settings file."""
+        folder = self.path.parent / self.settings.model
+        return str(folder.resolve()) if folder.is_dir() else self.settings.model
+
+    @property
+    def withdrawn(self) -> Path:
+        """The file of withdrawn rows, which need not exist."""
+        return self.path.parent / self.settings.withdrawn
+
+    def domain(self, name: str) -> Domain:
+        """The domain of that name, or an error that lists those there are."""
+        if name not in self.domains:
+            known = ", ".join(sorted(self.domains)) or "none"
+            raise SettingsError(f"there is no domain '{name}' in {self.path.parent / self.settings.domains} ({known})")
+        return self.domains[name]
+
+
+def settings_path(given: str | Path | None = None) -> Path:
+    """The settings file: the one given, else `G2IS_CONFIG`, else `data/g2is.toml`."""
+    return Path(given or os.environ.get("G2IS_CONFIG") or "data/g2is.toml").resolve()
+
+
+def load_project(path: str | Path | None = None) -> Project:
+    """Read and check the settings file and every domain folder.
+
+    Raises:
+        SettingsError: A file is missing, is not TOML, or holds an unknown key or a value out of bounds.
+    """
+    file = settings_path(path)
+    settings = parse(Settings, read_toml(file), file)
+    folder = file.parent / settings.domains
+    if not folder.is_dir() and "domains" in settings.model_fields_set:
+        raise SettingsError(f"{file}: the folder of domains, {folder}, does not exist; make it or set `domains`")
+    children = sorted(child for child in folder.glob("[!.]*") if child.is_dir())
+    domains = {child.name: load_domain(child, settings) for child in children}
+    return Project(path=file, settings=settings, domains=domains)
+
+
+def load_domain(folder: Path, settings: Settings) -> Domain:
+    """Read and check one domain's folder.
+
+    Raises:
+        SettingsError: As for the whole project.
+    """
+    if not DOMAIN_NAME.fullmatch(folder.name):
+        raise SettingsError(f"{folder}: a domain's name must match {DOMAIN_NAME.pattern}; rename the folder")
+    if folder.name == ALL_DOMAINS:
+        raise SettingsError(f"{folder}: '{ALL_DOMAINS}' stands for the mean over domains; rename the folder")
+    file = folder / "domain.toml"
+    said = parse(DomainFile, read_toml(file) if file.exists() else {}, file)
+    budget = {} if said.budget is None else {"budget": said.budget}
+    if budget and "budget" in said.selection:
+        raise SettingsError(f"{file}: `budget` is set twice, also in [selection]; keep one")
+    knowledge = settings.knowledge
+    if said.knowledge.keys() & {"nodes", "explained_variance", "n_components", "component_fraction"}:
+        # The domain's own rule replaces the project's.
+        knowledge = KnowledgeSettings(centered=knowledge.centered)
+    sections: dict[str, Any] = {
+        name: parse(type(base), base.model_dump(exclude_unset=True) | override, file, name)
+        for name, base, override in (
+            ("knowledge", knowledge, said.knowledge),
+            ("selection", settings.selection, budget | said.selection),
+            ("finetune", settings.finetune, said.finetune),
+        )
+    }
+    if sections["selection"].kind not in settings.gradients.kinds:
+        raise SettingsError(f"{file}: selection.kind '{sections['selection'].kind}' is not among gradients.kinds")
+    if len(set(said.members)) < len(said.members):
+        raise SettingsError(f"{file}: members: a domain is named twice")
+    folders = [_member(folder, member, file) for member in said.members] or [folder]
+    if said.members and any(_rows_file(folder, stem) for stem in ("validation", "test")):
+        raise SettingsError(f"{folder}: a domain with `members` takes their rows and has no files of its own")
+    validation = tuple(_rows_file(place, "validation") or place / "validation.jsonl" for place in folders)
+    tests = (_rows_file(place, "test") for place in folders)
+    return Domain(
+        name=folder.name,
+        title=said.title or folder.name,
+        file=file,
+        refresh=said.refresh,
+        timezone=said.timezone,
+        owner=said.owner or settings.owner,
+        promote=said.promote,
+        validation=validation,
+        test=tuple(test for test in tests if test),
+        **sections,
+    )
+
+
+def _member(folder: Path, member: str, file: Path) -> Path:
+    place = folder.parent / member
+    if not DOMAIN_NAME.fullmatch(member) or not place.is_dir() or member == folder.name:
+        raise SettingsError(f"{file}: members: there is no other domain '{member}' beside {folder.name}")
+    if parse(DomainFile, read_toml(place / "domain.toml") if (place / "domain.toml").exists() else {}, file).members:
+        raise SettingsError(f"{file}: members: '{member}' is a joint domain itself; name its members instead")
+    return place
+
+
+def _rows_file(folder: Path, stem: str) -> Path | None:
+    found = [folder / f"{stem}.{ending}" for ending in ("jsonl", "parquet") if (folder / f"{stem}.{ending}").exists()]
+    if len(found) > 1:
+        raise SettingsError(f"{folder}: both {found[0].name} and {found[1].name} exist; keep one")
+    return found[0] if found else None

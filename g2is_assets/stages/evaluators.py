@@ -1,0 +1,301 @@
+"""Pure evaluators of stored tables and arrays: each returns whether it passed, with the numbers behind it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from g2is_assets.core.policy import denied, in_force
+from g2is_assets.core.vectors import ZERO_NORM
+from g2is_assets.settings.config import LicensesSettings
+from g2is_assets.trail.verify import ALTERED, STATES, Finding
+
+COSINE_TOLERANCE: Final = 1e-6
+"""Slack for cosines of float32 vectors."""
+FP16_NORM_TOLERANCE: Final = 1e-3
+"""Slack for norms of unit vectors stored in half precision."""
+
+Metrics = Mapping[str, int | float | str]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome of a check: whether it passed, one sentence, and numbers for the UI."""
+
+    passed: bool
+    description: str
+    numbers: Mapping[str, float | int]
+
+    def also(self, other: "Verdict") -> "Verdict":
+        """Both together: passed if both are."""
+        said = f"{self.description}; {other.description}"
+        return Verdict(self.passed and other.passed, said, {**self.numbers, **other.numbers})
+
+
+def features_are_unit(blocks: Iterable[NDArray[np.floating]]) -> Verdict:
+    """Every stored vector is finite and has norm 1 within half precision.
+
+    Args:
+        blocks: (m, d) arrays that together are all vectors.
+    """
+    parts = [np.linalg.norm(block.astype(np.float32), axis=1) for block in blocks]
+    norms = np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+    worst = float(np.abs(norms - 1).max(initial=0.0)) if np.isfinite(norms).all() else float("inf")
+    bad = int((~(np.abs(norms - 1) <= FP16_NORM_TOLERANCE)).sum())
+    numbers = {"n_vectors": len(norms), "n_bad": bad, "largest_deviation": min(worst, 1e30)}
+    return Verdict(bad == 0, f"{bad} of {len(norms)} vectors are not finite or not of norm 1", numbers)
+
+
+def components_are_orthonormal_and_oriented(
+    directions: NDArray[np.float32], mean: NDArray[np.float32], nodes: str = "components"
+) -> Verdict:
+    """Directions are of norm 1; principal ones are orthonormal, and none points away from the mean validation feature.
+
+    Args:
+        directions: (c, d).
+        mean: (d,), of the domain's validation features.
+        nodes: What the directions are; `rows` and `mean` need not be orthogonal.
+    """
+    gram = directions.astype(np.float64) @ directions.T.astype(np.float64)
+    off = gram - np.eye(len(gram))
+    deviation = float(np.abs(off if nodes == "components" else off.diagonal()).max())
+    towards = float((directions @ mean).min())
+    passed = deviation <= COSINE_TOLERANCE and (nodes != "components" or towards >= -COSINE_TOLERANCE)
+    numbers = {"n_components": len(gram), "largest_deviation": deviation, "smallest_product_with_mean": towards}
+    return Verdict(passed, f"deviation from orthonormality {deviation:.1e}, towards the mean {towards:.1e}", numbers)
+
+
+@dataclass(frozen=True)
+class WalkRules:
+    """What a subset is held to; names as in the settings."""
+
+    delta: float
+    consistency: str
+    min_core_cosine: float | None
+    conflicts_across: bool
+    no_conflict: bool = True
+
+
+def subset_keeps_the_rules(
+    subset: pl.DataFrame, features: NDArray[np.floating], cores: NDArray[np.floating], rules: WalkRules
+) -> Verdict:
+    """No two rows conflict that must not, every step kept its consistency, and no row is below the core-cosine floor.
+
+    Args:
+        subset: Contract `selection/subset`.
+        features: (n, d), the subset's vectors in its order; everything is taken anew, in float64.
+        cores: (c, d), the domain's nodes; of a balanced walk the mean validation feature alone.
+        rules: What the walk was held to.
+    """
+    rows, directions = _unit(features), _unit(cores)
+    conflicts, below, broken, smallest = 0, 0, 0, 1.0
+    groups = [part for _, part in subset.group_by("component", maintain_order=True)]
+    for part in groups:
+        own = rows[part["order"].to_numpy()]
+        core = directions[part["component"][0]]
+        if not rules.conflicts_across:
+            pairs = (own @ own.T)[np.triu_indices(len(own), 1)]
+            conflicts += int((~(pairs >= -COSINE_TOLERANCE)).sum())  # NaN counts too
+            smallest = min(smallest, float(pairs.min(initial=1.0)))
+        if rules.min_core_cosine is not None:
+            below += int((~(own @ core >= rules.min_core_cosine - COSINE_TOLERANCE)).sum())
+        sums = np.cumsum(own, axis=0)
+        reached = np.abs(_unit(sums) @ core)
+        against = {"previous": reached, "best": np.maximum.accumulate(reached), "anchor": np.full(len(own), reached[0])}
+        floor = rules.delta * against[rules.consistency][:-1] - COSINE_TOLERANCE
+        broken += int((~(reached[1:] >= floor)).sum())
+    if rules.conflicts_across:
+        pairs = (rows @ rows.T)[np.triu_indices(len(rows), 1)]
+        conflicts = int((~(pairs >= -COSINE_TOLERANCE)).sum())
+        smallest = float(pairs.min(initial=1.0))
+    conflicts = conflicts if rules.no_conflict else 0
+    return Verdict(
+        conflicts == broken == below == 0,
+        f"{conflicts} pairs in conflict, {broken} steps below their consistency, {below} rows below the core cosine",
+        {"n_conflicts": conflicts, "smallest_cosine": smallest, "n_inconsistent": broken, "n_below_core_cosine": below},
+    )
+
+
+def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    rows = vectors.astype(np.float64)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > ZERO_NORM)  # NaN stays NaN
+
+
+def budgets_add_up(budgets: pl.DataFrame, n_rows: int, total: int, reallocate: bool = False) -> Verdict:
+    """The components' budgets sum to the domain's, and together they took the subset's rows; a shortfall has its cause.
+
+    A component takes more than its budget only where unmet budget is reallocated.
+    """
+    allotted, taken = int(budgets["budget"].sum()), int(budgets["n_taken"].sum())
+    exceeded = 0 if reallocate else int((budgets["n_taken"] > budgets["budget"]).sum())
+    short = budgets.filter(pl.col("n_taken") < pl.col("budget"))
+    unexplained = int(short["ended"].is_in(["budget", "no budget"]).sum())
+    unexplained += int(reallocate and taken < total and (budgets["ended"] == "budget").any())
+    passed = allotted == total and taken == n_rows <= total and exceeded == unexplained == 0
+    causes = ", ".join(f"{n} by {cause}" for cause, n in sorted(short["ended"].value_counts().rows()))
+    numbers = {"budget": total, "allotted": allotted, "taken": taken, "short": total - taken, "n_short": len(short)}
+    return Verdict(
+        passed,
+        f"{allotted} of {total} rows allotted, {taken} taken, {n_rows} in the subset; components that ended short: "
+        f"{causes or 'none'}",
+        numbers,
+    )
+
+
+def graph_is_sound(nodes: pl.DataFrame, edges: pl.DataFrame) -> Verdict:
+    """Lists are whole, sorted and without self-edges, and an edge that both ends list has one cosine.
+
+    Args:
+        nodes: Contract `graph/neighbors`.
+        edges: Contract `graph/neighbors edges`.
+    """
+    own = int((edges["row_id"] == edges["other_row_id"]).sum())
+    previous = pl.col("cosine").shift().over("row_id", "relation", order_by="rank")
+    step = pl.col("cosine") - previous
+    rising = (pl.col("relation") == "neighbor") & (step > COSINE_TOLERANCE)
+    falling = (pl.col("relation") == "conflict") & (step < -COSINE_TOLERANCE)
+    unsorted = edges.with_columns(bad=rising | falling)["bad"].sum()
+    both = edges.join(
+        edges, left_on=["row_id", "other_row_id", "relation"], right_on=["other_row_id", "row_id", "relation"]
+    )
+    asymmetric = int(((both["cosine"] - both["cosine_right"]).abs() > COSINE_TOLERANCE).sum())
+    positive = int(((edges["relation"] == "conflict") & (edges["cosine"] >= 0)).sum())
+    strangers = len(edges.join(nodes, left_on="other_row_id", right_on="row_id", how="anti"))
+    lonely = len(nodes.join(edges.filter(pl.col("relation") == "neighbor"), on="row_id", how="anti"))
+    lists = edges.group_by("row_id", "relation").agg(
+        repeated=pl.len() - pl.col("other_row_id").n_unique(), gaps=pl.len() - 1 - pl.col("rank").max()
+    )
+    numbers = {
+        "n_self_edges": own,
+        "n_unsorted": int(unsorted or 0),
+        "n_asymmetric": asymmetric,
+        "n_positive_conflicts": positive,
+        "n_unknown_rows": strangers,
+        "n_rows_without_neighbors": lonely,
+        "n_repeated_edges": int(lists["repeated"].sum()),
+        "n_lists_with_gaps": int((lists["gaps"] != 0).sum()),
+    }
+    faults = ", ".join(f"{name.removeprefix('n_').replace('_', ' ')} {n}" for name, n in numbers.items())
+    return Verdict(not any(numbers.values()), f"{len(edges)} edges: {faults}", numbers)
+
+
+def constraints_bite(selection: Metrics, graph: Metrics, ruled: Mapping[str, bool]) -> Verdict:
+    """Every rule in force refused some candidate; where none is, there is nothing to complain of.
+
+    Args:
+        selection: Metrics of `selection/subset`.
+        graph: Metrics of `graph/neighbors`, for the shares of negative edges.
+        ruled: Whether each of `conflict`, `consistency` and `core_cosine` is in force.
+    """
+    refused = {rule: int(selection[f"n_refused_by_{rule}"]) for rule, on in ruled.items() if on}
+    idle = [rule.replace("_", " ") for rule, n in refused.items() if n == 0]
+    near = int(selection["n_refused_within_distortion"])
+    shares = {name: float(graph[f"negative_edge_share_sampled_{name}"]) for name in ("raw", "mean_removed")}
+    said = ", ".join(f"{rule.replace('_', ' ')} {n}" for rule, n in refused.items()) or "no rule, as none is in force"
+    return Verdict(
+        not idle,
+        f"of {selection['n_candidates']} candidates refused by {said}; {near} conflicts lie within the sketch's "
+        f"distortion; negative edges {shares['raw']:.2%} raw, {shares['mean_removed']:.2%} mean-removed"
+        + (f"; no candidate was refused by {', '.join(idle)}" if idle else ""),
+        {f"n_refused_by_{rule}": n for rule, n in refused.items()}
+        | {"n_refused_within_distortion": near, "n_candidates": int(selection["n_candidates"])}
+        | {f"negative_edge_share_{name}": share for name, share in shares.items()},
+    )
+
+
+def walk_stays_home(selection: Metrics) -> Verdict:
+    """The subset's mean feature is nearer to that of the plain top rows than to that of a random subset.
+
+    Nearness is the cosine to the domain's mean validation feature.
+    """
+    subset, random, top = (float(selection[f"home_cosine{end}"]) for end in ("", "_random", "_top"))
+    return Verdict(
+        subset >= (random + top) / 2,
+        f"cosine to the domain's mean: subset {subset:.3f}, random {random:.3f}, top rows {top:.3f}",
+        {"subset": subset, "random": random, "top": top},
+    )
+
+
+def pool_is_free_of_leaks(excluded: pl.DataFrame, allowed: bool) -> Verdict:
+    """No pool row repeats a row of the domain; those that do are left out, unless the domain allows them.
+
+    Args:
+        excluded: Contract `selection/subset excluded`.
+        allowed: Whether the domain's settings allow leaks, so that none was looked for.
+    """
+    if allowed:
+        return Verdict(False, "`allow_leaks` is set: pool rows that repeat the domain's rows may be trained on", {})
+    leaks = excluded.filter(pl.col("split").is_not_null())
+    test = int((leaks["split"] == "test").sum())
+    reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(leaks["reason"].value_counts().rows())) or "none"
+    return Verdict(
+        leaks.is_empty(),
+        f"{len(leaks)} pool rows repeat a row of the domain and were left out ({reasons}; {test} of test rows)",
+        {"n_leaks": len(leaks), "n_leaks_of_test": test},
+    )
+
+
+def sample_holds_no_withheld_row(
+    row_ids: Iterable[str],
+    licenses: Mapping[str, Iterable[str]],
+    policy: LicensesSettings,
+    withdrawn: Mapping[str, object],
+) -> Verdict:
+    """No row that the checkpoint was trained on is withdrawn, or has a licence that the project denies by now.
+
+    Args:
+        row_ids: The sample's rows.
+        licenses: Every licence of each row; a row that is missing has left the pool with its licences.
+        policy: Of licences, as it is now.
+        withdrawn: The withdrawals by row id.
+    """
+    rows = list(row_ids)
+    gone = [row for row in rows if row in withdrawn]
+    refused = [row for row in rows if denied(licenses.get(row, ()), policy)]
+    n_unknown = sum(row not in licenses for row in rows) if in_force(policy) else 0
+    due = gone or refused
+    return Verdict(
+        not due,
+        f"of {len(rows)} rows {len(gone)} are withdrawn and {len(refused)} have a denied licence"
+        + (f"; licences of {n_unknown} are no longer known" if n_unknown else "")
+        + ("; a new warmup is due: launch warmup/sample with `redraw: true`" if due else ""),
+        {"n_rows": len(rows), "n_withdrawn": len(gone), "n_denied": len(refused), "n_licenses_unknown": n_unknown},
+    )
+
+
+def tuned_beats(metrics: Metrics) -> Verdict:
+    """The G2IS adapter has a lower mean test NLL than the base model and than the random subset of the same size."""
+    names = [f"minus_{other}{end}" for other in ("base", "random") for end in ("", "_low", "_high")]
+    numbers = {name: float(metrics[name]) for name in names}
+    said = []
+    for other in ("base", "random"):
+        mean, low, high = (numbers[f"minus_{other}{end}"] for end in ("", "_low", "_high"))
+        said.append(f"{mean:+.4f} [{low:+.4f}, {high:+.4f}] against {other}")
+    covers = "95 % interval over rows, one training seed, one random subset"
+    return Verdict(
+        numbers["minus_base"] < 0 and numbers["minus_random"] < 0,
+        f"nats per token: {', '.join(said)} ({covers}; {metrics['split']} rows)",
+        numbers,
+    )
+
+
+def chain_is_whole(findings: Sequence[Finding], n_versions: int, n_files: int) -> Verdict:
+    """Nothing behind the adapter was altered; what was erased or pruned on purpose is recorded and only counted.
+
+    Args:
+        findings: What the verification of the chain said.
+        n_versions: Versions along it.
+        n_files: Their payload files.
+    """
+    counts = {state: sum(finding.state == state for finding in findings) for state in STATES}
+    altered = [finding for finding in findings if finding.state == ALTERED]
+    first = f"; first {altered[0].where}: {altered[0].what}" if altered else ""
+    return Verdict(
+        not altered,
+        f"{counts[ALTERED]} parts of {n_versions} versions with {n_files} files were altered{first}",
+        {"n_versions": n_versions, "n_files": n_files} | {f"n_{state}": n for state, n in counts.items()},
+    )

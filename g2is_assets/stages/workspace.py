@@ -1,0 +1,51 @@
+"""The one resource: the project with its lake, model and engine. No asset logic, no computation."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from g2is_assets.settings.project import Project
+from g2is_assets.store.lake import Lake
+
+
+@dataclass
+class Workspace:
+    """What every asset works with; built once per process from the loaded project."""
+
+    project: Project
+    looking: bool = False
+    """To tell what is stale or altered: no model is fetched or mended; files that look untouched are hashed once."""
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake below the project's home."""
+        return Lake(self.project.home / "lake")
+
+    # torch and transformers take seconds to import: only a step that needs a model pays for them.
+
+    @cached_property
+    def model(self) -> Any:
+        """The base model's source: local folder, name and digest."""
+        from g2is_assets.training.engine import set_threads
+        from g2is_assets.training.model import find_model
+
+        set_threads(self.project.settings.threads)
+        return find_model(
+            self.project.model, self.lake.root / "models", self.project.settings.revision, fetch=not self.looking
+        )
+
+    @cached_property
+    def template(self) -> Any:
+        """Renders rows as the model's tokenizer wants them."""
+        from g2is_assets.training.text import Template
+
+        settings = self.project.settings.instructions
+        return Template(self.model.tokenizer(), settings.max_length, settings.system)
+
+    @cached_property
+    def engine(self) -> Any:
+        """Where gradients are computed."""
+        from g2is_assets.training.engine import make_engine, set_threads
+
+        set_threads(self.project.settings.threads)
+        return make_engine(self.project.settings.engine, self.project.settings.workers)

@@ -1,0 +1,295 @@
+"""Erasure: text and vectors of withdrawn rows leave every version of the lake; the record that they were there stays.
+
+Order: new shards, then versions that name them, then old shards and what may hold a copy. A version is rewritten under
+`erasing.json` (see `storage.tombstones`). Killed at any moment, the lake can be read and the next erasure finishes.
+"""
+
+import io
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from g2is_assets.errors import ContractError, SettingsError, StoreError
+from g2is_assets.store.erased_shards import Moved, erase_vectors, erased_rows, find_leftovers, stores_of
+from g2is_assets.store.files import write_into
+from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.manifest import ERASED, ERASING, PRUNED, describe_bytes, describe_files
+from g2is_assets.store.pages import ERASED_PAGE, PAGE, QUOTED
+from g2is_assets.store.pruning import plan_pruning
+from g2is_assets.store.tombstones import (
+    Change,
+    Tombstone,
+    as_json,
+    completed_files,
+    expected_files,
+    read_pending,
+    read_tombstones,
+)
+from g2is_assets.store.versions import MODELS, SCRATCH_NAME, assets_of, entries, folders, partitions_of, versions_of
+from g2is_assets.store.views import rebuild_views
+
+TEXTS: Final[Mapping[str, Any]] = {
+    "ids": [],
+    "messages": [],
+    "prompt": "",
+    "response": "",
+    "answer": None,
+    "choices": None,
+}
+"""Columns of a table of rows that hold what a row says, and what stands there afterwards."""
+
+WITHHELD: Final = "withheld.parquet"
+
+USING: Final = frozenset({"instructions", "gradients", "graph", "knowledge", "selection", "finetune"})
+"""Stages whose current versions must no longer use a row before it is erased. The warmup sample may, until it is drawn
+anew: redrawing it is not asked for, since every gradient would be computed again."""
+
+
+@dataclass
+class Erased:
+    """What an erasure did, or would do.
+
+    Attributes:
+        versions: Versions that were rewritten, by folder.
+        shards: Shards that were rewritten.
+        pruned: Versions whose whole payload went, since a vector is a part of it.
+        copies: Files that may have held a copy and went: mapped copies, damaged shards, scratch of killed runs.
+        left_alone: What is damaged, so that it could not be searched, with the remedy.
+    """
+
+    versions: list[Path] = field(default_factory=list)
+    shards: list[str] = field(default_factory=list)
+    pruned: list[Path] = field(default_factory=list)
+    copies: list[Path] = field(default_factory=list)
+    left_alone: list[str] = field(default_factory=list)
+
+
+def erase(lake: Lake, rows: Collection[str], reason: str, domains: Collection[str], *, dry_run: bool = False) -> Erased:
+    """Erase rows from all versions, and finish erasures of other rows that were killed. Run it while no refresh runs.
+
+    Args:
+        lake: The lake.
+        rows: Full row ids.
+        reason: For the tombstones.
+        domains: The project's domains; what the lake holds of others counts as old.
+        dry_run: Only report.
+
+    Raises:
+        SettingsError: A current version still uses a row; the message names the jobs that end this.
+        StoreError: A current version or a record is damaged, or a file cannot be written.
+    """
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    report = Erased()
+    try:
+        rows = {*rows, *_erased_before(lake)}
+        require_unused(lake, rows, domains)
+        moved = [m for store in stores_of(lake) for m in erase_vectors(store, rows, at, dry_run=dry_run)]
+        report.shards = [f"{m.store.name}/{m.old[0]}" for m in moved]
+        for asset in assets_of(lake):
+            versions, faults = versions_of(lake, asset)
+            report.left_alone += faults
+            for version in versions:
+                try:
+                    _erase_version(lake, version, rows, moved, (at, reason), report, dry_run)
+                except (StoreError, ContractError) as error:
+                    report.left_alone.append(f"{error}; it may hold the row: materialise again or delete it")
+        _remove_copies(lake, rows, moved, report, dry_run)
+        if not dry_run:
+            rebuild_views(lake)
+    except OSError as error:
+        raise StoreError(f"{lake.root} cannot be written: {error}; mend this and erase again") from error
+    return report
+
+
+def require_unused(lake: Lake, rows: Collection[str], domains: Collection[str]) -> None:
+    """Refuse rows that a current version of the stages `USING` still uses.
+
+    Raises:
+        SettingsError: One does; the message names the jobs that end this.
+    """
+    users: dict[str, set[str | None]] = {}
+    for asset in assets_of(lake):
+        if asset.split("/")[0] in USING:
+            for partition in partitions_of(lake, asset):
+                version = lake.find(asset, partition) if partition is None or partition in domains else None
+                if version and not _rows_of(lake, version).isdisjoint(rows):
+                    users.setdefault(asset, set()).add(partition)
+    if not users:
+        return
+    named = [
+        f"{asset}[{p}]" if p else asset for asset, partitions in users.items() for p in sorted(partitions, key=str)
+    ]
+    stale = sorted({p for partitions in users.values() for p in partitions if p})
+    jobs = (["refresh_pool"] if any(None in partitions for partitions in users.values()) else []) + (
+        [f"refresh_domain for {', '.join(stale)}"] if stale else []
+    )
+    raise SettingsError(f"still used by {', '.join(named)}; run {' and then '.join(jobs)}, then erase")
+
+
+def with_text(sample: pl.DataFrame) -> pl.DataFrame:
+    """A sample's rows but for erased ones.
+
+    Raises:
+        StoreError: None is left.
+    """
+    left = sample.filter(pl.col("messages").list.len() > 0)
+    if left.is_empty():
+        raise StoreError("every row of the warmup sample was erased; launch warmup/sample with `redraw: true`")
+    return left
+
+
+def _erased_before(lake: Lake) -> set[str]:
+    """Rows that some version or shard records as erased: one that was killed may not have reached all the others."""
+    found = {row for store in stores_of(lake) for row in erased_rows(store)}
+    for asset in assets_of(lake):
+        for version in versions_of(lake, asset)[0]:
+            try:
+                pending = read_pending(version.folder)
+                for tombstone in [*read_tombstones(version.folder), *([pending] if pending else [])]:
+                    found |= set(tombstone.rows)
+            except StoreError:
+                continue  # reported when the version's turn comes
+    return found
+
+
+def _rows_of(lake: Lake, version: Version) -> set[str]:
+    """Rows that a version uses: those in its tables, and those whose vectors are its directions."""
+    found: set[str] = set()
+    for name in version.manifest.files:
+        if name.endswith(".parquet") and name != WITHHELD:
+            file = version.folder / name
+            if "row_id" in read_parquet(file, n_rows=0).columns:
+                found |= set(read_parquet(file, ["row_id"])["row_id"])
+    return found | (_rows_as_nodes(lake, version) or set())
+
+
+def _rows_as_nodes(lake: Lake, version: Version) -> set[str] | None:
+    """Rows whose vectors a version of `knowledge/components` holds one by one; None if that is no longer known."""
+    if version.manifest.asset != "knowledge/components" or version.manifest.settings.get("nodes") != "rows":
+        return set()
+    made_from = version.manifest.inputs["gradients/target"].data_version
+    for gradients in versions_of(lake, "gradients/target")[0]:  # pruned ones keep their index
+        if (gradients.manifest.data_version, gradients.manifest.partition) == (made_from, version.manifest.partition):
+            return set(read_parquet(gradients.folder / "index.parquet", ["row_id"])["row_id"])
+    return None
+
+
+def _erase_version(
+    lake: Lake,
+    version: Version,
+    rows: Collection[str],
+    moved: list[Moved],
+    stamp: tuple[str, str],
+    report: Erased,
+    dry_run: bool,
+) -> None:
+    folder, files = version.folder, version.manifest
+    nodes = _rows_as_nodes(lake, version)
+    if (folder / PRUNED).exists() or nodes is None or not nodes.isdisjoint(rows):
+        if pruning := plan_pruning(version):
+            report.pruned.append(folder)
+            if not dry_run:
+                pruning.apply()
+        return
+    pending = read_pending(folder)
+    additions, erased = _rewritten(version, rows, moved)
+    if not additions and not pending:
+        return
+    found = describe_files(folder)
+    if found != expected_files(folder, files):
+        raise StoreError(f"{folder} differs from its manifest")
+    report.versions.append(folder)
+    if dry_run:
+        return
+    now = found | {name: describe_bytes(content) for name, content in additions.items()}
+    before = completed_files(folder, files)
+    changes = {name: Change(old=old, new=now[name]) for name, old in before.items() if now[name] != old}
+    at, reason = stamp
+    everything = sorted(erased.union(pending.rows if pending else ()))
+    entry = Tombstone(erased_at=at, reason=reason, rows=everything, files=changes)
+    write_into(folder, ERASING, as_json([*read_tombstones(folder), entry]).encode())
+    for name, content in additions.items():
+        write_into(folder, name, content)
+    os.replace(folder / ERASING, folder / ERASED)
+
+
+def _rewritten(version: Version, rows: Collection[str], moved: list[Moved]) -> tuple[dict[str, bytes], set[str]]:
+    """Files of a version without these rows' text and with shards as they are now; and the rows concerned."""
+    renamed = {m.old: m for m in moved}
+    additions, erased = _without_page(version, rows)
+    for name in version.manifest.files:
+        file = version.folder / name
+        columns = set(read_parquet(file, n_rows=0).columns) if name.endswith(".parquet") else set()
+        if "row_id" in columns and columns & TEXTS.keys():
+            if set(rows).isdisjoint(read_parquet(file, ["row_id"])["row_id"]):
+                continue
+            table = read_parquet(file)
+            new = _blanked(table, rows)
+            here = _differing(table, new, rows)
+        elif {"shard", "sha256"} <= columns:
+            table = read_parquet(file)
+            used = set(table.select("shard", "sha256").unique().iter_rows()) & renamed.keys()
+            here = {row for old in used for row in renamed[old].rows}
+            new = _redirected(table, renamed) if used else table
+        else:
+            continue
+        if not new.equals(table):
+            content = io.BytesIO()
+            new.write_parquet(content, compression="zstd")
+            additions[name] = content.getvalue()
+            erased |= here
+    return additions, erased
+
+
+def _without_page(version: Version, rows: Collection[str]) -> tuple[dict[str, bytes], set[str]]:
+    """A page goes as a whole if it quotes one of these rows: the next refresh makes another."""
+    file = version.folder / PAGE
+    if PAGE not in version.manifest.files or (file.is_file() and file.read_bytes() == ERASED_PAGE):
+        return {}, set()
+    quoted = set(read_parquet(version.folder / QUOTED, ["row_id"])["row_id"]).intersection(rows)
+    return ({PAGE: ERASED_PAGE} if quoted else {}), quoted
+
+
+def _blanked(table: pl.DataFrame, rows: Collection[str]) -> pl.DataFrame:
+    gone = pl.col("row_id").is_in(list(rows))
+    return table.with_columns(
+        pl.when(gone).then(pl.lit(pl.Series(name, [TEXTS[name]], dtype=dtype))).otherwise(pl.col(name)).alias(name)
+        for name, dtype in table.schema.items()
+        if name in TEXTS
+    )
+
+
+def _differing(table: pl.DataFrame, new: pl.DataFrame, rows: Collection[str]) -> set[str]:
+    was, then = (t.filter(pl.col("row_id").is_in(list(rows))) for t in (table, new))
+    return {row for row, old, blank in zip(was["row_id"], was.rows(), then.rows(), strict=True) if old != blank}
+
+
+def _redirected(table: pl.DataFrame, moved: Mapping[tuple[str, str], Moved]) -> pl.DataFrame:
+    pairs = [moved.get(pair) for pair in table.select("shard", "sha256").iter_rows()]
+    shards = [m.new[0] if m else old for m, old in zip(pairs, table["shard"], strict=True)]
+    digests = [m.new[1] if m else old for m, old in zip(pairs, table["sha256"], strict=True)]
+    return table.with_columns(pl.Series("shard", shards), pl.Series("sha256", digests))
+
+
+def _remove_copies(lake: Lake, rows: Collection[str], moved: list[Moved], report: Erased, dry_run: bool) -> None:
+    """Delete the old shards, and all else that may hold a copy of what was erased."""
+    for store in stores_of(lake):
+        leaving = [m.old[0] for m in moved if m.store == store]
+        report.copies += find_leftovers(store, rows, leaving)
+    below = [path for stage in folders(lake.root) if stage.name != MODELS for path in stage.rglob(".*")]
+    report.copies += [path for path in [*entries(lake.root), *below] if SCRATCH_NAME.fullmatch(path.name)]
+    if dry_run:
+        return
+    for shard in moved:
+        shard.remove_old()
+    for path in report.copies:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

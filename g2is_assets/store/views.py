@@ -1,0 +1,105 @@
+"""The DuckDB lens: one view per current table, over the Parquet files; rebuilt and replaced whole at any time."""
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import duckdb
+
+from g2is_assets.contracts.gradients import INDEX
+from g2is_assets.contracts.views import view_of
+from g2is_assets.errors import ContractError, StoreError
+from g2is_assets.store.files import is_refusal, writing
+from g2is_assets.store.gradient_store import STORE
+from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.versions import assets_of, partitions_of
+
+log = logging.getLogger(__name__)
+
+DATABASE = "g2is.duckdb"
+
+
+def staleness_file(lake: Lake) -> Path:
+    """Where the table behind the view `audit_staleness` stands: what is true of the whole lake, hence no version."""
+    return lake.root / "audit" / "staleness.parquet"
+
+
+def rebuild_views(lake: Lake) -> Path:
+    """Write `<lake>/g2is.duckdb` anew: `<stage>_<noun>` for the main table, `<stage>_<noun>_<table>` for the others.
+
+    A table of several domains is one view. Vectors are views named `<stage>_<noun>_vectors`. A damaged version is
+    left out with a warning, so that it does not hide the others.
+    """
+    with writing(lake.root / DATABASE):
+        return _rebuild(lake)
+
+
+def _rebuild(lake: Lake) -> Path:
+    lake.root.mkdir(parents=True, exist_ok=True)
+    files: dict[str, list[Path]] = {}
+    vectors: dict[str, set[Path]] = {}
+    for version in _current_versions(lake):
+        asset = "/".join(version.folder.relative_to(lake.root).parts[:2])
+        for name in version.manifest.files:
+            if name.endswith(".parquet"):
+                table = name.removesuffix(".parquet").replace("/", "_")
+                files.setdefault(view_of(asset, table), []).append(version.folder / name)
+        if "store" in version.manifest.settings:
+            vectors.setdefault(view_of(asset, "vectors"), set()).update(_shards(lake, version))
+    if staleness_file(lake).is_file():
+        files["audit_staleness"] = [staleness_file(lake)]
+    views = files | {view: sorted(paths) for view, paths in vectors.items() if paths}
+    with tempfile.TemporaryDirectory(dir=lake.root, prefix=".views-") as scratch:
+        made = Path(scratch) / DATABASE
+        with duckdb.connect(str(made)) as connection:
+            for view, paths in sorted(views.items()):
+                listed = ", ".join(_literal(str(path)) for path in paths)
+                # Folder names such as `n=1` are no columns.
+                source = f"read_parquet([{listed}], hive_partitioning = false)"
+                try:
+                    connection.execute(f"CREATE VIEW {_name(view)} AS SELECT * FROM {source}")
+                except duckdb.Error as error:  # another process replaced a version meanwhile: it rebuilds the views too
+                    if is_refusal(error):
+                        raise
+                    log.warning("view %s left out: %s", view, error)
+            connection.execute("CHECKPOINT")  # raises where the disk is full; closing would not
+        os.replace(made, lake.root / DATABASE)
+    return lake.root / DATABASE
+
+
+def _current_versions(lake: Lake) -> list[Version]:
+    found = []
+    for place in [(asset, partition) for asset in assets_of(lake) for partition in partitions_of(lake, asset)]:
+        try:
+            version = lake.find(*place)
+            if version:
+                for name in version.manifest.files:
+                    if name.endswith(".parquet"):
+                        read_parquet(version.folder / name, n_rows=0)
+                found.append(version)
+        except StoreError as error:
+            log.warning("left out of the views: %s", error)
+    return found
+
+
+def _shards(lake: Lake, version: Version) -> list[Path]:
+    store = lake.place(version.manifest.asset) / STORE / str(version.manifest.settings["store"])
+    found = []
+    try:
+        for name in version.table("index", INDEX)["shard"].unique().sort():
+            read_parquet(store / f"{name}.parquet", n_rows=0)
+            found.append(store / f"{name}.parquet")
+    except (StoreError, ContractError) as error:
+        log.warning("left out of the views: %s", error)
+    return found
+
+
+def _literal(text: str) -> str:
+    """A SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _name(text: str) -> str:
+    """A SQL name."""
+    return '"' + text.replace('"', '""') + '"'

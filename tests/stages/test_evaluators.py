@@ -1,0 +1,345 @@
+"""Every evaluator is seen passing and failing on arrays made by hand."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from g2is_assets.settings.config import LicensesSettings
+from g2is_assets.stages.evaluators import (
+    Verdict,
+    WalkRules,
+    budgets_add_up,
+    components_are_orthonormal_and_oriented,
+    constraints_bite,
+    features_are_unit,
+    graph_is_sound,
+    pool_is_free_of_leaks,
+    sample_holds_no_withheld_row,
+    subset_keeps_the_rules,
+    tuned_beats,
+    walk_stays_home,
+)
+
+
+def half(*rows: list[float]) -> np.ndarray[Any, np.dtype[np.float16]]:
+    return np.array(rows, dtype=np.float16)
+
+
+def single(*rows: list[float]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.array(rows, dtype=np.float32)
+
+
+def test_unit_vectors_pass() -> None:
+    verdict = features_are_unit([half([1, 0]), half([0.6, -0.8])])
+    assert verdict.passed
+    assert (verdict.numbers["n_vectors"], verdict.numbers["n_bad"]) == (2, 0)
+    assert verdict.numbers["largest_deviation"] < 1e-3
+
+
+def test_random_unit_vectors_survive_half_precision() -> None:
+    vectors = np.random.default_rng(0).normal(size=(20, 512))
+    unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    assert features_are_unit([unit]).passed
+
+
+def test_no_vector_at_all_passes() -> None:
+    assert features_are_unit([]).passed
+
+
+@pytest.mark.parametrize("row", [[0.99, 0], [0, 0], [float("nan"), 0], [float("inf"), 0]])
+def test_a_vector_of_another_norm_or_not_finite_fails_and_is_counted(row: list[float]) -> None:
+    verdict = features_are_unit([half([1, 0], row), half([0, 1])])
+    assert not verdict.passed
+    assert (verdict.numbers["n_vectors"], verdict.numbers["n_bad"]) == (3, 1)
+    assert np.isfinite(verdict.numbers["largest_deviation"])
+    assert "1 of 3" in verdict.description
+
+
+def test_orthonormal_directions_towards_the_mean_pass() -> None:
+    verdict = components_are_orthonormal_and_oriented(single([1, 0, 0], [0, 0.6, 0.8]), single([0.5, 0, 0.1])[0])
+    assert verdict.passed
+    assert verdict.numbers["n_components"] == 2
+    assert verdict.numbers["smallest_product_with_mean"] == pytest.approx(0.08)
+
+
+def test_a_direction_at_right_angles_to_the_mean_passes() -> None:
+    assert components_are_orthonormal_and_oriented(single([1, 0], [0, 1]), single([1, 0])[0]).passed
+
+
+@pytest.mark.parametrize(
+    ("directions", "deviation"),
+    [([[1, 0], [0.1, 0.995]], 0.1), ([[0.9, 0], [0, 1]], 0.19), ([[1, 0], [1, 0]], 1.0)],
+    ids=["not_orthogonal", "not_unit", "repeated"],
+)
+def test_directions_that_are_not_orthonormal_fail(directions: list[list[float]], deviation: float) -> None:
+    verdict = components_are_orthonormal_and_oriented(single(*directions), single([1, 1])[0])
+    assert not verdict.passed
+    assert verdict.numbers["largest_deviation"] == pytest.approx(deviation, abs=0.01)
+
+
+def test_a_direction_away_from_the_mean_fails() -> None:
+    verdict = components_are_orthonormal_and_oriented(single([1, 0], [0, -1]), single([0.5, 0.5])[0])
+    assert not verdict.passed
+    assert verdict.numbers["smallest_product_with_mean"] == pytest.approx(-0.5)
+
+
+def test_a_direction_that_is_not_a_number_fails() -> None:
+    assert not components_are_orthonormal_and_oriented(single([1, 0], [0, float("nan")]), single([1, 1])[0]).passed
+
+
+@pytest.mark.parametrize("nodes", ["rows", "mean"])
+def test_other_nodes_need_only_be_unit(nodes: str) -> None:
+    assert components_are_orthonormal_and_oriented(single([1, 0], [0.6, 0.8]), single([-1, 0])[0], nodes).passed
+    assert not components_are_orthonormal_and_oriented(single([1, 0], [0.6, 0.9]), single([1, 0])[0], nodes).passed
+
+
+def walked(*components: int) -> pl.DataFrame:
+    """A subset that took its rows for these components, in order."""
+    return pl.DataFrame({"component": components}).with_row_index("order")
+
+
+EAST = single([1, 0], [0, 1])
+PUBLISHED = WalkRules(delta=0.8, consistency="previous", min_core_cosine=None, conflicts_across=False)
+
+
+def test_a_walk_without_conflict_that_keeps_its_consistency_passes() -> None:
+    verdict = subset_keeps_the_rules(walked(0, 0, 1), half([1, 0], [0.6, 0.8], [-1, 0]), EAST, PUBLISHED)
+    assert verdict.passed
+    assert (verdict.numbers["n_conflicts"], verdict.numbers["n_inconsistent"]) == (0, 0)
+    assert verdict.numbers["smallest_cosine"] == pytest.approx(0.6, abs=1e-3)
+
+
+def test_rows_at_right_angles_are_no_conflict_and_the_threshold_itself_is_kept() -> None:
+    at_threshold = replace(PUBLISHED, delta=0.5**0.5)
+    assert subset_keeps_the_rules(walked(0, 0), half([1, 0], [0, 1]), EAST, at_threshold).passed
+
+
+def test_two_rows_of_one_component_in_conflict_fail() -> None:
+    verdict = subset_keeps_the_rules(walked(0, 0, 1), half([0.8, 0.6], [0.6, -0.9], [-1, 0]), EAST, PUBLISHED)
+    assert not verdict.passed
+    assert (verdict.numbers["n_conflicts"], verdict.numbers["n_inconsistent"]) == (1, 0)
+    assert verdict.numbers["smallest_cosine"] == pytest.approx(-0.055, abs=1e-3)
+
+
+def test_a_conflict_with_a_row_that_is_not_the_predecessor_fails_too() -> None:
+    rows = half([1, 0], [0.6, 0.8], [-0.6, 0.8])
+    loose = replace(PUBLISHED, delta=0.0)
+    assert subset_keeps_the_rules(walked(0, 0, 0), rows, EAST, loose).numbers["n_conflicts"] == 1
+
+
+def test_a_conflict_between_components_fails_only_where_it_is_forbidden() -> None:
+    rows, walk = half([1, 0], [-0.1, 1]), walked(0, 1)
+    assert subset_keeps_the_rules(walk, rows, EAST, PUBLISHED).passed
+    across = subset_keeps_the_rules(walk, rows, EAST, replace(PUBLISHED, conflicts_across=True))
+    assert (across.passed, across.numbers["n_conflicts"]) == (False, 1)
+
+
+def test_rows_in_conflict_pass_where_that_rule_is_off() -> None:
+    rows, free = half([0.8, 0.6], [0.6, -0.9]), replace(PUBLISHED, delta=0.0, no_conflict=False)
+    assert subset_keeps_the_rules(walked(0, 0), rows, EAST, free).passed
+    assert not subset_keeps_the_rules(walked(0, 0), rows, EAST, replace(free, no_conflict=True)).passed
+
+
+def test_a_step_below_its_consistency_fails() -> None:
+    # The sum of (1, 0) and (0, 1) has cosine 0.71 to the component.
+    verdict = subset_keeps_the_rules(walked(0, 0), half([1, 0], [0, 1]), EAST, PUBLISHED)
+    assert not verdict.passed
+    assert (verdict.numbers["n_conflicts"], verdict.numbers["n_inconsistent"]) == (0, 1)
+    assert subset_keeps_the_rules(walked(0, 0), half([1, 0], [0, 1]), EAST, replace(PUBLISHED, delta=0.5)).passed
+
+
+def test_consistency_is_measured_against_the_value_that_the_rules_name() -> None:
+    # Cosines of the sums to the component: 0.80, 0.94, 0.75.
+    rows = single([0.8, 0.6], [0.93, -0.37], [0.1, 1.0])
+    walk = walked(0, 0, 0)
+
+    def broken(consistency: str) -> float:
+        rules = WalkRules(delta=0.9, consistency=consistency, min_core_cosine=None, conflicts_across=False)
+        return subset_keeps_the_rules(walk, rows, EAST, rules).numbers["n_inconsistent"]
+
+    sums = np.cumsum(rows / np.linalg.norm(rows, axis=1, keepdims=True), axis=0)
+    np.testing.assert_allclose(sums[:, 0] / np.linalg.norm(sums, axis=1), [0.8, 0.99, 0.828], atol=0.005)
+    assert (broken("previous"), broken("best"), broken("anchor")) == (1, 1, 0)
+
+
+def test_a_row_below_the_core_cosine_fails() -> None:
+    rules = replace(PUBLISHED, min_core_cosine=0.7)
+    verdict = subset_keeps_the_rules(walked(0, 0), half([1, 0], [0.6, 0.8]), EAST, rules)
+    assert (verdict.passed, verdict.numbers["n_below_core_cosine"]) == (False, 1)
+
+
+def test_components_that_take_turns_are_kept_apart_by_their_order() -> None:
+    assert subset_keeps_the_rules(walked(0, 1, 0), half([1, 0], [-1, 0], [0.8, 0.6]), EAST, PUBLISHED).passed
+
+
+def budgets(*rows: tuple[int, int, str]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=["budget", "n_taken", "ended"], orient="row")
+
+
+def test_budgets_that_sum_to_the_domains_pass_also_when_a_walk_ended_short_for_a_reason() -> None:
+    verdict = budgets_add_up(budgets((6, 6, "budget"), (4, 3, "conflict")), n_rows=9, total=10)
+    assert verdict.passed
+    assert verdict.numbers == {"budget": 10, "allotted": 10, "taken": 9, "short": 1, "n_short": 1}
+    assert "1 by conflict" in verdict.description
+
+
+def test_only_with_reallocation_may_a_component_take_more_than_its_budget() -> None:
+    table = budgets((6, 7, "budget"), (4, 3, "conflict"))
+    assert budgets_add_up(table, n_rows=10, total=10, reallocate=True).passed
+    assert not budgets_add_up(table, n_rows=10, total=10).passed
+
+
+def test_reallocation_that_stops_while_a_walk_could_go_on_fails() -> None:
+    assert not budgets_add_up(budgets((6, 6, "budget"), (4, 3, "conflict")), 9, 10, reallocate=True).passed
+    assert budgets_add_up(budgets((6, 6, "consistency"), (4, 3, "conflict")), 9, 10, reallocate=True).passed
+
+
+def test_a_zero_row_is_in_conflict_with_none() -> None:
+    walk = walked(0, 0)
+    assert subset_keeps_the_rules(walk, half([1, 0], [0, 0]), EAST, PUBLISHED).passed
+
+
+@pytest.mark.parametrize(
+    ("rows", "n_rows", "total"),
+    [
+        ([(6, 6, "budget"), (3, 3, "budget")], 9, 10),
+        ([(6, 6, "budget"), (4, 4, "budget")], 9, 10),
+        ([(6, 6, "budget"), (4, 3, "budget")], 9, 10),
+    ],
+    ids=["not_all_allotted", "rows_missing_from_the_subset", "short_without_a_cause"],
+)
+def test_budgets_that_do_not_add_up_fail(rows: list[tuple[int, int, str]], n_rows: int, total: int) -> None:
+    assert not budgets_add_up(budgets(*rows), n_rows, total).passed
+
+
+def edges(*rows: tuple[str, str, str, int, float]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=["row_id", "other_row_id", "relation", "rank", "cosine"], orient="row")
+
+
+NODES = pl.DataFrame({"row_id": ["a", "b", "c"]})
+SOUND = [
+    ("a", "b", "neighbor", 0, 0.9),
+    ("a", "c", "neighbor", 1, 0.2),
+    ("b", "a", "neighbor", 0, 0.9),
+    ("c", "b", "conflict", 0, -0.5),
+    ("b", "c", "conflict", 0, -0.5),
+    ("c", "a", "neighbor", 0, 0.2),
+]
+
+
+def test_a_sorted_symmetric_graph_without_self_edges_passes() -> None:
+    assert graph_is_sound(NODES, edges(*SOUND)).passed
+
+
+@pytest.mark.parametrize(
+    ("number", "row", "fault"),
+    [
+        (1, ("a", "c", "neighbor", 1, 0.95), "n_unsorted"),
+        (1, ("a", "a", "neighbor", 1, 0.2), "n_self_edges"),
+        (2, ("b", "a", "neighbor", 0, 0.8), "n_asymmetric"),
+        (3, ("c", "a", "conflict", 0, 0.1), "n_positive_conflicts"),
+        (1, ("a", "x", "neighbor", 1, 0.2), "n_unknown_rows"),
+        (1, ("a", "b", "neighbor", 1, 0.9), "n_repeated_edges"),
+        (1, ("a", "c", "neighbor", 2, 0.2), "n_lists_with_gaps"),
+        (5, ("c", "a", "conflict", 1, -0.1), "n_rows_without_neighbors"),
+    ],
+)
+def test_an_unsound_graph_fails(number: int, row: tuple[str, str, str, int, float], fault: str) -> None:
+    verdict = graph_is_sound(NODES, edges(*SOUND[:number], row, *SOUND[number + 1 :]))
+    assert not verdict.passed
+    assert verdict.numbers[fault] >= 1
+
+
+SELECTION: dict[str, int | float | str] = {
+    "n_candidates": 90,
+    "n_refused_by_conflict": 7,
+    "n_refused_by_consistency": 0,
+    "n_refused_by_core_cosine": 0,
+    "n_refused_within_distortion": 3,
+    "home_cosine": 0.3,
+    "home_cosine_random": 0.2,
+    "home_cosine_top": 0.5,
+}
+SHARES = {"negative_edge_share_sampled_raw": 0.001, "negative_edge_share_sampled_mean_removed": 0.53}
+
+
+def test_a_rule_in_force_that_refuses_nothing_is_named() -> None:
+    verdict = constraints_bite(SELECTION, SHARES, {"conflict": True, "consistency": True, "core_cosine": False})
+    assert not verdict.passed
+    assert "no candidate was refused by consistency" in verdict.description
+    assert (verdict.numbers["n_refused_by_conflict"], verdict.numbers["n_refused_within_distortion"]) == (7, 3)
+
+
+def test_rules_that_all_refuse_something_pass() -> None:
+    assert constraints_bite(SELECTION, SHARES, {"conflict": True, "consistency": False, "core_cosine": False}).passed
+
+
+def test_where_no_rule_is_in_force_none_is_missed() -> None:
+    verdict = constraints_bite(SELECTION, SHARES, dict.fromkeys(("conflict", "consistency", "core_cosine"), False))
+    assert verdict.passed
+    assert "none is in force" in verdict.description
+
+
+def test_two_verdicts_together_pass_only_if_both_do() -> None:
+    good, bad = Verdict(True, "well", {"a": 1}), Verdict(False, "badly", {"b": 2})
+    assert good.also(bad) == Verdict(False, "well; badly", {"a": 1, "b": 2})
+    assert good.also(good).passed
+
+
+def test_a_walk_nearer_to_random_rows_than_to_the_top_rows_does_not_stay_home() -> None:
+    assert not walk_stays_home(SELECTION).passed
+    assert walk_stays_home(SELECTION | {"home_cosine": 0.36}).passed
+
+
+def test_leaks_are_counted_by_reason_and_split() -> None:
+    schema = {"row_id": pl.String, "reason": pl.String, "split": pl.String}
+    rows = [("a", "near-duplicate", None), ("b", "equal", "test"), ("c", "word trigrams", "validation")]
+    verdict = pool_is_free_of_leaks(pl.DataFrame(rows, schema=schema, orient="row"), allowed=False)
+    assert not verdict.passed
+    assert verdict.numbers == {"n_leaks": 2, "n_leaks_of_test": 1}
+    assert pool_is_free_of_leaks(pl.DataFrame(rows[:1], schema=schema, orient="row"), allowed=False).passed
+
+
+def test_leaks_that_are_allowed_are_a_warning_of_their_own() -> None:
+    assert not pool_is_free_of_leaks(pl.DataFrame(), allowed=True).passed
+
+
+POLICY = LicensesSettings(deny=frozenset({"gpl"}), unknown="allow")
+
+
+def test_a_sample_without_withheld_rows_passes() -> None:
+    assert sample_holds_no_withheld_row(["a"], {"a": ["MIT"]}, POLICY, {"b": "asked"}).passed
+    assert sample_holds_no_withheld_row(["a"], {}, LicensesSettings(), {}).passed
+
+
+def test_a_sample_with_a_withdrawn_or_denied_row_fails_and_says_what_is_due() -> None:
+    licenses = {"a": ["MIT"], "b": ["MIT", "GPL"], "c": ["MIT"]}
+    verdict = sample_holds_no_withheld_row(["a", "b", "c", "d"], licenses, POLICY, {"c": "asked"})
+    assert not verdict.passed
+    assert verdict.numbers == {"n_rows": 4, "n_withdrawn": 1, "n_denied": 1, "n_licenses_unknown": 1}
+    assert "redraw: true" in verdict.description
+    assert not sample_holds_no_withheld_row(["d"], {}, LicensesSettings(), {"d": "asked"}).passed
+
+
+def metrics(base: float, random: float) -> dict[str, int | float | str]:
+    spread = {f"minus_{n}{end}": d + s for n, d in (("base", base), ("random", random)) for end, s in ENDS}
+    return {"split": "test"} | spread
+
+
+ENDS = (("", 0.0), ("_low", -0.1), ("_high", 0.1))
+
+
+def test_an_adapter_better_than_both_passes_and_says_by_how_much() -> None:
+    verdict = tuned_beats(metrics(-0.5, -0.2))
+    assert verdict.passed
+    assert verdict.numbers["minus_base"] == -0.5
+    assert "-0.2000 [-0.3000, -0.1000] against random" in verdict.description
+    assert "test rows" in verdict.description
+
+
+@pytest.mark.parametrize(("base", "random"), [(0.1, -0.2), (-0.5, 0.1), (-0.5, 0.0), (0.0, -0.5), (float("nan"), -0.5)])
+def test_an_adapter_that_is_not_better_than_both_fails(base: float, random: float) -> None:
+    assert not tuned_beats(metrics(base, random)).passed

@@ -1,0 +1,97 @@
+"""The report of a real refresh: about the versions it names, skipped if they are the same, found where it says."""
+
+import html
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from conftest import write_project
+
+from g2is_assets.contracts.audit import QUOTED
+from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.orchestration.definitions import build_defs
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.pages import PAGE
+
+MakeProject = Callable[..., Path]
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def run(settings: Path, instance: dg.DagsterInstance, job: str, domain: str | None = None) -> dg.ExecuteInProcessResult:
+    found = build_defs(settings).resolve_job_def(job)
+    return found.execute_in_process(instance=instance, run_config=QUIET, partition_key=domain)
+
+
+def computed(result: dg.ExecuteInProcessResult) -> set[str]:
+    """Assets that did work."""
+    made = [event.step_materialization_data.materialization for event in result.get_asset_materialization_events()]
+    return {m.asset_key.to_user_string() for m in made if m.metadata["g2is/computed"].value}
+
+
+@pytest.fixture(scope="module")
+def built_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = write_project(tmp_path_factory.mktemp("reported") / "project", tiny_model)
+    domain = settings.parent / "domains" / "sums" / "domain.toml"
+    domain.write_text('title = "Sums & <more>"\n[selection]\nnext_row = "balance"\n')
+    with dg.DagsterInstance.ephemeral() as instance:
+        run(settings, instance, "refresh_pool")
+        run(settings, instance, "refresh_domain", "sums")
+    return settings
+
+
+@pytest.fixture
+def built(built_once: Path, tmp_path: Path) -> Path:
+    shutil.copytree(built_once.parent, tmp_path / "project")
+    return tmp_path / "project" / built_once.name
+
+
+def page_of(settings: Path) -> Path:
+    return Lake(settings.parent / "lake").current("audit/report", "sums").folder / PAGE
+
+
+def test_the_page_is_about_the_current_versions_and_metadata_and_pointer_lead_to_it(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
+    result = run(built, instance, "refresh_domain", "sums")
+    assert computed(result) == set()
+    lake, page = Lake(built.parent / "lake"), page_of(built)
+    text = page.read_text(encoding="utf-8")
+    adapter = lake.current("finetune/adapter", "sums")
+    assert adapter.folder.name in text
+    assert str(adapter.as_input.manifest_sha256) in text
+    assert "<bdi>Sums &amp; &lt;more&gt;</bdi>" in text
+    made = [event.step_materialization_data.materialization for event in result.get_asset_materialization_events()]
+    metadata = next(m.metadata for m in made if m.asset_key.path[-1] == "report")
+    assert metadata["g2is/page"] == dg.MetadataValue.path(str(page.resolve()))
+    assert metadata["g2is/page_url"] == dg.MetadataValue.url(page.resolve().as_uri())
+    assert f'href="{page.parent.name}/report.html"' in (page.parents[1] / PAGE).read_text()
+    taken = lake.current("selection/subset", "sums").table("subset", SUBSET)["row_id"]
+    quoted = lake.current("audit/report", "sums").table("quoted", QUOTED)
+    assert set(quoted.filter(quoted["place"] == "taken")["row_id"]) == set(taken)
+
+
+def test_its_checks_say_what_those_in_the_ui_say(built: Path, instance: dg.DagsterInstance) -> None:
+    text = html.unescape(page_of(built).read_text(encoding="utf-8"))
+    results = [run(built, instance, "refresh_pool"), run(built, instance, "refresh_domain", "sums")]
+    elsewhere = {"features_are_unit", "sample_holds_no_withheld_row", "chain_is_whole"}
+    said = {e.check_name: e for result in results for e in result.get_asset_check_evaluations()}
+    assert elsewhere < said.keys()
+    for name, evaluation in said.items():
+        assert name in text
+        if name not in elsewhere:
+            severity = "error" if evaluation.severity == dg.AssetCheckSeverity.ERROR else "warning"
+            word, mark = ("passed", "passed") if evaluation.passed else ("failed", severity)
+            found = str(evaluation.description).partition(": ")[2]
+            assert (
+                f'<span class="{mark}">{word}</span></td><td data-name="Severity">{severity}</td>'
+                f'<td data-name="What it found">{found}</td>'
+            ) in text, name
+
+
+def test_another_title_makes_the_page_anew_and_trains_nothing(built: Path, instance: dg.DagsterInstance) -> None:
+    file = built.parent / "domains" / "sums" / "domain.toml"
+    file.write_text(file.read_text().replace("<more>", "differences"))
+    assert computed(run(built, instance, "refresh_domain", "sums")) == {"audit/lineage", "audit/report"}
+    assert "<bdi>Sums &amp; differences</bdi>" in page_of(built).read_text(encoding="utf-8")

@@ -1,0 +1,484 @@
+"""The whole graph, for real, with a tiny random model and two domains."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+from conftest import payload, write_jsonl, write_project
+
+from g2is_assets.contracts.views import CONTRACTS, main_table, view_of
+from g2is_assets.errors import G2isError, MissingInputError, SettingsError, SourceError
+from g2is_assets.orchestration.definitions import build_defs
+from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.manifest import read_manifest
+from g2is_assets.store.pruning import plan_pruning
+from g2is_assets.store.serving import served_folder
+
+MakeProject = Callable[..., Path]
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+DOMAINS = ("sums", "words")
+
+
+def run(
+    settings: Path, instance: dg.DagsterInstance, job: str, domain: str | None = None, **ops: object
+) -> dg.ExecuteInProcessResult:
+    config = QUIET | ({"ops": ops} if ops else {})
+    return (
+        build_defs(settings)
+        .resolve_job_def(job)
+        .execute_in_process(instance=instance, run_config=config, partition_key=domain)
+    )
+
+
+def run_all(settings: Path, instance: dg.DagsterInstance) -> dict[str, int]:
+    """Refresh everything; returns for every asset partition whether it did work."""
+    results = [run(settings, instance, "refresh_pool")]
+    results += [run(settings, instance, "refresh_domain", domain) for domain in DOMAINS]
+    computed = {}
+    for result in results:
+        for event in result.get_asset_materialization_events():
+            materialization = event.step_materialization_data.materialization
+            key = "/".join(materialization.asset_key.path) + (
+                f"[{materialization.partition}]" if materialization.partition else ""
+            )
+            computed[key] = int(materialization.metadata["g2is/computed"].value)
+    return computed
+
+
+@pytest.fixture(scope="module")
+def built_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which everything has been materialised."""
+    settings = write_project(tmp_path_factory.mktemp("built") / "project", tiny_model)
+    with dg.DagsterInstance.ephemeral() as instance:
+        computed = run_all(settings, instance)
+    assert set(computed.values()) == {1}
+    assert len(computed) == 5 + 9 * len(DOMAINS)
+    return settings
+
+
+@pytest.fixture
+def built(built_once: Path, tmp_path: Path) -> Path:
+    """A copy of it at another place: a lake moves with its project."""
+    shutil.copytree(built_once.parent, tmp_path / "project")
+    return tmp_path / "project" / built_once.name
+
+
+def test_a_second_run_computes_nothing_and_changes_no_byte(built: Path, instance: dg.DagsterInstance) -> None:
+    before = payload(built.parent / "lake")
+    assert set(run_all(built, instance).values()) == {0}
+    assert payload(built.parent / "lake") == before
+
+
+def test_a_run_elsewhere_gives_the_same_bytes(
+    built: Path, make_project: MakeProject, instance: dg.DagsterInstance
+) -> None:
+    again = make_project("elsewhere")
+    run_all(again, instance)
+    first, second = payload(built.parent / "lake"), payload(again.parent / "lake")
+    differing = {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
+    assert differing == set()
+    assert any(name.startswith("selection/subset/sums/") for name in first)
+
+
+def test_gradients_and_graph_on_ray_are_those_in_process_byte_for_byte(
+    built: Path, make_project: MakeProject, instance: dg.DagsterInstance
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'g2is_assets[ray]'")
+    on_ray = make_project("ray")
+    on_ray.write_text('engine = "ray"\nworkers = 2\n' + on_ray.read_text())
+    run(on_ray, instance, "refresh_pool")
+    first, second = payload(built.parent / "lake"), payload(on_ray.parent / "lake")
+    assert any(name.startswith("gradients/pool/_store/") for name in second)
+    assert {name: first.get(name) for name in second} == second
+
+
+def test_all_checks_report_and_only_those_of_quality_may_fail(built: Path, instance: dg.DagsterInstance) -> None:
+    results = [run(built, instance, "refresh_pool"), *(run(built, instance, "refresh_domain", d) for d in DOMAINS)]
+    evaluations = [evaluation for result in results for evaluation in result.get_asset_check_evaluations()]
+    assert len(evaluations) == 3 + 8 * len(DOMAINS)
+    failed = {evaluation.check_name for evaluation in evaluations if not evaluation.passed}
+    assert failed <= {"tuned_beats_base_and_random", "constraints_bite", "walk_stays_home"}
+
+
+PICTURES = {
+    "instructions/pool": {"rows"},
+    "instructions/target": {"rows"},
+    "warmup/checkpoint": {"losses"},
+    "gradients/pool": {"vectors", "time"},
+    "gradients/target": {"vectors", "time"},
+    "graph/neighbors": {"cosines", "map"},
+    "knowledge/components": {"spectrum", "loadings"},
+    "selection/subset": {"walk", "steps", "sources"},
+    "finetune/adapter": {"losses"},
+    "finetune/baseline": {"losses"},
+    "finetune/evaluation": {"scores", "losses"},
+}
+
+
+def test_every_asset_shows_columns_first_rows_and_pictures_also_when_nothing_is_computed(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
+    results = [run(built, instance, "refresh_pool"), *(run(built, instance, "refresh_domain", d) for d in DOMAINS)]
+    events = [event for result in results for event in result.get_asset_materialization_events()]
+    assert len(events) == 5 + 9 * len(DOMAINS)
+    for event in events:
+        materialization = event.step_materialization_data.materialization
+        asset, metadata = materialization.asset_key.to_user_string(), materialization.metadata
+        counted = "dagster/partition_row_count" if materialization.partition else "dagster/row_count"
+        assert metadata[counted].value > 0, asset
+        assert all(column.description for column in metadata["dagster/column_schema"].schema.columns)
+        texts = {name: str(v.value) for name, v in metadata.items() if isinstance(v, dg.MarkdownMetadataValue)}
+        drawn = {name for name, text in texts.items() if text.startswith("![")}
+        assert drawn == {f"g2is/{name}" for name in PICTURES.get(asset, ())}, asset
+        assert max(len(texts[name]) for name in drawn or texts) < 81_000
+        assert texts.keys() - drawn == {"g2is/tables", "g2is/first_rows"}, asset
+
+
+def test_every_stored_table_has_a_contract_that_people_are_told_of(built: Path) -> None:
+    for manifest in sorted((built.parent / "lake").rglob("manifest.json")):
+        version = Version(manifest.parent, read_manifest(manifest.parent))
+        for table in version.manifest.n_rows:
+            contract = CONTRACTS[view_of(version.manifest.asset, table)]
+            columns = pl.read_parquet_schema(version.folder / f"{table}.parquet")
+            assert list(columns) == list(contract.columns), contract.name
+        assert main_table(version.manifest.asset) in version.manifest.n_rows
+
+
+def test_without_preview_rows_no_text_of_a_row_gets_into_the_history(built: Path, instance: dg.DagsterInstance) -> None:
+    built.write_text("preview_rows = 0\n" + built.read_text())
+    results = [run(built, instance, "refresh_pool"), *(run(built, instance, "refresh_domain", d) for d in DOMAINS)]
+    events = [event for result in results for event in result.get_asset_materialization_events()]
+    said = "\n".join(str(e.step_materialization_data.materialization.metadata) for e in events)
+    assert "g2is/tables" in said
+    assert "Spell " not in said
+    assert "Add " not in said
+
+
+def test_a_domain_that_walks_in_balance_gets_its_adapter_and_passes_its_checks(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
+    (built.parent / "domains" / "words" / "domain.toml").write_text('[selection]\nnext_row = "balance"\n')
+    result = run(built, instance, "refresh_domain", "words")
+    failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
+    assert failed <= {"tuned_beats_base_and_random"}
+    lake = Lake(built.parent / "lake")
+    subset = lake.current("selection/subset", "words")
+    assert subset.manifest.settings["next_row"] == "balance"
+    assert subset.manifest.metrics["n_short_of_budget"] == 0
+    adapter = lake.current("finetune/adapter", "words").manifest
+    assert adapter.inputs["selection/subset"].data_version == subset.manifest.data_version
+
+
+def test_a_grown_pool_computes_only_its_new_rows_and_keeps_the_checkpoint(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
+    lake = Lake(built.parent / "lake")
+    checkpoint = lake.current("warmup/checkpoint").manifest.data_version
+    more = built.parent / "pool" / "more.jsonl"
+    more.write_text(
+        "".join(json.dumps({"instruction": f"Name number {n}.", "output": f"It is {n}."}) + "\n" for n in range(3))
+    )
+    result = run(built, instance, "refresh_pool")
+    assert result.success
+    gradients = lake.current("gradients/pool").manifest
+    assert (gradients.metrics["n_computed"], gradients.metrics["n_reused"]) == (3, 40)
+    assert gradients.n_rows["index"] == 43
+    assert lake.current("warmup/checkpoint").manifest.data_version == checkpoint
+    more.unlink()
+    run(built, instance, "refresh_pool")
+    assert lake.current("gradients/pool").manifest.n_rows["index"] == 40
+
+
+def test_a_redraw_on_request_draws_from_the_pool_as_it_is(built: Path, instance: dg.DagsterInstance) -> None:
+    lake = Lake(built.parent / "lake")
+    before = set(lake.current("warmup/sample").table("sample", _sample_contract())["row_id"])
+    with (built.parent / "pool" / "sums.jsonl").open("a") as file:
+        file.writelines(json.dumps({"prompt": f"Say {n}.", "response": str(n)}) + "\n" for n in range(60))
+    run(built, instance, "refresh_pool")
+    assert set(lake.current("warmup/sample").table("sample", _sample_contract())["row_id"]) == before
+    run(built, instance, "refresh_pool", warmup__sample={"config": {"redraw": True}})
+    after = set(lake.current("warmup/sample").table("sample", _sample_contract())["row_id"])
+    assert len(after) == 20
+    assert after != before
+    run(built, instance, "refresh_pool")
+    assert set(lake.current("warmup/sample").table("sample", _sample_contract())["row_id"]) == after
+
+
+def test_another_sketch_makes_everything_behind_it_anew(built: Path, instance: dg.DagsterInstance) -> None:
+    lake = Lake(built.parent / "lake")
+    before = lake.current("gradients/pool").manifest
+    built.write_text(built.read_text().replace("[gradients]", "[gradients]\nseed = 1"))
+    computed = run_all(built, instance)
+    assert {name for name, value in computed.items() if not value} == {
+        "instructions/pool",
+        "warmup/sample",
+        "warmup/checkpoint",
+        *(f"instructions/target[{domain}]" for domain in DOMAINS),
+    }
+    after = lake.current("gradients/pool").manifest
+    assert after.metrics["n_computed"] == 40
+    assert after.data_version != before.data_version
+
+
+def test_the_domains_own_rows_in_the_pool_are_never_trained_on(built: Path, instance: dg.DagsterInstance) -> None:
+    own = [row for n in ("validation", "test") for row in _rows(built.parent / "domains" / "sums" / f"{n}.jsonl")]
+    write_jsonl(built.parent / "pool" / "leak.jsonl", own)
+    (built.parent / "domains" / "sums" / "domain.toml").write_text("budget = 30\n")
+    run(built, instance, "refresh_pool")
+    run(built, instance, "refresh_domain", "sums")
+    lake = Lake(built.parent / "lake")
+    target = pl.read_parquet(lake.current("instructions/target", "sums").folder / "target.parquet")
+    subset = lake.current("selection/subset", "sums")
+    chosen = set(pl.read_parquet(subset.folder / "subset.parquet")["row_id"])
+    drawn = set(pl.read_parquet(lake.current("finetune/baseline", "sums").folder / "rows.parquet")["row_id"])
+    excluded = pl.read_parquet(subset.folder / "excluded.parquet")
+    assert set(excluded.filter(pl.col("reason") == "equal")["row_id"]) == set(target["row_id"])
+    assert (chosen | drawn).isdisjoint(target["row_id"])
+    assert len(chosen) > 12
+
+
+def test_rows_that_are_both_validation_and_test_are_refused(built: Path, instance: dg.DagsterInstance) -> None:
+    folder = built.parent / "domains" / "words"
+    shutil.copy(folder / "validation.jsonl", folder / "test.jsonl")
+    with pytest.raises(SourceError, match="domain 'words': 5 rows are both validation and test"):
+        run(built, instance, "refresh_domain", "words")
+
+
+def test_the_subset_is_part_of_the_pool_and_respects_the_budget(built: Path) -> None:
+    lake = Lake(built.parent / "lake")
+    pool = pl.read_parquet(lake.current("instructions/pool").folder / "pool.parquet")
+    for domain in DOMAINS:
+        subset = pl.read_parquet(lake.current("selection/subset", domain).folder / "subset.parquet")
+        assert 1 <= len(subset) <= 6  # 15 % of 40 rows
+        assert set(subset["row_id"]) <= set(pool["row_id"])
+
+
+def test_pruning_any_version_leaves_its_row_ids_and_no_text(built: Path) -> None:
+    def columns(folder: Path) -> dict[str, pl.DataFrame]:
+        # Of rows that the selection did not use, or that a page only shows.
+        unused = ("left.parquet", "excluded.parquet", "quoted.parquet")
+        tables = [pl.read_parquet(file) for file in folder.glob("*.parquet") if file.name not in unused]
+        return {name: pl.concat([t.select(name) for t in tables if name in t]) for t in tables for name in t.columns}
+
+    manifests = sorted((built.parent / "lake").rglob("manifest.json"))
+    assert len(manifests) == 5 + 9 * len(DOMAINS)
+    for manifest in manifests:
+        before = columns(manifest.parent)
+        pruning = plan_pruning(Version(manifest.parent, read_manifest(manifest.parent)))
+        assert pruning is not None
+        pruning.apply()
+        after = columns(manifest.parent)
+        assert ("row_id" in after) == ("row_id" in before)
+        if "row_id" in after:
+            assert set(after["row_id"]["row_id"]) == set(before["row_id"]["row_id"])
+        assert after.keys().isdisjoint({"messages", "prompt", "response", "answer", "choices", "ids", "file"})
+
+
+def test_the_adapter_is_a_folder_that_peft_loads(built: Path, tiny_model: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    folder = Lake(built.parent / "lake").current("finetune/adapter", "sums").folder / "adapter"
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model = PeftModel.from_pretrained(base, folder)
+    assert model.peft_config["default"].r == 2
+
+
+def test_scores_are_stored_per_row_for_three_models(built: Path) -> None:
+    version = Lake(built.parent / "lake").current("finetune/evaluation", "words")
+    scores = pl.read_parquet(version.folder / "evaluation.parquet")
+    assert dict(scores["model"].value_counts().iter_rows()) == {"base": 7, "random": 7, "g2is": 7}
+    mean = scores.filter(pl.col("model") == "g2is")["nll"].mean()
+    assert mean == pytest.approx(version.manifest.metrics["nll_g2is"])
+
+
+def test_a_domain_without_test_rows_is_scored_on_validation_and_says_so(
+    make_project: MakeProject, instance: dg.DagsterInstance
+) -> None:
+    settings = make_project()
+    (settings.parent / "domains" / "sums" / "test.jsonl").unlink()
+    run(settings, instance, "refresh_pool")
+    run(settings, instance, "refresh_domain", "sums")
+    metrics = Lake(settings.parent / "lake").current("finetune/evaluation", "sums").manifest.metrics
+    assert metrics["split"] == "validation"
+
+
+def test_duplicates_are_merged_with_all_sources_and_counted(
+    make_project: MakeProject, instance: dg.DagsterInstance
+) -> None:
+    settings = make_project()
+    rows = (settings.parent / "pool" / "sums.jsonl").read_text().splitlines()
+    copies = [json.loads(row) | {"id": None, "source": "copy", "license": "MIT"} for row in rows[:4]]
+    (settings.parent / "pool" / "copy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in copies))
+    with (settings.parent / "pool" / "sums.jsonl").open("a") as file:
+        file.write(json.dumps({"prompt": "Yes or no?", "response": "Yes.", "answer": "Yes", "choices": ["Yes", "No"]}))
+    run(settings, instance, "refresh_pool")
+    version = Lake(settings.parent / "lake").current("instructions/pool")
+    pool = pl.read_parquet(version.folder / "pool.parquet")
+    assert pool.filter(pl.col("answer") == "Yes")["choices"].to_list() == [["Yes", "No"]]
+    merged = pool.filter(pl.col("n_merged") == 2)
+    assert version.manifest.metrics["n_merged"] == 4
+    assert len(pool) == 41
+    assert merged["sources"].to_list() == [["copy", "sums"]] * 4
+    assert merged["licenses"].to_list() == [["Apache-2.0", "MIT"]] * 4
+
+
+def test_unusable_rows_are_set_aside_with_their_reason(make_project: MakeProject, instance: dg.DagsterInstance) -> None:
+    settings = make_project()
+    rows = [
+        {"instruction": "Say nothing.", "output": " "},
+        {"instruction": "word " * 200, "output": "lost"},
+        {"messages": [{"role": "user", "content": "hello"}]},
+    ]
+    (settings.parent / "pool" / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(settings, instance, "refresh_pool")
+    version = Lake(settings.parent / "lake").current("instructions/pool")
+    rejected = pl.read_parquet(version.folder / "rejected.parquet")
+    assert version.manifest.metrics["n_rejected"] == 3
+    assert rejected["line"].to_list() == [1, 2, 3]
+    assert [reason.split(":")[0] for reason in rejected["reason"]] == [
+        "empty response",
+        "no response left",
+        "no response",
+    ]
+
+
+def _rows(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _sample_contract():  # type: ignore[no-untyped-def]
+    from g2is_assets.contracts.warmup import SAMPLE
+
+    return SAMPLE
+
+
+def break_settings(settings: Path, text: str) -> None:
+    settings.write_text(settings.read_text() + text)
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], type[G2isError], str]] = {
+    "a missing pool": (
+        lambda s: [file.unlink() for file in (s.parent / "pool").iterdir()],
+        SourceError,
+        r"pool/\*\.jsonl.*matches no file",
+    ),
+    "a folder as source": (
+        lambda s: s.write_text(s.read_text().replace("pool/*.jsonl", "pool")),
+        SourceError,
+        r"pool is or matches a folder; name the files in it, such as pool/\*\.jsonl",
+    ),
+    "prompts that fill max_length": (
+        lambda s: s.write_text(s.read_text().replace("max_length = 96", "max_length = 16")),
+        SourceError,
+        r"the pool is empty.*40 set aside; pool/sums\.jsonl, line 1: no response left",
+    ),
+    "an empty pool": (
+        lambda s: [file.write_text("") for file in (s.parent / "pool").iterdir()],
+        SourceError,
+        r"the pool is empty.*sums\.jsonl",
+    ),
+    "a missing column": (
+        lambda s: (s.parent / "pool" / "sums.jsonl").write_text('{"question": "a", "output": "b"}\n'),
+        SourceError,
+        r"sums\.jsonl, line 1: missing columns.*question",
+    ),
+    "a malformed line": (
+        lambda s: (s.parent / "pool" / "sums.jsonl").write_text('{"instruction": "a", "output": "b"}\n{"instr\n'),
+        SourceError,
+        r"sums\.jsonl, line 2: not valid JSON",
+    ),
+    "an unknown setting": (
+        lambda s: break_settings(s, "learning_rat = 0.1\n"),
+        SettingsError,
+        r"g2is\.toml: unknown setting 'finetune\.learning_rat'; did you mean 'learning_rate'",
+    ),
+    "an unreadable model": (
+        lambda s: s.write_text(s.read_text().replace('model = "', 'model = "/nowhere', 1)),
+        G2isError,
+        r"cannot be loaded.*set `model`",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_pool_or_setting_raises_one_clear_error_and_writes_nothing(
+    make_project: MakeProject, instance: dg.DagsterInstance, fault: str
+) -> None:
+    spoil, error, message = FAULTS[fault]
+    settings = make_project()
+    spoil(settings)
+    with pytest.raises(error, match=message):
+        run(settings, instance, "refresh_pool")
+    assert list((settings.parent / "lake").rglob("*.parquet")) == []
+    assert list((settings.parent / "lake").rglob(".writing-*")) == []
+
+
+def test_a_domain_with_one_usable_row_fails_alone(built: Path, instance: dg.DagsterInstance) -> None:
+    validation = built.parent / "domains" / "words" / "validation.jsonl"
+    validation.write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a", "output": ""}\n')
+    before = payload(built.parent / "lake")
+    with pytest.raises(
+        SourceError, match=r"words/validation\.jsonl: 1 usable validation rows, at least 2.*line 2: empty response"
+    ):
+        run(built, instance, "refresh_domain", "words")
+    assert payload(built.parent / "lake") == before
+    assert run(built, instance, "refresh_domain", "sums").success
+
+
+def test_a_test_file_without_usable_rows_is_refused(built: Path, instance: dg.DagsterInstance) -> None:
+    (built.parent / "domains" / "words" / "test.jsonl").write_text("")
+    with pytest.raises(SourceError, match=r"words/test\.jsonl: 0 usable test rows"):
+        run(built, instance, "refresh_domain", "words")
+
+
+def test_a_budget_larger_than_the_pool_is_refused(built: Path, instance: dg.DagsterInstance) -> None:
+    (built.parent / "domains" / "sums" / "domain.toml").write_text("budget = 4000\n")
+    before = payload(built.parent / "lake")
+    with pytest.raises(SettingsError, match=r"domain 'sums': the budget of 4000 rows is larger than the pool's \d+"):
+        run(built, instance, "refresh_domain", "sums")
+    assert payload(built.parent / "lake") == before
+
+
+def test_a_domain_before_its_pool_names_what_to_materialise(
+    make_project: MakeProject, instance: dg.DagsterInstance
+) -> None:
+    with pytest.raises(MissingInputError, match="warmup/checkpoint has not been materialised"):
+        run(make_project(), instance, "refresh_domain", "sums")
+
+
+def test_an_override_of_one_domain_changes_that_domain_only(built: Path, instance: dg.DagsterInstance) -> None:
+    (built.parent / "domains" / "sums" / "domain.toml").write_text("budget = 2\n[finetune]\nseed = 7\n")
+    computed = run_all(built, instance)
+    assert {name for name, value in computed.items() if value} == {
+        "selection/subset[sums]",
+        "finetune/adapter[sums]",
+        "finetune/baseline[sums]",
+        "finetune/evaluation[sums]",
+        "audit/lineage[sums]",
+        "audit/report[sums]",
+    }
+    assert Lake(built.parent / "lake").current("selection/subset", "sums").manifest.n_rows["subset"] == 2
+
+
+def test_the_evaluated_adapter_is_served_unless_it_has_to_be_better_and_is_not(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
+    lake, domain_file = Lake(built.parent / "lake"), built.parent / "domains" / "words" / "domain.toml"
+    first = lake.current("finetune/adapter", "words").folder
+    assert served_folder(lake, "words") == first
+    # A rate that moves no weight gives the base model again, which is not better than itself.
+    domain_file.write_text('promote = "if_better"\n[finetune]\nlearning_rate = 1e-30\n')
+    result = run(built, instance, "refresh_domain", "words")
+    second = lake.current("finetune/adapter", "words").folder
+    check = {c.check_name: c.passed for c in result.get_asset_check_evaluations()}
+    assert check["tuned_beats_base_and_random"] is False
+    assert second != first
+    assert served_folder(lake, "words") == first
+    domain_file.write_text('promote = "always"\n[finetune]\nlearning_rate = 1e-30\n')
+    run(built, instance, "refresh_domain", "words")
+    assert served_folder(lake, "words") == second
