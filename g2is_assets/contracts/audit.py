@@ -4,13 +4,14 @@ from typing import Final, Literal
 
 import polars as pl
 
-from g2is_assets.contracts.contract import Column, Contract
+from g2is_assets.contracts.contract import DOMAIN, Column, Contract, row_id
 
 LINEAGE: Final = Contract(
-    "audit/lineage",
+    ("audit/lineage",),
+    "lineage",
     "Every version behind the domain's adapter and its evaluation, the nearest first, as its manifest describes it",
     {
-        "domain": Column(pl.String, "The target domain"),
+        "domain": DOMAIN,
         "depth": Column(pl.Int64, "Steps from the adapter, the shortest way", minimum=0),
         "asset": Column(pl.String, "The asset"),
         "partition": Column(pl.String, "Its domain; null where domains share it", nullable=True),
@@ -29,13 +30,16 @@ LINEAGE: Final = Contract(
         "n_rows": Column(pl.String, "Rows of its tables, JSON"),
     },
     sorted_by=("depth", "asset"),
+    main=True,
+    pruned="whole",
 )
 
 LINKS: Final = Contract(
-    "audit/lineage links",
+    ("audit/lineage",),
+    "links",
     "What each of these versions was made from: other versions, files and models",
     {
-        "domain": Column(pl.String, "The target domain"),
+        "domain": DOMAIN,
         "asset": Column(pl.String, "The asset"),
         "manifest_sha256": Column(pl.String, "Digest of its manifest"),
         "input": Column(pl.String, "Asset, `file:` with a path relative to the settings file, or a model's part"),
@@ -43,36 +47,43 @@ LINKS: Final = Contract(
         "input_manifest_sha256": Column(pl.String, "Digest of its manifest, where it is an asset", nullable=True),
     },
     sorted_by=("asset", "manifest_sha256", "input"),
+    pruned="whole",
 )
 
 ROWS: Final = Contract(
-    "audit/lineage rows",
+    ("audit/lineage",),
+    "rows",
     "The pool rows that the domain's adapter was trained on, with where they come from; it stays when versions go",
     {
-        "domain": Column(pl.String, "The target domain"),
+        "domain": DOMAIN,
         "order": Column(pl.Int64, "Place in the subset", unique=True, minimum=0),
-        "row_id": Column(pl.String, "The row", unique=True),
+        "row_id": row_id("The row", unique=True),
         "sources": Column(pl.List(pl.String), "Every source that holds this row"),
         "licenses": Column(pl.List(pl.String), "Every licence under which it was found"),
     },
     sorted_by=("order",),
+    pruned="whole",
 )
 
 QUOTED: Final = Contract(
-    "audit/report quoted",
+    ("audit/report",),
+    "quoted",
     "Rows of which the report holds text, so that their erasure reaches it",
     {
-        "domain": Column(pl.String, "The target domain"),
-        "row_id": Column(pl.String, "The row", unique=True),
+        "domain": DOMAIN,
+        "row_id": row_id("The row", unique=True),
         "place": Column(pl.String, "Where: `taken`, `validation`, `answered`, or `pool` for a point of the map"),
     },
     sorted_by=("row_id",),
+    main=True,
+    pruned="nothing",
 )
 
 State = Literal["missing", "stale", "current", "unknown"]
 
 STALENESS: Final = Contract(
-    "audit staleness",
+    ("audit/staleness",),
+    "staleness",
     "Every asset but those of studies, shared ones first, then domain by domain, each after what it is made from",
     {
         "asset": Column(pl.String, "The asset's key"),
@@ -92,4 +103,5 @@ STALENESS: Final = Contract(
             pl.String, "Its data version now; none where it is gone, or has yet to be made itself", nullable=True
         ),
     },
+    main=True,
 )

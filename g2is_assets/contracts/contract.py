@@ -1,17 +1,34 @@
-"""What a contract is and how a table is held to it."""
+"""What a contract is: all that is to be known of a table, and how a table is held to it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 import polars as pl
 
 from g2is_assets.errors import ContractError
 
+Pruned = Literal["whole", "ids", "nothing"]
+Exposure = Literal["", "trained on", "random baseline", "warmup", "split"]
+_ANY_WIDTH: Final = 0
+
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its type, its meaning for people, and what its values may be."""
+    """One column: its type, its meaning for people, what its values may be, and what becomes of them.
+
+    Attributes:
+        dtype: Its type; `vector(...)` where the width depends on settings.
+        meaning: For people: the description in the UI and in `g2is sql`.
+        nullable: Whether values may be missing.
+        unique: Whether no value comes twice.
+        minimum, maximum: Bounds, themselves allowed.
+        text: Whether it holds what a row says; an erasure of the row leaves `blank` there.
+        row_of: The asset whose rows' ids stand here, where it is one asset: column lineage leads there.
+        kept: Whether it stays, in the list of row ids, when its table is pruned: without text, and enough to tell
+            years later which adapters hold rows of a source or a licence.
+    """
 
     dtype: pl.DataType | type[pl.DataType]
     meaning: str
@@ -19,21 +36,88 @@ class Column:
     unique: bool = False
     minimum: float | None = None
     maximum: float | None = None
+    text: bool = False
+    row_of: str = ""
+    kept: bool = False
+
+    @property
+    def blank(self) -> Any:
+        """What an erasure leaves of a value: nothing, the empty list or the empty text."""
+        return None if self.nullable else [] if isinstance(self.dtype, pl.List) else ""
+
+
+def vector(inner: type[pl.DataType]) -> pl.Array:
+    """The type of vectors whose width depends on settings: a table may have them in any one width."""
+    return pl.Array(inner, _ANY_WIDTH)
+
+
+def type_name(dtype: Any) -> str:
+    """A column's type for people, whatever the width of its vectors."""
+    return f"Array({dtype.inner})" if isinstance(dtype, pl.Array) else str(dtype)
+
+
+def row_id(meaning: str, of: str = "", *, unique: bool = False) -> Column:
+    """The column `row_id`: which row a line is about."""
+    return Column(pl.String, meaning, unique=unique, row_of=of, kept=True)
+
+
+DOMAIN: Final = Column(pl.String, "The target domain")
 
 
 @dataclass(frozen=True)
 class Contract:
-    """A table's columns in order, and the columns that it is sorted by."""
+    """A table: whose it is, what it means, its columns in order, and what becomes of it.
 
-    name: str
+    Attributes:
+        assets: The assets that have such a table.
+        table: Its name, and that of its file.
+        meaning: For people.
+        columns: By name, in order.
+        sorted_by: Columns that its rows are sorted by.
+        main: Whether it is its assets' main table: it gives them their row count, columns and first rows in the UI.
+        pruned: What stays when a version is pruned: the `whole` table, since it holds ids and numbers and no text; the
+            `ids` of its rows, with its other columns `kept`; or `nothing`, where its rows were not used, or not all of
+            them, and their ids would seem to have been.
+        exposure: What it means for an adapter that a row of this table is behind it: a kind of exposure, or `split` if
+            that column says the kind; empty if nothing.
+        quoted: Whether the UI shows the text of its rows, which stands in another asset's table.
+    """
+
+    assets: tuple[str, ...]
+    table: str
     meaning: str
     columns: Mapping[str, Column]
-    sorted_by: tuple[str, ...] = field(default=())
+    sorted_by: tuple[str, ...] = ()
+    main: bool = False
+    pruned: Pruned = "ids"
+    exposure: Exposure = ""
+    quoted: bool = False
+
+    @property
+    def file(self) -> str:
+        """Name of its file in a version."""
+        return f"{self.table}.parquet"
+
+    @property
+    def name(self) -> str:
+        """What messages call it: the asset and the table, where that has another name; of a shared one the table."""
+        if len(self.assets) != 1:
+            return self.table
+        return self.assets[0] + ("" if self.assets[0].endswith(f"/{self.table}") else f" {self.table}")
+
+    @property
+    def texts(self) -> dict[str, Column]:
+        """The columns that hold what a row says."""
+        return {name: column for name, column in self.columns.items() if column.text}
 
     @property
     def schema(self) -> pl.Schema:
         """Column types by name, for building an empty or typed frame."""
-        return pl.Schema({name: column.dtype for name, column in self.columns.items()})
+        return self.schema_of_width(_ANY_WIDTH)
+
+    def schema_of_width(self, width: int) -> pl.Schema:
+        """The same with vectors of that width."""
+        return pl.Schema({name: _of_width(column.dtype, width) for name, column in self.columns.items()})
 
     def validate(self, table: pl.DataFrame, where: str = "") -> pl.DataFrame:
         """The table itself, if it keeps the contract.
@@ -44,10 +128,11 @@ class Contract:
         """
         label = f"{self.name}{f' ({where})' if where else ''}"
         wanted = self.schema
-        if table.schema != wanted:
-            differing = [n for n in {**wanted, **table.schema} if wanted.get(n) != table.schema.get(n)]
-            pairs = ", ".join(f"{n}: {table.schema.get(n)} instead of {wanted.get(n)}" for n in differing)
-            raise ContractError(f"{label}: columns differ from the contract ({pairs or 'their order'})")
+        found = {name: _of_width(dtype, _ANY_WIDTH) for name, dtype in table.schema.items()}
+        if list(found.items()) != list(wanted.items()):
+            differing = [n for n in {**wanted, **found} if wanted.get(n) != found.get(n)]
+            said = [f"{n}: {type_name(found.get(n))} instead of {type_name(wanted.get(n))}" for n in differing]
+            raise ContractError(f"{label}: columns differ from the contract ({', '.join(said) or 'their order'})")
         for name, column in self.columns.items():
             self._validate_column(label, name, column, table[name])
         if self.sorted_by and not table.select(self.sorted_by).equals(
@@ -75,3 +160,8 @@ class Contract:
             refuse((values < column.minimum).fill_null(False), f"value is below {column.minimum}")
         if column.maximum is not None:
             refuse((values > column.maximum).fill_null(False), f"value is above {column.maximum}")
+
+
+def _of_width(dtype: Any, width: int) -> Any:
+    """A vector's type in another width; any other type as it is."""
+    return pl.Array(dtype.inner, width) if isinstance(dtype, pl.Array) else dtype

@@ -1,43 +1,57 @@
 """Tables of the stage `finetune`: what the baseline trained on, and every row's score under every model."""
 
+from dataclasses import replace
 from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import Column, Contract
+from g2is_assets.contracts.contract import DOMAIN, Column, Contract, row_id
+from g2is_assets.contracts.warmup import TRAINING_LOG
+
+ADAPTER_LOG: Final = replace(TRAINING_LOG, assets=("finetune/adapter",))
+BASELINE_LOG: Final = replace(TRAINING_LOG, assets=("finetune/baseline",), main=False)
 
 BASELINE_ROWS: Final = Contract(
-    "finetune/baseline rows",
+    ("finetune/baseline",),
+    "rows",
     "The random subset, of the same size as the selected one",
     {
-        "domain": Column(pl.String, "The target domain"),
-        "row_id": Column(pl.String, "The row in instructions/pool", unique=True),
+        "domain": DOMAIN,
+        "row_id": row_id("The row in instructions/pool", of="instructions/pool", unique=True),
     },
     sorted_by=("row_id",),
+    main=True,
+    pruned="whole",
+    exposure="random baseline",
 )
 
 SCORES: Final = Contract(
-    "finetune/evaluation",
+    ("finetune/evaluation",),
+    "evaluation",
     "Response NLL of every evaluated row under every model: paired, so that differences can be tested",
     {
-        "domain": Column(pl.String, "The target domain"),
-        "split": Column(pl.String, "`test`; `validation` for a domain without test rows, and then only indicative"),
-        "row_id": Column(pl.String, "The row in instructions/target"),
+        "domain": DOMAIN,
+        "split": Column(
+            pl.String, "`test`; `validation` for a domain without test rows, and then only indicative", kept=True
+        ),
+        "row_id": row_id("The row in instructions/target", of="instructions/target"),
         "model": Column(pl.String, "`base`, `random` or `g2is`"),
         "nll": Column(pl.Float64, "Mean NLL over the response tokens, nats per token", minimum=0),
         "n_response_tokens": Column(pl.Int64, "Response tokens scored", minimum=1),
     },
     sorted_by=("model", "row_id"),
+    main=True,
 )
 
 ANSWERS: Final = Contract(
-    "finetune/evaluation answers",
+    ("finetune/evaluation",),
+    "answers",
     "What the models answer to the first rows evaluated: greedy, cut short, to be read and not to be counted",
     {
-        "domain": Column(pl.String, "The target domain"),
-        "row_id": Column(pl.String, "The row in instructions/target"),
+        "domain": DOMAIN,
+        "row_id": row_id("The row in instructions/target", of="instructions/target"),
         "model": Column(pl.String, "`base` or `g2is`"),
-        "response": Column(pl.String, "What it generated, at most 64 tokens"),
+        "response": Column(pl.String, "What it generated, at most 64 tokens", text=True),
     },
     sorted_by=("row_id", "model"),
 )

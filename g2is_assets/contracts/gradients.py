@@ -5,13 +5,14 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import Column, Contract
+from g2is_assets.contracts.contract import Column, Contract, row_id, vector
 
 INDEX: Final = Contract(
-    "gradient index",
+    ("gradients/pool", "gradients/target", "study/embedding"),
+    "index",
     "Every row with gradients, in the order of the instructions table, and the shard that holds its vectors",
     {
-        "row_id": Column(pl.String, "The row", unique=True),
+        "row_id": row_id("The row", unique=True),
         "shard": Column(pl.String, "Shard of the gradient store, without its ending"),
         "position": Column(pl.Int64, "Row within the shard", minimum=0),
         "sha256": Column(pl.String, "Digest of the shard's bytes: other vectors are another data version"),
@@ -20,40 +21,48 @@ INDEX: Final = Contract(
         ),
         "n_tokens": Column(pl.Int64, "Tokens of prompt and response", minimum=1),
     },
+    main=True,
+    pruned="whole",
 )
 
 SET_ASIDE: Final = Contract(
-    "rows without gradients",
+    ("gradients/pool", "gradients/target", "study/embedding"),
+    "set_aside",
     "Rows whose gradient is zero or not finite; they take no further part",
     {
-        "row_id": Column(pl.String, "The row", unique=True),
+        "row_id": row_id("The row", unique=True),
         "reason": Column(pl.String, "Why it has no vector"),
     },
     sorted_by=("row_id",),
+    pruned="whole",
 )
 
 
-def means(sketch_dim: int) -> Contract:
-    """Contract of the pinned mean features, one row per kind."""
-    return Contract(
-        "gradients/pool means",
-        "Mean unit vector of the warmup sample's rows: it is pinned with the checkpoint, whatever the pool becomes",
-        {
-            "kind": Column(pl.String, "Feature kind", unique=True),
-            "n_rows": Column(pl.Int64, "Rows that it is the mean of", minimum=1),
-            "mean": Column(pl.Array(pl.Float32, sketch_dim), "Mean of the unit vectors, not normalised"),
-        },
-    )
+MEANS: Final = Contract(
+    ("gradients/pool",),
+    "means",
+    "Mean unit vector of the warmup sample's rows: it is pinned with the checkpoint, whatever the pool becomes",
+    {
+        "kind": Column(pl.String, "Feature kind", unique=True),
+        "n_rows": Column(pl.Int64, "Rows that it is the mean of", minimum=1),
+        "mean": Column(vector(pl.Float32), "Mean of the unit vectors, not normalised"),
+    },
+)
 
 
-def shard(kinds: Sequence[str], sketch_dim: int) -> Contract:
-    """Contract of one shard: unit fp16 vectors and the norm before normalisation, per feature kind."""
+def shard(kinds: Sequence[str]) -> Contract:
+    """Contract of a shard with these feature kinds: unit fp16 vectors and the norm before normalisation of each."""
     columns = {
-        "row_id": Column(pl.String, "The row", unique=True),
+        "row_id": row_id("The row", unique=True),
         "loss": Column(pl.Float64, "Mean response NLL, nats per token", minimum=0),
         "n_tokens": Column(pl.Int64, "Tokens of prompt and response", minimum=1),
     }
     for kind in kinds:
-        columns[f"features_{kind}"] = Column(pl.Array(pl.Float16, sketch_dim), f"Sketched {kind} gradient, unit norm")
+        columns[f"features_{kind}"] = Column(vector(pl.Float16), f"Sketched {kind} gradient, unit norm")
         columns[f"norm_{kind}"] = Column(pl.Float64, f"Norm of the sketched {kind} gradient", minimum=0)
-    return Contract("gradient shard", "Vectors of some rows, as they were computed", columns)
+    assets = ("gradients/pool", "gradients/target")
+    return Contract(assets, "vectors", "Vectors of some rows, as they were computed", columns)
+
+
+VECTORS: Final = shard(("adam", "adam_without_momentum", "sgd"))
+"""All kinds that there can be; shards have some of them, and lie in the asset's store."""

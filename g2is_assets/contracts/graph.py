@@ -4,16 +4,17 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import Column, Contract
+from g2is_assets.contracts.contract import Column, Contract, row_id
 
 _LIMIT: Final = 1 + 1e-5  # float32 products of unit rows overshoot 1 a little
 
 EDGES: Final = Contract(
-    "graph/neighbors edges",
+    ("graph/neighbors",),
+    "edges",
     "Every row's nearest rows and strongest conflicts, exact on the complete graph",
     {
-        "row_id": Column(pl.String, "The row whose edge this is"),
-        "other_row_id": Column(pl.String, "The row at the other end"),
+        "row_id": row_id("The row whose edge this is", of="instructions/pool"),
+        "other_row_id": Column(pl.String, "The row at the other end", row_of="instructions/pool"),
         "relation": Column(pl.String, "`neighbor` (largest cosines) or `conflict` (smallest, negative ones only)"),
         "rank": Column(pl.Int64, "0 is the strongest", minimum=0),
         "cosine": Column(pl.Float64, "Cosine of the two features", minimum=-_LIMIT, maximum=_LIMIT),
@@ -21,24 +22,41 @@ EDGES: Final = Contract(
 )
 
 NODES: Final = Contract(
-    "graph/neighbors",
+    ("graph/neighbors",),
+    "neighbors",
     "Statistics of every row over the complete graph",
     {
-        "row_id": Column(pl.String, "The row", unique=True),
+        "row_id": row_id("The row", of="instructions/pool", unique=True),
         "mean_cosine": Column(pl.Float64, "Mean cosine to the other rows", minimum=-_LIMIT, maximum=_LIMIT),
         "conflict_share": Column(pl.Float64, "Share of the other rows with a negative cosine", minimum=0, maximum=1),
         "in_degree": Column(pl.Int64, "How many rows list this one among their nearest", minimum=0),
         "n_negative": Column(pl.Int64, "Number of other rows with a negative cosine", minimum=0),
-        "duplicate_group": Column(pl.String, "First row id of its near-duplicate group, of which one row is eligible"),
+    },
+    sorted_by=("row_id",),
+    main=True,
+)
+
+GROUPS: Final = Contract(
+    ("graph/neighbors",),
+    "groups",
+    "Every row's near-duplicates: all rows that a selection is made from, and which of them count as one",
+    {
+        "row_id": row_id("The row", "instructions/pool", unique=True),
+        "duplicate_group": Column(
+            pl.String,
+            "First row id of its near-duplicate group, of which one row is eligible",
+            row_of="instructions/pool",
+        ),
     },
     sorted_by=("row_id",),
 )
 
 MAP: Final = Contract(
-    "graph/neighbors map",
+    ("graph/neighbors",),
+    "map",
     "A place in the plane for every row, to look at: neighbours lie near each other, the axes mean nothing",
     {
-        "row_id": Column(pl.String, "The row", unique=True),
+        "row_id": row_id("The row", of="instructions/pool", unique=True),
         "x": Column(pl.Float32, "From left to right"),
         "y": Column(pl.Float32, "From bottom to top"),
     },
@@ -46,7 +64,8 @@ MAP: Final = Contract(
 )
 
 COSINES: Final = Contract(
-    "graph/neighbors cosines",
+    ("graph/neighbors",),
+    "cosines",
     "Histogram of the cosines of all pairs among some rows, of the features as they are and with the mean removed",
     {
         "features": Column(pl.String, "`raw` or `mean_removed`"),
@@ -58,11 +77,12 @@ COSINES: Final = Contract(
 )
 
 DUPLICATES: Final = Contract(
-    "graph/neighbors duplicates",
+    ("graph/neighbors",),
+    "duplicates",
     "Pairs of rows that nearly equal each other",
     {
-        "row_id": Column(pl.String, "The row that comes first"),
-        "other_row_id": Column(pl.String, "The other row"),
+        "row_id": row_id("The row that comes first", of="instructions/pool"),
+        "other_row_id": Column(pl.String, "The other row", row_of="instructions/pool"),
         "reason": Column(pl.String, "`cosine` of the gradients, or `text` after normalisation"),
     },
     sorted_by=("row_id", "other_row_id", "reason"),

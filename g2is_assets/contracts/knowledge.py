@@ -4,33 +4,32 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import Column, Contract
+from g2is_assets.contracts.contract import DOMAIN, Column, Contract, row_id, vector
 
-
-def components(sketch_dim: int) -> Contract:
-    """Contract of the directions, whose length is the sketch's."""
-    return Contract(
-        "knowledge/components",
-        "The domain's nodes in the mixed graph: principal directions, the strongest first; or rows, or their mean",
-        {
-            "domain": Column(pl.String, "The target domain"),
-            "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
-            "weight": Column(pl.Float64, "Share of the budget; they sum to 1", minimum=0, maximum=1),
-            "variance_share": Column(
-                pl.Float64, "Share of all variance; of principal directions only", nullable=True, minimum=0, maximum=1
-            ),
-            "flipped": Column(pl.Boolean, "Whether its sign was turned towards the mean validation gradient"),
-            "direction": Column(pl.Array(pl.Float32, sketch_dim), "Unit vector in the sketched gradient space"),
-        },
-        sorted_by=("component",),
-    )
-
+COMPONENTS: Final = Contract(
+    ("knowledge/components",),
+    "components",
+    "The domain's nodes in the mixed graph: principal directions, the strongest first; or rows, or their mean",
+    {
+        "domain": DOMAIN,
+        "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
+        "weight": Column(pl.Float64, "Share of the budget; they sum to 1", minimum=0, maximum=1),
+        "variance_share": Column(
+            pl.Float64, "Share of all variance; of principal directions only", nullable=True, minimum=0, maximum=1
+        ),
+        "flipped": Column(pl.Boolean, "Whether its sign was turned towards the mean validation gradient"),
+        "direction": Column(vector(pl.Float32), "Unit vector in the sketched gradient space"),
+    },
+    sorted_by=("component",),
+    main=True,
+)
 
 SPECTRUM: Final = Contract(
-    "knowledge/components spectrum",
+    ("knowledge/components",),
+    "spectrum",
     "Variance share of every direction, kept or not",
     {
-        "domain": Column(pl.String, "The target domain"),
+        "domain": DOMAIN,
         "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
         "variance_share": Column(pl.Float64, "Share of all variance", minimum=0, maximum=1),
         "kept": Column(pl.Boolean, "Whether it is part of the core knowledge"),
@@ -39,11 +38,12 @@ SPECTRUM: Final = Contract(
 )
 
 LOADINGS: Final = Contract(
-    "knowledge/components loadings",
+    ("knowledge/components",),
+    "loadings",
     "How much every validation row has of every kept direction",
     {
-        "domain": Column(pl.String, "The target domain"),
-        "row_id": Column(pl.String, "The row in instructions/target"),
+        "domain": DOMAIN,
+        "row_id": row_id("The row in instructions/target", of="instructions/target"),
         "component": Column(pl.Int64, "0 is the strongest", minimum=0),
         "cosine": Column(pl.Float64, "Cosine of the row's feature to the direction", minimum=-1.00001, maximum=1.00001),
     },

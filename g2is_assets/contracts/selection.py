@@ -4,23 +4,28 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import Column, Contract
+from g2is_assets.contracts.contract import DOMAIN, Column, Contract, row_id
 
 PULLED_BY: Final = pl.List(pl.Struct({"row_id": pl.String(), "cosine": pl.Float64()}))
 
 SUBSET: Final = Contract(
-    "selection/subset",
+    ("selection/subset",),
+    "subset",
     "The rows that the walk took, in order, with what it saw at each step; null where the kind of walk has none",
     {
-        "domain": Column(pl.String, "The target domain"),
+        "domain": DOMAIN,
         "order": Column(pl.Int64, "0 is the first row taken", unique=True, minimum=0),
-        "row_id": Column(pl.String, "The row in instructions/pool", unique=True),
+        "row_id": row_id("The row in instructions/pool", of="instructions/pool", unique=True),
         "component": Column(pl.Int64, "Component whose walk took it; a balanced walk has one, the mean", minimum=0),
         "step": Column(pl.Int64, "Step of that walk; 0 is its anchor", minimum=0),
-        "predecessor": Column(pl.String, "Row taken just before by the same walk", nullable=True),
+        "predecessor": Column(
+            pl.String, "Row taken just before by the same walk", nullable=True, row_of="instructions/pool"
+        ),
         "predecessor_cosine": Column(pl.Float64, "Coherence: cosine to the predecessor", nullable=True),
         "min_cosine": Column(pl.Float64, "Smallest cosine to any row that it must not conflict with", nullable=True),
-        "min_cosine_row": Column(pl.String, "The row with that smallest cosine", nullable=True),
+        "min_cosine_row": Column(
+            pl.String, "The row with that smallest cosine", nullable=True, row_of="instructions/pool"
+        ),
         "core_cosine": Column(pl.Float64, "Cosine to the component, or of a balanced walk to the domain's mean"),
         "consistency_before": Column(pl.Float64, "Consistency that it was measured against", nullable=True),
         "consistency": Column(pl.Float64, "|cosine| of the walk's sum to the component, this row included"),
@@ -32,20 +37,30 @@ SUBSET: Final = Contract(
             pl.Float64, "Balanced: mean cosine to the domain's validation rows, as weighed then", nullable=True
         ),
         "redundancy": Column(pl.Float64, "Balanced: taken off for resembling the rows taken before", nullable=True),
-        "nearest_row": Column(pl.String, "Balanced: the row taken before that it resembles most", nullable=True),
+        "nearest_row": Column(
+            pl.String,
+            "Balanced: the row taken before that it resembles most",
+            nullable=True,
+            row_of="instructions/pool",
+        ),
         "nearest_cosine": Column(pl.Float64, "The cosine to it", nullable=True),
         "pulled_by": Column(
             PULLED_BY, "Validation rows with the largest cosine to it, at most three, the largest first"
         ),
     },
     sorted_by=("order",),
+    main=True,
+    pruned="whole",
+    exposure="trained on",
+    quoted=True,
 )
 
 BUDGETS: Final = Contract(
-    "selection/subset budgets",
+    ("selection/subset",),
+    "budgets",
     "How the domain's budget was split over its components (a balanced walk has one, the mean), and how much was used",
     {
-        "domain": Column(pl.String, "The target domain"),
+        "domain": DOMAIN,
         "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
         "weight": Column(
             pl.Float64, "Share of the budget: of variance among the kept directions, or equal", minimum=0, maximum=1
@@ -65,12 +80,13 @@ BUDGETS: Final = Contract(
 )
 
 LEFT: Final = Contract(
-    "selection/subset left",
+    ("selection/subset",),
+    "left",
     "What each walk saw of every eligible row that no walk took",
     {
-        "domain": Column(pl.String, "The target domain"),
+        "domain": DOMAIN,
         "component": Column(pl.Int64, "Core-knowledge component", minimum=0),
-        "row_id": Column(pl.String, "The row in instructions/pool"),
+        "row_id": row_id("The row in instructions/pool", of="instructions/pool"),
         "core_cosine": Column(pl.Float64, "Cosine to the component, or of a balanced walk to the domain's mean"),
         "conflict_component": Column(
             pl.Int32,
@@ -79,7 +95,7 @@ LEFT: Final = Contract(
             minimum=0,
         ),
         "conflict_step": Column(pl.Int32, "Step of that component which took that row", nullable=True, minimum=0),
-        "conflict_row": Column(pl.String, "That row", nullable=True),
+        "conflict_row": Column(pl.String, "That row", nullable=True, row_of="instructions/pool"),
         "conflict_cosine": Column(pl.Float64, "The cosine to it", nullable=True, maximum=0),
         "n_inconsistent": Column(pl.Int32, "At how many choices consistency refused it", minimum=0),
         "rank": Column(
@@ -92,27 +108,32 @@ LEFT: Final = Contract(
             pl.Float64, "Balanced: mean cosine to the domain's validation rows, as weighed then", nullable=True
         ),
         "redundancy": Column(pl.Float64, "Balanced: what the next step would have taken off", nullable=True),
-        "nearest_row": Column(pl.String, "Balanced: the row taken that it resembles most", nullable=True),
+        "nearest_row": Column(
+            pl.String, "Balanced: the row taken that it resembles most", nullable=True, row_of="instructions/pool"
+        ),
         "nearest_cosine": Column(pl.Float64, "The cosine to it", nullable=True),
     },
     sorted_by=("component", "row_id"),
+    pruned="nothing",
 )
 
 EXCLUDED: Final = Contract(
-    "selection/subset excluded",
+    ("selection/subset",),
+    "excluded",
     "Pool rows that were not eligible, each with its reason",
     {
-        "domain": Column(pl.String, "The target domain"),
-        "row_id": Column(pl.String, "The row in instructions/pool", unique=True),
+        "domain": DOMAIN,
+        "row_id": row_id("The row in instructions/pool", of="instructions/pool", unique=True),
         "reason": Column(
             pl.String,
             "`near-duplicate` of a pool row; or of a row of the domain: `equal`, `shared 13-gram`, `word trigrams`",
         ),
-        "other_row_id": Column(pl.String, "The row that it repeats"),
+        "other_row_id": Column(pl.String, "The row that it repeats", row_of="instructions/pool"),
         "split": Column(pl.String, "Whether that is a `validation` or `test` row of the domain", nullable=True),
         "share": Column(
             pl.Float64, "Share of that row's word trigrams found in it", nullable=True, minimum=0, maximum=1
         ),
     },
     sorted_by=("row_id",),
+    pruned="whole",
 )

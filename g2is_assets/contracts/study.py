@@ -4,30 +4,35 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import Column, Contract
+from g2is_assets.contracts.contract import DOMAIN, Column, Contract, row_id
 
 _CELL: Final = {
     "study": Column(pl.String, "The study"),
-    "domain": Column(pl.String, "The target domain"),
+    "domain": DOMAIN,
     "variant": Column(pl.String, "Entry of the study: a selector with its options"),
     "budget": Column(pl.Float64, "As the study says: below 1 a share of the pool, from 1 up rows", minimum=0),
     "seed": Column(pl.Int64, "Of selectors that draw, and of the training", minimum=0),
 }
 
 SUBSET: Final = Contract(
-    "study/subset",
+    ("study/subset",),
+    "subset",
     "The rows that a variant chose, for every budget and seed, in order",
     {
         **_CELL,
         "order": Column(pl.Int64, "0 is the first row taken", minimum=0),
-        "row_id": Column(pl.String, "The row in instructions/pool"),
+        "row_id": row_id("The row in instructions/pool", of="instructions/pool"),
         "score": Column(pl.Float64, "What it was chosen by; null where the selector has no score", nullable=True),
     },
     sorted_by=("budget", "seed", "order"),
+    main=True,
+    pruned="whole",
+    exposure="trained on",
 )
 
 ADAPTER: Final = Contract(
-    "study/adapter",
+    ("study/adapter",),
+    "adapter",
     "Every training of a variant: one for each budget, seed and rate tried",
     {
         **_CELL,
@@ -43,14 +48,16 @@ ADAPTER: Final = Contract(
         "seconds": Column(pl.Float64, "Wall-clock of training and scoring, on the machine that did it", minimum=0),
     },
     sorted_by=("budget", "seed", "learning_rate"),
+    main=True,
 )
 
 SCORES: Final = Contract(
-    "study/score",
+    ("study/score",),
+    "score",
     "Response NLL, and where there are choices the answer, of every test row after the chosen training",
     {
         **_CELL,
-        "row_id": Column(pl.String, "The row in instructions/target"),
+        "row_id": row_id("The row in instructions/target", of="instructions/target"),
         "part": Column(pl.String, "`development`: shown while choices are made; `final`: opened once"),
         "nll": Column(pl.Float64, "Mean NLL over the response tokens, nats per token", minimum=0),
         "n_response_tokens": Column(pl.Int64, "Response tokens scored", minimum=1),
@@ -61,14 +68,16 @@ SCORES: Final = Contract(
         ),
     },
     sorted_by=("budget", "seed", "row_id"),
+    main=True,
 )
 
 GENERAL: Final = Contract(
-    "study/score general",
+    ("study/score",),
+    "general",
     "Response NLL of some rows of the pool after the chosen training: what else the model has learned or forgotten",
     {
         **_CELL,
-        "row_id": Column(pl.String, "The row in instructions/pool"),
+        "row_id": row_id("The row in instructions/pool", of="instructions/pool"),
         "nll": Column(pl.Float64, "Mean NLL over the response tokens, nats per token", minimum=0),
     },
     sorted_by=("budget", "seed", "row_id"),
@@ -93,7 +102,8 @@ def _against(other: str) -> dict[str, Column]:
 
 
 LEADERBOARD: Final = Contract(
-    "study/leaderboard",
+    ("study/leaderboard",),
+    "leaderboard",
     "One row per study, part, budget, domain and variant: what it is worth, and beside what",
     {
         "study": _CELL["study"],
@@ -136,10 +146,12 @@ LEADERBOARD: Final = Contract(
         ),
     },
     sorted_by=("study", "part", "budget", "domain", "rank"),
+    main=True,
 )
 
 OVERLAP: Final = Contract(
-    "study/leaderboard overlap",
+    ("study/leaderboard",),
+    "overlap",
     "How many rows two variants chose in common, at the smallest seed of each",
     {
         "study": _CELL["study"],
@@ -154,7 +166,8 @@ OVERLAP: Final = Contract(
 )
 
 SOURCES: Final = Contract(
-    "study/leaderboard sources",
+    ("study/leaderboard",),
+    "sources",
     "Where the rows chosen come from; a row of several sources counts for each",
     {
         "study": _CELL["study"],
@@ -168,3 +181,65 @@ SOURCES: Final = Contract(
     },
     sorted_by=("study", "budget", "domain", "variant", "source"),
 )
+
+
+CELLS: Final = Contract(
+    (),
+    "cells",
+    "What trainings of a study were worth: one row per training, whichever variants chose its rows",
+    {
+        "digest": Column(pl.String, "SHA-256 of everything that determined the training", unique=True),
+        "domain": Column(pl.String, "The target domain"),
+        "n_rows": Column(pl.Int64, "Pool rows trained on; 0 is the base model", minimum=0),
+        "finetune": Column(pl.String, "Settings of the training, JSON"),
+        "n_tokens": Column(pl.Int64, "Tokens of these rows times epochs", minimum=0),
+        "n_tokens_passed": Column(pl.Int64, "Tokens that passed through the model, those of validation too", minimum=0),
+        "best_epoch": Column(pl.Int64, "Epoch kept; 0 is the untouched base", minimum=0),
+        "validation_nll": Column(pl.List(pl.Float64), "Mean NLL of the validation rows at each epoch, the start first"),
+        "seconds": Column(pl.Float64, "Wall-clock of the training", minimum=0),
+        "made": Column(pl.String, "When, by which revision, with which libraries, on what, JSON"),
+        "scores": Column(
+            pl.Struct(
+                {
+                    "test": pl.String,
+                    "row_id": pl.List(pl.String),
+                    "nll": pl.List(pl.Float64),
+                    "n_response_tokens": pl.List(pl.Int64),
+                    "correct": pl.List(pl.Boolean),
+                    "n_tokens": pl.Int64,
+                    "seconds": pl.Float64,
+                }
+            ),
+            "Losses and choices on test rows, `test` being the digest of these; null where it was not scored",
+            nullable=True,
+        ),
+        "answers": Column(
+            pl.Struct(
+                {
+                    "asked": pl.String,
+                    "row_id": pl.List(pl.String),
+                    "right": pl.List(pl.Boolean),
+                    "n_tokens": pl.Int64,
+                    "seconds": pl.Float64,
+                }
+            ),
+            "Whether generated answers to test rows without choices were right, `asked` being their digest",
+            nullable=True,
+        ),
+        "general": Column(
+            pl.Struct(
+                {
+                    "version": pl.String,
+                    "row_id": pl.List(pl.String),
+                    "nll": pl.List(pl.Float64),
+                    "n_tokens": pl.Int64,
+                    "seconds": pl.Float64,
+                }
+            ),
+            "Losses on rows of the pool, and the version of the scores",
+            nullable=True,
+        ),
+    },
+    sorted_by=("domain", "digest"),
+)
+"""Of a file beside the lake, under version control where the study says so; not a table of the lake."""

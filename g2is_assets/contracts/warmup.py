@@ -1,25 +1,29 @@
-"""Tables of the stage `warmup`, and the training log that `finetune` shares."""
+"""Tables of the stage `warmup`, and the training log that those of `finetune` are like."""
 
 from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import Column, Contract
+from g2is_assets.contracts.contract import Column, Contract, row_id
 from g2is_assets.contracts.instructions import MESSAGES
 
 SAMPLE: Final = Contract(
-    "warmup/sample",
+    ("warmup/sample",),
+    "sample",
     "The rows that warm the adapter up, whole, so that the checkpoint does not depend on later pools",
     {
-        "row_id": Column(pl.String, "The row in instructions/pool at the time of drawing", unique=True),
-        "messages": Column(MESSAGES, "The prompt's turns"),
-        "response": Column(pl.String, "The response"),
+        "row_id": row_id("The row in instructions/pool at the time of drawing", of="instructions/pool", unique=True),
+        "messages": Column(MESSAGES, "The prompt's turns", text=True),
+        "response": Column(pl.String, "The response", text=True),
     },
     sorted_by=("row_id",),
+    main=True,
+    exposure="warmup",
 )
 
 TRAINING_LOG: Final = Contract(
-    "training log",
+    ("warmup/checkpoint",),
+    "log",
     "One row per optimizer step or evaluation",
     {
         "step": Column(pl.Int64, "Optimizer steps taken", minimum=0),
@@ -28,4 +32,5 @@ TRAINING_LOG: Final = Contract(
         "learning_rate": Column(pl.Float64, "Rate of the step", nullable=True),
         "validation_loss": Column(pl.Float64, "Mean row loss of the validation rows, nats per token", nullable=True),
     },
+    main=True,
 )

@@ -17,9 +17,9 @@ import polars as pl
 
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256
-from g2is_assets.store.files import write_atomically
+from g2is_assets.store.files import read_parquet, write_atomically
 from g2is_assets.store.gradient_store import ERASED_ROW, STORE, shard_files
-from g2is_assets.store.lake import Lake, read_parquet
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.mapped import MAPPED
 from g2is_assets.store.versions import assets_of, entries, folders
 

@@ -1,7 +1,7 @@
 """Erasure: text and vectors of withdrawn rows leave every version of the lake; the record that they were there stays.
 
 Order: new shards, then versions that name them, then old shards and what may hold a copy. A version is rewritten under
-`erasing.json` (see `storage.tombstones`). Killed at any moment, the lake can be read and the next erasure finishes.
+`erasing.json` (see `store.tombstones`). Killed at any moment, the lake can be read and the next erasure finishes.
 """
 
 import io
@@ -11,16 +11,20 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
+from g2is_assets.contracts.audit import QUOTED
+from g2is_assets.contracts.contract import Contract
+from g2is_assets.contracts.gradients import INDEX
+from g2is_assets.contracts.instructions import WITHHELD
 from g2is_assets.errors import ContractError, SettingsError, StoreError
 from g2is_assets.store.erased_shards import Moved, erase_vectors, erased_rows, find_leftovers, stores_of
-from g2is_assets.store.files import write_into
-from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.files import read_parquet, write_into
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import ERASED, ERASING, PRUNED, describe_bytes, describe_files
-from g2is_assets.store.pages import ERASED_PAGE, PAGE, QUOTED
+from g2is_assets.store.pages import ERASED_PAGE, PAGE
 from g2is_assets.store.pruning import plan_pruning
 from g2is_assets.store.tombstones import (
     Change,
@@ -31,20 +35,9 @@ from g2is_assets.store.tombstones import (
     read_pending,
     read_tombstones,
 )
+from g2is_assets.store.version import Version
 from g2is_assets.store.versions import MODELS, SCRATCH_NAME, assets_of, entries, folders, partitions_of, versions_of
 from g2is_assets.store.views import rebuild_views
-
-TEXTS: Final[Mapping[str, Any]] = {
-    "ids": [],
-    "messages": [],
-    "prompt": "",
-    "response": "",
-    "answer": None,
-    "choices": None,
-}
-"""Columns of a table of rows that hold what a row says, and what stands there afterwards."""
-
-WITHHELD: Final = "withheld.parquet"
 
 USING: Final = frozenset({"instructions", "gradients", "graph", "knowledge", "selection", "finetune"})
 """Stages whose current versions must no longer use a row before it is erased. The warmup sample may, until it is drawn
@@ -160,13 +153,11 @@ def _erased_before(lake: Lake) -> set[str]:
 
 def _rows_of(lake: Lake, version: Version) -> set[str]:
     """Rows that a version uses: those in its tables, and those whose vectors are its directions."""
-    found: set[str] = set()
-    for name in version.manifest.files:
-        if name.endswith(".parquet") and name != WITHHELD:
-            file = version.folder / name
-            if "row_id" in read_parquet(file, n_rows=0).columns:
-                found |= set(read_parquet(file, ["row_id"])["row_id"])
-    return found | (_rows_as_nodes(lake, version) or set())
+    found = _rows_as_nodes(lake, version) or set()
+    for contract in version.manifest.tables:
+        if "row_id" in contract.columns and contract is not WITHHELD:
+            found |= set(read_parquet(version.folder / contract.file, ["row_id"])["row_id"])
+    return found
 
 
 def _rows_as_nodes(lake: Lake, version: Version) -> set[str] | None:
@@ -176,7 +167,7 @@ def _rows_as_nodes(lake: Lake, version: Version) -> set[str] | None:
     made_from = version.manifest.inputs["gradients/target"].data_version
     for gradients in versions_of(lake, "gradients/target")[0]:  # pruned ones keep their index
         if (gradients.manifest.data_version, gradients.manifest.partition) == (made_from, version.manifest.partition):
-            return set(read_parquet(gradients.folder / "index.parquet", ["row_id"])["row_id"])
+            return set(read_parquet(gradients.folder / INDEX.file, ["row_id"])["row_id"])
     return None
 
 
@@ -192,7 +183,7 @@ def _erase_version(
     folder, files = version.folder, version.manifest
     nodes = _rows_as_nodes(lake, version)
     if (folder / PRUNED).exists() or nodes is None or not nodes.isdisjoint(rows):
-        if pruning := plan_pruning(version):
+        if pruning := plan_pruning(folder, files):
             report.pruned.append(folder)
             if not dry_run:
                 pruning.apply()
@@ -219,30 +210,32 @@ def _erase_version(
     os.replace(folder / ERASING, folder / ERASED)
 
 
+def is_rewritten(contract: Contract) -> bool:
+    """Whether an erasure may rewrite a table: it holds text, or names shards. A tombstone excuses no other."""
+    return bool(contract.texts) or contract is INDEX
+
+
 def _rewritten(version: Version, rows: Collection[str], moved: list[Moved]) -> tuple[dict[str, bytes], set[str]]:
     """Files of a version without these rows' text and with shards as they are now; and the rows concerned."""
     renamed = {m.old: m for m in moved}
     additions, erased = _without_page(version, rows)
-    for name in version.manifest.files:
-        file = version.folder / name
-        columns = set(read_parquet(file, n_rows=0).columns) if name.endswith(".parquet") else set()
-        if "row_id" in columns and columns & TEXTS.keys():
+    for contract in filter(is_rewritten, version.manifest.tables):
+        file = version.folder / contract.file
+        if contract.texts:
             if set(rows).isdisjoint(read_parquet(file, ["row_id"])["row_id"]):
                 continue
             table = read_parquet(file)
-            new = _blanked(table, rows)
+            new = _blanked(table, contract, rows)
             here = _differing(table, new, rows)
-        elif {"shard", "sha256"} <= columns:
+        else:
             table = read_parquet(file)
             used = set(table.select("shard", "sha256").unique().iter_rows()) & renamed.keys()
             here = {row for old in used for row in renamed[old].rows}
             new = _redirected(table, renamed) if used else table
-        else:
-            continue
         if not new.equals(table):
             content = io.BytesIO()
             new.write_parquet(content, compression="zstd")
-            additions[name] = content.getvalue()
+            additions[contract.file] = content.getvalue()
             erased |= here
     return additions, erased
 
@@ -252,16 +245,16 @@ def _without_page(version: Version, rows: Collection[str]) -> tuple[dict[str, by
     file = version.folder / PAGE
     if PAGE not in version.manifest.files or (file.is_file() and file.read_bytes() == ERASED_PAGE):
         return {}, set()
-    quoted = set(read_parquet(version.folder / QUOTED, ["row_id"])["row_id"]).intersection(rows)
+    quoted = set(read_parquet(version.folder / QUOTED.file, ["row_id"])["row_id"]).intersection(rows)
     return ({PAGE: ERASED_PAGE} if quoted else {}), quoted
 
 
-def _blanked(table: pl.DataFrame, rows: Collection[str]) -> pl.DataFrame:
+def _blanked(table: pl.DataFrame, contract: Contract, rows: Collection[str]) -> pl.DataFrame:
     gone = pl.col("row_id").is_in(list(rows))
     return table.with_columns(
-        pl.when(gone).then(pl.lit(pl.Series(name, [TEXTS[name]], dtype=dtype))).otherwise(pl.col(name)).alias(name)
-        for name, dtype in table.schema.items()
-        if name in TEXTS
+        pl.when(gone).then(pl.lit(pl.Series([column.blank], dtype=column.dtype))).otherwise(pl.col(name)).alias(name)
+        for name, column in contract.texts.items()
+        if name in table.columns
     )
 
 

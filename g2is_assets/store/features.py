@@ -23,7 +23,7 @@ class StoredFeatures:
 
         Args:
             folder: The store's folder.
-            index: Table of the contract `gradient index`.
+            index: Table of the contract `INDEX`.
             kind: Feature kind.
 
         Raises:

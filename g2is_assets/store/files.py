@@ -1,13 +1,16 @@
-"""Small files that appear whole or not at all, and what to say when the machine refuses to write."""
+"""Single files: written whole or not at all, Parquet read, and what to say when the machine refuses."""
 
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+import polars as pl
 
 from g2is_assets.errors import G2isError, StoreError
 
@@ -23,6 +26,8 @@ REFUSALS: Final = (
     errno.EIO,
 )
 _SQLITE: Final = ("disk is full", "disk I/O error", "readonly database", "unable to open database file")
+_NUMPY: Final = re.compile(r"\d+ requested and \d+ written")
+"""What numpy says, without a number, of an array of which a full disk took a part."""
 MEND: Final = "free space, make it writable, or set G2IS_HOME to another place"
 MEND_OUT: Final = "free space, make it writable, or name another place"
 """The same for a place that was named on the command line."""
@@ -43,6 +48,8 @@ def writing(place: Path, note: str = "", mend: str = MEND) -> Iterator[None]:
         if not is_refusal(error):
             raise
         reason, file = str(error).splitlines()[0], getattr(error, "filename", None)
+        if _NUMPY.fullmatch(reason):
+            reason = f"{os.strerror(errno.ENOSPC)} ({reason})"
         if isinstance(file, str) and not Path(file).is_relative_to(place.parent):  # such as the system's scratch folder
             raise StoreError(f"{file} cannot be used: {reason}; {mend}{note}") from error
         raise StoreError(f"{place} cannot be written: {reason}; {mend}{note}") from error
@@ -52,6 +59,8 @@ def is_refusal(error: Exception) -> bool:
     """Whether the machine refused to write. Libraries in Rust and C++ give no error number, only its text."""
     if getattr(error, "errno", None) is not None:
         return getattr(error, "errno", None) in REFUSALS
+    if _NUMPY.fullmatch(str(error)):
+        return True
     said = [*_SQLITE, *(f"(os error {n})" for n in REFUSALS), *map(os.strerror, REFUSALS)]
     return any(text in str(error) for text in said)
 
@@ -97,3 +106,16 @@ def write_into(folder: Path, name: str, content: bytes) -> None:
     scratch = folder.with_name(f".writing-{uuid.uuid4().hex}")
     scratch.write_bytes(content)
     os.replace(scratch, folder / name)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None, n_rows: int | None = None) -> pl.DataFrame:
+    """Read one of the lake's Parquet files.
+
+    Raises:
+        StoreError: It is missing, truncated or not Parquet.
+    """
+    try:
+        return pl.read_parquet(path, columns=columns, n_rows=n_rows, glob=False, memory_map=False)
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise StoreError(f"{path} is missing or damaged: {reason}; materialise the asset again") from error

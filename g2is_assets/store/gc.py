@@ -16,11 +16,12 @@ from typing import Final
 from g2is_assets.contracts.gradients import INDEX, SET_ASIDE
 from g2is_assets.errors import ContractError, StoreError
 from g2is_assets.store.gradient_store import STORE, shard_files
-from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import PRUNED, read_manifest
 from g2is_assets.store.mapped import MAPPED
 from g2is_assets.store.pruning import plan_pruning
 from g2is_assets.store.serving import served_name
+from g2is_assets.store.version import Version
 from g2is_assets.store.versions import SCRATCH_NAME, VERSION_NAME, assets_of, entries, folders, partitions_of
 from g2is_assets.store.views import rebuild_views
 
@@ -161,7 +162,7 @@ class _Sweep:
 
     def prune_version(self, version: Version) -> None:
         """Prune a version, or finish what was begun."""
-        if pruning := plan_pruning(version):
+        if pruning := plan_pruning(version.folder, version.manifest):
             self.report.removed.append(Removed(VERSIONS, version.folder, pruning.n_bytes))
             if not self.dry_run:
                 pruning.apply()
@@ -174,7 +175,7 @@ class _Sweep:
                 continue
             references = used.setdefault(str(version.manifest.settings["store"]), _References())
             try:
-                index, set_aside = version.table("index", INDEX), version.table("set_aside", SET_ASIDE)
+                index, set_aside = version.read(INDEX), version.read(SET_ASIDE)
             except (StoreError, ContractError, KeyError) as error:
                 self.report.left_alone.append(f"{error}; the shards of its store stay")
                 references.all_known = False

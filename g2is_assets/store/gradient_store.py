@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from g2is_assets.contracts import gradients as contracts
 from g2is_assets.errors import StoreError
-from g2is_assets.hashing import file_sha256, json_sha256
-from g2is_assets.store.files import write_atomically, writing
-from g2is_assets.store.lake import read_parquet
+from g2is_assets.hashing import file_sha256, json_sha256, known_sha256
+from g2is_assets.store.files import read_parquet, write_atomically, writing
 from g2is_assets.store.mapped import MAPPED
 
 STORE: Final = "_store"
@@ -107,7 +106,7 @@ class GradientStore:
             name = file.name.removesuffix(".shard.json")
             try:
                 record = _read_json(file)
-                if file_sha256(self.folder / f"{name}.parquet") != record["sha256"]:
+                if known_sha256(self.folder / f"{name}.parquet") != record["sha256"]:
                     raise StoreError(f"{name}: digest differs")
                 table = read_parquet(self.folder / f"{name}.parquet", columns=["row_id", "loss", "n_tokens"])
                 aside = _set_aside(record)
@@ -200,10 +199,10 @@ class GradientStore:
             unit = features[kind][good] / norms[kind][good, None]
             columns[f"features_{kind}"] = unit.astype(np.float16)
             columns[f"norm_{kind}"] = norms[kind][good]
-        contract = contracts.shard(self.kinds, self.sketch_dim)
+        contract = contracts.shard(self.kinds)
         path = self.folder / f"{name}.parquet"
         scratch = self.folder / f".{uuid.uuid4().hex}.parquet"
-        table = pl.DataFrame(columns, schema_overrides=contract.schema)
+        table = pl.DataFrame(columns, schema_overrides=contract.schema_of_width(self.sketch_dim))
         contract.validate(table)
         with writing(path):
             try:
@@ -226,7 +225,7 @@ class Filled:
     """What `fill_store` found and did.
 
     Attributes:
-        index: Contract `gradient index`: the wanted rows that have vectors, in the order wanted.
+        index: Contract `INDEX`: the wanted rows that have vectors, in the order wanted.
         set_aside: Wanted rows without vectors, with the reason.
         n_computed: Rows computed now.
         n_tokens_computed: Their tokens.

@@ -16,8 +16,8 @@ N_BINS: Final = 200
 
 def graph_tables(
     graph: Graph, row_ids: list[str], same_text: NDArray[np.int64]
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Tables of the contracts `graph/neighbors`, `... edges` and `... duplicates`.
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Tables of the contracts `graph/neighbors`, `... edges`, `... duplicates` and `... groups`.
 
     Args:
         graph: Of the rows, in their order.
@@ -35,7 +35,6 @@ def graph_tables(
             "conflict_share": graph.conflict_share,
             "in_degree": graph.in_degree,
             "n_negative": graph.n_negative,
-            "duplicate_group": ids[groups],
         },
         schema=contracts.NODES.schema,
     )
@@ -49,7 +48,8 @@ def graph_tables(
         )
         for p, reason in pairs
     )
-    return nodes, pl.concat([near, far]), duplicates.sort(contracts.DUPLICATES.sorted_by)
+    together = pl.DataFrame({"row_id": row_ids, "duplicate_group": ids[groups]}, schema=contracts.GROUPS.schema)
+    return nodes, pl.concat([near, far]), duplicates.sort(contracts.DUPLICATES.sorted_by), together
 
 
 def map_table(row_ids: list[str], places: NDArray[np.float32]) -> pl.DataFrame:

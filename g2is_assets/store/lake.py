@@ -6,125 +6,63 @@ versions names the one that readers follow. Nothing else writes below a stage, b
 
 import errno
 import json
-import math
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-import polars as pl
-
-from g2is_assets.contracts.contract import Contract
 from g2is_assets.errors import ContractError, MissingInputError, StoreError
-from g2is_assets.hashing import file_sha256
+from g2is_assets.hashing import known_json, load_known, moved
 from g2is_assets.store.files import write_atomically, writing
 from g2is_assets.store.manifest import (
     MANIFEST,
     PRUNED,
-    Input,
     Manifest,
     contradiction,
     data_version,
     describe_files,
     git_revision,
-    input_digest,
     library_versions,
     user_name,
 )
 from g2is_assets.store.manifest import read_manifest as _read_manifest
+from g2is_assets.store.pruning import prune_damaged
 from g2is_assets.store.tombstones import expected_files
+from g2is_assets.store.version import Draft, Recipe, Version, asset_of
 
-Metric = int | float | str
-
-
-@dataclass(frozen=True)
-class Version:
-    """One materialised version of an asset."""
-
-    folder: Path
-    manifest: Manifest
-
-    @property
-    def as_input(self) -> Input:
-        """How a downstream manifest names this version."""
-        return Input(data_version=self.manifest.data_version, manifest_sha256=file_sha256(self.folder / MANIFEST))
-
-    def table(self, name: str, contract: Contract) -> pl.DataFrame:
-        """Read a table and hold it to its digest and its contract.
-
-        Raises:
-            StoreError: The file is missing, or its bytes are not those that were written.
-            ContractError: It breaks the contract.
-        """
-        file = self.folder / f"{name}.parquet"
-        table = read_parquet(file)
-        record = expected_files(self.folder, self.manifest).get(file.name)
-        if record is None or file_sha256(file) != record.sha256:
-            raise StoreError(f"{file} is damaged: its digest differs from the manifest; materialise again")
-        return contract.validate(table, where=str(self.folder))
-
-
-class Draft:
-    """A version being written: tables and files under a temporary name."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.metrics: dict[str, Metric] = {}
-        self.n_rows: dict[str, int] = {}
-
-    def table(self, name: str, contract: Contract, table: pl.DataFrame) -> None:
-        """Write a table that keeps its contract.
-
-        Raises:
-            ContractError: It does not; then nothing of this version remains.
-        """
-        contract.validate(table).write_parquet(self.folder / f"{name}.parquet", compression="zstd")
-        self.n_rows[name] = len(table)
-
-    def metric(self, **values: Metric) -> None:
-        """Record numbers for people: shown in the UI, kept in the manifest, no part of the data version.
-
-        Raises:
-            StoreError: A number is not finite, which JSON cannot hold.
-        """
-        bad = [name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
-        if bad:
-            raise StoreError(f"metrics that are not finite: {', '.join(bad)}")
-        self.metrics |= values
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What determines a version: which asset, made by which code, with which settings, from which inputs.
-
-    `follows_inputs = False` keeps changed inputs from making the version stale: it is remade on request only.
-    `versions` are the inputs that are assets, for whoever follows the recipe to read: `inputs` only names them.
-    """
-
-    asset: str
-    partition: str | None
-    code_version: str
-    settings: Mapping[str, Any]
-    inputs: Mapping[str, Input] = field(default_factory=dict)
-    follows_inputs: bool = True
-    versions: Mapping[str, Version] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def input_digest(self) -> str:
-        """SHA-256 of everything that the payload may depend on."""
-        inputs = self.inputs if self.follows_inputs else {}
-        return input_digest(self.asset, self.partition, self.code_version, self.settings, inputs)
+LAYOUT: Final = "2"
+"""Of folders and files of a lake: raised when lakes made before can no longer be read."""
+LAYOUT_FILE: Final = ".layout"
+KNOWN_FILE: Final = ".hashes.json"
+"""Digests of files with the state in which they were hashed; may be deleted at any time."""
 
 
 class Lake:
     """All versions of all assets below one folder."""
 
     def __init__(self, root: Path) -> None:
+        """Open a lake, or one to be made.
+
+        Raises:
+            StoreError: It was made by a version of this project that laid lakes out otherwise.
+        """
         self.root = root
+        load_known(root / KNOWN_FILE)
+        marker = root / LAYOUT_FILE
+        said = marker.read_text(encoding="utf-8").strip() if marker.is_file() else None
+        if said != LAYOUT and (said or any(root.glob("*/*/current.json")) or any(root.glob("*/*/*/current.json"))):
+            raise StoreError(
+                f"{root} was laid out by another version of this project, which this one does not read; delete it, or "
+                "set G2IS_HOME to another place, and refresh"
+            )
+
+    def keep_hashes(self) -> None:
+        """Let the next process know which files were hashed in which state."""
+        if self.root.is_dir():
+            write_atomically(self.root / KNOWN_FILE, known_json())
 
     def place(self, asset: str, partition: str | None = None) -> Path:
         """The folder that holds an asset's versions."""
@@ -183,13 +121,28 @@ class Lake:
         Raises:
             StoreError: It is damaged or no longer kept whole.
         """
-        found = self.find_whole(asset, version.manifest.inputs[asset].data_version, partition)
+        name = next(name for name in version.manifest.inputs if asset_of(name) == asset)
+        found = self._with_content(name, version.manifest.inputs[name].data_version, partition)
         if found is None:
             label = f"{version.manifest.asset}[{version.manifest.partition}]"
             raise StoreError(
                 f"{label} was made from a version of {asset} that is no longer whole; materialise it again"
             )
         return found
+
+    def _with_content(self, name: str, data_version: str, partition: str | None) -> Version | None:
+        """The whole version whose content, or the content of whose table, an input names; the newest of several."""
+        asset = asset_of(name)
+        if name == asset:
+            return self.find_whole(asset, data_version, partition)
+        current = self.find_whole(asset, partition=partition)
+        folders = sorted(self.place(asset, partition).glob(f"[!.]*/{MANIFEST}"), key=lambda f: -f.stat().st_mtime_ns)
+        for folder in ([current.folder] if current else []) + [file.parent for file in folders]:
+            with suppress(StoreError):
+                version = _whole_version(folder)
+                if version.as_input_of(name).data_version == data_version:
+                    return version
+        return None
 
     def make(
         self,
@@ -216,12 +169,14 @@ class Lake:
             StoreError: The place cannot be written.
         """
         place = self.place(recipe.asset, recipe.partition)
-        if not force and (version := self._reusable(place, recipe, intact)):
+        if not force and (version := self.reusable(recipe, intact)):
             self.point(place, version.folder.name)
             return version, False
         scratch = place / f".writing-{uuid.uuid4().hex}"
         with writing(place, "; the previous version is intact"):
             place.mkdir(parents=True, exist_ok=True)
+            if not (self.root / LAYOUT_FILE).exists():
+                write_atomically(self.root / LAYOUT_FILE, f"{LAYOUT}\n")
             scratch.mkdir()
             try:
                 draft = Draft(scratch)
@@ -231,7 +186,9 @@ class Lake:
                 shutil.rmtree(scratch, ignore_errors=True)
         return version, True
 
-    def _reusable(self, place: Path, recipe: Recipe, intact: Callable[[Version], bool]) -> Version | None:
+    def reusable(self, recipe: Recipe, intact: Callable[[Version], bool]) -> Version | None:
+        """The whole version that was made earlier from equal inputs, if there is one; the current one before others."""
+        place = self.place(recipe.asset, recipe.partition)
         try:
             current = self.find(recipe.asset, recipe.partition)
         except StoreError:
@@ -285,6 +242,8 @@ class Lake:
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                     raise  # else another process was quicker by a moment: look at what it made
+        for file in files:
+            moved(draft.folder / file, final / file)
         self.point(place, final.name)
         for old in taken:  # damaged ones; only now, so that there is a current version at every moment
             _retire(old)
@@ -311,25 +270,10 @@ def _whole_version(folder: Path) -> Version:
 
 def _retire(folder: Path) -> None:
     """Prune a damaged version that was made again; without a manifest that can be read, all of it goes."""
-    from g2is_assets.store.pruning import prune_damaged  # that module reads versions, so it imports this one
-
     if (folder / PRUNED).exists():
         return
     try:
         with suppress(OSError):  # another process is at it, or the disk refuses: the next collection goes on from there
-            prune_damaged(Version(folder, _read_manifest(folder)))
+            prune_damaged(folder, _read_manifest(folder))
     except StoreError:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def read_parquet(path: Path, columns: list[str] | None = None, n_rows: int | None = None) -> pl.DataFrame:
-    """Read one of the lake's Parquet files.
-
-    Raises:
-        StoreError: It is missing, truncated or not Parquet.
-    """
-    try:
-        return pl.read_parquet(path, columns=columns, n_rows=n_rows, glob=False, memory_map=False)
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise StoreError(f"{path} is missing or damaged: {reason}; materialise the asset again") from error

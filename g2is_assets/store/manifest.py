@@ -13,15 +13,20 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from g2is_assets.contracts.contract import Contract
+from g2is_assets.contracts.tables import contract_of
 from g2is_assets.errors import StoreError
-from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.hashing import json_sha256, known_sha256
 
 MANIFEST: Final = "manifest.json"
 PRUNED: Final = "pruned.json"
 """Beside the manifest of a version whose payload was removed on purpose."""
 
 ERASED: Final = "erased.json"
-"""Beside the manifest of a version from which rows were erased; see `storage.tombstones`."""
+"""Beside the manifest of a version from which rows were erased; see `store.tombstones`."""
+
+PICTURES: Final = ".pictures.json"
+"""Beside the manifest: what was drawn of the version, which may be deleted and is drawn again."""
 
 ERASING: Final = "erasing.json"
 """The same while an erasure is under way."""
@@ -74,6 +79,16 @@ class Manifest(BaseModel):
     libraries: dict[str, str]
     relinked_from: str | None = None
 
+    @property
+    def tables(self) -> list[Contract]:
+        """The contracts of its tables, by file name.
+
+        Raises:
+            StoreError: This version of the project does not know one of them.
+        """
+        names = (file.removesuffix(".parquet") for file in sorted(self.files) if file.endswith(".parquet"))
+        return [contract_of(self.asset, name) for name in names]
+
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a version folder.
@@ -83,11 +98,17 @@ def read_manifest(folder: Path) -> Manifest:
     """
     file = folder / MANIFEST
     try:
-        return Manifest.model_validate(json.loads(file.read_text(encoding="utf-8")))
+        stat = file.stat()
+        return _parsed(file, (stat.st_size, stat.st_mtime_ns, stat.st_ino))
     except (OSError, ValueError, ValidationError) as error:
         raise StoreError(
             f"{file} is missing or damaged ({type(error).__name__}); materialise the asset again"
         ) from error
+
+
+@lru_cache(maxsize=16384)
+def _parsed(file: Path, _state: tuple[int, ...]) -> Manifest:
+    return Manifest.model_validate(json.loads(file.read_text(encoding="utf-8")))
 
 
 def data_version(files: Mapping[str, FileRecord]) -> str:
@@ -115,9 +136,9 @@ def contradiction(manifest: Manifest) -> str | None:
 
 def describe_files(folder: Path) -> dict[str, FileRecord]:
     """Size and digest of every payload file below a folder, by relative path."""
-    records = {folder / name for name in (MANIFEST, ERASED, ERASING)}
+    records = {folder / name for name in (MANIFEST, ERASED, ERASING, PICTURES)}
     return {
-        file.relative_to(folder).as_posix(): FileRecord(sha256=file_sha256(file), n_bytes=file.stat().st_size)
+        file.relative_to(folder).as_posix(): FileRecord(sha256=known_sha256(file), n_bytes=file.stat().st_size)
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file not in records
     }

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g2is_assets.errors import StoreError
-from g2is_assets.hashing import file_sha256
-from g2is_assets.store.files import writing
-from g2is_assets.store.lake import read_parquet
+from g2is_assets.hashing import known_sha256
+from g2is_assets.store.files import read_parquet, writing
 
 MAPPED: Final = "mapped"
 
@@ -38,7 +37,7 @@ def mapped_vectors(store: Path, shard: str, sha256: str, kind: str) -> NDArray[n
         pass  # not there yet, or cut off: made below
     file = store / f"{shard}.parquet"
     vectors = read_parquet(file, columns=[f"features_{kind}"]).to_series().to_numpy()
-    if file_sha256(file) != sha256:
+    if known_sha256(file) != sha256:
         raise StoreError(f"{file} is damaged: its digest differs from its record; materialise the gradients again")
     scratch = copy.with_name(f".{uuid.uuid4().hex}.npy")
     with writing(copy):

@@ -3,11 +3,9 @@
 from typing import Final
 
 from g2is_assets.store.files import write_atomically
-from g2is_assets.store.lake import Version
+from g2is_assets.store.version import Version
 
 PAGE: Final = "report.html"
-QUOTED: Final = "quoted.parquet"
-"""The table of the rows that a version's page quotes."""
 
 _HTML: Final = '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
 ERASED_PAGE: Final = (

@@ -5,7 +5,7 @@ pruned version is never taken for a damaged one, and a pruning that was killed h
 """
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,27 +14,14 @@ from typing import Final
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from g2is_assets.contracts.tables import tables_of
 from g2is_assets.errors import StoreError
-from g2is_assets.store.files import write_into
-from g2is_assets.store.lake import Version, read_parquet
-from g2is_assets.store.manifest import PRUNED, FileRecord, describe_bytes, describe_files
+from g2is_assets.store.files import read_parquet, write_into
+from g2is_assets.store.manifest import PICTURES, PRUNED, FileRecord, Manifest, describe_bytes, describe_files
 from g2is_assets.store.tombstones import expected_files, read_pending
 
 ROW_IDS: Final = "row_ids.parquet"
-"""The rows of all removed tables that had a `row_id`, each once, sorted, with what they had of `KEPT_COLUMNS`."""
-KEPT_COLUMNS: Final = ("row_id", "split", "sources", "licenses")
-"""Without text, and enough to tell years later which adapters hold rows of a source or a licence."""
-
-STAYS: Final = {
-    "selection/subset": {"subset.parquet", "excluded.parquet"},
-    "finetune/baseline": {"rows.parquet"},
-    "gradients/pool": {"index.parquet", "set_aside.parquet"},
-    "gradients/target": {"index.parquet", "set_aside.parquet"},
-    "study/embedding": {"index.parquet", "set_aside.parquet"},
-    "study/subset": {"subset.parquet"},
-    "audit/lineage": {"lineage.parquet", "links.parquet", "rows.parquet"},
-}
-"""Tables that stay as they are: they hold ids and numbers, no text."""
+"""The rows of all tables that went and had a `row_id`, each once, sorted, with what they had of columns `kept`."""
 
 
 class Pruned(BaseModel):
@@ -75,20 +62,21 @@ class Pruning:
     """What is still to do until a version is pruned.
 
     Attributes:
-        version: The version.
+        folder, manifest: The version.
         record: What `pruned.json` says, or will say.
         additions: Content of the files to write first, by name, in this order.
     """
 
-    version: Version
+    folder: Path
+    manifest: Manifest
     record: Pruned
     additions: Mapping[str, bytes]
 
     @property
     def doomed(self) -> list[Path]:
         """Files that are still to be deleted."""
-        known = self.record.removed.keys() & self.version.manifest.files.keys()
-        return [file for name in sorted(known) if (file := self.version.folder / name).exists()]
+        known = self.record.removed.keys() & self.manifest.files.keys()
+        return [file for name in sorted(known) if (file := self.folder / name).exists()]
 
     @property
     def n_bytes(self) -> int:
@@ -97,26 +85,31 @@ class Pruning:
 
     def apply(self) -> None:
         """Write the record, then the row ids, then delete; killed at any moment, it can be planned and done again."""
-        folder = self.version.folder
         for name, content in self.additions.items():
-            write_into(folder, name, content)
+            write_into(self.folder, name, content)
         for file in self.doomed:
             file.unlink()
-        for empty in _empty_folders(folder):
+        (self.folder / PICTURES).unlink(missing_ok=True)
+        for empty in _empty_folders(self.folder):
             empty.rmdir()
 
 
-def plan_pruning(version: Version) -> Pruning | None:
+def staying_files(asset: str) -> set[str]:
+    """Files of an asset's versions that stay as they are when one is pruned because it has grown old."""
+    return {contract.file for contract in tables_of(asset) if contract.pruned == "whole"}
+
+
+def plan_pruning(folder: Path, manifest: Manifest) -> Pruning | None:
     """What is to be done to prune a version; None if all of it has been done.
 
     Raises:
         StoreError: Its files are not those of its manifest: then somebody may need them to see what happened. Or rows
-            of it are being erased: which files are the old ones could not be told afterwards.
+            of it are being erased: which files are the old ones could not be told afterwards. Or it has a table that
+            this version of the project does not know.
     """
-    folder, files = version.folder, expected_files(version.folder, version.manifest)
-    record = read_pruned(folder)
+    files, record = expected_files(folder, manifest), read_pruned(folder)
     if record:
-        rest = Pruning(version, record, {})
+        rest = Pruning(folder, manifest, record, {})
         if not rest.doomed and not _empty_folders(folder):
             return None
         if record.row_ids is None or _stands(folder / ROW_IDS, record.row_ids):
@@ -125,33 +118,28 @@ def plan_pruning(version: Version) -> Pruning | None:
         raise StoreError(f"{folder}: an erasure was begun and not finished; run the same g2is gc --erase again")
     elif describe_files(folder) != files:
         raise StoreError(f"{folder} differs from its manifest; delete it yourself if it is of no use")
-    removed = {name: files[name] for name in sorted(files.keys() - STAYS.get(version.manifest.asset, set()))}
-    row_ids = _row_ids(folder, removed)
+    row_ids = _row_ids(folder, manifest)
     record = Pruned(
         pruned_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        removed=removed,
+        removed={name: files[name] for name in sorted(files.keys() - staying_files(manifest.asset))},
         row_ids=None if row_ids is None else describe_bytes(row_ids),
     )
-    additions = {PRUNED: _as_json(record)}
-    return Pruning(version, record, additions | ({} if row_ids is None else {ROW_IDS: row_ids}))
+    additions = {PRUNED: _as_json(record)} | ({} if row_ids is None else {ROW_IDS: row_ids})
+    return Pruning(folder, manifest, record, additions)
 
 
-def prune_damaged(version: Version) -> None:
+def prune_damaged(folder: Path, manifest: Manifest) -> None:
     """Prune a version that is damaged and was made again: other manifests may name this one's for ever.
 
     The new version has the same content, and so the row ids.
     """
     record = Pruned(
         pruned_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        removed=version.manifest.files,
+        removed=manifest.files,
         row_ids=None,
         reason="damaged, and made again with the same content",
     )
-    Pruning(version, record, {PRUNED: _as_json(record)}).apply()
-
-
-NOT_USED: Final = {"left.parquet", "excluded.parquet", "withheld.parquet", "quoted.parquet"}
-"""Tables of rows that were not used, or not all of them: their ids would seem to have been."""
+    Pruning(folder, manifest, record, {PRUNED: _as_json(record)}).apply()
 
 
 def _empty_folders(folder: Path) -> list[Path]:
@@ -160,14 +148,15 @@ def _empty_folders(folder: Path) -> list[Path]:
     return sorted((path for path in folders if not any(p.is_file() for p in path.rglob("*"))), reverse=True)
 
 
-def _row_ids(folder: Path, names: Iterable[str]) -> bytes | None:
-    """The row ids of these tables as a Parquet file; None if no table has any."""
-    tables = [folder / name for name in sorted(names) if name.endswith(".parquet") and name not in NOT_USED]
+def _row_ids(folder: Path, manifest: Manifest) -> bytes | None:
+    """The row ids of the tables of which they stay, as a Parquet file; None if no table has any."""
     parts = []
-    for table in tables:
-        columns = read_parquet(table, n_rows=0).columns
-        if "row_id" in columns:
-            parts.append(read_parquet(table, [name for name in KEPT_COLUMNS if name in columns]))
+    for contract in manifest.tables:
+        if contract.pruned == "ids":
+            there = read_parquet(folder / contract.file, n_rows=0).columns
+            kept = [name for name, column in contract.columns.items() if column.kept and name in there]
+            if "row_id" in kept:
+                parts.append(read_parquet(folder / contract.file, kept))
     if not parts:
         return None
     row_ids = pl.concat(parts, how="diagonal").unique("row_id", keep="first", maintain_order=True)

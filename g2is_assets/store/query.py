@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from g2is_assets.contracts.views import CONTRACTS
+from g2is_assets.contracts.tables import views
 from g2is_assets.errors import MissingInputError, SettingsError, StoreError
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.views import DATABASE
@@ -69,12 +69,12 @@ def list_views(lake: Lake) -> list[View]:
         MissingInputError: There is no lake yet.
     """
     sql = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal ORDER BY 1, column_index"
+    contracts = views()
     columns: dict[str, list[tuple[str, str, str | None]]] = {}
     for view, name, kind in ask(lake, sql).rows:
-        contract = CONTRACTS.get(view)
-        known = contract.columns.get(name) if contract else None
+        known = contracts[view].columns.get(name) if view in contracts else None
         columns.setdefault(view, []).append((name, kind, known.meaning if known else None))
-    return [View(name, CONTRACTS[name].meaning if name in CONTRACTS else None, columns[name]) for name in columns]
+    return [View(name, contracts[name].meaning if name in contracts else None, columns[name]) for name in columns]
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from typing import Final
 
 from g2is_assets.errors import StoreError
 from g2is_assets.store.gradient_store import STORE
-from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import read_manifest
+from g2is_assets.store.version import Version
 
 MODELS: Final = "models"
 """Folder of the lake that holds no asset."""

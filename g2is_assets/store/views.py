@@ -7,12 +7,15 @@ from pathlib import Path
 
 import duckdb
 
-from g2is_assets.contracts.gradients import INDEX
-from g2is_assets.contracts.views import view_of
+from g2is_assets.contracts.audit import STALENESS
+from g2is_assets.contracts.gradients import INDEX, VECTORS
+from g2is_assets.contracts.tables import view_of
 from g2is_assets.errors import ContractError, StoreError
-from g2is_assets.store.files import is_refusal, writing
+from g2is_assets.hashing import looks_untouched
+from g2is_assets.store.files import is_refusal, read_parquet, writing
 from g2is_assets.store.gradient_store import STORE
-from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.version import Version
 from g2is_assets.store.versions import assets_of, partitions_of
 
 log = logging.getLogger(__name__)
@@ -22,7 +25,7 @@ DATABASE = "g2is.duckdb"
 
 def staleness_file(lake: Lake) -> Path:
     """Where the table behind the view `audit_staleness` stands: what is true of the whole lake, hence no version."""
-    return lake.root / "audit" / "staleness.parquet"
+    return lake.root / "audit" / STALENESS.file
 
 
 def rebuild_views(lake: Lake) -> Path:
@@ -46,9 +49,9 @@ def _rebuild(lake: Lake) -> Path:
                 table = name.removesuffix(".parquet").replace("/", "_")
                 files.setdefault(view_of(asset, table), []).append(version.folder / name)
         if "store" in version.manifest.settings:
-            vectors.setdefault(view_of(asset, "vectors"), set()).update(_shards(lake, version))
+            vectors.setdefault(view_of(asset, VECTORS.table), set()).update(_shards(lake, version))
     if staleness_file(lake).is_file():
-        files["audit_staleness"] = [staleness_file(lake)]
+        files[view_of(STALENESS.assets[0], STALENESS.table)] = [staleness_file(lake)]
     views = files | {view: sorted(paths) for view, paths in vectors.items() if paths}
     with tempfile.TemporaryDirectory(dir=lake.root, prefix=".views-") as scratch:
         made = Path(scratch) / DATABASE
@@ -76,19 +79,25 @@ def _current_versions(lake: Lake) -> list[Version]:
             if version:
                 for name in version.manifest.files:
                     if name.endswith(".parquet"):
-                        read_parquet(version.folder / name, n_rows=0)
+                        _look_at(version.folder / name)
                 found.append(version)
         except StoreError as error:
             log.warning("left out of the views: %s", error)
     return found
 
 
+def _look_at(file: Path) -> None:
+    """Refuse a file that is no Parquet; one that is as it was when it was hashed need not be opened."""
+    if not looks_untouched(file):
+        read_parquet(file, n_rows=0)
+
+
 def _shards(lake: Lake, version: Version) -> list[Path]:
     store = lake.place(version.manifest.asset) / STORE / str(version.manifest.settings["store"])
     found = []
     try:
-        for name in version.table("index", INDEX)["shard"].unique().sort():
-            read_parquet(store / f"{name}.parquet", n_rows=0)
+        for name in version.read(INDEX)["shard"].unique().sort():
+            _look_at(store / f"{name}.parquet")
             found.append(store / f"{name}.parquet")
     except (StoreError, ContractError) as error:
         log.warning("left out of the views: %s", error)

@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.contracts import selection as contracts
-from g2is_assets.core.trace import Pulls, Walk
+from g2is_assets.core.walk_state import Pulls, Walk
 
 
 def subset_table(
@@ -23,7 +23,7 @@ def subset_table(
         walk: The walk.
         ids: (n,) ids of the rows that it walked over.
         domain: The domain.
-        pulls: As `core.home.strongest_pulls` gives them.
+        pulls: As `core.knowledge.strongest_pulls` gives them.
         own_ids: (v,) ids of the domain's validation rows.
     """
     pulled_by = [

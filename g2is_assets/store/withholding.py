@@ -13,9 +13,11 @@ from g2is_assets.core.policy import REASONS, in_force, withhold
 from g2is_assets.errors import StoreError
 from g2is_assets.settings.config import LicensesSettings, Source
 from g2is_assets.settings.project import Project
-from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.files import read_parquet
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.pruning import ROW_IDS
 from g2is_assets.store.sources import read_rows
+from g2is_assets.store.version import Version
 from g2is_assets.store.versions import versions_of
 from g2is_assets.store.withdrawals import read_withdrawals, require_kept
 
@@ -36,7 +38,7 @@ class Withholding:
         )
 
     def part(self, rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], pl.DataFrame]:
-        """The rows that may be used, and those that may not as a table of the contract `withheld rows`."""
+        """The rows that may be used, and those that may not as a table of the contract `WITHHELD`."""
         used, withheld = withhold(rows, self.policy, self.withdrawn)
         return used, pl.DataFrame(withheld, schema=WITHHELD.schema).sort("row_id")
 
@@ -93,9 +95,9 @@ def licenses_of(lake: Lake, sample: Version) -> dict[str, list[str]]:
         if "licenses" in read_parquet(stays, n_rows=0).columns:  # lists of old had ids alone
             found |= dict(read_parquet(stays, ["row_id", "licenses"]).iter_rows())
     for pool in filter(None, pools):
-        for name, contract in (("pool", POOL), ("withheld", WITHHELD)):
-            if f"{name}.parquet" in pool.manifest.files:  # versions of old have no table of withheld rows
-                found |= dict(pool.table(name, contract).select("row_id", "licenses").iter_rows())
+        for contract in (POOL, WITHHELD):
+            if contract.file in pool.manifest.files:  # versions of old have no table of withheld rows
+                found |= dict(pool.read(contract).select("row_id", "licenses").iter_rows())
     return found
 
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from g2is_assets.contracts.contract import Contract
 from g2is_assets.errors import StoreError
-from g2is_assets.hashing import file_sha256
-from g2is_assets.store.lake import Lake, Recipe, Version
+from g2is_assets.hashing import known_sha256
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST, PRUNED, Input, read_manifest, user_name
 from g2is_assets.store.pruning import ROW_IDS, read_pruned
+from g2is_assets.store.version import Recipe, Version, asset_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Manifests:
 
     def folders(self, asset: str, manifest_sha256: str, partition: str | None) -> list[Path]:
         """Every folder with that manifest, by the same arguments; more than one if somebody copied a version."""
-        asset, _, own = asset.partition("[")
+        own, asset = asset.partition("[")[2], asset_of(asset)
         domain = partition.split(".")[0] if partition else None
         partitions = [own.removesuffix("]")] if own else [partition, domain, None]
         places = dict.fromkeys(self.lake.place(asset, name) for name in partitions)
@@ -85,7 +87,7 @@ class Manifests:
             known = self._known[place] = {}
             # Hidden folders are scratch: of a mending that was killed, with the manifest that it was to replace.
             for file in sorted(place.glob(f"[!.]*/{MANIFEST}")) if place.is_dir() else []:
-                known.setdefault(file_sha256(file), []).append(file.parent)
+                known.setdefault(known_sha256(file), []).append(file.parent)
         return self._known[place]
 
 
@@ -115,8 +117,8 @@ def _inputs(manifests: Manifests, above: Link) -> Iterator[Link]:
         if said.manifest_sha256 is None:  # a file or a model
             continue
         version = manifests.find(asset, said.manifest_sha256, manifest.partition)
-        place = version.folder if version else manifests.lake.place(asset)
-        yield Link(asset, said, version, place, above.depth + 1, above.label)
+        place = version.folder if version else manifests.lake.place(asset_of(asset))
+        yield Link(version.manifest.asset if version else asset, said, version, place, above.depth + 1, above.label)
 
 
 def content_of(lake: Lake, version: Version) -> Path:
@@ -141,17 +143,11 @@ def _was_damaged(folder: Path) -> bool:
     return record is not None and record.reason is not None
 
 
-def rows_file(lake: Lake, version: Version, table: str) -> Path:
-    """The file that tells a version's rows, their sources and licences: its table or, if pruned, the list that stays.
-
-    Args:
-        lake: The lake.
-        version: The version.
-        table: Name of the table's file.
-    """
+def rows_file(lake: Lake, version: Version, contract: Contract) -> Path:
+    """The file that tells a table's rows, their sources and licences: itself or, if pruned, the list that stays."""
     place = content_of(lake, version)
-    pruned = not (place / table).exists() and (place / PRUNED).exists()
-    return place / (ROW_IDS if pruned else table)
+    pruned = not (place / contract.file).exists() and (place / PRUNED).exists()
+    return place / (ROW_IDS if pruned else contract.file)
 
 
 def nearest(chain: Sequence[Link]) -> dict[str, Link]:

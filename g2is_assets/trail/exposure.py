@@ -6,13 +6,20 @@ Every adapter's chain is followed; manifests and row ids are never pruned, so ol
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
+from g2is_assets.contracts.contract import Contract
+from g2is_assets.contracts.finetune import ADAPTER_LOG, BASELINE_LOG
+from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.contracts.study import ADAPTER
+from g2is_assets.contracts.tables import TABLES, tables_of
 from g2is_assets.errors import StoreError
 from g2is_assets.settings.parsing import license_name
-from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.files import read_parquet
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.version import Version
 from g2is_assets.store.versions import versions_of
 from g2is_assets.trail.chain import Manifests, follow, rows_file
 
@@ -31,15 +38,8 @@ KINDS: Final = {
     TEST: "in the domain's test rows: the adapter was measured on it",
 }
 
-_TABLES: Final = {
-    "selection/subset": "subset.parquet",
-    "study/subset": "subset.parquet",
-    "finetune/baseline": "rows.parquet",
-    "warmup/sample": "sample.parquet",
-    "instructions/target": "target.parquet",
-    "instructions/pool": "pool.parquet",
-}
-_COLUMNS: Final = ("row_id", "split", "sources", "licenses", "component", "step", "order")
+_TRAININGS: Final[list[str]] = [asset for contract in (ADAPTER_LOG, BASELINE_LOG, ADAPTER) for asset in contract.assets]
+_PLACE: Final = ("component", "step", "order")
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,10 @@ class Exposures:
     def rows_of(self, *, source: str | None = None, license: str | None = None) -> set[str]:
         """Ids of all rows, of past and present pools and domains, that have the source and the licence."""
         found: set[str] = set()
-        for asset in ("instructions/pool", "instructions/target", "warmup/sample"):
-            for version in self._versions(asset):
-                rows = self._read(version)
+        for (asset, _), contract in TABLES.items():
+            tells = contract.pruned == "ids" and "sources" in contract.columns
+            for version in self._versions(asset) if tells else ():
+                rows = self._read(version, contract)
                 if "sources" not in rows.columns:
                     continue
                 if source is not None:
@@ -105,16 +106,16 @@ class Exposures:
         wanted = set(row_ids)
         found: list[Exposure] = []
         trained_on: set[Path] = set()
-        for asset in ("finetune/adapter", "finetune/baseline", "study/adapter"):
+        for asset in _TRAININGS:
             for adapter in self._versions(asset):
                 for link in follow(self.lake, [adapter], self._manifests):
                     if link.version is None:
                         self.unreadable.append(f"{link.place}: {link.named_by} was made from a version that is gone")
                         continue
-                    if asset == "finetune/adapter" and link.asset == "selection/subset":
+                    if asset in ADAPTER_LOG.assets:
                         trained_on.add(link.version.folder)
                     found += self._exposures(adapter, link.version, wanted)
-        for subset in self._versions("selection/subset"):
+        for subset in self._versions(*SUBSET.assets):
             if subset.folder not in trained_on:
                 found += self._exposures(subset, subset, wanted)
         order = list(KINDS)
@@ -122,47 +123,55 @@ class Exposures:
 
     def _exposures(self, user: Version, version: Version, wanted: set[str]) -> Iterator[Exposure]:
         """What it means for `user` that a version behind it, or itself, holds some of the rows."""
-        asset, made = version.manifest.asset, user.manifest
-        if asset not in _TABLES or asset == "instructions/pool":
-            return
-        if made.asset == "finetune/baseline" and asset != made.asset:
-            return  # what steered the selection did not choose the random rows
-        for row in self._read(version).filter(pl.col("row_id").is_in(wanted)).iter_rows(named=True):
-            kind = _kind(made.asset, asset, row)
-            if kind:
-                walk = {name: row.get(name) for name in ("component", "step", "order")}
-                yield Exposure(
-                    kind,
-                    row["row_id"],
-                    made.asset,
-                    str(made.partition),
-                    user.folder,
-                    self._is_current(user),
-                    made.run_id,
-                    made.created_at,
-                    **walk,
-                )
+        made = user.manifest
+        if user.folder != version.folder and any(contract.exposure for contract in tables_of(made.asset)):
+            return  # it has rows of its own: what steered the selection did not choose a baseline's
+        for contract in tables_of(version.manifest.asset):
+            if contract.exposure:
+                yield from self._exposures_in(contract, user, version, wanted)
+
+    def _exposures_in(
+        self, contract: Contract, user: Version, version: Version, wanted: set[str]
+    ) -> Iterator[Exposure]:
+        made = user.manifest
+        for row in self._read(version, contract).filter(pl.col("row_id").is_in(wanted)).iter_rows(named=True):
+            kind = str(row.get("split") or VALIDATION) if contract.exposure == "split" else contract.exposure
+            if kind == TRAINED and user.folder == version.folder:
+                kind = SELECTED  # a subset that no adapter was trained on
+            walk = {name: row.get(name) for name in _PLACE}
+            yield Exposure(
+                kind,
+                row["row_id"],
+                made.asset,
+                str(made.partition),
+                user.folder,
+                self._is_current(user),
+                made.run_id,
+                made.created_at,
+                **walk,
+            )
 
     def _versions(self, asset: str) -> list[Version]:
         versions, faults = versions_of(self.lake, asset)
         self.unreadable += faults
         return versions
 
-    def _read(self, version: Version) -> pl.DataFrame:
-        """The version's rows, from its own table or, where that was pruned, from the list that stayed."""
-        folder = version.folder
-        if folder not in self._rows:
+    def _read(self, version: Version, contract: Contract) -> pl.DataFrame:
+        """A table's rows, each once, from itself or, where it was pruned, from the list that stayed."""
+        place = version.folder / contract.file
+        if place not in self._rows:
             rows = pl.DataFrame(schema={"row_id": pl.String})
+            wanted = [name for name, column in contract.columns.items() if column.kept or name in _PLACE]
             try:
-                file = rows_file(self.lake, version, _TABLES[version.manifest.asset])
+                file = rows_file(self.lake, version, contract)
                 columns = read_parquet(file, n_rows=0).columns
-                rows = read_parquet(file, [name for name in _COLUMNS if name in columns])
+                rows = read_parquet(file, [name for name in wanted if name in columns])
             except StoreError as error:
                 self.unreadable.append(str(error))
-            # A study's variant may take a row with several seeds.
-            several = version.manifest.asset == "study/subset"
-            self._rows[folder] = rows.unique("row_id", keep="first", maintain_order=True) if several else rows
-        return self._rows[folder]
+            # A study's variant may take a row with several seeds, and a domain have one in both splits.
+            several = [name for name in ("row_id", "split") if name in rows.columns]
+            self._rows[place] = rows.unique(several, keep="first", maintain_order=True)
+        return self._rows[place]
 
     def _is_current(self, version: Version) -> bool:
         try:
@@ -170,13 +179,3 @@ class Exposures:
         except StoreError:
             return False
         return current is not None and current.folder == version.folder
-
-
-def _kind(user: str, asset: str, row: dict[str, Any]) -> str | None:
-    if asset in ("selection/subset", "study/subset"):
-        return SELECTED if user == asset else TRAINED
-    if asset == "finetune/baseline":
-        return BASELINE
-    if asset == "warmup/sample":
-        return WARMUP
-    return str(row.get("split") or VALIDATION)

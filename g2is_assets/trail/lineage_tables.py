@@ -7,8 +7,11 @@ from typing import Any
 import polars as pl
 
 from g2is_assets.contracts import audit as contracts
+from g2is_assets.contracts.instructions import POOL
+from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import StoreError
-from g2is_assets.store.lake import Lake, read_parquet
+from g2is_assets.store.files import read_parquet
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import Manifest
 from g2is_assets.trail.chain import Link, content_of, nearest, rows_file
 
@@ -39,20 +42,20 @@ def lineage_tables(lake: Lake, domain: str, chain: Sequence[Link]) -> dict[str, 
         raise StoreError(
             "the chain is broken at the subset or its pool; see `g2is audit verify`, and refresh the domain"
         )
-    taken = read_parquet(content_of(lake, subset) / "subset.parquet", ["order", "row_id"])
-    origins = read_parquet(rows_file(lake, pool, "pool.parquet"), ["row_id", "sources", "licenses"])
+    taken = read_parquet(content_of(lake, subset) / SUBSET.file, ["order", "row_id"])
+    origins = read_parquet(rows_file(lake, pool, POOL), ["row_id", "sources", "licenses"])
     rows = taken.join(origins, on="row_id")
-    tables = {
-        "lineage": (pl.DataFrame(lineage, infer_schema_length=None), contracts.LINEAGE),
-        "links": (pl.DataFrame(links, infer_schema_length=None), contracts.LINKS),
-        "rows": (rows, contracts.ROWS),
-    }
+    tables = (
+        (contracts.LINEAGE, pl.DataFrame(lineage, infer_schema_length=None)),
+        (contracts.LINKS, pl.DataFrame(links, infer_schema_length=None)),
+        (contracts.ROWS, rows),
+    )
     return {
-        name: table.with_columns(pl.lit(domain).alias("domain"))
+        contract.table: table.with_columns(pl.lit(domain).alias("domain"))
         .select(*contract.columns)
         .cast(contract.schema)
         .sort(contract.sorted_by)
-        for name, (table, contract) in tables.items()
+        for contract, table in tables
     }
 
 

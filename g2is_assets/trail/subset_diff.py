@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from g2is_assets.contracts.instructions import POOL, WITHHELD
+from g2is_assets.contracts.selection import EXCLUDED, SUBSET
 from g2is_assets.errors import SettingsError, StoreError
-from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.files import read_parquet
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST, read_manifest
+from g2is_assets.store.version import Version
 from g2is_assets.trail.chain import Link, content_of, follow, nearest, rows_file
 
 
@@ -70,7 +74,7 @@ def compare(lake: Lake, before: Version, after: Version) -> Difference:
     Raises:
         StoreError: A table that is never pruned is damaged.
     """
-    tables = (read_parquet(content_of(lake, version) / "subset.parquet") for version in (before, after))
+    tables = (read_parquet(content_of(lake, version) / SUBSET.file) for version in (before, after))
     then, now = (table.sort("order") for table in tables)
     chains = [nearest(follow(lake, [version])) for version in (before, after)]
     pools = [_pool(lake, chain) for chain in chains]
@@ -92,17 +96,17 @@ def _pool(lake: Lake, chain: dict[str, Link]) -> set[str]:
     version = chain["instructions/pool"].version if "instructions/pool" in chain else None
     if version is None:
         raise StoreError("the chain is broken at instructions/pool; see `g2is audit verify`")
-    return set(read_parquet(rows_file(lake, version, "pool.parquet"), ["row_id"])["row_id"])
+    return set(read_parquet(rows_file(lake, version, POOL), ["row_id"])["row_id"])
 
 
 def _kept_out(subset: Version, chain: dict[str, Link]) -> dict[str, str]:
     """Why rows could not be taken: withheld from the pool, or excluded from this domain's selection."""
     reasons: dict[str, str] = {}
     pool = chain["instructions/pool"].version
-    for version, table, words in ((subset, "excluded", "excluded: "), (pool, "withheld", "withheld: ")):
-        if version and (file := version.folder / f"{table}.parquet").exists():
+    for version, contract in ((subset, EXCLUDED), (pool, WITHHELD)):
+        if version and (file := version.folder / contract.file).exists():
             rows = read_parquet(file, ["row_id", "reason"])
-            reasons |= {row_id: words + reason for row_id, reason in rows.iter_rows()}
+            reasons |= {row_id: f"{contract.table}: {reason}" for row_id, reason in rows.iter_rows()}
     return reasons
 
 

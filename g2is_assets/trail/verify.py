@@ -8,10 +8,14 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
+from g2is_assets.contracts.gradients import INDEX, SET_ASIDE
+from g2is_assets.contracts.tables import tables_of
 from g2is_assets.errors import ContractError, StoreError
-from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.hashing import json_sha256, known_sha256
+from g2is_assets.store.erasure import is_rewritten
+from g2is_assets.store.files import read_parquet
 from g2is_assets.store.gradient_store import STORE
-from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import (
     ERASED,
     ERASING,
@@ -24,8 +28,9 @@ from g2is_assets.store.manifest import (
 )
 from g2is_assets.store.mapped import MAPPED
 from g2is_assets.store.pages import ERASED_PAGE, PAGE
-from g2is_assets.store.pruning import ROW_IDS, STAYS, read_pruned
+from g2is_assets.store.pruning import ROW_IDS, read_pruned, staying_files
 from g2is_assets.store.tombstones import expected_files, read_pending, read_tombstones
+from g2is_assets.store.version import Version
 from g2is_assets.trail.chain import Link, Manifests, label_of
 
 State = Literal["altered", "erased", "pruned", "relinked", "unverified", "unwitnessed"]
@@ -34,10 +39,6 @@ Today = Callable[[Version], Mapping[str, str | None] | str]
 lies behind a URI. Or why they cannot be told."""
 
 ALTERED: Final[State] = "altered"
-REWRITTEN: Final = frozenset(
-    {"pool.parquet", "target.parquet", "withheld.parquet", "answers.parquet", "sample.parquet", "index.parquet", PAGE}
-)
-"""Files that an erasure may rewrite: tables with text, those that name shards, pages. A tombstone excuses no other."""
 STATES: Final[tuple[State, ...]] = get_args(State)
 
 
@@ -91,7 +92,7 @@ def _broken(link: Link) -> Finding:
     folders = [*link.place.glob(f"*-{content}*"), *link.place.glob(f"[!.]*/*-{content}*")]
     for folder in sorted(folders):
         if (folder / MANIFEST).is_file():
-            digest = file_sha256(folder / MANIFEST)
+            digest = known_sha256(folder / MANIFEST)
             what = f"its digest is {digest[:12]}, {link.named_by} names {named[:12]}"
             return Finding(ALTERED, str(folder / MANIFEST), what)
     what = f"{link.named_by} names a manifest {named[:12]} of {link.asset}, which is not in the lake"
@@ -118,12 +119,13 @@ def _payload(version: Version) -> Iterator[Finding]:
     folder = version.folder
     pruned = read_pruned(folder)
     wanted, found = dict(expected_files(folder, version.manifest)), describe_files(folder)
+    rewritten = {PAGE, *(contract.file for contract in tables_of(version.manifest.asset) if is_rewritten(contract))}
     pending = read_pending(folder)
     for tombstone in [*read_tombstones(folder), *([pending] if pending else [])]:
         rows, begun = ", ".join(row[:12] for row in tombstone.rows), tombstone is pending
         state = " and not finished; run g2is gc --erase for it again" if begun else ""
         yield Finding("erased", str(folder), f"{rows} on {tombstone.erased_at} ({tombstone.reason}){state}")
-        for name in sorted(tombstone.files.keys() - REWRITTEN):
+        for name in sorted(tombstone.files.keys() - rewritten):
             yield Finding(ALTERED, str(folder / (ERASING if begun else ERASED)), f"no erasure rewrites {name}")
         if PAGE in tombstone.files and tombstone.files[PAGE].new != describe_bytes(ERASED_PAGE):
             yield Finding(ALTERED, str(folder / (ERASING if begun else ERASED)), f"no erasure leaves such a {PAGE}")
@@ -131,7 +133,7 @@ def _payload(version: Version) -> Iterator[Finding]:
         why = pruned.reason or "of old; its row ids stand"
         yield Finding("pruned", str(folder), f"its payload was removed on {pruned.pruned_at} ({why})")
         found.pop(PRUNED, None)
-        stays = STAYS.get(version.manifest.asset, set()) if pruned.reason is None else set()
+        stays = staying_files(version.manifest.asset) if pruned.reason is None else set()
         for name, record in pruned.removed.items():
             if name in stays:
                 yield Finding(ALTERED, str(folder / PRUNED), f"it says that {name} was removed, which always stays")
@@ -159,12 +161,12 @@ def _vectors(lake: Lake, version: Version) -> Iterator[Finding]:
     settings = _json(store / "store.json")
     if settings is None or json_sha256(settings)[:16] != store.name:
         yield Finding(ALTERED, str(store / "store.json"), "the store's name is not the digest of these settings")
-    index = read_parquet(version.folder / "index.parquet", ["shard", "sha256"]).unique().sort("shard")
-    aside = read_parquet(version.folder / "set_aside.parquet")
+    index = read_parquet(version.folder / INDEX.file, ["shard", "sha256"]).unique().sort("shard")
+    aside = read_parquet(version.folder / SET_ASIDE.file)
     said = dict(aside.select("row_id", "reason").iter_rows())
     for shard, sha256 in index.select("shard", "sha256").iter_rows():
         file, record = store / f"{shard}.parquet", _json(store / f"{shard}.shard.json")
-        digest = file_sha256(file) if file.is_file() else "missing"
+        digest = known_sha256(file) if file.is_file() else "missing"
         if digest != sha256:
             what = f"its digest is {digest[:12]}, the index of {label_of(version)} says {sha256[:12]}"
             yield Finding(ALTERED, str(file), what)

@@ -5,15 +5,16 @@ from typing import Any
 import polars as pl
 import pytest
 
-from g2is_assets.contracts import finetune, gradients, graph, instructions, knowledge, selection, warmup
+from g2is_assets.contracts import gradients, graph, knowledge
 from g2is_assets.contracts.contract import Column, Contract
+from g2is_assets.contracts.tables import TABLES, main_table
 from g2is_assets.errors import ContractError
+from g2is_assets.trail.exposure import KINDS
 
-MODULES = (finetune, gradients, graph, instructions, knowledge, selection, warmup)
-CONTRACTS = [value for module in MODULES for value in vars(module).values() if isinstance(value, Contract)]
-CONTRACTS += [gradients.shard(["adam", "sgd"], 4), knowledge.components(4)]
+CONTRACTS = list({id(contract): contract for contract in TABLES.values()}.values())
 
 PEOPLE = Contract(
+    (),
     "people",
     "A table to break",
     {
@@ -54,6 +55,32 @@ def test_contracts_have_names_of_their_own() -> None:
     names = [contract.name for contract in CONTRACTS]
     assert len(names) >= 15
     assert len(names) == len(set(names))
+
+
+def test_every_asset_has_one_main_table() -> None:
+    for asset in {asset for asset, _ in TABLES}:
+        assert [key for key, contract in TABLES.items() if key[0] == asset and contract.main] == [
+            (asset, main_table(asset).table)
+        ]
+
+
+def test_row_ids_are_those_of_assets_that_there_are() -> None:
+    owners = {column.row_of for contract in CONTRACTS for column in contract.columns.values()}
+    assert owners == {"", "instructions/pool", "instructions/target"}
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+def test_what_becomes_of_a_table_can_be_done_with_its_columns(contract: Contract) -> None:
+    """Rows are blanked and looked up by `row_id`; what stays whole, or of a pruned table, holds no text."""
+    if contract.texts or contract.exposure:
+        assert "row_id" in contract.columns
+    assert not contract.texts or contract.pruned != "whole"
+    assert not any(column.kept and column.text for column in contract.columns.values())
+    assert contract.exposure != "split" or "split" in contract.columns
+    assert contract.exposure in {"", "split", *KINDS}
+    blanks = {name: [column.blank] for name, column in contract.texts.items()}
+    blank = pl.DataFrame(blanks, schema={name: column.dtype for name, column in contract.texts.items()})
+    assert all(contract.columns[name].nullable or not values.null_count() for name, values in blank.to_dict().items())
 
 
 def test_a_right_table_comes_back_itself() -> None:
@@ -121,7 +148,9 @@ def test_rows_out_of_order_are_refused_by_column() -> None:
 
 
 def test_rows_are_ordered_by_all_named_columns() -> None:
-    pairs = Contract("pairs", "Two keys", dict.fromkeys(("x", "y"), Column(pl.Int64, "A key")), sorted_by=("x", "y"))
+    pairs = Contract(
+        (), "pairs", "Two keys", dict.fromkeys(("x", "y"), Column(pl.Int64, "A key")), sorted_by=("x", "y")
+    )
     right = pl.DataFrame({"x": [1, 1, 2], "y": [1, 2, 0]})
     assert pairs.validate(right) is right
     assert "not sorted by x, y" in refusal(pl.DataFrame({"x": [1, 1, 2], "y": [2, 1, 0]}), pairs)
@@ -131,13 +160,15 @@ def test_the_place_of_the_table_stands_in_the_message() -> None:
     assert refusal(people(name=["a", "a", "b"]), where="lake/people/v1").startswith("people (lake/people/v1): column")
 
 
-def test_shards_and_directions_are_held_to_their_length() -> None:
-    contract = knowledge.components(4)
+def test_vectors_may_have_any_width_and_no_other_type() -> None:
+    contract = knowledge.COMPONENTS
     row = {"domain": "d", "component": 0, "weight": 1.0, "variance_share": 0.5, "flipped": False}
-    schema = contract.schema | {"direction": pl.Array(pl.Float32, 3)}
-    message = refusal(pl.DataFrame([row | {"direction": [1.0, 0.0, 0.0]}], schema=schema), contract)
-    assert "direction" in message
-    columns = gradients.shard(["adam", "sgd"], 4).schema
+    for width in (1, 3):
+        table = pl.DataFrame([row | {"direction": [1.0] * width}], schema=contract.schema_of_width(width))
+        assert contract.validate(table) is table
+    other = table.cast({"direction": pl.Array(pl.Float64, 3)})
+    assert "direction: Array(Float64) instead of Array(Float32)" in refusal(other, contract)
+    columns = gradients.shard(["adam", "sgd"]).schema_of_width(4)
     assert columns["features_adam"] == columns["features_sgd"] == pl.Array(pl.Float16, 4)
 
 

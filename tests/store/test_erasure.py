@@ -1,9 +1,7 @@
 """Erasure reaches every version and shard; killed at any moment, the lake can be read and the next one finishes."""
 
-import importlib
 import json
 import os
-import pkgutil
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,28 +12,26 @@ import polars as pl
 import pytest
 from test_gradient_store import DIM, SETTINGS, Compute, flip_byte, pairs, vector
 
-from g2is_assets import contracts
 from g2is_assets.contracts.audit import QUOTED
-from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.gradients import INDEX, SET_ASIDE
 from g2is_assets.contracts.instructions import POOL, WITHHELD
-from g2is_assets.contracts.views import CONTRACTS
+from g2is_assets.contracts.tables import TABLES
 from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.hashing import file_sha256
-from g2is_assets.store.erasure import TEXTS, Erased, erase, with_text
+from g2is_assets.store.erasure import Erased, erase, with_text
 from g2is_assets.store.features import StoredFeatures
 from g2is_assets.store.gc import VERSIONS, collect_garbage
 from g2is_assets.store.gradient_store import ERASED_ROW, STORE, GradientStore, fill_store
-from g2is_assets.store.lake import Draft, Lake, Recipe, Version
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import ERASED, ERASING, PRUNED, Input
 from g2is_assets.store.mapped import MAPPED
 from g2is_assets.store.pages import ERASED_PAGE, PAGE
 from g2is_assets.store.pruning import ROW_IDS, plan_pruning
 from g2is_assets.store.tombstones import read_tombstones
+from g2is_assets.store.version import Draft, Recipe, Version
 from g2is_assets.store.versions import assets_of, versions_of
 from g2is_assets.store.withholding import licenses_of
-from g2is_assets.trail.verify import REWRITTEN
 
 ROWS = [f"row{i:02d}" for i in range(6)]
 GONE = "row02"
@@ -64,10 +60,10 @@ def record(row_id: str) -> dict[str, Any]:
 
 def pool_of(lake: Lake, code: str, rows: Iterable[str], withheld: Iterable[str] = ()) -> Version:
     def write(draft: Draft) -> None:
-        draft.table("pool", POOL, pl.DataFrame([record(row) for row in rows], schema=POOL.schema))
+        draft.write(POOL, pl.DataFrame([record(row) for row in rows], schema=POOL.schema))
         out = [record(row) | {"reason": "withdrawn", "detail": WHY} for row in withheld]
         table = pl.DataFrame([{name: row[name] for name in WITHHELD.columns} for row in out], schema=WITHHELD.schema)
-        draft.table("withheld", WITHHELD, table)
+        draft.write(WITHHELD, table)
 
     return lake.make(Recipe("instructions/pool", None, code, {}), "run", write)[0]
 
@@ -75,7 +71,7 @@ def pool_of(lake: Lake, code: str, rows: Iterable[str], withheld: Iterable[str] 
 def sample_of(lake: Lake, rows: Iterable[str]) -> Version:
     def write(draft: Draft) -> None:
         table = pl.DataFrame([{n: record(row)[n] for n in SAMPLE.columns} for row in rows], schema=SAMPLE.schema)
-        draft.table("sample", SAMPLE, table)
+        draft.write(SAMPLE, table)
 
     return lake.make(Recipe("warmup/sample", None, "1", {}), "run", write)[0]
 
@@ -92,9 +88,9 @@ def gradients_of(
 
     def write(draft: Draft) -> None:
         filled = fill_store(store, {row: len(row) for row in rows}, pairs, compute, 4)
-        draft.table("index", INDEX, filled.index)
+        draft.write(INDEX, filled.index)
         aside = sorted(filled.set_aside.items())
-        draft.table("set_aside", SET_ASIDE, pl.DataFrame(aside, schema=SET_ASIDE.schema, orient="row"))
+        draft.write(SET_ASIDE, pl.DataFrame(aside, schema=SET_ASIDE.schema, orient="row"))
         StoredFeatures(store.folder, filled.index, "sgd").array()
 
     made, _ = lake.make(Recipe(asset, partition, code, {"store": store.folder.name}), "run", write)
@@ -103,7 +99,7 @@ def gradients_of(
 
 def components_of(lake: Lake, gradients: Version, nodes: str) -> Version:
     def write(draft: Draft) -> None:
-        rows = gradients.table("index", INDEX)["row_id"] if nodes == "rows" else ["a mean"]
+        rows = gradients.read(INDEX)["row_id"] if nodes == "rows" else ["a mean"]
         (draft.folder / "directions.bin").write_bytes(b"".join(vector(row, "sgd").tobytes() for row in rows))
 
     inputs = {"gradients/target": Input(data_version=gradients.manifest.data_version)}
@@ -117,7 +113,7 @@ def report_of(lake: Lake, code: str, rows: Iterable[str], domain: str = "shop") 
     def write(draft: Draft) -> None:
         (draft.folder / PAGE).write_text("".join(f"<p>secret of {row}</p>" for row in rows))
         quoted = [{"domain": domain, "row_id": row, "place": "pool"} for row in rows]
-        draft.table("quoted", QUOTED, pl.DataFrame(quoted, schema=QUOTED.schema))
+        draft.write(QUOTED, pl.DataFrame(quoted, schema=QUOTED.schema))
 
     return lake.make(Recipe("audit/report", domain, code, {}), "run", write)[0]
 
@@ -165,7 +161,7 @@ def whole(lake: Lake, version: Version) -> bool:
 
 def features_of(lake: Lake, version: Version) -> dict[str, np.ndarray]:
     """Vectors by row id, as graph and walk read them."""
-    index = version.table("index", INDEX)
+    index = version.read(INDEX)
     folder = lake.place(version.manifest.asset) / STORE / str(version.manifest.settings["store"])
     return dict(zip(index["row_id"], StoredFeatures(folder, index, "sgd").array(), strict=True))
 
@@ -229,7 +225,7 @@ def test_every_version_is_whole_afterwards_but_the_one_whose_payload_was_the_vec
     pruned = [version for version in every_version(lake) if not whole(lake, version)]
     assert [v.folder for v in pruned] == report.pruned
     assert [(v.manifest.asset, v.manifest.partition) for v in pruned] == [("knowledge/components", "shop")]
-    assert plan_pruning(pruned[0]) is None
+    assert plan_pruning(pruned[0].folder, pruned[0].manifest) is None
 
 
 def test_the_record_of_an_erasure_names_rows_and_files(lake: Lake) -> None:
@@ -240,11 +236,11 @@ def test_the_record_of_an_erasure_names_rows_and_files(lake: Lake) -> None:
     change = tombstone.files["pool.parquet"]
     assert change.old == old.manifest.files["pool.parquet"]
     assert change.new.sha256 == file_sha256(old.folder / "pool.parquet")
-    row = old.table("pool", POOL).row(by_predicate=pl.col("row_id") == GONE, named=True)
+    row = old.read(POOL).row(by_predicate=pl.col("row_id") == GONE, named=True)
     blank = {"ids": [], "messages": [], "prompt": "", "response": "", "answer": None, "choices": None}
     assert row == record(GONE) | blank
     current = lake.current("instructions/pool")
-    withheld = current.table("withheld", WITHHELD).to_dicts()
+    withheld = current.read(WITHHELD).to_dicts()
     assert [(r["row_id"], r["ids"], r["sources"], r["detail"]) for r in withheld] == [(GONE, [], ["s"], WHY)]
 
 
@@ -256,7 +252,7 @@ def test_a_page_that_quotes_the_row_goes_as_a_whole_and_others_stay(lake: Lake) 
     assert (current.folder / PAGE).read_bytes() == page
     (tombstone,) = read_tombstones(old.folder)
     assert (tombstone.rows, set(tombstone.files)) == ([GONE], {PAGE})
-    assert set(old.table("quoted", QUOTED)["row_id"]) == set(ROWS)
+    assert set(old.read(QUOTED)["row_id"]) == set(ROWS)
     assert read_tombstones(current.folder) == []
 
 
@@ -268,9 +264,9 @@ def test_a_page_whose_list_of_rows_is_lost_is_reported_and_left(lake: Lake) -> N
 
 
 def test_the_record_of_a_shard_says_what_was_erased(lake: Lake) -> None:
-    store, before = store_of(lake), lake.current("gradients/pool").table("index", INDEX)
+    store, before = store_of(lake), lake.current("gradients/pool").read(INDEX)
     run(lake)
-    after = lake.current("gradients/pool").table("index", INDEX)
+    after = lake.current("gradients/pool").read(INDEX)
     (name,) = set(after["shard"]) - set(before["shard"])
     written = json.loads((store.folder / f"{name}.shard.json").read_text())
     assert written["set_aside"][GONE] == ERASED_ROW
@@ -285,20 +281,20 @@ def test_the_record_of_a_shard_says_what_was_erased(lake: Lake) -> None:
 def test_the_store_serves_on_and_computes_nothing_again(lake: Lake) -> None:
     run(lake)
     store = store_of(lake)
-    assert store.holds(lake.current("gradients/pool").table("index", INDEX))
+    assert store.holds(lake.current("gradients/pool").read(INDEX))
     rest = [row for row in ROWS if row != GONE]
     made, computed = gradients_of(lake, "3", [*rest, "new"])
     assert computed == ["new"]
-    assert made.table("index", INDEX)["row_id"].to_list() == [*rest, "new"]
+    assert made.read(INDEX)["row_id"].to_list() == [*rest, "new"]
 
 
 def test_an_erased_row_that_is_asked_for_again_is_set_aside_and_not_computed(lake: Lake) -> None:
     run(lake)
     made, computed = gradients_of(lake, "4", ROWS)
     assert computed == []
-    assert made.table("set_aside", SET_ASIDE).rows() == [(GONE, ERASED_ROW)]
+    assert made.read(SET_ASIDE).rows() == [(GONE, ERASED_ROW)]
     old = next(v for v in versions_of(lake, "gradients/pool")[0] if v.manifest.code_version == "1")
-    assert not store_of(lake).holds(old.table("index", INDEX))
+    assert not store_of(lake).holds(old.read(INDEX))
 
 
 def test_two_rows_of_one_shard_may_be_erased_one_after_the_other(tmp_path: Path) -> None:
@@ -377,7 +373,7 @@ def test_scratch_of_killed_runs_and_copies_of_nothing_go_too(lake: Lake) -> None
 
 def test_a_damaged_shard_that_may_hold_the_row_goes(lake: Lake) -> None:
     store = store_of(lake)
-    index = lake.current("gradients/pool").table("index", INDEX)
+    index = lake.current("gradients/pool").read(INDEX)
     shard = index.filter(pl.col("row_id") == "row00")["shard"][0]
     flip_byte(store, shard)
     report = run(lake)
@@ -410,7 +406,7 @@ def test_collection_goes_on_as_before_after_an_erasure(lake: Lake) -> None:
 
 def test_pruning_a_pool_keeps_the_ids_of_rows_that_were_in_it_and_of_no_others(lake: Lake) -> None:
     current = lake.current("instructions/pool")
-    pruning = plan_pruning(current)
+    pruning = plan_pruning(current.folder, current.manifest)
     assert pruning is not None
     pruning.apply()
     assert GONE not in pl.read_parquet(current.folder / ROW_IDS)["row_id"]
@@ -439,23 +435,10 @@ OF_MANIFESTS |= {"input", "input_data_version", "input_manifest_sha256", "state"
 
 
 def test_every_column_of_every_table_that_can_hold_text_is_erased_or_holds_names_only() -> None:
-    modules = [
-        importlib.import_module(f"{contracts.__name__}.{m.name}") for m in pkgutil.iter_modules(contracts.__path__)
-    ]
-    found = [value for module in modules for value in vars(module).values() if isinstance(value, Contract)]
-    assert len(found) > 12
-    for contract in found:
+    for contract in TABLES.values():
         can_hold = {n for n, t in contract.schema.items() if isinstance(t, pl.String | pl.List)}
         names = NAMES | (OF_MANIFESTS if contract.name.startswith("audit") else set())
-        assert can_hold - names <= TEXTS.keys(), contract.name
-        assert not can_hold & TEXTS.keys() or "row_id" in contract.columns, contract.name
-
-
-def test_every_file_that_erasure_rewrites_for_its_text_is_excused_by_its_tombstone() -> None:
-    holds_text = [view for view, contract in CONTRACTS.items() if contract.schema.keys() & TEXTS.keys()]
-    assert len(holds_text) > 5
-    # Views are named `<stage>_<noun>` or `<stage>_<noun>_<table>`.
-    assert {f"{view.split('_', 2)[-1]}.parquet" for view in holds_text} <= REWRITTEN
+        assert can_hold - names == contract.texts.keys(), contract.name
 
 
 def test_a_version_is_not_pruned_before_an_erasure_in_it_is_finished(lake: Lake) -> None:
@@ -465,9 +448,9 @@ def test_a_version_is_not_pruned_before_an_erasure_in_it_is_finished(lake: Lake)
     )
     (old.folder / ERASED).rename(old.folder / ERASING)  # killed just before its last change
     with pytest.raises(StoreError, match="an erasure was begun and not finished"):
-        plan_pruning(old)
+        plan_pruning(old.folder, old.manifest)
     run(lake)
-    assert plan_pruning(old)
+    assert plan_pruning(old.folder, old.manifest)
 
 
 def test_the_licences_of_a_sample_are_known_also_when_its_pool_was_pruned(tmp_path: Path) -> None:
@@ -476,13 +459,13 @@ def test_the_licences_of_a_sample_are_known_also_when_its_pool_was_pruned(tmp_pa
 
     def write(draft: Draft) -> None:
         rows = [{n: record(ROWS[0])[n] for n in SAMPLE.columns}]
-        draft.table("sample", SAMPLE, pl.DataFrame(rows, schema=SAMPLE.schema))
+        draft.write(SAMPLE, pl.DataFrame(rows, schema=SAMPLE.schema))
 
     sample, _ = lake.make(
         Recipe("warmup/sample", None, "1", {}, {"instructions/pool": drawn_from.as_input}), "run", write
     )
     pool_of(lake, "2", ROWS[1:])
-    pruning = plan_pruning(drawn_from)
+    pruning = plan_pruning(drawn_from.folder, drawn_from.manifest)
     assert pruning
     pruning.apply()
     assert licenses_of(lake, sample)[ROWS[0]] == ["MIT"]
@@ -540,9 +523,9 @@ def test_stopped_before_any_of_its_changes_the_lake_can_be_read_and_the_next_one
             gone = undisturbed.root / version.folder.relative_to(lake.root) in pruned
             assert gone or whole(lake, version), (n_stops, version.folder)
             if "store" in version.manifest.settings:
-                assert set(features_of(lake, version)) == set(version.table("index", INDEX)["row_id"])
+                assert set(features_of(lake, version)) == set(version.read(INDEX)["row_id"])
         current = lake.current("gradients/pool")
-        assert store_of(lake).holds(current.table("index", INDEX)), n_stops
+        assert store_of(lake).holds(current.read(INDEX)), n_stops
         run(lake)
         assert snapshot(lake) == expected, n_stops
         assert residue(lake) == []

@@ -9,7 +9,7 @@ import pytest
 from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import selection as contracts
 from g2is_assets.core.graph import build_graph
-from g2is_assets.core.home import strongest_pulls
+from g2is_assets.core.knowledge import strongest_pulls
 from g2is_assets.core.rows import as_source
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.errors import StoreError
@@ -67,11 +67,10 @@ def test_a_graph_comes_back_from_its_tables() -> None:
     graph = build_graph(np.concatenate([ROWS, ROWS[:2]]), 4, 3)
     ids = [*IDS, "30", "31"]
     tables = graph_tables(graph, ids, np.arange(N + 2))
-    for table, contract in zip(
-        tables, (graph_contracts.NODES, graph_contracts.EDGES, graph_contracts.DUPLICATES), strict=True
-    ):
+    kept = (graph_contracts.NODES, graph_contracts.EDGES, graph_contracts.DUPLICATES, graph_contracts.GROUPS)
+    for table, contract in zip(tables, kept, strict=True):
         contract.validate(table)
-    back = graph_from_tables(*tables)
+    back = graph_from_tables(*tables[:3])
     negative = graph.conflict_cosines < 0
     for name in ("neighbors", "neighbor_cosines", "mean_cosine", "n_negative", "in_degree", "duplicates"):
         np.testing.assert_array_equal(getattr(back, name), getattr(graph, name), err_msg=name)
@@ -83,8 +82,8 @@ def test_a_graph_comes_back_from_its_tables() -> None:
 def test_equal_text_links_rows_into_one_group_with_equal_gradients() -> None:
     graph = build_graph(np.concatenate([ROWS[:3], ROWS[:1]]), 2, 1)
     # Row 3 has the gradient of row 0, row 2 the text of row 3.
-    nodes, _, duplicates = graph_tables(graph, IDS[:4], np.array([0, 1, 2, 2]))
-    assert nodes["duplicate_group"].to_list() == ["00", "01", "00", "00"]
+    _, _, duplicates, groups = graph_tables(graph, IDS[:4], np.array([0, 1, 2, 2]))
+    assert groups["duplicate_group"].to_list() == ["00", "01", "00", "00"]
     assert duplicates.rows() == [("00", "03", "cosine"), ("02", "03", "text")]
 
 

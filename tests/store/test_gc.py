@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,16 @@ from g2is_assets.store import gc as module
 from g2is_assets.store.features import StoredFeatures
 from g2is_assets.store.gc import COPIES, SCRATCH, SHARDS, STORES, VERSIONS, Report, collect_garbage
 from g2is_assets.store.gradient_store import STORE, GradientStore, fill_store
-from g2is_assets.store.lake import Draft, Lake, Recipe, Version
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST, PRUNED, read_manifest
 from g2is_assets.store.mapped import MAPPED
 from g2is_assets.store.pruning import ROW_IDS, Pruned, plan_pruning, read_pruned
+from g2is_assets.store.version import Draft, Recipe, Version
 
 ROOT = Path(__file__).parents[2]
-TEXT = Contract("text", "Rows", {"row_id": Column(pl.String, "Row"), "response": Column(pl.String, "Text")})
-NUMBERS = Contract("numbers", "No rows", {"n": Column(pl.Int64, "A number")})
+TEXT = Contract((), "pool", "Rows", {"row_id": Column(pl.String, "Row"), "response": Column(pl.String, "Text")})
+NUMBERS = Contract((), "rejected", "No rows", {"n": Column(pl.Int64, "A number")})
+BESIDE = {"pool": "rejected", "answers": "evaluation", "subset": "budgets", "rows": "log"}
 HOUR = 3600.0
 DAY = 24 * HOUR
 
@@ -49,8 +52,8 @@ def write_rows(rows: Iterable[str], table: str) -> Callable[[Draft], None]:
 
     def write(draft: Draft) -> None:
         content = {"row_id": list(rows), "response": [f"secret of {row}" for row in rows]}
-        draft.table(table, TEXT, pl.DataFrame(content, schema=TEXT.schema))
-        draft.table("log", NUMBERS, pl.DataFrame({"n": [1]}))
+        draft.write(replace(TEXT, table=table), pl.DataFrame(content, schema=TEXT.schema))
+        draft.write(replace(NUMBERS, table=BESIDE[table]), pl.DataFrame({"n": [1]}))
         (draft.folder / "adapter").mkdir()
         (draft.folder / "adapter" / "weights.bin").write_bytes(b"w" * 1000)
 
@@ -80,8 +83,8 @@ def gradients(lake: Lake, day: int, rows: list[str], **settings: Any) -> tuple[V
     def write(draft: Draft) -> None:
         filled = fill_store(store, {row: len(row) for row in rows}, pairs, compute, 2)
         aside = sorted(filled.set_aside.items())
-        draft.table("index", INDEX, filled.index)
-        draft.table("set_aside", SET_ASIDE, pl.DataFrame(aside, schema=SET_ASIDE.schema, orient="row"))
+        draft.write(INDEX, filled.index)
+        draft.write(SET_ASIDE, pl.DataFrame(aside, schema=SET_ASIDE.schema, orient="row"))
         if len(filled.index):
             StoredFeatures(store.folder, filled.index, "sgd").array()
 
@@ -90,7 +93,7 @@ def gradients(lake: Lake, day: int, rows: list[str], **settings: Any) -> tuple[V
 
 
 def shards_of(version: Version) -> set[str]:
-    return set(version.table("index", INDEX)["shard"])
+    return set(version.read(INDEX)["shard"])
 
 
 def shards_in(store: GradientStore) -> set[str]:
@@ -138,7 +141,7 @@ def grown(lake: Lake) -> Lake:
     """A lake in which something of every kind may go: three pools, three gradient versions, two stores, scratch."""
     for day in (1, 2, 3):
         make(lake, day)
-        make(lake, day, "finetune/adapter", "log_of_rows", "shop")
+        make(lake, day, "finetune/evaluation", "answers", "shop")
     gradients(lake, 1, ["a", "b", "zero1", "c"], seed=9)
     gradients(lake, 2, ["a", "b", "c", "d", "zero1"])
     gradients(lake, 3, ["a", "e"])
@@ -203,7 +206,7 @@ def test_tables_of_ids_and_numbers_stay_as_they_are(lake: Lake, asset: str, tabl
     old, _ = make(lake, 1, asset, table, "shop"), make(lake, 2, asset, table, "shop")
     collect(lake)
     assert below(old.folder) == {MANIFEST, PRUNED, f"{table}.parquet"}
-    assert old.table(table, TEXT)["row_id"].to_list() == ["z1", "a"]
+    assert old.read(replace(TEXT, table=table))["row_id"].to_list() == ["z1", "a"]
 
 
 def test_versions_are_kept_by_age_and_the_current_one_whatever_its_age(lake: Lake) -> None:
@@ -232,7 +235,7 @@ def test_shards_of_deleted_rows_go_with_the_last_version_that_lists_them(lake: L
     assert kinds(collect(lake, keep=1)) == {VERSIONS: 1, SHARDS: 1}
     assert below(first.folder) == {MANIFEST, PRUNED, "index.parquet", "set_aside.parquet"}
     assert shards_in(store) == shards_of(second)
-    assert StoredFeatures(store.folder, second.table("index", INDEX), "adam").array().shape == (2, 16)
+    assert StoredFeatures(store.folder, second.read(INDEX), "adam").array().shape == (2, 16)
     assert gradients(lake, 3, ["a", "b", "c", "e"])[1] == ["c"]  # `b` stands in a shard that served `a`
 
 
@@ -271,7 +274,7 @@ def test_a_shard_without_record_goes_unless_a_version_names_it(lake: Lake) -> No
     (store / f"{shard}.shard.json").unlink()
     (store / "other.parquet").write_bytes(b"no record")
     assert [item.path for item in collect(lake).removed] == [store / "other.parquet"]
-    assert StoredFeatures(store, version.table("index", INDEX), "adam").array().shape == (2, 16)
+    assert StoredFeatures(store, version.read(INDEX), "adam").array().shape == (2, 16)
 
 
 def test_scratch_of_killed_runs_goes(lake: Lake) -> None:
@@ -374,7 +377,7 @@ def test_stopped_before_any_of_its_changes_the_next_one_ends_the_same(
             except Stop:
                 pass
         for folder in lake.root.glob("instructions/pool/[!.]*-*"):
-            whole = {MANIFEST, "pool.parquet", "log.parquet", "adapter", "adapter/weights.bin"}
+            whole = {MANIFEST, "pool.parquet", "rejected.parquet", "adapter", "adapter/weights.bin"}
             assert below(folder) == whole or (folder / PRUNED).exists()
         collect(lake)
         assert snapshot(lake) == expected, n_stops
@@ -403,7 +406,7 @@ def test_a_pruning_that_was_killed_is_finished_also_if_it_is_young(lake: Lake) -
     old, _ = make(lake, 1), make(lake, 2)
     killed = subprocess.run([sys.executable, "-c", KILLED, str(lake.root)], cwd=ROOT, check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
-    assert below(old.folder) == {MANIFEST, PRUNED, ROW_IDS, "pool.parquet", "log.parquet", "adapter"}
+    assert below(old.folder) == {MANIFEST, PRUNED, ROW_IDS, "pool.parquet", "rejected.parquet", "adapter"}
     assert kinds(collect(lake, min_age_s=HOUR)) == {VERSIONS: 1}
     assert below(old.folder) == {MANIFEST, PRUNED, ROW_IDS}
     assert pl.read_parquet(old.folder / ROW_IDS)["row_id"].to_list() == ["a", "z1"]
@@ -423,13 +426,13 @@ def test_a_pruned_version_does_not_serve_again_and_can_be_made_anew(
     assert again.manifest.data_version == old.manifest.data_version
     assert lake.make(recipe(1), "run", write_rows([], "pool")) == (again, False)
     assert {file.name: file.read_bytes() for file in old.folder.iterdir()} == kept
-    assert again.table("pool", TEXT)["row_id"].to_list() == ["z1", "a"]
-    assert plan_pruning(old) is None
+    assert again.read(TEXT)["row_id"].to_list() == ["z1", "a"]
+    assert plan_pruning(old.folder, old.manifest) is None
 
 
 def test_a_half_pruned_version_does_not_serve_again(lake: Lake) -> None:
     old, _ = make(lake, 1), make(lake, 2)
-    pruning = plan_pruning(old)
+    pruning = plan_pruning(old.folder, old.manifest)
     assert pruning is not None
     (old.folder / PRUNED).write_bytes(pruning.additions[PRUNED])
     again, written = lake.make(recipe(1), "run", write_rows(["z1", "a"], "pool"))
@@ -437,7 +440,7 @@ def test_a_half_pruned_version_does_not_serve_again(lake: Lake) -> None:
     assert again.folder != old.folder
     collect(lake, keep=3)
     assert below(old.folder) == {MANIFEST, PRUNED, ROW_IDS}
-    assert again.table("pool", TEXT)["row_id"].to_list() == ["z1", "a"]
+    assert again.read(TEXT)["row_id"].to_list() == ["z1", "a"]
 
 
 def test_a_pointer_to_a_pruned_version_is_told_and_mended_by_materialising(lake: Lake) -> None:

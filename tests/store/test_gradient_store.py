@@ -121,7 +121,7 @@ def test_an_empty_store_computes_all_rows_once_in_shards_of_the_planned_size(sto
 def test_a_shard_keeps_its_contract_and_the_norm_from_before_normalisation(store: GradientStore) -> None:
     filled, _ = fill(store, ROWS[:3])
     (name,) = filled.index["shard"].unique()
-    table = shard(SETTINGS["kinds"], DIM).validate(pl.read_parquet(store.folder / f"{name}.parquet"))
+    table = shard(SETTINGS["kinds"]).validate(pl.read_parquet(store.folder / f"{name}.parquet"))
     assert table["row_id"].to_list() == ROWS[:3]
     norms = [float(np.linalg.norm(vector(row, "sgd").astype(np.float64))) for row in ROWS[:3]]
     assert table["norm_sgd"].to_list() == pytest.approx(norms)

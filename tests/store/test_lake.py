@@ -15,13 +15,16 @@ import pytest
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.errors import ContractError, MissingInputError, StoreError
 from g2is_assets.hashing import file_sha256
-from g2is_assets.store.files import write_atomically
-from g2is_assets.store.lake import Draft, Lake, Recipe, Version, read_parquet
+from g2is_assets.store.files import read_parquet, write_atomically
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST, Input
 from g2is_assets.store.pruning import read_pruned
+from g2is_assets.store.version import Draft, Recipe, Version
 
 ROOT = Path(__file__).parents[2]
-NUMBERS = Contract("numbers", "Some numbers", {"n": Column(pl.Int64, "A number", minimum=0)}, sorted_by=("n",))
+NUMBERS = Contract(
+    ("stage/noun",), "noun", "Some numbers", {"n": Column(pl.Int64, "A number", minimum=0)}, sorted_by=("n",)
+)
 RECIPE = Recipe("stage/noun", None, "1", {"rate": 0.5}, {"up/stream": Input(data_version="v1")})
 
 
@@ -34,7 +37,7 @@ class Writer:
 
     def __call__(self, draft: Draft) -> None:
         self.calls += 1
-        draft.table("noun", NUMBERS, pl.DataFrame({"n": self.numbers}, schema=NUMBERS.schema))
+        draft.write(NUMBERS, pl.DataFrame({"n": self.numbers}, schema=NUMBERS.schema))
         draft.metric(n_calls=self.calls)
 
 
@@ -67,7 +70,7 @@ def make(lake: Lake, *numbers: int, recipe: Recipe = RECIPE) -> Version:
 
 
 def numbers_of(version: Version) -> list[int]:
-    return version.table("noun", NUMBERS)["n"].to_list()
+    return version.read(NUMBERS)["n"].to_list()
 
 
 def entries(lake: Lake) -> set[str]:
@@ -137,7 +140,7 @@ def test_a_full_disk_is_told_as_such_and_leaves_the_previous_version(lake: Lake)
 def test_a_table_that_breaks_its_contract_is_never_written(lake: Lake) -> None:
     version = make(lake, 1)
     before = entries(lake)
-    with pytest.raises(ContractError, match="numbers: column n, row 0: value is below 0"):
+    with pytest.raises(ContractError, match="stage/noun: column n, row 0: value is below 0"):
         lake.make(replace(RECIPE, code_version="2"), "run", Writer(-1))
     assert entries(lake) == before
     assert lake.current("stage/noun") == version
@@ -364,24 +367,24 @@ def test_a_number_that_is_not_finite_leaves_a_version_that_can_be_read_or_none(l
 def test_a_version_without_its_table_is_told_by_file(lake: Lake) -> None:
     version = make(lake, 1)
     with pytest.raises(StoreError, match=r"gone\.parquet is missing or damaged"):
-        version.table("gone", NUMBERS)
+        version.read(replace(NUMBERS, table="gone"))
     truncate_payload(version.folder)
     with pytest.raises(StoreError, match=r"noun\.parquet is missing or damaged"):
-        version.table("noun", NUMBERS)
+        version.read(NUMBERS)
 
 
 def test_a_table_is_held_to_its_contract_again_when_it_is_read(lake: Lake) -> None:
     version = make(lake, 1)
-    stricter = Contract("stage/noun", "Numbers", {"n": Column(pl.Int64, "A number", minimum=5)})
+    stricter = replace(NUMBERS, columns={"n": Column(pl.Int64, "A number", minimum=5)})
     with pytest.raises(ContractError, match=version.folder.name):
-        version.table("noun", stricter)
+        version.read(stricter)
 
 
 def test_a_table_whose_bytes_changed_is_not_read(lake: Lake) -> None:
     version = make(lake, 1)
     pl.DataFrame({"n": [2]}).write_parquet(version.folder / "noun.parquet")
     with pytest.raises(StoreError, match=r"noun\.parquet is damaged: its digest differs"):
-        version.table("noun", NUMBERS)
+        version.read(NUMBERS)
     assert lake.make(RECIPE, "run", Writer(1))[1] is True
     assert numbers_of(lake.current("stage/noun")) == [1]
 
@@ -420,7 +423,8 @@ def test_a_parquet_file_can_be_read_by_columns_and_a_missing_column_is_told(tmp_
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from g2is_assets.store.lake import Lake, Recipe
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.version import Recipe
 
 def write(draft):
     (draft.folder / "noun.parquet").write_bytes(b"half of it")

@@ -8,16 +8,17 @@ import pytest
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.errors import StoreError
 from g2is_assets.store.gc import collect_garbage
-from g2is_assets.store.lake import Draft, Lake, Recipe
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import PRUNED
 from g2is_assets.store.serving import promote, served_folder
+from g2is_assets.store.version import Draft, Recipe
 
-TABLE = Contract("numbers", "Numbers", {"n": Column(pl.Int64, "A number")})
+TABLE = Contract((), "log", "Numbers", {"n": Column(pl.Int64, "A number")})
 
 
 def make(lake: Lake, n: int) -> Path:
     def write(draft: Draft) -> None:
-        draft.table("numbers", TABLE, pl.DataFrame({"n": [n]}))
+        draft.write(TABLE, pl.DataFrame({"n": [n]}))
 
     recipe = Recipe("finetune/adapter", "math", "1", {"n": n})
     return lake.make(recipe, "run", write)[0].folder

@@ -9,7 +9,7 @@ import pytest
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256
-from g2is_assets.store.lake import Draft, Lake, Recipe, Version
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import ERASED, ERASING, FileRecord
 from g2is_assets.store.pruning import plan_pruning, read_pruned
 from g2is_assets.store.tombstones import (
@@ -21,8 +21,9 @@ from g2is_assets.store.tombstones import (
     read_pending,
     read_tombstones,
 )
+from g2is_assets.store.version import Draft, Recipe, Version
 
-TEXT = Contract("text", "Rows", {"row_id": Column(pl.String, "Row"), "response": Column(pl.String, "Text")})
+TEXT = Contract((), "pool", "Rows", {"row_id": Column(pl.String, "Row"), "response": Column(pl.String, "Text")})
 FILE = "pool.parquet"
 
 
@@ -54,7 +55,7 @@ def lake(tmp_path: Path) -> Lake:
 @pytest.fixture
 def version(lake: Lake) -> Version:
     def write(draft: Draft) -> None:
-        draft.table("pool", TEXT, rows("secret", "kept"))
+        draft.write(TEXT, rows("secret", "kept"))
 
     return lake.make(Recipe("instructions/pool", None, "1", {}), "run", write)[0]
 
@@ -71,7 +72,7 @@ def test_a_version_whose_files_follow_its_tombstones_is_whole_and_serves_again(l
     assert read_tombstones(version.folder) == [first, second]
     assert lake.find_whole("instructions/pool") == version
     assert lake.find_whole("instructions/pool", version.manifest.data_version) == version
-    assert version.table("pool", TEXT)["response"].to_list() == ["", ""]
+    assert version.read(TEXT)["response"].to_list() == ["", ""]
     again, written = lake.make(Recipe("instructions/pool", None, "1", {}), "run", lambda draft: None)
     assert (again, written) == (version, False)
 
@@ -82,7 +83,7 @@ def test_the_old_file_put_back_after_an_erasure_is_damage(lake: Lake, version: V
     (version.folder / FILE).write_bytes(secret)
     assert lake.find_whole("instructions/pool") is None
     with pytest.raises(StoreError, match=r"pool\.parquet is damaged"):
-        version.table("pool", TEXT)
+        version.read(TEXT)
 
 
 def test_a_rewritten_file_without_a_tombstone_is_damage(lake: Lake, version: Version) -> None:
@@ -126,11 +127,11 @@ def test_a_damaged_tombstone_is_one_error_that_names_it(lake: Lake, version: Ver
 def test_pruning_a_version_with_tombstones_keeps_them(version: Version) -> None:
     change = rewrite(version, "", "kept")
     (version.folder / ERASED).write_text(as_json([tombstone(change)]))
-    pruning = plan_pruning(version)
+    pruning = plan_pruning(version.folder, version.manifest)
     assert pruning is not None
     pruning.apply()
     pruned = read_pruned(version.folder)
     assert pruned is not None
     assert pruned.removed == {FILE: change.new}
     assert read_tombstones(version.folder) == [tombstone(change)]
-    assert plan_pruning(version) is None
+    assert plan_pruning(version.folder, version.manifest) is None

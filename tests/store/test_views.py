@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,18 @@ import pytest
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.store.gradient_store import STORE, GradientStore, Vectors
-from g2is_assets.store.lake import Draft, Lake, Recipe, Version
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.version import Draft, Recipe, Version
 from g2is_assets.store.views import rebuild_views
 
-TABLE = Contract("table", "Rows", {"domain": Column(pl.String, "Domain"), "n": Column(pl.Int64, "A number")})
+TABLE = Contract((), "table", "Rows", {"domain": Column(pl.String, "Domain"), "n": Column(pl.Int64, "A number")})
 
 
 def make(lake: Lake, asset: str, partition: str | None = None, code: str = "1", **tables: list[int]) -> Version:
     def write(draft: Draft) -> None:
         for name, numbers in tables.items():
             table = {"domain": [partition or "none"] * len(numbers), "n": numbers}
-            draft.table(name, TABLE, pl.DataFrame(table, schema=TABLE.schema))
+            draft.write(replace(TABLE, table=name), pl.DataFrame(table, schema=TABLE.schema))
         (draft.folder / "note.txt").write_text("no table")
 
     return lake.make(Recipe(asset, partition, code, {}), "run", write)[0]
@@ -162,7 +164,7 @@ def make_gradients(lake: Lake, rows: list[str], partition: str | None = None) ->
     def write(draft: Draft) -> None:
         store.write(name, [vectors])
         index = store.read_index()[0].filter(pl.col("shard") == name)
-        draft.table("index", INDEX, index)
+        draft.write(INDEX, index)
 
     return lake.make(Recipe(asset, partition, "1", {"store": store.folder.name}), "run", write)[0]
 
@@ -199,7 +201,7 @@ def test_domains_whose_vectors_are_of_different_stores_do_not_hide_each_other(la
 
     def write(draft: Draft) -> None:
         store.write("wide", [Vectors(["b"], [2], np.ones(1), features)])
-        draft.table("index", INDEX, store.read_index()[0])
+        draft.write(INDEX, store.read_index()[0])
 
     lake.make(Recipe("gradients/target", "other", "1", {"store": store.folder.name}), "run", write)
     rebuild_views(lake)
@@ -215,7 +217,7 @@ def test_cosines_of_stored_vectors_can_be_taken_in_sql(lake: Lake) -> None:
     store.write("shard", [Vectors(["a", "b", "c"], [2] * 3, np.ones(3, dtype=np.float32), {"sgd": rows})])
     index, _, _ = store.read_index()
     recipe = Recipe("gradients/pool", None, "1", {"store": store.folder.name})
-    lake.make(recipe, "run", lambda draft: draft.table("index", INDEX, index))
+    lake.make(recipe, "run", lambda draft: draft.write(INDEX, index))
     rebuild_views(lake)
     found = query(
         lake,

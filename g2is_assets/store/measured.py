@@ -1,27 +1,30 @@
-"""Cells of a study: what training on some rows was worth, one small JSON file each, found by what it was made from.
+"""What trainings of studies were worth: one Parquet file per study, a row per training, found by what it was made from.
 
-A cell is named by the digest of everything that determines the training: model, template, rows in their order,
-settings, validation rows. It does not know which selector chose the rows: selectors that choose alike share it. Nor do
-the test rows belong to its name: a training is the same whatever it is measured on, and many are never measured. The
-files are few kilobytes and lie where the study says, best under version control, so that a study goes on where it
-stood also when the lake is gone.
+A training is named by the digest of everything that determines it: model, template, rows in their order, settings,
+validation rows. It does not know which selector chose the rows: selectors that choose alike share it. Nor do the test
+rows belong to its name: a training is the same whatever it is measured on, and many are never measured. The files lie
+where the study says, best under version control, so that a study goes on where it stood also when the lake is gone.
 """
 
 import json
+import os
 import platform
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from g2is_assets.errors import StoreError
-from g2is_assets.hashing import json_sha256
-from g2is_assets.store.files import write_atomically
+from g2is_assets.contracts.study import CELLS
+from g2is_assets.errors import ContractError, StoreError
+from g2is_assets.hashing import canonical_json, json_sha256
+from g2is_assets.store.files import writing
 from g2is_assets.store.manifest import git_revision, library_versions
 
 CELLS_VERSION: Final = "3"
@@ -111,7 +114,8 @@ class CellAnswers(BaseModel):
 
     Attributes:
         asked: `digest_of_questions` of them.
-        right: By row, whether the answer was right.
+        row_id: The rows.
+        right: Whether the answer to each was right.
         n_tokens: Tokens of the prompts, and of answers that are never ended.
         seconds: Wall-clock.
     """
@@ -119,9 +123,15 @@ class CellAnswers(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     asked: str
-    right: dict[str, bool]
+    row_id: list[str]
+    right: list[bool]
     n_tokens: int
     seconds: float
+
+    @property
+    def by_row(self) -> dict[str, bool]:
+        """Whether the answer was right, by row."""
+        return dict(zip(self.row_id, self.right, strict=True))
 
 
 class CellGeneral(BaseModel):
@@ -129,7 +139,8 @@ class CellGeneral(BaseModel):
 
     Attributes:
         version: `SCORES_VERSION` they were made with.
-        nll: By row, its mean response NLL in nats per token.
+        row_id: The rows.
+        nll: Mean response NLL of each, nats per token.
         n_tokens: Tokens of these rows, prompts and responses.
         seconds: Wall-clock.
     """
@@ -137,14 +148,15 @@ class CellGeneral(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: str
-    nll: dict[str, float]
+    row_id: list[str]
+    nll: list[float]
     n_tokens: int
     seconds: float
 
     @classmethod
     def empty(cls) -> Self:
         """Of no row."""
-        return cls(version=SCORES_VERSION, nll={}, n_tokens=0, seconds=0.0)
+        return cls(version=SCORES_VERSION, row_id=[], nll=[], n_tokens=0, seconds=0.0)
 
 
 class Cell(BaseModel):
@@ -227,47 +239,75 @@ def made_now(on: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def find_cell(folder: Path, key: CellKey) -> Cell | None:
-    """The cell of a key, if it has been made.
+class Measured:
+    """The measurements of a study: its own file, and for reading those of other studies beside it."""
 
-    Raises:
-        StoreError: Its file is damaged.
-    """
-    file = _file(folder, key.domain, key.digest)
-    if not file.exists():
+    def __init__(self, folder: Path, study: str) -> None:
+        self.folder, self.file = folder, folder / f"{study}.parquet"
+
+    def find(self, key: CellKey) -> Cell | None:
+        """The cell of a key, if it has been made; this study's own before another's.
+
+        Raises:
+            StoreError: A file is damaged.
+        """
+        for file in [self.file, *(file for file in self._files() if file != self.file)]:
+            if cell := _cells_of(file).get(key.digest):
+                if (cell.domain, cell.n_rows, cell.finetune) != (key.domain, len(key.rows), dict(key.finetune)):
+                    raise StoreError(f"{file}: {key.digest[:16]} is another training than its digest says; restore it")
+                return cell
         return None
-    cell = _read(file)
-    said = (cell.digest, cell.domain, cell.n_rows, cell.finetune)
-    if said != (key.digest, key.domain, len(key.rows), dict(key.finetune)):
-        raise StoreError(f"{file} holds another cell than its name says; delete it, and it is made again")
-    return cell
+
+    def all(self) -> dict[str, Cell]:
+        """Every cell by digest.
+
+        Raises:
+            StoreError: A file is damaged.
+        """
+        return {digest: cell for file in [*self._files(), self.file] for digest, cell in _cells_of(file).items()}
+
+    def put(self, cell: Cell) -> None:
+        """Write a cell into the study's own file, which is replaced whole; one writer at a time.
+
+        Raises:
+            StoreError: The file is damaged or cannot be written.
+        """
+        if _cells_of(self.file).get(cell.digest) == cell:
+            return
+        with writing(self.file):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / f".{self.file.name}.lock"):
+                cells = {**_cells_of(self.file), cell.digest: cell}
+                made = sorted(cells.values(), key=lambda one: (one.domain, one.digest))
+                records = [one.model_dump(mode="json") for one in made]
+                for record in records:
+                    record |= {name: canonical_json(record[name]) for name in ("finetune", "made")}
+                scratch = self.file.with_name(f".{self.file.name}-{uuid.uuid4().hex}")
+                try:
+                    pl.DataFrame(records, schema=CELLS.schema).write_parquet(scratch, compression="zstd")
+                    os.replace(scratch, self.file)
+                finally:
+                    scratch.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("[!.]*.parquet"))
 
 
-def all_cells(folder: Path) -> list[Cell]:
-    """Every cell of a folder that can be read: what past trainings took."""
-    found = []
-    for file in sorted(folder.glob("*/*.json")):
-        try:
-            found.append(_read(file))
-        except StoreError:
-            continue  # whoever needs that one is told
-    return found
-
-
-def write_cell(folder: Path, cell: Cell) -> Path:
-    """Write a cell's file, whole or not at all."""
-    file = _file(folder, cell.domain, cell.digest)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps(cell.model_dump(mode="json"), ensure_ascii=False) + "\n")
-    return file
-
-
-def _read(file: Path) -> Cell:
+def _cells_of(file: Path) -> Mapping[str, Cell]:
+    """A file's cells by digest; none where there is no file."""
     try:
-        return Cell.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise StoreError(f"{file} is damaged ({type(error).__name__}); delete it, and it is made again") from error
+        stat = file.stat()
+    except FileNotFoundError:
+        return {}
+    return _read(file, (stat.st_size, stat.st_mtime_ns, stat.st_ino))
 
 
-def _file(folder: Path, domain: str, digest: str) -> Path:
-    return folder / domain / f"{digest[:16]}.json"
+@lru_cache(maxsize=64)
+def _read(file: Path, _state: tuple[int, ...]) -> Mapping[str, Cell]:
+    try:
+        rows = CELLS.validate(pl.read_parquet(file, glob=False, memory_map=False), str(file)).iter_rows(named=True)
+        said = [row | {name: json.loads(row[name]) for name in ("finetune", "made")} for row in rows]
+        return {row["digest"]: Cell.model_validate(row) for row in said}
+    except (OSError, ValueError, ContractError, pl.exceptions.PolarsError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoreError(f"{file} is damaged ({reason}); restore it, or delete it, and it is made again") from error
