@@ -8,11 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2is_assets.core.rows import FeatureSource, UnitRows, as_source, exact_rows
-from g2is_assets.core.trace import Pulls, Trace, Walk
-from g2is_assets.core.vectors import ZERO_NORM, unit_rows
+from g2is_assets.core.rows import ZERO_NORM, FeatureSource, UnitRows, as_source, exact_rows, unit_rows
 from g2is_assets.core.walk import ComponentWalk, Consistency, Rules
-from g2is_assets.core.walk_state import WalkState
+from g2is_assets.core.walk_state import Pulls, Trace, Walk, WalkState
 
 
 def balanced_walk(

@@ -4,43 +4,69 @@ The complete graph is implicit in the features. What is kept here is what people
 blocks of rows is multiplied once and serves both; a graph that is known already is only extended.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from torch import Tensor
 
-from g2is_assets.core.blocks import BLOCK_ROWS, BlockWorker, MapBlocks, Side, map_in_process
-from g2is_assets.core.rows import FeatureSource, as_source
-from g2is_assets.core.vectors import unit_rows
+from g2is_assets.core.rows import FeatureSource, as_source, unit_rows
+
+BLOCK_ROWS: Final = 2048
+"""Rows of a block: 64 MB of float32 at 8,192 columns, and large enough that products run at the processor's peak."""
+
+MapBlocks = Callable[[Callable[[], Callable[[tuple[int, int]], "Block"]], Iterable[tuple[int, int]]], Iterator["Block"]]
+"""How pairs of blocks are worked off, such as `Engine.map`; results come in the order of the pairs."""
 
 
 @dataclass(frozen=True)
-class Graph:
-    """Edges and statistics of n rows.
+class Lists:
+    """Strongest edges of m rows, and how many are negative; of a pair of blocks, what it tells the rows of one of them.
 
     Attributes:
-        neighbors: (n, k) int64, the k rows with the largest cosine, descending; never the row itself.
-        neighbor_cosines: (n, k) float32.
-        conflicts: (n, c) int64, the c rows with the smallest cosine, ascending.
-        conflict_cosines: (n, c) float32; entries >= 0 are no conflicts and are not stored as edges.
-        mean_cosine: (n,) float64, mean cosine to the other rows.
-        n_negative: (n,) int64, how many of the other rows have a negative cosine.
-        in_degree: (n,) int64, how many rows list this one among their nearest.
-        duplicates: (m, 2) int64, pairs with a cosine of at least `duplicate_cosine`, the lower index first, sorted.
+        neighbors: (m, k) int64, the k rows with the largest cosine, descending; never the row itself.
+        neighbor_cosines: (m, k) float32.
+        conflicts: (m, c) int64, the c rows with the smallest cosine, ascending.
+        conflict_cosines: (m, c) float32; entries >= 0 are no conflicts and are not stored as edges.
+        n_negative: (m,) int64, how many of the other rows have a negative cosine.
     """
 
     neighbors: NDArray[np.int64]
     neighbor_cosines: NDArray[np.float32]
     conflicts: NDArray[np.int64]
     conflict_cosines: NDArray[np.float32]
-    mean_cosine: NDArray[np.float64]
     n_negative: NDArray[np.int64]
+
+    def merge(self, rows: NDArray[np.int64], other: "Lists") -> None:
+        """Let some rows know of more edges, in place."""
+        self.n_negative[rows] += other.n_negative
+        self.neighbors[rows], self.neighbor_cosines[rows] = _best(
+            (self.neighbors[rows], self.neighbor_cosines[rows]), (other.neighbors, other.neighbor_cosines), largest=True
+        )
+        self.conflicts[rows], self.conflict_cosines[rows] = _best(
+            (self.conflicts[rows], self.conflict_cosines[rows]),
+            (other.conflicts, other.conflict_cosines),
+            largest=False,
+        )
+
+
+@dataclass(frozen=True)
+class Graph(Lists):
+    """Edges and statistics of all n rows.
+
+    Attributes:
+        mean_cosine: (n,) float64, mean cosine to the other rows.
+        in_degree: (n,) int64, how many rows list this one among their nearest.
+        duplicates: (m, 2) int64, pairs with a cosine of at least `duplicate_cosine`, the lower index first, sorted.
+    """
+
+    mean_cosine: NDArray[np.float64]
     in_degree: NDArray[np.int64]
     duplicates: NDArray[np.int64]
 
@@ -51,26 +77,104 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Known:
-    """Rows whose edges to all other rows but the new ones are known; indices are today's.
+class Known(Lists):
+    """Rows whose edges to all other rows but the new ones are known, each with all that it can have without these.
 
     Attributes:
-        rows: (m,) int64, these rows.
+        rows: (m,) int64, these rows; indices are today's.
         is_new: (n,) bool, rows that they have not met yet.
-        neighbors, neighbor_cosines, conflicts, conflict_cosines: As in `Graph`, of `rows`, each with all entries that a
-            row can have without the new ones.
-        n_negative: (m,) int64, of `rows`, without the new ones.
         duplicates: (p, 2) int64, pairs among rows that are not new.
     """
 
     rows: NDArray[np.int64]
     is_new: NDArray[np.bool_]
-    neighbors: NDArray[np.int64]
-    neighbor_cosines: NDArray[np.float32]
-    conflicts: NDArray[np.int64]
-    conflict_cosines: NDArray[np.float32]
-    n_negative: NDArray[np.int64]
     duplicates: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one pair of blocks tells: the rows of the first, those of the second (None on the diagonal), duplicates."""
+
+    first: Lists
+    second: Lists | None
+    duplicates: NDArray[np.int64]
+
+
+@dataclass
+class BlockWorker:
+    """Multiplies pairs of blocks; holds two blocks of unit rows and their product.
+
+    Attributes:
+        source: The features.
+        order: (n,) int64, rows in the order in which they are cut into blocks.
+        n_neighbors, n_conflicts: Most candidates per row.
+        duplicate_cosine: Cosine from which two rows count as near-duplicates.
+        block_rows: Rows of a block.
+        whole: (n,) bool, rows that need all their edges.
+        is_new: (n,) bool, rows that the others have not met.
+    """
+
+    source: FeatureSource
+    order: NDArray[np.int64]
+    n_neighbors: int
+    n_conflicts: int
+    duplicate_cosine: float
+    block_rows: int
+    whole: NDArray[np.bool_]
+    is_new: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        self.held: tuple[int, Tensor] | None = None
+
+    def __call__(self, pair: tuple[int, int]) -> Block:
+        """Candidates and counts of one pair of blocks."""
+        first, second = pair
+        if self.held is None or self.held[0] != first:
+            self.held = (first, self.load(first))
+        rows = self.held[1]
+        columns = rows if first == second else self.load(second)
+        cosines = rows @ columns.T
+        here, there = self.numbers(first), self.numbers(second)
+        duplicate = torch.nonzero(cosines >= self.duplicate_cosine).numpy()
+        pairs = np.sort(np.stack([here[duplicate[:, 0]], there[duplicate[:, 1]]], axis=1), axis=1)
+        pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+        return Block(
+            self.side(cosines, here, there),
+            None if first == second else self.side(cosines.T.contiguous(), there, here),
+            np.unique(pairs, axis=0),
+        )
+
+    def side(self, cosines: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Lists:
+        """What `cosines` (len(rows), len(columns)) tells `rows`."""
+        news = torch.from_numpy(self.whole[rows][:, None] | self.is_new[columns][None, :])
+        news &= torch.from_numpy(rows[:, None] != columns[None, :])
+        largest = torch.topk(torch.where(news, cosines, -torch.inf), min(self.n_neighbors, len(columns)), dim=1)
+        smallest = torch.topk(
+            torch.where(news, cosines, torch.inf), min(self.n_conflicts, len(columns)), dim=1, largest=False
+        )
+        return Lists(
+            neighbors=columns[largest.indices.numpy()],
+            neighbor_cosines=largest.values.numpy(),
+            conflicts=columns[smallest.indices.numpy()],
+            conflict_cosines=smallest.values.numpy(),
+            n_negative=((cosines < 0) & news).sum(dim=1).numpy(),
+        )
+
+    def numbers(self, block: int) -> NDArray[np.int64]:
+        """The rows of a block."""
+        return self.order[block * self.block_rows : (block + 1) * self.block_rows]
+
+    def load(self, block: int) -> Tensor:
+        """(rows, d) float32 unit rows of a block."""
+        return torch.from_numpy(unit_rows(self.source.rows(self.numbers(block))))
+
+
+def map_in_process(
+    make_worker: Callable[[], Callable[[tuple[int, int]], Block]], pairs: Iterable[tuple[int, int]]
+) -> Iterator[Block]:
+    """Work off the pairs one after the other."""
+    worker = make_worker()
+    return map(worker, pairs)
 
 
 def build_graph(
@@ -106,11 +210,18 @@ def build_graph(
     n = source.shape[0]
     if n < 2:
         raise ValueError(f"a graph needs at least 2 rows, got {n}")
-    lists = _Lists(n, min(n_neighbors, n - 1), min(n_conflicts, n - 1))
+    near, far = (n, min(n_neighbors, n - 1)), (n, min(n_conflicts, n - 1))
+    lists = Lists(
+        neighbors=np.zeros(near, np.int64),
+        neighbor_cosines=np.full(near, -np.inf, np.float32),
+        conflicts=np.zeros(far, np.int64),
+        conflict_cosines=np.full(far, np.inf, np.float32),
+        n_negative=np.zeros(n, dtype=np.int64),
+    )
     whole, is_new = np.ones(n, dtype=bool), np.ones(n, dtype=bool)
     if known is not None:
         whole[known.rows], is_new = False, known.is_new
-        lists.begin(known)
+        lists.merge(known.rows, known)
     order = np.concatenate([np.flatnonzero(whole), np.flatnonzero(~whole)])
     n_blocks, n_whole = -(-n // block_rows), int(whole.sum())
     pairs = [(i, j) for i in range(n_blocks) if i * block_rows < n_whole for j in range(i, n_blocks)]
@@ -126,13 +237,9 @@ def build_graph(
         progress(n * (number + 1) // len(pairs) - n * number // len(pairs))
     found = np.concatenate(duplicates) if duplicates else np.empty((0, 2), dtype=np.int64)
     return Graph(
-        neighbors=lists.near,
-        neighbor_cosines=lists.near_cosines,
-        conflicts=lists.far,
-        conflict_cosines=lists.far_cosines,
+        **vars(lists),
         mean_cosine=mean_cosines(source),
-        n_negative=lists.n_negative,
-        in_degree=np.bincount(lists.near.ravel(), minlength=n),
+        in_degree=np.bincount(lists.neighbors.ravel(), minlength=n),
         duplicates=np.unique(found, axis=0),
     )
 
@@ -165,28 +272,6 @@ def known_rows(previous: Graph, today: NDArray[np.int64], n: int, n_negative_gon
         n_negative=(previous.n_negative - n_negative_gone)[kept],
         duplicates=np.sort(pairs[(pairs >= 0).all(axis=1)], axis=1),
     )
-
-
-class _Lists:
-    """The best candidates so far of every row."""
-
-    def __init__(self, n: int, n_near: int, n_far: int) -> None:
-        self.near, self.near_cosines = np.zeros((n, n_near), np.int64), np.full((n, n_near), -np.inf, np.float32)
-        self.far, self.far_cosines = np.zeros((n, n_far), np.int64), np.full((n, n_far), np.inf, np.float32)
-        self.n_negative = np.zeros(n, dtype=np.int64)
-
-    def begin(self, known: Known) -> None:
-        side = Side(known.neighbors, known.neighbor_cosines, known.conflicts, known.conflict_cosines, known.n_negative)
-        self.merge(known.rows, side)
-
-    def merge(self, rows: NDArray[np.int64], side: Side) -> None:
-        self.n_negative[rows] += side.n_negative
-        self.near[rows], self.near_cosines[rows] = _best(
-            (self.near[rows], self.near_cosines[rows]), (side.near, side.near_cosines), largest=True
-        )
-        self.far[rows], self.far_cosines[rows] = _best(
-            (self.far[rows], self.far_cosines[rows]), (side.far, side.far_cosines), largest=False
-        )
 
 
 def _best(

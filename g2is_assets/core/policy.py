@@ -36,12 +36,12 @@ def withhold(
     """Part the rows that may be used from those that may not, in their order.
 
     Args:
-        rows: Records with the columns of `withheld rows`, but for reason and detail.
+        rows: Records with the columns of the contract `WITHHELD`, but for reason and detail.
         policy: Of licences.
         withdrawn: Reason of every withdrawal by row id.
 
     Returns:
-        The rows that may be used, and records of the contract `withheld rows`. A row that is both withdrawn and
+        The rows that may be used, and records of the contract `WITHHELD`. A row that is both withdrawn and
         denied counts as withdrawn.
     """
     used, withheld = [], []

@@ -1,7 +1,8 @@
 """Unit rows of any number: in memory as float32 where they fit, else converted block by block at every use.
 
-What graph and walk need of features is here: matrix-vector products over the rows still of interest, and single rows
-in double precision. Where the features lie (an array, shards of a store) is behind `FeatureSource`.
+What graph and walk need of features is here: the one convention of unit rows, matrix-vector products over the rows
+still of interest, and single rows in double precision. Where the features lie (an array, shards of a store) is behind
+`FeatureSource`.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,30 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2is_assets.core.vectors import unit_rows
+ZERO_NORM: Final = 1e-10
+"""A norm up to this counts as zero: its row has cosine 0 with everything (as in the published code)."""
+
+
+def unit_rows(vectors: ArrayLike) -> NDArray[np.float32]:
+    """Rows divided by their Euclidean norm; rows of norm <= 1e-10 become zero.
+
+    Args:
+        vectors: (n, d) of any float type; converted to float32 first.
+
+    Returns:
+        (n, d) float32, C-contiguous, every row of norm 1 or 0.
+
+    Raises:
+        ValueError: An entry is not finite, or so large that a norm overflows float32.
+    """
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(vectors, dtype=np.float32)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not np.isfinite(norms).all():
+        bad = int((~np.isfinite(norms)).argmax())
+        raise ValueError(f"row {bad} is not finite or overflows float32")
+    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > ZERO_NORM)
+
 
 BLOCK_ROWS: Final = 1024
 """Rows converted at a time: 32 MB of float32 at 8,192 columns."""

@@ -61,33 +61,6 @@ def paired_difference(
     return mean, float(interval.low), float(interval.high)
 
 
-def paired_difference_over_seeds(
-    first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean of first less mean of second with its percentile bootstrap interval over rows and training seeds.
-
-    Each draw takes rows and, independently, seeds with replacement (the pigeonhole bootstrap, Owen 2007): a row stays
-    whole over its seeds, a seed over its rows, for both are causes that scores share. It leans to the wide side by the
-    part that is neither row's nor seed's. Rows are drawn for both at once; seeds too where both have as many, else for
-    each apart. One seed does not vary. With two or three, the few values that a draw of seeds can take make it too
-    narrow in the seeds' part, by about (s - 1) / s in variance; that is said where results are quoted.
-
-    Args:
-        first: (s, n) scores, s >= 1 seeds, n >= 2 rows.
-        second: (t, n) scores of the same rows in the same order; with t = s, of the same seeds too.
-        confidence: Of the interval.
-        n_resamples: Bootstrap draws.
-        seed: Of the draws.
-
-    Returns:
-        (mean, low, high).
-
-    Raises:
-        ValueError: Shapes differ, there are fewer than 2 rows or no seed, or a score is not finite.
-    """
-    return mean_paired_difference([(first, second)], confidence=confidence, n_resamples=n_resamples, seed=seed)
-
-
 def mean_paired_difference(
     pairs: Sequence[tuple[ArrayLike, ArrayLike]],
     *,
@@ -95,10 +68,18 @@ def mean_paired_difference(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """The same for the mean over several domains, each with rows and seeds of its own; they are not drawn.
+    """Mean of first less mean of second, over domains, with its percentile bootstrap interval over rows and seeds.
+
+    Each draw takes rows and, independently, training seeds with replacement (the pigeonhole bootstrap, Owen 2007): a
+    row stays whole over its seeds, a seed over its rows, for both are causes that scores share. It leans to the wide
+    side by the part that is neither row's nor seed's. Rows are drawn for both at once; seeds too where both have as
+    many, else for each apart. One seed does not vary. With two or three, the few values that a draw of seeds can take
+    make it too narrow in the seeds' part, by about (s - 1) / s in variance; that is said where results are quoted.
+    Every domain has rows and seeds of its own; the domains are not drawn.
 
     Args:
-        pairs: Per domain (s, n) and (t, n) scores of one and the other; s, t and n may differ between domains.
+        pairs: Per domain (s, n) scores of one and (t, n) of the other, s and t >= 1 seeds, n >= 2 rows, of the same
+            rows in the same order; with t = s, of the same seeds too. s, t and n may differ between domains.
         confidence: Of the interval.
         n_resamples: Bootstrap draws.
         seed: Of the draws.
@@ -107,7 +88,8 @@ def mean_paired_difference(
         (mean, low, high).
 
     Raises:
-        ValueError: As for one domain; or there is none.
+        ValueError: There is no domain; or in one shapes differ, there are fewer than 2 rows or no seed, or a score is
+            not finite.
     """
     if not pairs:
         raise ValueError("there is no domain to compare in")

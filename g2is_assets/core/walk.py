@@ -10,11 +10,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2is_assets.core.budgets import allocate_budgets
-from g2is_assets.core.rows import FeatureSource, UnitRows, as_source, exact_rows
-from g2is_assets.core.trace import Ended, Refusals, Trace, Walk
-from g2is_assets.core.vectors import ZERO_NORM, unit_rows
-from g2is_assets.core.walk_state import TIE, WalkState
+from g2is_assets.core.knowledge import allocate_budgets
+from g2is_assets.core.rows import ZERO_NORM, FeatureSource, UnitRows, as_source, exact_rows, unit_rows
+from g2is_assets.core.walk_state import TIE, Ended, Refusals, Trace, Walk, WalkState
 
 Method = Literal["reference", "g2is"]
 Consistency = Literal["previous", "best", "anchor"]

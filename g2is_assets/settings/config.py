@@ -5,46 +5,49 @@ relative to the settings file. Nothing here reads data, models or Dagster.
 """
 
 import re
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from g2is_assets.settings.parsing import Owner, license_name
+from g2is_assets.settings.parsing import Count, Owner, Rate, Section, Seed, Share, license_name
+from g2is_assets.settings.selection import BalancedSelection, FeatureKind, Kind, MeanRemoved, Selection
 
 DOMAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 ALL_DOMAINS = "all"
 """In the place of a domain: the mean over domains."""
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 
-FeatureKind = Literal["adam", "adam_without_momentum", "sgd"]
-Share = Annotated[float, Field(gt=0.0, le=1.0)]
-Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class Section(BaseModel):
-    """Settings that cannot be changed after loading and refuse keys that they do not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+Compute = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    Field(description="Number format of the passes; `auto` is bfloat16 on a GPU, else float32."),
+]
+Schedule = Annotated[
+    Literal["linear", "cosine", "constant"], Field(description="How the learning rate goes on from its peak.")
+]
 
 
 class Source(Section):
-    """One pool source: a path or glob, or a URI handed to Polars; its name and licence serve rows that carry none."""
+    """One source of the pool."""
 
     path: str
+    """A path or glob, or a URI handed to Polars."""
     source: str | None = None
+    """Name of the source, for rows that carry none; none is the file's name."""
     license: str | None = None
+    """Licence of rows that carry none."""
 
 
 class InstructionsSettings(Section):
     """How rows are read and cut."""
 
     sources: tuple[Source, ...] = Field(min_length=1)
+    """The pool; a plain text is the `path` of a source."""
     max_length: Annotated[int, Field(ge=16)] = 512
+    """Tokens of a row; longer responses are cut, rows with no response left are set aside."""
     system: str | None = None
+    """A system message for every row."""
     limit: Count | None = None
+    """Use only so many rows, a repeatable random sample; none is all."""
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -54,11 +57,14 @@ class InstructionsSettings(Section):
 
 
 class LicensesSettings(Section):
-    """Which rows may be used by their licences: names in lower case; without any, every row may."""
+    """Pool rows may be used only if all their licences may. Case does not matter; with no name here, every row may."""
 
     allow: frozenset[str] = frozenset()
+    """Only these; empty is all that are not denied."""
     deny: frozenset[str] = frozenset()
+    """None of these."""
     unknown: Literal["allow", "deny"] | None = None
+    """What becomes of rows without a licence; must be set where `allow` or `deny` is."""
 
     @field_validator("allow", "deny", mode="before")
     @classmethod
@@ -83,51 +89,77 @@ class LoraSettings(Section):
     """A LoRA adapter and how long it trains."""
 
     rank: Count = 8
+    """Rank of LoRA's matrices."""
     alpha: Count = 32
+    """Scale of LoRA's update, divided by `rank`."""
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    """Names of the layers that LoRA adapts."""
     learning_rate: Rate = 2e-4
+    """Peak of AdamW's learning rate."""
     batch_size: Count = 4
+    """Rows per step."""
     seed: Seed = 0
+    """Of LoRA's first weights and of the draw and order of rows."""
 
 
 class WarmupSettings(LoraSettings):
     """The short training on a random sample that gives the checkpoint and Adam's moments."""
 
     share: Share = 0.10
+    """Share of the pool that the sample is."""
     epochs: Count = 2
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Passes over the sample."""
+    schedule: Schedule = "linear"
 
 
 class GradientsSettings(Section):
     """What is stored of every row's gradient, and how the work is cut into batches and shards."""
 
     kinds: tuple[FeatureKind, ...] = Field(default=("adam", "adam_without_momentum"), min_length=1)
+    """Features stored: mixed with both of Adam's moments (LESS), the same without the momentum shared by all rows, the
+    plain gradient."""
     sketch_dim: Annotated[int, Field(ge=64)] = 8192
+    """Numbers that a gradient is projected to."""
     nnz: Annotated[int, Field(ge=1, le=64)] = 1
+    """Non-zeros per column of the sketch."""
     seed: Seed = 0
-    compute: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the sketch."""
+    compute: Compute = "auto"
     batch_tokens: Annotated[int, Field(ge=64)] = 1024
+    """Padded tokens per batch."""
     shard_rows: Count = 128
+    """Rows per file of the store: what a crash can lose."""
 
 
 class GraphSettings(Section):
     """Which edges of the instruction graph are stored for people and for duplicate groups."""
 
-    kind: FeatureKind = "adam"
-    mean_removed: bool = False
+    kind: Kind = "adam"
+    mean_removed: MeanRemoved = False
     n_neighbors: Count = 32
+    """Nearest rows stored of each row."""
     n_conflicts: Annotated[int, Field(ge=0)] = 8
+    """Rows with the most negative cosine stored of each row."""
     duplicate_cosine: Annotated[float, Field(gt=0.9, le=1.0)] = 0.999
+    """Rows with at least this cosine count as one."""
 
 
 class KnowledgeSettings(Section):
-    """The domain's nodes: principal directions, with at most one way to say how many; or all rows; or their mean."""
+    """The domain's nodes, from which the walks `gradient` and `reference` start.
+
+    The balanced walk has every validation row. Of the three keys that say how many components, one at most may be set.
+    """
 
     nodes: Literal["components", "rows", "mean"] = "components"
+    """Principal directions of the domain's gradients, every validation row, or their mean."""
     explained_variance: Rate | None = None
+    """Share of the variance that the components keep; 0.5 where nothing says how many."""
     n_components: Count | None = None
+    """Number of components."""
     component_fraction: Share | None = None
+    """Components as a share of the validation rows less one."""
     centered: bool = True
+    """Subtract the domain's mean before the principal directions are taken."""
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
@@ -139,77 +171,51 @@ class KnowledgeSettings(Section):
         return self
 
 
-def _by_walk(coherence: Any, balance: Any) -> Callable[[dict[str, Any]], Any]:
-    """A default that depends on the kind of walk: the paper's has its rules, the balanced one those it is given."""
-    return lambda given: balance if given.get("next_row") == "balance" else coherence
-
-
-def _next_row(given: dict[str, Any]) -> Literal["coherence", "balance"]:
-    """The paper's walk by the paper's rule, this project's by the one that measured better."""
-    return "coherence" if given.get("method") == "reference" else "balance"
-
-
-class SelectionSettings(Section):
-    """The walk. A budget below 1 is a share of the pool, from 1 up a number of rows."""
-
-    method: Literal["g2is", "reference"] = "g2is"
-    next_row: Literal["coherence", "balance"] = Field(default_factory=_next_row)
-    redundancy: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
-    fair: bool = True
-    kind: FeatureKind = Field(default_factory=_by_walk("adam", "adam_without_momentum"))
-    mean_removed: bool = False
-    budget: Annotated[float, Field(gt=0.0)] = 0.05
-    delta: Annotated[float, Field(ge=0.0, le=1.0)] = Field(default_factory=_by_walk(0.8, 0.0))
-    consistency: Literal["previous", "best", "anchor"] = "previous"
-    min_core_cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
-    no_conflict: bool = Field(default_factory=_by_walk(True, False))
-    conflicts_across: bool = False
-    reallocate: bool = False
-    memory_gb: Annotated[float, Field(gt=0.0)] = 8.0
-    allow_leaks: bool = False
-
-    @model_validator(mode="after")
-    def _whole_rows_and_plain_reference(self) -> Self:
-        if self.budget >= 1 and self.budget != int(self.budget):
-            raise ValueError(f"budget = {self.budget}: from 1 up it counts rows and must be whole")
-        published: dict[str, Any] = {"next_row": "coherence", "consistency": "previous", "min_core_cosine": None}
-        published |= {"no_conflict": True, "conflicts_across": False, "reallocate": False}
-        if self.method == "reference" and published != self.model_dump(include=set(published)):
-            raise ValueError("method = 'reference' is the published walk and takes only delta")
-        return self
-
-
 class FinetuneSettings(LoraSettings):
     """Training on the subset; the random baseline follows the same rule."""
 
     epochs: Count = 3
-    schedule: Literal["linear", "cosine", "constant"] = "cosine"
-    compute: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Passes over the subset; the epoch with the lowest validation loss is kept."""
+    schedule: Schedule = "cosine"
+    compute: Compute = "auto"
 
 
 class Settings(Section):
-    """Everything that `g2is.toml` says. Section names are the stages."""
+    """Everything that `g2is.toml` says. Section names are the stages; paths are relative to the file."""
 
     model: Annotated[str, Field(min_length=1)] = EMBEDDED_MODEL
+    """The embedded default, a Hugging Face id, or a folder with safetensors."""
     revision: str | None = None
+    """Branch, tag or commit of a Hugging Face id; none is its main branch."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
+    """The device of torch; `auto` is a GPU if there is one."""
     engine: Literal["in_process", "ray"] = "in_process"
+    """Where gradients and graph are computed ([More machines](operators.md#more-machines-ray))."""
     workers: Count = 1
+    """Workers of the engine `ray`."""
     threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of torch, per worker; 0 leaves the choice to it."""
     owner: Owner = "team:g2is"
+    """Who answers for assets and domains: `team:` and a name, or an email address."""
     home: str = "."
+    """Folder of `lake/` and `.dagster/`; the variable `G2IS_HOME` moves both."""
     domains: str = "domains"
+    """Folder of the target domains, a folder each."""
     studies: str = "studies"
+    """Folder of study files; one that cannot be run is left out."""
     keep_versions: Count = 3
+    """Versions of each asset and domain kept whole; `g2is gc` prunes older ones."""
     preview_rows: Annotated[int, Field(ge=0, le=50)] = 5
+    """Rows shown in the UI, cut short; with 0 no row's text gets into Dagster's history, unless an error quotes it."""
     withdrawn: str = "withdrawn.jsonl"
+    """File of rows that may no longer be used; `g2is withdraw` adds to it, it need not exist."""
     instructions: InstructionsSettings
     licenses: LicensesSettings = LicensesSettings()
     warmup: WarmupSettings = WarmupSettings()
     gradients: GradientsSettings = GradientsSettings()
     graph: GraphSettings = GraphSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
-    selection: SelectionSettings = SelectionSettings()
+    selection: Selection = BalancedSelection()
     finetune: FinetuneSettings = FinetuneSettings()
 
     @model_validator(mode="after")

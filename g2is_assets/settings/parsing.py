@@ -5,10 +5,10 @@ import re
 import tomllib
 import unicodedata
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Tag, ValidationError
 
 from g2is_assets.errors import SettingsError
 from g2is_assets.settings.redaction import scrubbed
@@ -38,8 +38,28 @@ def _time_zone(value: str) -> str:
     return value
 
 
+def _whole_from_one(budget: float) -> float:
+    if budget >= 1 and budget != int(budget):
+        raise ValueError(f"{budget}: from 1 up a budget counts rows and must be whole")
+    return budget
+
+
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Budget = Annotated[float, Field(gt=0.0), AfterValidator(_whole_from_one)]
 Owner = Annotated[str, AfterValidator(_owner)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
+
+
+class Section(BaseModel):
+    """Settings that cannot be changed after loading and refuse keys that they do not know.
+
+    The text below a key is its meaning in docs/settings.md.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def read_toml(file: Path) -> dict[str, Any]:
@@ -69,9 +89,10 @@ def parse(kind: type[S], values: dict[str, Any], file: Path, prefix: str = "") -
     except ValidationError as error:
         lines = []
         for fault in error.errors():
-            where = ".".join(str(part) for part in ((prefix,) if prefix else ()) + fault["loc"])
+            names, known = _located(kind, fault["loc"])
+            where = ".".join(([prefix] if prefix else []) + names)
             if fault["type"] == "extra_forbidden":
-                lines.append(f"unknown setting '{where}'{_suggestion(kind, fault['loc'])}")
+                lines.append(f"unknown setting '{where}'{_suggestion(names[-1], known)}")
             else:
                 said = fault["msg"].removeprefix("Value error, ")
                 given = "" if isinstance(fault["input"], dict) else f" (given: {_shown(fault['input'])})"
@@ -86,11 +107,22 @@ def _shown(value: Any) -> str:
         return "a number too large to print"
 
 
-def _suggestion(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
-    model: Any = kind
-    for part in loc[:-1]:
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        model = field.annotation if field else None
-    known = list(model.model_fields) if hasattr(model, "model_fields") else []
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+def _located(kind: Any, loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """Where a fault is, in the words of the file, and the keys that are known there."""
+    names, model = [], kind
+    for part in loc:
+        tagged = {
+            tag.tag: get_args(one)[0] for one in get_args(model) for tag in get_args(one)[1:] if isinstance(tag, Tag)
+        }
+        if part in tagged:  # pydantic names the kind of section that it took
+            model = tagged[part]
+            continue
+        names.append(str(part))
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field else model if part == loc[-1] else None
+    return names, list(getattr(model, "model_fields", {}))
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(known)}" if known else ""

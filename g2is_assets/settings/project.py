@@ -10,33 +10,36 @@ from typing import Any, Literal
 from pydantic import Field
 
 from g2is_assets.errors import SettingsError
-from g2is_assets.settings.config import (
-    ALL_DOMAINS,
-    DOMAIN_NAME,
-    FinetuneSettings,
-    KnowledgeSettings,
-    Section,
-    SelectionSettings,
-    Settings,
-)
-from g2is_assets.settings.parsing import Owner, TimeZone, parse, read_toml
+from g2is_assets.settings.config import ALL_DOMAINS, DOMAIN_NAME, FinetuneSettings, KnowledgeSettings, Settings
+from g2is_assets.settings.parsing import Owner, Section, TimeZone, parse, read_toml
+from g2is_assets.settings.selection import WALKS, AnySelection, SelectionSection
 
 Promote = Literal["always", "if_better"]
 
 
 class DomainFile(Section):
-    """What `domain.toml` may say."""
+    """What a domain's folder may say in `domain.toml`; the file may be left out."""
 
     title: str | None = None
+    """For people; none is the folder's name."""
     budget: float | None = None
+    """Short for `budget` in `[selection]`."""
     refresh: str | None = None
+    """Cron of five fields, when the domain refreshes itself while `g2is ui` runs; none is nightly, and switched off."""
     timezone: TimeZone = "UTC"
+    """Of `refresh`, a name of the IANA database."""
     owner: Owner | None = None
+    """Who answers for the domain; none is the project's owner."""
     members: tuple[str, ...] = ()
+    """Domains whose rows this one takes together, in the place of files of its own."""
     promote: Promote = "always"
+    """Whether every new adapter is served, or only one that beats the base model and random rows."""
     knowledge: dict[str, Any] = Field(default_factory=dict)
+    """Keys of `[knowledge]` that differ from the project's; one that says which nodes or how many replaces all such."""
     selection: dict[str, Any] = Field(default_factory=dict)
+    """Keys of `[selection]` that differ; another walk inherits of the project's keys those that it has."""
     finetune: dict[str, Any] = Field(default_factory=dict)
+    """Keys of `[finetune]` that differ."""
 
 
 class Domain(Section):
@@ -52,7 +55,7 @@ class Domain(Section):
     validation: tuple[Path, ...]
     test: tuple[Path, ...]
     knowledge: KnowledgeSettings
-    selection: SelectionSettings
+    selection: AnySelection
     finetune: FinetuneSettings
 
 
@@ -109,6 +112,14 @@ def load_project(path: str | Path | None = None) -> Project:
     return Project(path=file, settings=settings, domains=domains)
 
 
+def inherited(selection: AnySelection, own: dict[str, Any]) -> dict[str, Any]:
+    """[selection] of a domain: its own keys, and of the project's those that are set and that the domain's walk has."""
+    walk = own.get("walk", selection.walk)
+    known = WALKS[walk].model_fields if walk in WALKS else {}
+    said = selection.model_dump(exclude_unset=True, exclude={"walk"})
+    return {name: value for name, value in said.items() if name in known} | {"walk": walk} | own
+
+
 def load_domain(folder: Path, settings: Settings) -> Domain:
     """Read and check one domain's folder.
 
@@ -132,10 +143,11 @@ def load_domain(folder: Path, settings: Settings) -> Domain:
         name: parse(type(base), base.model_dump(exclude_unset=True) | override, file, name)
         for name, base, override in (
             ("knowledge", knowledge, said.knowledge),
-            ("selection", settings.selection, budget | said.selection),
             ("finetune", settings.finetune, said.finetune),
         )
     }
+    chosen = inherited(settings.selection, budget | said.selection)
+    sections["selection"] = parse(SelectionSection, {"selection": chosen}, file).selection
     if sections["selection"].kind not in settings.gradients.kinds:
         raise SettingsError(f"{file}: selection.kind '{sections['selection'].kind}' is not among gradients.kinds")
     if len(set(said.members)) < len(said.members):

@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from g2is_assets.core.balance import balanced_walk, mean_feature
-from g2is_assets.core.trace import Walk
-from g2is_assets.core.vectors import unit_rows
+from g2is_assets.core.rows import unit_rows
+from g2is_assets.core.walk_state import Walk
 
 MARGIN = 1e-6
 """Problems in which a decision of the definition is closer than this are not drawn."""

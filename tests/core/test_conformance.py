@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from g2is_assets.core.budgets import allocate_budgets
-from g2is_assets.core.knowledge import core_knowledge
-from g2is_assets.core.vectors import unit_rows
+from g2is_assets.core.knowledge import allocate_budgets, core_knowledge
+from g2is_assets.core.rows import unit_rows
 from g2is_assets.core.walk import gradient_walk
 
 FOLDERS = [Path(__file__).parents[1] / "conformance"]

@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from g2is_assets.core.sampling import (
     hash_sample,
     mean_paired_difference,
     paired_difference,
-    paired_difference_over_seeds,
 )
 
 IDS = [f"row{i:04d}" for i in range(200)]
+
+
+def over_seeds(first: ArrayLike, second: ArrayLike, **options: int) -> tuple[float, float, float]:
+    return mean_paired_difference([(first, second)], **options)  # type: ignore[arg-type]
 
 
 def test_a_sample_is_the_first_rows_by_the_hash_of_salt_and_id():
@@ -130,7 +134,7 @@ def test_with_one_seed_the_interval_is_that_of_the_binomial():
     # 60 of 200 rows differ by 1: a draw's mean is binomial over 200, whose quantiles are known.
     first = np.zeros((1, 200))
     first[0, :60] = 1.0
-    mean, low, high = paired_difference_over_seeds(first, np.zeros((1, 200)), n_resamples=20_000)
+    mean, low, high = over_seeds(first, np.zeros((1, 200)), n_resamples=20_000)
     expected = stats.binom.ppf([0.025, 0.975], 200, 0.3) / 200
     assert mean == pytest.approx(0.3)
     assert [low, high] == pytest.approx(expected, abs=0.0051)  # one step of the grid
@@ -138,8 +142,8 @@ def test_with_one_seed_the_interval_is_that_of_the_binomial():
 
 def test_the_same_row_in_every_seed_counts_as_one_row():
     row = np.random.default_rng(0).normal(size=300)
-    once = paired_difference_over_seeds(row[None], np.zeros((1, 300)))
-    often = paired_difference_over_seeds(np.tile(row, (20, 1)), np.zeros((20, 300)))
+    once = over_seeds(row[None], np.zeros((1, 300)))
+    often = over_seeds(np.tile(row, (20, 1)), np.zeros((20, 300)))
     assert often[2] - often[1] == pytest.approx(once[2] - once[1], rel=0.05)
 
 
@@ -148,7 +152,7 @@ def test_rows_and_seeds_both_widen_the_interval_as_their_variances_say():
     rng = np.random.default_rng(3)
     rows, seeds = (stats.zscore(rng.normal(size=n)) for n in (400, 50))
     scores = rows[None, :] + 0.5 * seeds[:, None] + 0.2
-    mean, low, high = paired_difference_over_seeds(scores, np.zeros_like(scores), n_resamples=20_000)
+    mean, low, high = over_seeds(scores, np.zeros_like(scores), n_resamples=20_000)
     half = stats.norm.ppf(0.975) * np.sqrt(1 / 400 + 0.25 / 50)
     assert mean == pytest.approx(0.2)
     assert [low, high] == pytest.approx([0.2 - half, 0.2 + half], abs=0.05 * half)
@@ -157,7 +161,7 @@ def test_rows_and_seeds_both_widen_the_interval_as_their_variances_say():
 def test_pairing_takes_out_what_both_share():
     rng = np.random.default_rng(1)
     shared = rng.normal(size=(3, 100)) * 10
-    mean, low, high = paired_difference_over_seeds(shared + 0.1, shared)
+    mean, low, high = over_seeds(shared + 0.1, shared)
     assert [mean, low, high] == pytest.approx([0.1] * 3)
 
 
@@ -166,7 +170,7 @@ def test_with_other_numbers_of_seeds_the_seeds_of_each_vary_by_themselves():
     rng = np.random.default_rng(4)
     few, many = (stats.zscore(rng.normal(size=n)) for n in (20, 50))
     first, second = np.tile(few[:, None] + 0.3, 6), np.tile(0.5 * many[:, None], 6)
-    mean, low, high = paired_difference_over_seeds(first, second, n_resamples=20_000)
+    mean, low, high = over_seeds(first, second, n_resamples=20_000)
     half = stats.norm.ppf(0.975) * np.sqrt(1 / 20 + 0.25 / 50)
     assert mean == pytest.approx(0.3)
     assert [low, high] == pytest.approx([0.3 - half, 0.3 + half], abs=0.05 * half)
@@ -175,8 +179,8 @@ def test_with_other_numbers_of_seeds_the_seeds_of_each_vary_by_themselves():
 def test_a_model_without_seeds_is_set_against_every_seed():
     rng = np.random.default_rng(5)
     first, second = rng.normal(size=(3, 100)), rng.normal(size=(1, 100))
-    against_copies = paired_difference_over_seeds(first, np.tile(second, (3, 1)))
-    assert paired_difference_over_seeds(first, second) == pytest.approx(against_copies, abs=1e-12)
+    against_copies = over_seeds(first, np.tile(second, (3, 1)))
+    assert over_seeds(first, second) == pytest.approx(against_copies, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +195,7 @@ def test_a_model_without_seeds_is_set_against_every_seed():
 )
 def test_scores_that_are_not_paired_over_seeds_are_refused(first: np.ndarray, second: np.ndarray):
     with pytest.raises(ValueError, match="paired scores"):
-        paired_difference_over_seeds(first, second)
+        over_seeds(first, second)
 
 
 def test_over_domains_the_difference_is_the_mean_of_theirs_and_errors_shrink_with_their_number():
@@ -199,7 +203,7 @@ def test_over_domains_the_difference_is_the_mean_of_theirs_and_errors_shrink_wit
     domains = [(rng.normal(size=(2, 50)), rng.normal(size=(2, 50))) for _ in range(4)]
     mean, low, high = mean_paired_difference(domains)
     assert mean == pytest.approx(np.mean([np.mean(one - other) for one, other in domains]))
-    alone = [paired_difference_over_seeds(*pair) for pair in domains]
+    alone = [over_seeds(*pair) for pair in domains]
     width = np.mean([interval[2] - interval[1] for interval in alone])
     assert 0.35 < (high - low) / width < 0.65
     assert mean_paired_difference(domains[:1]) == alone[0]

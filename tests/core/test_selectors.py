@@ -8,8 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from g2is_assets.core.balance import balanced_walk
-from g2is_assets.core.budgets import allocate_budgets
-from g2is_assets.core.knowledge import core_knowledge
+from g2is_assets.core.knowledge import allocate_budgets, core_knowledge
 from g2is_assets.core.rows import ArrayFeatures, ChosenFeatures, FoldedFeatures, unit_matrix
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.core.selectors import SELECTORS
@@ -34,7 +33,7 @@ HAND = Problem(
 
 
 def rows(name: str, problem: Problem = HAND) -> list[int]:
-    return SELECTORS[name](problem).rows.tolist()
+    return SELECTORS[name].select(problem).rows.tolist()
 
 
 def random_problem(n: int = 60, budget: int = 12, **options: Any) -> Problem:
@@ -68,21 +67,21 @@ def test_full_takes_every_eligible_row_whatever_the_budget():
 
 
 def test_length_takes_the_longest_responses_and_of_equals_the_lower_row():
-    selection = SELECTORS["length"](HAND)
+    selection = SELECTORS["length"].select(HAND)
     assert selection.rows.tolist() == [1, 2, 5]
     assert selection.scores.tolist() == [9, 9, 7]
 
 
 def test_less_takes_the_largest_mean_cosine():
     # Means of the two cosines: 0.5, 0.5, 0.7, -, 0.5, -0.5.
-    selection = SELECTORS["less"](HAND)
+    selection = SELECTORS["less"].select(HAND)
     assert selection.rows.tolist() == [2, 0, 1]
     np.testing.assert_allclose(selection.scores, [0.7, 0.5, 0.5], atol=1e-6)
 
 
 def test_by_length_a_long_response_pulls_more():
     # Pulls 0.5, 0.5, 0.7, 0.5, -0.5 of rows 0, 1, 2, 4, 5, times the roots of 5, 9, 9, 2, 7 over the median, 7.
-    selection = SELECTORS["g2is_by_length"](replace(HAND, options={"redundancy": 0.0, "fair": False}))
+    selection = SELECTORS["g2is_by_length"].select(replace(HAND, options={"redundancy": 0.0, "fair": False}))
     assert selection.rows.tolist() == [2, 1, 0]
     expected = [0.7 * np.sqrt(9 / 7), 0.5 * np.sqrt(9 / 7), 0.5 * np.sqrt(5 / 7)]
     np.testing.assert_allclose(selection.scores, expected, atol=1e-6)
@@ -90,14 +89,14 @@ def test_by_length_a_long_response_pulls_more():
 
 def test_with_equal_lengths_by_length_is_the_balanced_walk():
     problem = replace(random_problem(), n_response_tokens=np.full(60, 30))
-    one, other = SELECTORS["g2is_by_length"](problem), SELECTORS["g2is"](problem)
+    one, other = SELECTORS["g2is_by_length"].select(problem), SELECTORS["g2is"].select(problem)
     assert one.rows.tolist() == other.rows.tolist()
     np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
 
 
 def test_less_takes_the_nearest_of_named_sub_tasks():
     # The larger of the two cosines: 1, 1, 0.8, -, 1, 0.
-    selection = SELECTORS["less"](replace(HAND, sub_tasks=["east", "north"]))
+    selection = SELECTORS["less"].select(replace(HAND, sub_tasks=["east", "north"]))
     assert selection.rows.tolist() == [0, 1, 4]
     assert rows("less", replace(HAND, sub_tasks=["same", "same"])) == rows("less")
 
@@ -115,7 +114,7 @@ def test_embedding_goes_in_turn_by_the_embeddings():
 
 
 def test_the_reference_is_the_published_walk_over_the_eligible_rows():
-    problem = random_problem(delta=0.1, next_row="balance")  # it takes no option
+    problem = random_problem(delta=0.1, walk="balanced")  # it takes no option
     core = core_knowledge(problem.target)
     features = problem.gradients["adam"].values[problem.eligible]
     walk = gradient_walk(features, core.components, allocate_budgets(12, core.weights))
@@ -127,7 +126,7 @@ def test_g2is_is_the_balanced_walk_with_the_options_given(options: dict[str, Any
     problem = random_problem(**options)
     features = problem.gradients["adam"].values[problem.eligible]
     walk = balanced_walk(features, problem.target, 12, **options)
-    selection = SELECTORS["g2is"](problem)
+    selection = SELECTORS["g2is"].select(problem)
     assert selection.rows.tolist() == problem.eligible[walk.rows].tolist()
     assert selection.walk is not None
     np.testing.assert_array_equal(selection.walk.pull, walk.pull)
@@ -137,8 +136,8 @@ def test_g2is_is_the_balanced_walk_with_the_options_given(options: dict[str, Any
     ("knowledge", "n_walks"), [({"n_components": 3}, 3), ({"nodes": "rows"}, 6), ({"nodes": "mean"}, 1)]
 )
 def test_g2is_walks_as_the_paper_does_where_the_options_say_so(knowledge: dict[str, Any], n_walks: int):
-    problem = replace(random_problem(next_row="coherence", no_conflict=False), knowledge=knowledge)
-    selection = SELECTORS["g2is"](problem)
+    problem = replace(random_problem(walk="gradient", no_conflict=False), knowledge=knowledge)
+    selection = SELECTORS["g2is"].select(problem)
     assert selection.walk is not None
     assert np.isnan(selection.walk.pull).all()
     assert len(set(selection.walk.component.tolist())) == n_walks
@@ -168,7 +167,7 @@ def test_without_gradient_the_same_walk_goes_over_embeddings():
 @pytest.mark.parametrize("name", SELECTORS)
 def test_a_selector_takes_distinct_eligible_rows_within_the_budget_and_twice_the_same(name: str):
     problem = random_problem()
-    selection = SELECTORS[name](problem)
+    selection = SELECTORS[name].select(problem)
     chosen = selection.rows.tolist()
     assert len(set(chosen)) == len(chosen) == len(selection.scores)
     assert set(chosen) <= set(problem.eligible.tolist())
@@ -192,18 +191,18 @@ def test_no_budget_takes_no_row(name: str):
 @pytest.mark.parametrize("name", ["less", "less_round_robin", "g2is", "g2is_without_graph", "g2is_reference"])
 def test_what_needs_gradients_says_so(name: str):
     with pytest.raises(ValueError, match="no gradients of kind 'adam"):
-        SELECTORS[name](replace(HAND, gradients={}))
+        SELECTORS[name].select(replace(HAND, gradients={}))
 
 
 @pytest.mark.parametrize("name", ["embedding", "g2is_without_gradient"])
 def test_what_needs_embeddings_says_so(name: str):
     with pytest.raises(ValueError, match="no embeddings"):
-        SELECTORS[name](replace(HAND, embeddings=None))
+        SELECTORS[name].select(replace(HAND, embeddings=None))
 
 
 def test_an_unknown_option_is_refused():
     with pytest.raises(ValidationError, match="reduncancy"):
-        SELECTORS["g2is"](replace(HAND, options={"reduncancy": 0.1}))
+        SELECTORS["g2is"].select(replace(HAND, options={"reduncancy": 0.1}))
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from g2is_assets.core.budgets import allocate_budgets
-from g2is_assets.core.rows import ArrayFeatures, CentredFeatures, unit_matrix
-from g2is_assets.core.trace import Walk
-from g2is_assets.core.vectors import unit_rows
+from g2is_assets.core.knowledge import allocate_budgets
+from g2is_assets.core.rows import ArrayFeatures, CentredFeatures, unit_matrix, unit_rows
 from g2is_assets.core.walk import gradient_walk
+from g2is_assets.core.walk_state import Walk
 
 MARGIN = 1e-6
 """Problems in which a decision of the definition is closer than this are not drawn: float32 may decide otherwise."""

@@ -1,61 +1,144 @@
-"""Ways to select: each a function from a `Problem` to a `Selection`, under the name that the study calls it by.
+"""Ways to select: each a function from a `Problem` to a `Selection`, declared under the name that studies call it by.
 
-A new selector is one file with a function `select` and one line here.
+A new selector is one function here with its declaration; `SELECTORS` collects them.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-from g2is_assets.core.selectors import (
-    all_rows,
-    by_embedding,
-    by_length,
-    g2is,
-    g2is_by_length,
-    g2is_reference,
-    g2is_without_gradient,
-    g2is_without_graph,
-    less,
-    less_round_robin,
-    random_rows,
-)
-from g2is_assets.core.selectors.problem import Selector
-from g2is_assets.settings.config import SelectionSettings
+import numpy as np
 
-SELECTORS: Final[dict[str, Selector]] = {
-    "random": random_rows.select,
-    "full": all_rows.select,
-    "length": by_length.select,
-    "embedding": by_embedding.select,
-    "less": less.select,
-    "less_round_robin": less_round_robin.select,
-    "g2is_reference": g2is_reference.select,
-    "g2is": g2is.select,
-    "g2is_by_length": g2is_by_length.select,
-    "g2is_without_graph": g2is_without_graph.select,
-    "g2is_without_gradient": g2is_without_gradient.select,
-}
+from g2is_assets.core.balance import balanced_walk, mean_feature
+from g2is_assets.core.rows import unit_rows
+from g2is_assets.core.sampling import hash_sample
+from g2is_assets.core.selectors.problem import Problem, Selection, Selector
+from g2is_assets.core.selectors.ranking import cosines, in_turn, largest
+from g2is_assets.core.selectors.walking import select_by_walk
+from g2is_assets.settings.config import KnowledgeSettings
+from g2is_assets.settings.selection import WALKS, BalancedSelection, ReferenceSelection
+
+SELECTORS: Final[dict[str, Selector]] = {}
+"""All selectors by name, in the order in which they stand below."""
 
 _FEATURES: Final = frozenset({"kind", "mean_removed"})
-_RULES: Final = frozenset(SelectionSettings.model_fields) - _FEATURES - {"budget", "allow_leaks"}
-OPTIONS: Final = {
-    "g2is": _FEATURES | _RULES,
-    "g2is_by_length": _FEATURES | {"redundancy", "fair"},
-    "g2is_without_graph": _FEATURES,
-    "g2is_without_gradient": _RULES,
-}
-"""Keys of `Problem.options` that a selector reads; the others read none."""
+_RULES: Final = frozenset().union(*(w.model_fields for w in WALKS.values())) - _FEATURES - {"budget", "allow_leaks"}
 
-WALK: Final = ("g2is", "g2is_without_gradient")
-"""Those for which `Problem.knowledge` counts, where their walk starts from domain nodes."""
+Select = Callable[[Problem], Selection]
 
-USE_ADAM: Final = ("less", "less_round_robin", "g2is_reference")
-"""Those that read the Adam mix, whatever the options."""
 
-USE_EMBEDDINGS: Final = ("embedding", "g2is_without_gradient")
-"""Those that read embeddings instead of gradients."""
+def _selector(name: str, **said: Any) -> Callable[[Select], Select]:
+    """Declare a selector: the name, and what `Selector` says of it."""
 
-USE_GRADIENTS: Final = tuple(sorted({*USE_ADAM, *OPTIONS} - set(USE_EMBEDDINGS)))
-"""Those that read gradients."""
+    def declare(select: Select) -> Select:
+        SELECTORS[name] = Selector(name, select, **said)
+        return select
 
-DRAW: Final = ("random",)
-"""Those whose rows depend on the seed."""
+    return declare
+
+
+@_selector("random", draws=True)
+def random_rows(problem: Problem) -> Selection:
+    """The first rows by the hash of domain, seed and row id; `finetune/baseline` trains on those."""
+    ids = {problem.row_ids[row]: int(row) for row in problem.eligible}
+    drawn = hash_sample(list(ids), problem.budget, salt=f"baseline/{problem.domain}/{problem.seed}")
+    rows = np.array([ids[row_id] for row_id in drawn], dtype=np.int64)
+    return Selection(rows, np.full(len(rows), np.nan))
+
+
+@_selector("full")
+def all_rows(problem: Problem) -> Selection:
+    """Every eligible row in the pool's order, whatever the budget: what selection saves, and what it may lose."""
+    return Selection(problem.eligible.copy(), np.full(len(problem.eligible), np.nan))
+
+
+@_selector("length")
+def by_length(problem: Problem) -> Selection:
+    """The rows with the most response tokens (Zhao et al. 2024, "Long is more for alignment")."""
+    return largest(problem, np.asarray(problem.n_response_tokens)[problem.eligible].astype(np.float64))
+
+
+@_selector("embedding", features="embeddings")
+def by_embedding(problem: Problem) -> Selection:
+    """RDS+ (Ivison et al. 2025): each validation row in turn takes the free row whose embedding has the largest cosine.
+
+    The embeddings are those of `training.evaluate`: similarity without gradients.
+    """
+    source, own = problem.embedding_features()
+    return in_turn(problem, cosines(source, unit_rows(own)))
+
+
+@_selector("less", features="adam")
+def less(problem: Problem) -> Selection:
+    """Largest mean cosine of the Adam mix to the validation gradients of a sub-task, of its nearest sub-task.
+
+    Xia et al. 2024, with one checkpoint: max over sub-tasks of the mean over its rows; without sub-tasks, one mean.
+    """
+    source, own = problem.gradient_features("adam")
+    names = np.array(problem.sub_tasks if problem.sub_tasks is not None else [""] * len(own))
+    unit = unit_rows(own).astype(np.float64)
+    means = np.array([unit[names == name].mean(axis=0) for name in np.unique(names)])
+    return largest(problem, cosines(source, means).max(axis=1))
+
+
+@_selector("less_round_robin", features="adam")
+def less_round_robin(problem: Problem) -> Selection:
+    """Each validation row in turn takes the free row whose Adam mix has the largest cosine to its gradient.
+
+    The round robin of Ivison et al. 2025 over the features of LESS: no validation row goes without.
+    """
+    source, own = problem.gradient_features("adam")
+    return in_turn(problem, cosines(source, unit_rows(own)))
+
+
+@_selector("g2is_reference", features="adam")
+def g2is_reference(problem: Problem) -> Selection:
+    """The paper's walk from centred principal directions that explain half of the variance, over the Adam mix."""
+    settings = ReferenceSelection(memory_gb=problem.settings.memory_gb)
+    return select_by_walk(problem, problem.gradient_features("adam"), settings, KnowledgeSettings())
+
+
+@_selector("g2is", features="gradients", options=_FEATURES | _RULES, walks=True)
+def g2is(problem: Problem) -> Selection:
+    """The balanced walk with the default settings, each of which `options` may override, also the walk itself."""
+    settings = problem.settings
+    features = problem.gradient_features(settings.kind, settings.mean_removed)
+    return select_by_walk(problem, features, settings, problem.knowledge_settings)
+
+
+@_selector("g2is_by_length", features="gradients", options=_FEATURES | {"redundancy", "fair"})
+def g2is_by_length(problem: Problem) -> Selection:
+    """The balanced walk, each row's pull times the root of its response length over the median length.
+
+    A row's mean loss is taken over its tokens: the noise in its gradient shrinks with the root of their number.
+    """
+    settings = problem.settings
+    assert isinstance(settings, BalancedSelection)  # it reads no option that says another walk
+    source, own = problem.gradient_features(settings.kind, settings.mean_removed)
+    lengths = problem.n_response_tokens[problem.eligible]
+    walk = balanced_walk(
+        source,
+        own,
+        problem.budget,
+        redundancy=settings.redundancy,
+        fair=settings.fair,
+        factors=np.sqrt(lengths / np.median(lengths)),
+        memory_bytes=int(1e9 * settings.memory_gb),
+    )
+    return Selection(problem.eligible[walk.rows], walk.score, walk)
+
+
+@_selector("g2is_without_graph", features="gradients", options=_FEATURES)
+def g2is_without_graph(problem: Problem) -> Selection:
+    """The rows with the largest mean cosine to the validation rows, over the features that `g2is` walks.
+
+    The plain pull alone: neither fairness to validation rows nor redundancy among those taken.
+    """
+    settings = problem.settings
+    source, own = problem.gradient_features(settings.kind, settings.mean_removed)
+    return largest(problem, cosines(source, mean_feature(own)[None])[:, 0])
+
+
+@_selector("g2is_without_gradient", features="embeddings", options=_RULES, walks=True)
+def g2is_without_gradient(problem: Problem) -> Selection:
+    """The walk of `g2is` with embeddings in the place of gradient features: what gradients add to it is their part."""
+    return select_by_walk(problem, problem.embedding_features(), problem.settings, problem.knowledge_settings)

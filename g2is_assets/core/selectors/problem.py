@@ -1,16 +1,20 @@
 """What a selector is given and what it returns; the same for all, so that they can be compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from g2is_assets.core.rows import ChosenFeatures, FeatureSource
-from g2is_assets.core.trace import Walk
-from g2is_assets.settings.config import KnowledgeSettings, SelectionSettings
+from g2is_assets.core.walk_state import Walk
+from g2is_assets.settings.config import KnowledgeSettings
+from g2is_assets.settings.selection import AnySelection, selection_settings
+
+Nodes = tuple[NDArray[np.floating], NDArray[np.float64]]
+"""Directions (c, d) and weights (c,) of a domain's nodes."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Problem:
         sub_tasks: (v,) which sub-task a validation row belongs to: its source, where a domain's rows have several.
         options: Keys of [selection] that differ from the defaults, for the selectors that walk.
         knowledge: Keys of [knowledge], likewise.
+        nodes: The domain's nodes, where they are known; else a walk that goes from node to node makes them.
     """
 
     domain: str
@@ -46,6 +51,7 @@ class Problem:
     sub_tasks: Sequence[str] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     knowledge: Mapping[str, Any] = field(default_factory=dict)
+    nodes: Nodes | None = None
 
     def __post_init__(self) -> None:
         """Refuse what does not fit.
@@ -65,9 +71,9 @@ class Problem:
             raise ValueError(f"domain '{self.domain}': {len(self.sub_tasks)} sub-tasks are not of the domain's rows")
 
     @cached_property
-    def settings(self) -> SelectionSettings:
-        """The project's defaults for selection, overridden by `options`."""
-        return SelectionSettings.model_validate(dict(self.options))
+    def settings(self) -> AnySelection:
+        """The defaults of the walk, overridden by `options`."""
+        return selection_settings(self.options)
 
     @cached_property
     def knowledge_settings(self) -> KnowledgeSettings:
@@ -106,16 +112,32 @@ class Selection:
         rows: (m,) int64 numbers of pool rows, in the order chosen.
         scores: (m,) float64, what each was chosen by; NaN where nothing is compared.
         walk: The whole trace, where there is one; its rows are positions in `Problem.eligible`.
+        split: Weights and budgets (c,) of the walk's components.
     """
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float64]
     walk: Walk | None = None
+    split: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
 
 
-class Selector(Protocol):
-    """A way to select."""
+@dataclass(frozen=True)
+class Selector:
+    """A way to select.
 
-    def __call__(self, problem: Problem) -> Selection:
-        """Choose at most `problem.budget` rows; deterministic, ties to the lower row number."""
-        ...
+    Attributes:
+        name: What studies call it.
+        select: Chooses at most `budget` rows; deterministic, ties to the lower row number.
+        features: What it reads: `none`, the gradients of the kind that its options say, the `adam` mix whatever they
+            say, or `embeddings` instead.
+        options: Keys of [selection] that it reads.
+        walks: Whether [knowledge] counts, where its walk goes from node to node.
+        draws: Whether its rows depend on the seed.
+    """
+
+    name: str
+    select: Callable[[Problem], Selection]
+    features: Literal["none", "gradients", "adam", "embeddings"] = "none"
+    options: frozenset[str] = frozenset()
+    walks: bool = False
+    draws: bool = False

@@ -3,9 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from g2is_assets.core.rows import FeatureSource, exact_rows
+from g2is_assets.core.rows import FeatureSource, exact_rows, unit_rows
 from g2is_assets.core.selectors.problem import Problem, Selection
-from g2is_assets.core.vectors import unit_rows
 
 
 def cosines(source: FeatureSource, directions: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -1,68 +1,53 @@
-"""From settings to a walk: one place for `selection/subset` and for the selectors that walk."""
+"""From settings to a walk, for all selectors that walk."""
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from g2is_assets.core.balance import balanced_walk
-from g2is_assets.core.budgets import allocate_budgets
-from g2is_assets.core.knowledge import core_knowledge, domain_nodes
+from g2is_assets.core.knowledge import allocate_budgets, core_knowledge, domain_nodes
 from g2is_assets.core.rows import FeatureSource
-from g2is_assets.core.selectors.problem import Problem, Selection
-from g2is_assets.core.trace import Walk
+from g2is_assets.core.selectors.problem import Nodes, Problem, Selection
 from g2is_assets.core.walk import gradient_walk
-from g2is_assets.settings.config import KnowledgeSettings, SelectionSettings
-
-RULES = {"delta", "consistency", "min_core_cosine", "no_conflict"}
-PAPERS = {"method", "conflicts_across", "reallocate"}
-
-Nodes = tuple[NDArray[np.floating], NDArray[np.float64]]
-"""Directions (c, d) and weights (c,) of a domain's nodes."""
-
-
-def walk_as_set(
-    settings: SelectionSettings,
-    source: FeatureSource,
-    validation: NDArray[np.floating],
-    total: int,
-    nodes: Callable[[], Nodes],
-) -> tuple[Walk, NDArray[np.float64], NDArray[np.int64]]:
-    """The walk that the settings ask for, with the weights and budgets of its components.
-
-    Args:
-        settings: Of the domain.
-        source: (n, d) features of the eligible rows.
-        validation: (v, d) features of the domain.
-        total: The domain's budget in rows.
-        nodes: Gives the domain's nodes; a balanced walk does not ask, its one component is the mean.
-    """
-    memory_bytes, rules = int(1e9 * settings.memory_gb), settings.model_dump(include=RULES)
-    if settings.next_row == "balance":
-        rules |= {"redundancy": settings.redundancy, "fair": settings.fair}
-        walk = balanced_walk(source, validation, total, memory_bytes=memory_bytes, **rules)
-        return walk, np.ones(1), np.array([total])
-    directions, weights = nodes()
-    budgets = allocate_budgets(total, weights)
-    rules |= settings.model_dump(include=PAPERS)
-    return gradient_walk(source, directions, budgets, memory_bytes=memory_bytes, **rules), weights, budgets
+from g2is_assets.settings.config import KnowledgeSettings
+from g2is_assets.settings.selection import AnySelection
 
 
 def select_by_walk(
     problem: Problem,
     features: tuple[FeatureSource, NDArray[np.floating]],
-    settings: SelectionSettings,
+    settings: AnySelection,
     knowledge: KnowledgeSettings,
 ) -> Selection:
-    """The walk of these settings over the features of eligible rows and domain."""
+    """The walk of these settings over the features (e, d) of eligible rows and (v, d) of the domain.
+
+    A balanced walk has one component, the domain's mean; the others share the budget out among the domain's nodes.
+    """
     source, own = features
+    options: dict[str, Any] = {
+        "memory_bytes": int(1e9 * settings.memory_gb),
+        "delta": settings.delta,
+        "consistency": settings.consistency,
+        "min_core_cosine": settings.min_core_cosine,
+        "no_conflict": settings.no_conflict,
+    }
+    if settings.walk == "balanced":
+        options |= {"redundancy": settings.redundancy, "fair": settings.fair}
+        walk = balanced_walk(source, own, problem.budget, **options)
+        split = np.ones(1), np.array([problem.budget])
+    else:
+        directions, weights = problem.nodes or _nodes(own, knowledge)
+        split = weights, allocate_budgets(problem.budget, weights)
+        options |= {"conflicts_across": settings.conflicts_across, "reallocate": settings.reallocate}
+        options |= {"method": "reference" if settings.walk == "reference" else "g2is"}
+        walk = gradient_walk(source, directions, split[1], **options)
+    return Selection(problem.eligible[walk.rows], walk.score, walk, split)
 
-    def nodes() -> Nodes:
-        if knowledge.nodes == "components":
-            core = core_knowledge(own, **knowledge.model_dump(exclude_none=True, exclude={"nodes"}))
-        else:
-            core = domain_nodes(own, knowledge.nodes)
-        return core.components, core.weights
 
-    walk, _, _ = walk_as_set(settings, source, own, problem.budget, nodes)
-    return Selection(problem.eligible[walk.rows], walk.score, walk)
+def _nodes(own: NDArray[np.floating], knowledge: KnowledgeSettings) -> Nodes:
+    if knowledge.nodes == "components":
+        core = core_knowledge(own, **knowledge.model_dump(exclude_none=True, exclude={"nodes"}))
+    else:
+        core = domain_nodes(own, knowledge.nodes)
+    return core.components, core.weights

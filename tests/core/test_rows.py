@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from g2is_assets.core.vectors import unit_rows
+from g2is_assets.core.rows import unit_rows
 
 
 def test_rows_get_norm_one_and_keep_their_direction():
