@@ -8,12 +8,15 @@ import dagster as dg
 
 from g2is_assets.errors import G2isError, StoreError
 from g2is_assets.settings.project import Project
-from g2is_assets.stages.recipes import READ_EVERY_RUN, recipe_of
+from g2is_assets.stages.frame import recipe_of
+from g2is_assets.stages.instructions import READ_EVERY_RUN
+from g2is_assets.stages.variants import place_named
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST
 from g2is_assets.store.pages import PAGE, way_to
 from g2is_assets.store.serving import SERVED, served_folder
+from g2is_assets.store.version import Version
 from g2is_assets.trail.chain import Link, follow
 from g2is_assets.trail.verify import ALTERED, Finding, Today, verify
 
@@ -147,7 +150,7 @@ def _outside(project: Project) -> Today:
 
     def today(version: Version) -> Mapping[str, str | None] | str:
         try:
-            recipe = recipe_of(workspace, version.manifest.asset, version.manifest.partition)
+            recipe = recipe_of(workspace, version.manifest.asset, place_named(workspace, version.manifest.partition))
         except G2isError as error:
             return str(error)
         now = {name: said.data_version for name, said in recipe.inputs.items() if not said.manifest_sha256}

@@ -1,14 +1,14 @@
 """Jobs and schedules: what is refreshed together, and when. A domain's job never writes an asset that others share."""
 
-import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import dagster as dg
-from dagster._utils.schedules import is_valid_cron_string, schedule_execution_time_iterator
 
 from g2is_assets.errors import SettingsError
 from g2is_assets.settings.project import Domain, Project
+from g2is_assets.stages.catalog import STAGES, refreshed
 
 REFRESH_POOL: Final = "refresh_pool"
 REFRESH_DOMAIN: Final = "refresh_domain"
@@ -22,51 +22,45 @@ OWNER_TAG: Final = "g2is/owner"
 """Tag of a domain's runs: Dagster knows owners of assets, not of partitions."""
 
 
-def build_jobs(
-    pool_assets: list[dg.AssetsDefinition],
-    domain_assets: list[dg.AssetsDefinition],
-) -> list[Any]:
+def build_jobs() -> list[Any]:
     """`refresh_pool` for what all domains share, `refresh_domain` for one domain's partition."""
     return [
-        dg.define_asset_job(
+        _job(
             REFRESH_POOL,
-            selection=dg.AssetSelection.assets(*pool_assets),
-            description="Bring pool, checkpoint, pool gradients and graph up to date; skip what has not changed.",
+            "Bring pool, checkpoint, pool gradients and graph up to date; skip what has not changed.",
+            *(stage.key for stage in refreshed("project")),
         ),
-        dg.define_asset_job(
+        _job(
             REFRESH_DOMAIN,
-            selection=dg.AssetSelection.assets(*domain_assets),
-            description="Bring one domain up to date, from its rows to the evaluated adapter; skip the unchanged.",
+            "Bring one domain up to date, from its rows to the evaluated adapter; skip the unchanged.",
+            *(stage.key for stage in refreshed("domain")),
         ),
     ]
 
 
-def build_study_jobs(
-    embedding: dg.AssetsDefinition, variant_assets: list[dg.AssetsDefinition], leaderboard: dg.AssetsDefinition
-) -> list[Any]:
+def build_study_jobs() -> list[Any]:
     """Jobs of studies; `study_variant` runs for one domain and variant, from its subset to its scores."""
+    variant = [stage.key for stage in STAGES if stage.partition == "variant"]
     return [
-        dg.define_asset_job(
-            STUDY_EMBEDDING,
-            selection=dg.AssetSelection.assets(embedding),
-            description="Embed the pool's rows that are new, for selectors by similarity.",
-        ),
-        dg.define_asset_job(
+        _job(STUDY_EMBEDDING, "Embed the pool's rows that are new, for selectors by similarity.", "study/embedding"),
+        _job(
             STUDY_DOMAIN,
-            selection=dg.AssetSelection.assets(["instructions", "target"], ["gradients", "target"]),
-            description="Bring up to date what the variants of a study read of a domain.",
+            "Bring up to date what the variants of a study read of a domain.",
+            "instructions/target",
+            "gradients/target",
         ),
-        dg.define_asset_job(
+        _job(
             STUDY_VARIANT,
-            selection=dg.AssetSelection.assets(*variant_assets),
-            description="Select, train and score one variant in one domain; what was trained before is read.",
+            "Select, train and score one variant in one domain; what was trained before is read.",
+            *variant,
         ),
-        dg.define_asset_job(
-            STUDY_LEADERBOARD,
-            selection=dg.AssetSelection.assets(leaderboard),
-            description="Compare everything that has been scored.",
-        ),
+        _job(STUDY_LEADERBOARD, "Compare everything that has been scored.", "study/leaderboard"),
     ]
+
+
+def _job(name: str, description: str, *keys: str) -> Any:
+    assets = [dg.AssetKey(key.split("/")) for key in keys]
+    return dg.define_asset_job(name, selection=dg.AssetSelection.assets(*assets), description=description)
 
 
 def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
@@ -75,7 +69,9 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
     Raises:
         SettingsError: A domain's `refresh` is no cron schedule.
     """
-    return [_schedule(domain) for domain in project.domains.values()]
+    for domain in project.domains.values():
+        check_cron(domain)
+    return [_schedule_of(domain) for domain in project.domains.values()]
 
 
 def check_cron(domain: Domain) -> None:
@@ -87,17 +83,24 @@ def check_cron(domain: Domain) -> None:
     cron = domain.refresh
     if cron is None:
         return
-    fault = f"{domain.file}: refresh: {cron!r} is no cron schedule of five fields, such as '0 3 * * *' for 3 o'clock"
-    if len(cron.split()) != 5 or not is_valid_cron_string(cron):
-        raise SettingsError(fault)
     try:
-        next(schedule_execution_time_iterator(time.time(), cron, domain.timezone))
+        if len(cron.split()) != 5:
+            raise ValueError
+        found = dg.TimeWindowPartitionsDefinition(
+            datetime(2024, 1, 1), "%Y-%m-%d", timezone=domain.timezone, cron_schedule=cron
+        )
+        _schedule_of(domain)
+    except (ValueError, dg.DagsterInvalidDefinitionError):
+        raise SettingsError(
+            f"{domain.file}: refresh: {cron!r} is no cron schedule of five fields, such as '0 3 * * *' for 3 o'clock"
+        ) from None
+    try:
+        found.get_next_partition_window(datetime.now(UTC))
     except ValueError:
         raise SettingsError(f"{domain.file}: refresh: the day that {cron!r} names never comes") from None
 
 
-def _schedule(domain: Domain) -> dg.ScheduleDefinition:
-    check_cron(domain)
+def _schedule_of(domain: Domain) -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(
         name=f"refresh_{domain.name}",
         job_name=REFRESH_DOMAIN,

@@ -14,7 +14,7 @@ from g2is_assets.stages import evaluators
 from g2is_assets.stages.checks import EXAMINED, Examined
 from g2is_assets.stages.evaluators import Verdict
 from g2is_assets.stages.features import stored_features
-from g2is_assets.stages.recipes import SHARED
+from g2is_assets.stages.frame import stage_of
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.withdrawals import read_withdrawals
 from g2is_assets.store.withholding import licenses_of
@@ -28,7 +28,7 @@ def sample_holds_no_withheld_row(workspace: dg.ResourceParam[Workspace]) -> dg.A
     """No row that the checkpoint was trained on is withdrawn (a warning) or under a denied licence (an error)."""
     sample = workspace.lake.current("warmup/sample")
     verdict = evaluators.sample_holds_no_withheld_row(
-        sample.table("sample", warmup_contracts.SAMPLE)["row_id"],
+        sample.read(warmup_contracts.SAMPLE)["row_id"],
         licenses_of(workspace.lake, sample),
         workspace.project.settings.licenses,
         read_withdrawals(workspace.project.withdrawn),
@@ -61,7 +61,7 @@ def _check(examined: Examined) -> dg.AssetChecksDefinition:
         additional_deps=[other.split("/") for other in examined.beside],
     )
     def check(context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
-        if asset in SHARED:
+        if stage_of(asset).partition == "project":
             verdict = examined.evaluate(workspace, workspace.lake.current(asset))
             return _result({asset.split("/")[0]: verdict}, severity)
         return _per_domain(

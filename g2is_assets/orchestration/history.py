@@ -8,8 +8,8 @@ from typing import Final
 
 import dagster as dg
 
-from g2is_assets.reports.markdown import ID_SHOWN
-from g2is_assets.reports.shown import PREVIEWS
+from g2is_assets.contracts.tables import TABLES
+from g2is_assets.reports.words import ID_SHOWN
 
 FIRST_ROWS: Final = "g2is/first_rows"
 
@@ -17,7 +17,7 @@ FIRST_ROWS: Final = "g2is/first_rows"
 def assets_showing(instance: dg.DagsterInstance, rows: Collection[str]) -> dict[str, list[str]]:
     """For each of these rows, the assets of which some materialisation shows its text, by name."""
     found: dict[str, list[str]] = {row: [] for row in rows}
-    for asset in sorted(PREVIEWS):
+    for asset in sorted({asset for (asset, _), contract in TABLES.items() if contract.texts or contract.quoted}):
         texts = list(_texts(instance, asset))
         for row, assets in found.items():
             if any(row[:ID_SHOWN] in text for text in texts):

@@ -1,30 +1,20 @@
 """What the Dagster UI shows of a version: standard keys first, then `g2is/...` numbers, the same on every run."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import dagster as dg
-import polars as pl
 
-from g2is_assets.contracts.contract import Column, Contract
-from g2is_assets.contracts.views import CONTRACTS, main_table, view_of
-from g2is_assets.store.lake import Version
-
-ROW_IDS_FROM: Final = {
-    "graph/neighbors": ("instructions/pool", ("row_id", "duplicate_group")),
-    "selection/subset": ("instructions/pool", ("row_id", "predecessor", "min_cosine_row")),
-    "finetune/evaluation": ("instructions/target", ("row_id",)),
-    "study/subset": ("instructions/pool", ("row_id",)),
-    "study/score": ("instructions/target", ("row_id",)),
-}
-"""Where the row ids of a main table come from: the one kind of column that is handed on as it is."""
+from g2is_assets.contracts.contract import Column, Contract, type_name
+from g2is_assets.contracts.tables import main_table, view_of
+from g2is_assets.store.version import Version
 
 
 def table_metadata(asset: str) -> dict[str, Any]:
-    """What is known of an asset's main table before anything is materialised: its columns and its view."""
-    view = view_of(asset, main_table(asset))
-    found: dict[str, Any] = {"dagster/table_name": view, "dagster/column_schema": column_schema(CONTRACTS[view])}
-    lineage = column_lineage(asset)
+    """What is known of an asset's main table before anything is materialised: its view and its columns."""
+    contract = main_table(asset)
+    found = {"dagster/table_name": view_of(asset, contract.table), "dagster/column_schema": column_schema(contract)}
+    lineage = column_lineage(contract)
     return found | ({"dagster/column_lineage": lineage} if lineage else {})
 
 
@@ -34,20 +24,15 @@ def column_schema(contract: Contract) -> dg.TableSchema:
         columns=[
             dg.TableColumn(
                 name,
-                _type_name(pl.Schema({name: column.dtype})[name]),
+                type_name(dtype),
                 description=column.meaning,
                 constraints=dg.TableColumnConstraints(
                     nullable=column.nullable, unique=column.unique, other=_bounds(column)
                 ),
             )
-            for name, column in contract.columns.items()
+            for (name, column), dtype in zip(contract.columns.items(), contract.schema.values(), strict=True)
         ]
     )
-
-
-def _type_name(dtype: pl.DataType) -> str:
-    # How long a vector is depends on the settings.
-    return f"Array({dtype.inner})" if isinstance(dtype, pl.Array) else str(dtype)
 
 
 def _bounds(column: Column) -> list[str]:
@@ -55,13 +40,14 @@ def _bounds(column: Column) -> list[str]:
     return [f"{words} {bound:g}" for words, bound in bounds if bound is not None]
 
 
-def column_lineage(asset: str) -> dg.TableColumnLineage | None:
-    """Which columns of an asset's main table are row ids of another's."""
-    if asset not in ROW_IDS_FROM:
-        return None
-    upstream, columns = ROW_IDS_FROM[asset]
-    source = [dg.TableColumnDep(dg.AssetKey(upstream.split("/")), "row_id")]
-    return dg.TableColumnLineage(dict.fromkeys(columns, source))
+def column_lineage(contract: Contract) -> dg.TableColumnLineage | None:
+    """Which columns of a table are row ids of an asset's: the one kind of column that is handed on as it is."""
+    found = {
+        name: [dg.TableColumnDep(dg.AssetKey(column.row_of.split("/")), "row_id")]
+        for name, column in contract.columns.items()
+        if column.row_of
+    }
+    return dg.TableColumnLineage(found) if found else None
 
 
 def version_metadata(version: Version, written: bool, shown: Mapping[str, str]) -> dict[str, Any]:
@@ -73,7 +59,7 @@ def version_metadata(version: Version, written: bool, shown: Mapping[str, str]) 
         shown: Markdown for people, by name.
     """
     manifest = version.manifest
-    table = main_table(manifest.asset)
+    table = main_table(manifest.asset).table
     count = "dagster/row_count" if manifest.partition is None else "dagster/partition_row_count"
     metadata: dict[str, Any] = {
         "dagster/uri": str(version.folder),

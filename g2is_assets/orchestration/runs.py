@@ -1,4 +1,4 @@
-"""Which runs are alive, and what to do about those that are not.
+"""Which runs are alive, what to do about those that are not, whose turn with the model it is, and what a run does once.
 
 The process of a run keeps a file below `<home>/.dagster/processes/` locked for as long as the run works. The system
 gives the lock back when the process ends, however it ends, so a file that stands and can be locked belongs to a run
@@ -6,6 +6,10 @@ whose process is gone. No process ids, hence none that were given out again; and
 without such a file, which another executor or another version may have started.
 """
 
+import logging
+import os
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,18 +20,26 @@ from filelock import FileLock, Timeout
 
 from g2is_assets.errors import StoreError
 from g2is_assets.progress import say
+from g2is_assets.settings.project import Project
+from g2is_assets.stages.staleness import write_staleness
+from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.files import writing
+from g2is_assets.store.views import rebuild_views
+
+log = logging.getLogger(__name__)
 
 PROCESSES: Final = "processes"
 GONE: Final = "The process of this run ended without reporting back: it was killed, or the machine went down."
 
+POLL_S: Final = 1.0
+"""Between two looks at whether the model is free, in seconds."""
+REMIND_S: Final = 60.0
+"""Between two lines about the same wait, in seconds."""
+
 
 @contextmanager
 def turn(instance: dg.DagsterInstance) -> Iterator[None]:
-    """Let one process at a time look at runs and slots of pools and change them.
-
-    Dagster's SQLite storage reads and then writes a slot in two steps, so two processes might both take it.
-    """
+    """Let one process at a time look at which runs are alive, and change it."""
     if not instance.is_persistent:
         yield
         return
@@ -37,7 +49,7 @@ def turn(instance: dg.DagsterInstance) -> Iterator[None]:
 
 @contextmanager
 def alive(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
-    """Mark a run as worked on by this process; when it is done, also after an error, its slots are free."""
+    """Mark a run as worked on by this process."""
     if not instance.is_persistent:
         yield
         return
@@ -50,9 +62,77 @@ def alive(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
         yield
     finally:
         with turn(instance):
-            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
             file.unlink(missing_ok=True)
             mark.release()
+
+
+def run_resource(project: Project) -> dg.ResourceDefinition:
+    """The resource `workspace` of a run: while it lasts the run is alive; when it goes, views are rebuilt."""
+
+    @dg.resource(description="The project with its lake, model and engine.")
+    def workspace(context: dg.InitResourceContext) -> Iterator[Workspace]:
+        found = Workspace(project)
+        run = context.run
+        if run is None or context.instance is None:
+            yield found
+            return
+        with alive(context.instance, run.run_id):
+            try:
+                yield found
+            finally:  # also after a failure: what was made before it is there
+                refresh_lens(found)
+
+    return workspace
+
+
+def refresh_lens(workspace: Workspace) -> None:
+    """Bring the staleness table and the views up to date; what goes wrong with them fails no run."""
+    for part, refresh in (
+        ("audit_staleness", write_staleness),
+        ("the views", lambda own: rebuild_views(own.lake)),
+        ("hashes", lambda own: own.lake.keep_hashes()),
+    ):
+        try:
+            refresh(workspace)
+        except Exception as error:  # another domain's files or settings are no reason to fail here
+            log.warning("%s: not up to date: %s", part, error)
+
+
+@contextmanager
+def model_turn(folder: Path, who: str) -> Iterator[bool]:
+    """Take this machine's turn with the model, or wait for it and say who has it; yields whether there was a wait.
+
+    The system gives the turn back when its holder's process ends, however it ends. Runs that see different GPUs by
+    CUDA_VISIBLE_DEVICES do not wait for each other.
+
+    Args:
+        folder: The lake's, which all that share the model share.
+        who: For those that wait: the run and what it makes.
+    """
+    seen = re.sub(r"\W+", "-", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    lock, holder = FileLock(folder / f".model{seen}.lock"), folder / f".model{seen}.holder"
+    said, waited = -REMIND_S, False
+    folder.mkdir(parents=True, exist_ok=True)
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=POLL_S if waited else 0)
+        except Timeout:
+            waited = True
+            if time.monotonic() - said >= REMIND_S:
+                said = time.monotonic()
+                say(f"{who.split(' in ')[-1]} waits for the model, held by {_read(holder)}")
+    try:
+        holder.write_text(who, encoding="utf-8")
+        yield waited
+    finally:
+        lock.release()
+
+
+def _read(holder: Path) -> str:
+    try:
+        return holder.read_text(encoding="utf-8")
+    except OSError:
+        return "another process"
 
 
 @contextmanager
@@ -81,12 +161,12 @@ def no_runs(folder: Path) -> Iterator[None]:
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Report runs whose process is gone as failed, and free the slots of pools that nobody works in any more.
+    """Report runs whose process is gone as failed.
 
     Returns:
         The runs that were reported.
     """
-    storage, reported = instance.event_log_storage, []
+    reported = []
     with turn(instance):
         for file in sorted(_file(instance, "").parent.glob("*.lock")):
             mark = FileLock(file)
@@ -99,13 +179,8 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
                 instance.report_run_failed(run, GONE)
                 say(f"run {label(run)} is reported as failed: its process is gone")
                 reported.append(run.run_id)
-            storage.free_concurrency_slots_for_run(file.stem)
             file.unlink(missing_ok=True)
             mark.release()
-        for run_id in storage.get_concurrency_run_ids():
-            run = instance.get_run_by_id(run_id)
-            if not _file(instance, run_id).exists() and (run is None or run.is_finished):
-                storage.free_concurrency_slots_for_run(run_id)
     return reported
 
 

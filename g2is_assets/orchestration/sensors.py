@@ -12,14 +12,16 @@ import dagster as dg
 import polars as pl
 
 from g2is_assets.errors import G2isError, SettingsError
-from g2is_assets.hashing import file_sha256, json_sha256
+from g2is_assets.hashing import json_sha256, known_sha256
 from g2is_assets.orchestration.automation import OWNER_TAG, REFRESH_DOMAIN, REFRESH_POOL
 from g2is_assets.orchestration.runs import end_dead_runs
 from g2is_assets.settings.project import Project, load_project
-from g2is_assets.stages.recipes import CODE_VERSIONS, PER_DOMAIN, SHARED, VECTORS_VERSION, recipe_of
+from g2is_assets.stages.catalog import refreshed
+from g2is_assets.stages.frame import recipe_of
+from g2is_assets.stages.gradients import VECTORS_VERSION
+from g2is_assets.stages.stage import Place
 from g2is_assets.stages.staleness import staleness
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.lake import Recipe
 
 INTERVAL_S: Final = 30
 CONTENT_TAG: Final = "g2is/content"
@@ -161,9 +163,9 @@ def _content(workspace: Workspace, domain: str | None) -> str:
         project = workspace.project
         said = project.domain(domain).model_dump(mode="json", include={"knowledge", "selection", "finetune"})
         # audit/lineage records the settings files themselves.
-        said["files"] = [file_sha256(f) for f in (project.path, project.domain(domain).file) if f.exists()]
-        found = {asset: workspace.lake.find(asset) for asset in SHARED}
-        behind = {asset: version and version.manifest.data_version for asset, version in found.items()}
-    recipe: Recipe = recipe_of(workspace, "instructions/target" if domain else "instructions/pool", domain)
-    code = {asset: CODE_VERSIONS[asset] for asset in (PER_DOMAIN if domain else SHARED)}
+        said["files"] = [known_sha256(f) for f in (project.path, project.domain(domain).file) if f.exists()]
+        found = {stage.key: workspace.lake.find(stage.key) for stage in refreshed("project")}
+        behind = {key: version and version.manifest.data_version for key, version in found.items()}
+    recipe = recipe_of(workspace, "instructions/target" if domain else "instructions/pool", Place(domain or ""))
+    code = {stage.key: stage.code_version for stage in refreshed("domain" if domain else "project")}
     return json_sha256([recipe.input_digest, said, behind, code])

@@ -1,90 +1,90 @@
 """Stage `audit`: the chain behind a domain's adapter, and the page about it, where people and schedules find them."""
 
-import dagster as dg
-
-from g2is_assets.contracts import audit as contracts
-from g2is_assets.stages.publish import publish, recipe_here
-from g2is_assets.stages.recipes import CODE_VERSIONS
+from g2is_assets.contracts.audit import LINEAGE, LINKS, QUOTED, ROWS
+from g2is_assets.hashing import known_sha256
+from g2is_assets.settings.redaction import redacted
+from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.lake import Draft
 from g2is_assets.store.pages import PAGE, point_to
+from g2is_assets.store.sources import relative_name
+from g2is_assets.store.version import Draft
 from g2is_assets.trail.chain import follow
 from g2is_assets.trail.lineage_tables import lineage_tables
 
 
-@dg.asset(
-    key=["audit", "lineage"],
-    group_name="audit",
-    kinds={"polars", "parquet"},
-    code_version=CODE_VERSIONS["audit/lineage"],
-    deps=[["finetune", "adapter"], ["finetune", "evaluation"]],
+def _lineage_from(workspace: Workspace, place: Place, versions: Versions) -> MadeFrom:
+    # Equal content may be described by another manifest, and what stands here are manifests.
+    settings = {"manifests": {asset: version.as_input.manifest_sha256 for asset, version in versions.items()}}
+    project = workspace.project
+    files = [file for file in (project.path, project.domain(place.domain).file) if file.exists()]
+    digests = {f"file:{relative_name(str(file), project.path.parent)}": known_sha256(file) for file in files}
+    return MadeFrom(settings, digests | {f"model:{name}": digest for name, digest in workspace.model.files.items()})
+
+
+def _report_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
+    project = workspace.project
+    return MadeFrom({"title": project.domain(place.domain).title, "model": redacted(project.settings.model)})
+
+
+@stage(
+    "audit/lineage",
+    "domain",
+    "1",
+    {"polars", "parquet"},
+    inputs=["finetune/adapter", "finetune/evaluation"],
+    made_from=_lineage_from,
 )
-def lineage(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+def lineage(draft: Draft, task: Task) -> None:
     """Every version behind the domain's adapter, back to the source files, and the rows it was trained on.
 
     Each version's manifest names its inputs by digest, so the adapter's digest, which this run's event keeps, commits
     to all of them. The check recomputes them; `g2is audit verify` does so at any time. The settings files are part of
     this record, so a change of theirs shows.
     """
-    recipe = recipe_here(context, workspace)
-    heads = [recipe.versions[asset] for asset in ("finetune/adapter", "finetune/evaluation")]
-
-    def write(draft: Draft) -> None:
-        chain = follow(workspace.lake, heads)
-        tables = lineage_tables(workspace.lake, context.partition_key, chain)
-        for name, contract in (("lineage", contracts.LINEAGE), ("links", contracts.LINKS), ("rows", contracts.ROWS)):
-            draft.table(name, contract, tables[name])
-        licenses = tables["rows"]["licenses"].explode()
-        draft.metric(
-            n_versions=len(chain),
-            n_licenses=licenses.n_unique(),
-            n_sources=tables["rows"]["sources"].explode().n_unique(),
-        )
-        draft.metric(n_rows_without_license=int((licenses == "unknown").sum()))
-
-    return publish(context, workspace, recipe, write)
+    lake = task.workspace.lake
+    chain = follow(lake, [task.version(asset) for asset in ("finetune/adapter", "finetune/evaluation")])
+    tables = lineage_tables(lake, task.domain, chain)
+    for contract in (LINEAGE, LINKS, ROWS):
+        draft.write(contract, tables[contract.table])
+    licenses, sources = (tables["rows"][name].explode() for name in ("licenses", "sources"))
+    draft.metric(n_versions=len(chain), n_licenses=licenses.n_unique(), n_sources=sources.n_unique())
+    draft.metric(n_rows_without_license=int((licenses == "unknown").sum()))
 
 
-@dg.asset(
-    key=["audit", "report"],
-    group_name="audit",
-    kinds={"html"},
-    code_version=CODE_VERSIONS["audit/report"],
-    deps=[
-        ["audit", "lineage"],
-        ["finetune", "evaluation"],
-        ["graph", "neighbors"],
-        ["instructions", "pool"],
-        ["instructions", "target"],
-        ["knowledge", "components"],
-        ["selection", "subset"],
+@stage(
+    "audit/report",
+    "domain",
+    "1",
+    {"html"},
+    # All that the page says of manifests stands in the lineage.
+    inputs=[
+        "audit/lineage",
+        "finetune/evaluation",
+        "graph/neighbors",
+        "instructions/pool",
+        "instructions/target",
+        "knowledge/components",
+        "selection/subset",
     ],
+    made_from=_report_from,
+    finish=lambda task, version: point_to(version),
 )
-def report(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+def report(draft: Draft, task: Task) -> None:
     """One self-contained page about the domain's adapter: what it is worth, what it was trained on and why, its chain.
 
     It needs no network and no program but a browser, and can be printed. Its checks are made anew from the versions
     that it is about. The table beside it names every row that it quotes, so that the erasure of one removes the page.
     `report.html` beside the versions leads to the current one.
     """
-    recipe = recipe_here(context, workspace)
+    from g2is_assets.reports.page.build import build_page
+    from g2is_assets.reports.page.material import read_material
+    from g2is_assets.stages.checks import checked
 
-    def write(draft: Draft) -> None:
-        from g2is_assets.reports.page.build import build_page
-        from g2is_assets.reports.page.read import read_material
-        from g2is_assets.stages.checks import checked
-
-        named = {"domain": context.partition_key, "title": recipe.settings["title"], "model": recipe.settings["model"]}
-        checks = checked(workspace, recipe.versions)
-        page = build_page(read_material(workspace.lake, recipe.versions, checks, **named))
-        (draft.folder / PAGE).write_text(page.html, encoding="utf-8")
-        draft.table("quoted", contracts.QUOTED, page.quoted)
-        failed = [check.severity for check in checks if not check.passed]
-        draft.metric(n_checks=len(checks), n_errors=failed.count("error"), n_warnings=failed.count("warning"))
-
-    result = publish(context, workspace, recipe, write)
-    version = workspace.lake.current("audit/report", context.partition_key)
-    point_to(version)
-    page = (version.folder / PAGE).resolve()
-    found = {"g2is/page": dg.MetadataValue.path(str(page)), "g2is/page_url": dg.MetadataValue.url(page.as_uri())}
-    return dg.MaterializeResult(data_version=result.data_version, metadata={**(result.metadata or {}), **found})
+    workspace, said = task.workspace, task.recipe.settings
+    checks = checked(workspace, task.recipe.versions)
+    named = {"domain": task.domain, "title": said["title"], "model": said["model"]}
+    page = build_page(read_material(workspace.lake, task.recipe.versions, checks, **named))
+    (draft.folder / PAGE).write_text(page.html, encoding="utf-8")
+    draft.write(QUOTED, page.quoted)
+    failed = [check.severity for check in checks if not check.passed]
+    draft.metric(n_checks=len(checks), n_errors=failed.count("error"), n_warnings=failed.count("warning"))

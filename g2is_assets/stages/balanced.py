@@ -8,8 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.core.balance import node_weights, nodes_of
-from g2is_assets.core.rows import FeatureSource, exact_rows
-from g2is_assets.core.vectors import unit_rows
+from g2is_assets.core.rows import FeatureSource, exact_rows, unit_rows
 from g2is_assets.stages.evaluators import COSINE_TOLERANCE, Verdict, WalkRules
 
 STEPS: Final = 512

@@ -11,23 +11,23 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from g2is_assets.contracts import graph as graph_contracts
-from g2is_assets.contracts import knowledge as knowledge_contracts
-from g2is_assets.contracts import selection as selection_contracts
+from g2is_assets.contracts.graph import EDGES, NODES
+from g2is_assets.contracts.knowledge import COMPONENTS
+from g2is_assets.contracts.selection import BUDGETS, EXCLUDED, LEFT, SUBSET
 from g2is_assets.core.balance import mean_feature
 from g2is_assets.reports.page.material import Checked
-from g2is_assets.settings.config import SelectionSettings
+from g2is_assets.settings.selection import selection_settings
 from g2is_assets.stages import evaluators
 from g2is_assets.stages.balanced import balance_was_kept
 from g2is_assets.stages.evaluators import Verdict, WalkRules
 from g2is_assets.stages.features import all_rows, stored_features
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.lake import Version
+from g2is_assets.store.version import Version
 
 
 def graph_is_sound(workspace: Workspace, version: Version) -> Verdict:
     """Neighbours and conflicts are sorted, no row is its own, and an edge has the same cosine from both ends."""
-    nodes, edges = version.table("neighbors", graph_contracts.NODES), version.table("edges", graph_contracts.EDGES)
+    nodes, edges = version.read(NODES), version.read(EDGES)
     return evaluators.graph_is_sound(nodes, edges)
 
 
@@ -36,7 +36,7 @@ def components_are_orthonormal_and_oriented(workspace: Workspace, version: Versi
     gradients = workspace.lake.input_of(version, "gradients/target", version.manifest.partition)
     mean = all_rows(stored_features(workspace, gradients, "sgd")[1]).mean(axis=0)
     nodes = version.manifest.settings["nodes"]
-    return evaluators.components_are_orthonormal_and_oriented(_directions(version, len(mean)), mean, nodes)
+    return evaluators.components_are_orthonormal_and_oriented(_directions(version), mean, nodes)
 
 
 def subset_keeps_the_rules(workspace: Workspace, version: Version) -> Verdict:
@@ -45,10 +45,10 @@ def subset_keeps_the_rules(workspace: Workspace, version: Version) -> Verdict:
     Every step of a balanced walk is made again, against all rows that were there.
     """
     domain = version.manifest.partition
-    settings = SelectionSettings.model_validate(version.manifest.settings)
-    rules = WalkRules(**settings.model_dump(include={f.name for f in fields(WalkRules)}))
-    subset = version.table("subset", selection_contracts.SUBSET)
-    left = version.table("left", selection_contracts.LEFT) if settings.next_row == "balance" else None
+    settings = selection_settings(version.manifest.settings)
+    rules = WalkRules(**{f.name: getattr(settings, f.name) for f in fields(WalkRules)})
+    subset = version.read(SUBSET)
+    left = version.read(LEFT) if settings.walk == "balanced" else None
     seen = subset["row_id"] if left is None else pl.concat([subset["row_id"], left["row_id"]])
     gradients = workspace.lake.input_of(version, "gradients/pool")
     row_ids, source = stored_features(
@@ -56,8 +56,8 @@ def subset_keeps_the_rules(workspace: Workspace, version: Version) -> Verdict:
     )
     position = {row_id: number for number, row_id in enumerate(row_ids)}
     features = source.rows(np.array([position[row_id] for row_id in subset["row_id"]]))
-    if left is None:
-        cores = _directions(workspace.lake.input_of(version, "knowledge/components", domain), source.shape[1])
+    if left is None or settings.walk != "balanced":
+        cores = _directions(workspace.lake.input_of(version, "knowledge/components", domain))
         return evaluators.subset_keeps_the_rules(subset, features, cores, rules)
     own = workspace.lake.input_of(version, "gradients/target", domain)
     validation = all_rows(stored_features(workspace, own, "sgd")[1])
@@ -68,18 +68,21 @@ def subset_keeps_the_rules(workspace: Workspace, version: Version) -> Verdict:
 
 def budgets_add_up(workspace: Workspace, version: Version) -> Verdict:
     """The components' budgets sum to the domain's, together they took the subset's rows, a shortfall has its cause."""
-    budgets = version.table("budgets", selection_contracts.BUDGETS)
-    total, reallocate = int(version.manifest.metrics["budget"]), bool(version.manifest.settings["reallocate"])
+    budgets = version.read(BUDGETS)
+    total, reallocate = (
+        int(version.manifest.metrics["budget"]),
+        selection_settings(version.manifest.settings).reallocate,
+    )
     return evaluators.budgets_add_up(budgets, version.manifest.n_rows["subset"], total, reallocate)
 
 
 def constraints_bite(workspace: Workspace, version: Version) -> Verdict:
     """Every rule of the walk that is in force refused some candidate; a rule that refuses nothing does nothing."""
-    settings = version.manifest.settings
+    settings = selection_settings(version.manifest.settings)
     ruled = {
-        "conflict": settings.get("no_conflict", True),
-        "consistency": settings["delta"] > 0,
-        "core_cosine": settings["min_core_cosine"] is not None,
+        "conflict": settings.no_conflict,
+        "consistency": settings.delta > 0,
+        "core_cosine": settings.min_core_cosine is not None,
     }
     graph = workspace.lake.input_of(version, "graph/neighbors")
     return evaluators.constraints_bite(version.manifest.metrics, graph.manifest.metrics, ruled)
@@ -92,7 +95,7 @@ def walk_stays_home(workspace: Workspace, version: Version) -> Verdict:
 
 def pool_is_free_of_leaks(workspace: Workspace, version: Version) -> Verdict:
     """No pool row repeats a validation or test row; those that do are never trained on, unless the domain says so."""
-    excluded = version.table("excluded", selection_contracts.EXCLUDED)
+    excluded = version.read(EXCLUDED)
     return evaluators.pool_is_free_of_leaks(excluded, bool(version.manifest.settings["allow_leaks"]))
 
 
@@ -151,5 +154,5 @@ def checked(workspace: Workspace, versions: Mapping[str, Version]) -> list[Check
     return found
 
 
-def _directions(knowledge: Version, sketch_dim: int) -> NDArray[np.float32]:
-    return knowledge.table("components", knowledge_contracts.components(sketch_dim))["direction"].to_numpy()
+def _directions(knowledge: Version) -> NDArray[np.float32]:
+    return knowledge.read(COMPONENTS)["direction"].to_numpy()

@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.core.policy import denied, in_force
-from g2is_assets.core.vectors import ZERO_NORM
+from g2is_assets.core.rows import ZERO_NORM
 from g2is_assets.settings.config import LicensesSettings
 from g2is_assets.trail.verify import ALTERED, STATES, Finding
 

@@ -1,14 +1,66 @@
-"""Reading stored features: how graph, knowledge, selection and checks get at unit vectors."""
+"""What several stages want of stored vectors: filling a store with rows, and reading unit features back."""
+
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import polars as pl
 
-from g2is_assets.contracts.gradients import INDEX, means
+from g2is_assets.contracts.gradients import INDEX, MEANS, SET_ASIDE
 from g2is_assets.core.rows import CentredFeatures, FeatureSource
+from g2is_assets.stages.stage import Task
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.gradient_store import STORE
-from g2is_assets.store.lake import Version
+from g2is_assets.store.gradient_store import STORE, Filled, GradientStore, Vectors, fill_store
+from g2is_assets.store.version import Draft, Version
+
+Compute = Callable[[Iterable[list[str]]], Iterator[Vectors]]
+"""From batches of row ids to their vectors, in order."""
+
+
+def store_of(task: Task) -> GradientStore:
+    """The store of a stage that keeps vectors; the settings that address it are those of its recipe."""
+    vectors = {name: value for name, value in task.recipe.settings.items() if name != "store"}
+    return GradientStore(task.workspace.lake.place(task.recipe.asset) / STORE, vectors)
+
+
+def vectors_stand(task: Task, version: Version) -> bool:
+    """Whether every vector that a version's index names is still there."""
+    return store_of(task).holds(version.read(INDEX))
+
+
+def fill(task: Task, store: GradientStore, n_tokens: dict[str, int], compute: Compute) -> Filled:
+    """Compute the vectors of the rows that the store lacks.
+
+    Args:
+        task: Of the stage.
+        store: Its store.
+        n_tokens: Token count by row id, in the order of the instructions table.
+        compute: Gives them.
+    """
+    from g2is_assets.training.text import plan_batches
+
+    settings = task.workspace.project.settings.gradients
+    return fill_store(
+        store,
+        n_tokens,
+        lambda lengths: plan_batches(lengths, settings.batch_tokens),
+        compute,
+        settings.shard_rows,
+        settings.batch_tokens,
+    )
+
+
+def write_index(draft: Draft, filled: Filled, served: pl.Series) -> pl.DataFrame:
+    """Write which of the rows served have vectors and where, and which were set aside; returns the index."""
+    set_aside = pl.DataFrame(
+        {"row_id": list(filled.set_aside), "reason": list(filled.set_aside.values())}, schema=SET_ASIDE.schema
+    ).sort("row_id")
+    here = pl.col("row_id").is_in(served.implode())
+    index, set_aside = filled.index.filter(here), set_aside.filter(here)
+    draft.write(INDEX, index)
+    draft.write(SET_ASIDE, set_aside)
+    draft.metric(n_computed=filled.n_computed, n_tokens_computed=filled.n_tokens_computed, n_set_aside=len(set_aside))
+    return index
 
 
 def stored_features(
@@ -22,19 +74,19 @@ def stored_features(
     """Row ids of a gradient version, in its order, and a source of their (n, sketch_dim) vectors.
 
     Args:
-        workspace: The project's resource.
-        gradients: Version of `gradients/pool` or `gradients/target`.
+        workspace: The project's.
+        gradients: Version of `gradients/pool`, `gradients/target` or `study/embedding`.
         kind: Feature kind.
         mean_removed: Take the checkpoint's pinned mean from every unit row.
         rows: Only these row ids; all by default.
     """
-    index = gradients.table("index", INDEX)
+    index = gradients.read(INDEX)
     if rows is not None:
         index = index.filter(pl.col("row_id").is_in(rows.implode()))
     store = workspace.lake.place(gradients.manifest.asset) / STORE / str(gradients.manifest.settings["store"])
     source: FeatureSource = StoredFeatures(store, index, kind)
     if mean_removed:
-        table = gradients.table("means", means(source.shape[1])).filter(pl.col("kind") == kind)
+        table = gradients.read(MEANS).filter(pl.col("kind") == kind)
         source = CentredFeatures(source, table["mean"].to_numpy()[0])
     return index["row_id"].to_list(), source
 

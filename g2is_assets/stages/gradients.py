@@ -3,110 +3,115 @@
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
+from typing import Any, Final
 
-import dagster as dg
 import numpy as np
 import polars as pl
 
-from g2is_assets.contracts import gradients as contracts
-from g2is_assets.contracts import instructions as instruction_contracts
-from g2is_assets.contracts import warmup as warmup_contracts
-from g2is_assets.contracts.contract import Contract
-from g2is_assets.core.vectors import unit_rows
+from g2is_assets.contracts.gradients import MEANS
+from g2is_assets.contracts.instructions import POOL, TARGET
+from g2is_assets.contracts.warmup import SAMPLE
+from g2is_assets.core.rows import unit_rows
 from g2is_assets.errors import SourceError
 from g2is_assets.progress import track
-from g2is_assets.stages.publish import publish, recipe_here
-from g2is_assets.stages.recipes import CODE_VERSIONS
+from g2is_assets.settings.selection import FeatureKind
+from g2is_assets.stages.features import fill, store_of, vectors_stand, write_index
+from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.erasure import with_text
 from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.gradient_store import STORE, GradientStore, Vectors, fill_store
-from g2is_assets.store.lake import Draft, Version
+from g2is_assets.store.gradient_store import GradientStore, Vectors, store_name
+from g2is_assets.store.version import Draft
+
+VECTORS_VERSION: Final = "1"
+"""Part of the gradient store's address: raise it when the same row and settings give another vector. An asset's own
+code version also covers its tables and leaves the vectors alone."""
 
 
-@dg.asset(
-    key=["gradients", "pool"],
-    group_name="gradients",
-    kinds={"pytorch", "parquet"},
-    code_version=CODE_VERSIONS["gradients/pool"],
-    deps=[["instructions", "pool"], ["warmup", "sample"], ["warmup", "checkpoint"]],
-    pool="model",
+def _vectors(workspace: Workspace, kinds: tuple[FeatureKind, ...], versions: Versions) -> MadeFrom:
+    """What a row's vector depends on besides the row, and the name of the store that this gives."""
+    from g2is_assets.training.model import pick_compute
+
+    settings, checkpoint = workspace.project.settings.gradients, versions["warmup/checkpoint"].manifest
+    compute = pick_compute(settings.compute, workspace.project.settings.device)
+    vectors = {
+        "kinds": list(kinds),
+        **settings.model_dump(mode="json", include={"sketch_dim", "nnz", "seed"}),
+        "model": workspace.model.digest,
+        "template": workspace.template_digest,
+        "checkpoint": {n: f.sha256 for n, f in checkpoint.files.items() if not n.endswith(".parquet")},
+        "loss": "row mean over response tokens",
+        "code_version": VECTORS_VERSION,
+        **({} if compute == "float32" else {"compute": compute}),
+    }
+    return MadeFrom(vectors | {"store": store_name(vectors)})
+
+
+def _pool_from(workspace: Workspace, _: Place, versions: Versions) -> MadeFrom:
+    return _vectors(workspace, workspace.project.settings.gradients.kinds, versions)
+
+
+def _target_from(workspace: Workspace, _: Place, versions: Versions) -> MadeFrom:
+    return _vectors(workspace, ("sgd",), versions)
+
+
+@stage(
+    "gradients/pool",
+    "project",
+    "2",
+    {"pytorch", "parquet"},
+    inputs=["instructions/pool", "warmup/checkpoint", "warmup/sample"],
+    made_from=_pool_from,
+    uses_model=True,
+    whole=vectors_stand,
 )
-def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+def pool(draft: Draft, task: Task) -> None:
     """The pool's gradients, mixed with Adam's moments and sketched: unit fp16 vectors with norm and loss.
 
     Vectors lie in content-addressed shards: only rows that the store lacks are computed, and a vector made with other
     settings is never mixed in. Rows without a usable gradient are listed with the reason. The mean vector of the
     warmup sample's rows, for mean removal, stands beside them.
     """
-    return _gradients(context, workspace, "instructions/pool", instruction_contracts.POOL)
+    store, sample = store_of(task), with_text(task.read(SAMPLE))
+    means = _pinned_means(task, store)
+    # Also rows of the sample that have left the pool since.
+    filled = _fill(draft, task, store, task.read(POOL), sample if means is None else None)
+    draft.write(MEANS, _means(store, filled.index, sample) if means is None else means)
 
 
-@dg.asset(
-    key=["gradients", "target"],
-    group_name="gradients",
-    kinds={"pytorch", "parquet"},
-    code_version=CODE_VERSIONS["gradients/target"],
-    deps=[["instructions", "target"], ["warmup", "checkpoint"]],
-    pool="model",
+@stage(
+    "gradients/target",
+    "domain",
+    "1",
+    {"pytorch", "parquet"},
+    inputs=["instructions/target", "warmup/checkpoint"],
+    made_from=_target_from,
+    uses_model=True,
+    whole=vectors_stand,
 )
-def target(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+def target(draft: Draft, task: Task) -> None:
     """The plain gradients of a domain's validation rows, at the same checkpoint and with the same sketch.
 
     Test rows have none: they take no part in selection.
     """
-    return _gradients(context, workspace, "instructions/target", instruction_contracts.TARGET)
+    _fill(draft, task, store_of(task), task.read(TARGET).filter(pl.col("split") == "validation"))
 
 
-def _gradients(
-    context: dg.AssetExecutionContext, workspace: Workspace, rows: str, contract: Contract
-) -> dg.MaterializeResult:
-    """The gradients of the rows of an asset, with means over the warmup sample where the recipe has one."""
-    recipe = recipe_here(context, workspace)
-    vectors = {name: value for name, value in recipe.settings.items() if name != "store"}
-    store = GradientStore(workspace.lake.place(recipe.asset) / STORE, vectors)
-    sample = recipe.versions.get("warmup/sample")
+def _fill(draft: Draft, task: Task, store: GradientStore, table: pl.DataFrame, also: pl.DataFrame | None = None) -> Any:
+    """Compute what the store lacks of these rows, and of others that are not served; write the index."""
+    from g2is_assets.training.gradients import BatchCost, BatchGradients, GradientWorker, summarise
+    from g2is_assets.training.text import Example, examples
 
-    def write(draft: Draft) -> None:
-        table = recipe.versions[rows].table(context.asset_key.path[-1], contract)
-        if "split" in table.columns:
-            table = table.filter(pl.col("split") == "validation")
-        means = _Means(workspace, store, sample) if sample else None
-        _fill(draft, workspace, store, table, recipe.versions["warmup/checkpoint"].folder, means)
-
-    return publish(
-        context,
-        workspace,
-        recipe,
-        write,
-        intact=lambda version: store.holds(version.table("index", contracts.INDEX)),
-    )
-
-
-def _fill(
-    draft: Draft,
-    workspace: Workspace,
-    store: GradientStore,
-    table: pl.DataFrame,
-    checkpoint: Path,
-    means: "_Means | None",
-) -> None:
-    from g2is_assets.training.batches import plan_batches
-    from g2is_assets.training.cost import BatchCost, summarise
-    from g2is_assets.training.gradients import BatchGradients, GradientWorker
-    from g2is_assets.training.instructions import examples
-    from g2is_assets.training.text import Example
-
-    settings = workspace.project.settings
+    workspace, settings = task.workspace, task.workspace.project.settings
     by_id = {example.row_id: example for example in examples(table, workspace.template)}
-    if means is not None and means.pinned is None:  # also rows of the sample that have left the pool since
-        by_id |= {e.row_id: e for e in examples(means.sample, workspace.template) if e.row_id not in by_id}
+    if also is not None:
+        by_id |= {e.row_id: e for e in examples(also, workspace.template) if e.row_id not in by_id}
+    costs: list[BatchCost] = []
 
     def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
         items: list[list[Example]] = [[by_id[row_id] for row_id in batch] for batch in batches]
-
         # Plain arguments, so that a worker can also be made in another process.
+        checkpoint = task.version("warmup/checkpoint").folder
         make_worker = partial(
             GradientWorker, workspace.model, checkpoint, store.kinds, settings.gradients, settings.device
         )
@@ -119,61 +124,37 @@ def _fill(
                 features = {kind: values.numpy() for kind, values in result.features.items()}
                 yield Vectors([row.row_id for row in batch], n_tokens, result.losses.numpy(), features)
 
-    costs: list[BatchCost] = []
     begun = time.monotonic()
-    filled = fill_store(
-        store,
-        {row_id: example.n_tokens for row_id, example in by_id.items()},
-        lambda lengths: plan_batches(lengths, settings.gradients.batch_tokens),
-        compute,
-        settings.gradients.shard_rows,
-        settings.gradients.batch_tokens,
-    )
-    report = summarise(costs, time.monotonic() - begun)
-    set_aside = pl.DataFrame(
-        {"row_id": list(filled.set_aside), "reason": list(filled.set_aside.values())},
-        schema=contracts.SET_ASIDE.schema,
-    ).sort("row_id")
-    if means is not None:
-        draft.table("means", contracts.means(store.sketch_dim), means.table(filled.index))
-    served = pl.col("row_id").is_in(table["row_id"].implode())
-    index, set_aside = filled.index.filter(served), set_aside.filter(served)
-    draft.table("index", contracts.INDEX, index)
-    draft.table("set_aside", contracts.SET_ASIDE, set_aside)
+    filled = fill(task, store, {row_id: example.n_tokens for row_id, example in by_id.items()}, compute)
+    index = write_index(draft, filled, table["row_id"])
     draft.metric(
-        n_computed=filled.n_computed,
         n_reused=len(by_id) - filled.n_computed,
         n_damaged_shards=filled.n_damaged_shards,
-        n_set_aside=len(set_aside),
-        n_tokens_computed=filled.n_tokens_computed,
         mean_loss=float(index["loss"].mean() or 0.0),  # type: ignore[arg-type]
-        **report,
+        **summarise(costs, time.monotonic() - begun),
     )
+    return filled
 
 
-class _Means:
-    """Mean unit vector of each kind over the warmup sample's rows: taken once, then handed on with the checkpoint."""
+def _pinned_means(task: Task, store: GradientStore) -> pl.DataFrame | None:
+    """The means that were taken with this checkpoint and sample: they stay, whatever the pool becomes."""
+    before = task.workspace.lake.find_whole("gradients/pool")
+    if before and "warmup/sample" in before.manifest.inputs:
+        made_from = (before.manifest.settings["store"], before.manifest.inputs["warmup/sample"].data_version)
+        if made_from == (store.folder.name, task.version("warmup/sample").manifest.data_version):
+            return before.read(MEANS)
+    return None
 
-    def __init__(self, workspace: Workspace, store: GradientStore, sample: Version) -> None:
-        self.store, self.sample = store, with_text(sample.table("sample", warmup_contracts.SAMPLE))
-        self.pinned: pl.DataFrame | None = None
-        before = workspace.lake.find_whole("gradients/pool")
-        if before and "warmup/sample" in before.manifest.inputs:
-            made_from = (before.manifest.settings["store"], before.manifest.inputs["warmup/sample"].data_version)
-            if made_from == (store.folder.name, sample.manifest.data_version):
-                self.pinned = before.table("means", contracts.means(store.sketch_dim))
 
-    def table(self, index: pl.DataFrame) -> pl.DataFrame:
-        """Contract `gradients/pool means`."""
-        if self.pinned is not None:
-            return self.pinned
-        drawn = index.filter(pl.col("row_id").is_in(self.sample["row_id"].implode()))
-        if drawn.is_empty():
-            raise SourceError("no row of the warmup sample has a gradient; draw another with `redraw: true`")
-        rows = []
-        for kind in self.store.kinds:
-            total = np.zeros(self.store.sketch_dim)
-            for _, values in StoredFeatures(self.store.folder, drawn, kind).blocks():
-                total += unit_rows(values).sum(axis=0, dtype=np.float64)
-            rows.append({"kind": kind, "n_rows": len(drawn), "mean": (total / len(drawn)).astype(np.float32)})
-        return pl.DataFrame(rows, schema=contracts.means(self.store.sketch_dim).schema)
+def _means(store: GradientStore, index: pl.DataFrame, sample: pl.DataFrame) -> pl.DataFrame:
+    """Contract `gradients/pool means`: the mean unit vector of each kind over the warmup sample's rows."""
+    drawn = index.filter(pl.col("row_id").is_in(sample["row_id"].implode()))
+    if drawn.is_empty():
+        raise SourceError("no row of the warmup sample has a gradient; draw another with `redraw: true`")
+    rows = []
+    for kind in store.kinds:
+        total = np.zeros(store.sketch_dim)
+        for _, values in StoredFeatures(store.folder, drawn, kind).blocks():
+            total += unit_rows(values).sum(axis=0, dtype=np.float64)
+        rows.append({"kind": kind, "n_rows": len(drawn), "mean": (total / len(drawn)).astype(np.float32)})
+    return pl.DataFrame(rows, schema=MEANS.schema_of_width(store.sketch_dim))

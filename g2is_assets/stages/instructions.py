@@ -1,102 +1,120 @@
 """Stage `instructions`: the pool and the domains' rows, normalised."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import dagster as dg
 import polars as pl
 
 from g2is_assets.contracts import instructions as contracts
 from g2is_assets.errors import SourceError
+from g2is_assets.hashing import json_sha256, known_sha256
 from g2is_assets.progress import say
 from g2is_assets.settings.config import Source
 from g2is_assets.settings.redaction import redacted
-from g2is_assets.stages.publish import publish, recipe_here
-from g2is_assets.stages.recipes import CODE_VERSIONS, pool_files, target_files
+from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.lake import Draft
-from g2is_assets.store.sources import read_rows
-from g2is_assets.store.withholding import (
-    Withholding,
-    count_withheld,
-    pool_withholding,
-    say_withheld,
-    target_withholding,
-)
+from g2is_assets.store.sources import find_files, read_rows, relative_name
+from g2is_assets.store.version import Draft
+from g2is_assets.store.withholding import count_withheld, pool_withholding, say_withheld, target_withholding
 
 MIN_ROWS: Final = {"pool": 2, "validation": 2, "test": 2}
 """Graph, PCA and intervals need two rows; a domain may do without a test file, but not with an empty one."""
 
+READ_EVERY_RUN: Final = "read again in every run"
+"""Stands in for the digest of what lies behind a URI; in a run, the run's id takes its place."""
 
-@dg.asset(
-    key=["instructions", "pool"],
-    group_name="instructions",
-    kinds={"polars", "parquet"},
-    code_version=CODE_VERSIONS["instructions/pool"],
-)
-def pool(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+
+def pool_files(workspace: Workspace) -> list[tuple[str, Source]]:
+    """Every file or URI of the pool, with the source that names it."""
+    folder = workspace.project.path.parent
+    sources = workspace.project.settings.instructions.sources
+    return [(file, source) for source in sources for file in find_files(source, folder)]
+
+
+def target_files(workspace: Workspace, domain: str) -> dict[str, tuple[Path, ...]]:
+    """A domain's files by split; without a test file there is no test split.
+
+    Raises:
+        SourceError: One is not there.
+    """
+    found = workspace.project.domain(domain)
+    splits = {"validation": found.validation} | ({"test": found.test} if found.test else {})
+    for file in (file for files in splits.values() for file in files):
+        if not file.is_file():
+            raise SourceError(f"{file} is not there as a file; a domain needs validation.jsonl or validation.parquet")
+    return splits
+
+
+def _pool_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
+    settings = workspace.project.settings.instructions.model_dump(mode="json")
+    # What manifests say of a source holds no credentials.
+    settings["sources"] = [source | {"path": redacted(source["path"])} for source in settings["sources"]]
+    settings |= pool_withholding(workspace.project, workspace.lake).settings
+    return MadeFrom(settings, _content(workspace, [file for file, _ in pool_files(workspace)]))
+
+
+def _target_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
+    files = [file for split in target_files(workspace, place.domain).values() for file in split]
+    settings = workspace.project.settings.instructions.model_dump(include={"max_length", "system"})
+    settings |= target_withholding(workspace.project, files).settings
+    return MadeFrom(settings, _content(workspace, [str(file) for file in files]))
+
+
+def _content(workspace: Workspace, files: Sequence[str]) -> dict[str, str]:
+    """Content digests of the files, by path relative to the settings, and of what turns text into tokens."""
+    folder = workspace.project.path.parent
+
+    def digest(file: str) -> str:
+        try:
+            return READ_EVERY_RUN if "://" in file else known_sha256(Path(file))
+        except OSError as error:
+            raise SourceError(f"{file} cannot be read: {error.strerror}; put it back, or correct `sources`") from error
+
+    digests = {f"file:{relative_name(file, folder)}": digest(file) for file in files}
+    return digests | {"tokenizer": json_sha256([workspace.model.digest, workspace.template_digest])}
+
+
+@stage("instructions/pool", "project", "2", {"polars", "parquet"}, made_from=_pool_from)
+def pool(draft: Draft, task: Task) -> None:
     """The general instruction pool: one normalised row per distinct instruction.
 
     Rows come from every source in the settings file. Equal rows are merged with all their sources and licences; rows
     that cannot be used, and rows that may not be (withdrawn, or under a denied licence), are listed beside it with
     their reason. A row's id is a hash of its content, so the same row has the same id in every pool.
     """
-    from g2is_assets.training.instructions import normalise
+    from g2is_assets.training.text import normalise
 
-    settings = workspace.project.settings.instructions
-    folder = workspace.project.path.parent
-    recipe, files = recipe_here(context, workspace), pool_files(workspace)
-    withholding = pool_withholding(workspace.project, workspace.lake)
-
-    def write(draft: Draft) -> None:
-        found = normalise(
-            (row for file in files for row in read_rows(*file, folder)), workspace.template, settings.limit
-        )
-        used, withheld = withholding.part(found.rows)
-        if len(used) < MIN_ROWS["pool"]:
-            names = ", ".join(redacted(file) for file, _ in files)
-            count = "no usable row" if not used else "only one usable row"
-            why = _reasons(found.rejected) + say_withheld(withheld)
-            raise SourceError(f"the pool is empty: {count} in {names}{why}")
-        table = replace(found, rows=used).table(contracts.POOL.schema)
-        draft.table("pool", contracts.POOL, table)
-        draft.table("rejected", contracts.REJECTED, found.rejected)
-        _say_rejected("instructions/pool", found.rejected)
-        draft.table("withheld", contracts.WITHHELD, withheld)
-        draft.metric(**count_withheld(withheld))
-        draft.metric(n_merged=found.n_merged, n_rejected=len(found.rejected), n_tokens=contracts.count_tokens(table))
-        draft.metric(n_sources=table["sources"].explode().n_unique(), n_truncated=int(table["truncated"].sum()))
-
-    return publish(context, workspace, recipe, write)
+    workspace, files = task.workspace, pool_files(task.workspace)
+    folder, limit = workspace.project.path.parent, workspace.project.settings.instructions.limit
+    found = normalise((row for file in files for row in read_rows(*file, folder)), workspace.template, limit)
+    used, withheld = pool_withholding(workspace.project, workspace.lake).part(found.rows)
+    if len(used) < MIN_ROWS["pool"]:
+        names = ", ".join(redacted(file) for file, _ in files)
+        count = "no usable row" if not used else "only one usable row"
+        why = _reasons(found.rejected) + say_withheld(withheld)
+        raise SourceError(f"the pool is empty: {count} in {names}{why}")
+    table = replace(found, rows=used).table(contracts.POOL.schema)
+    draft.write(contracts.POOL, table)
+    _write_unused(draft, "instructions/pool", found.rejected, withheld)
+    draft.metric(n_merged=found.n_merged, n_tokens=contracts.count_tokens(table))
+    draft.metric(n_sources=table["sources"].explode().n_unique(), n_truncated=int(table["truncated"].sum()))
 
 
-@dg.asset(
-    key=["instructions", "target"],
-    group_name="instructions",
-    kinds={"polars", "parquet"},
-    code_version=CODE_VERSIONS["instructions/target"],
-)
-def target(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+@stage("instructions/target", "domain", "2", {"polars", "parquet"}, made_from=_target_from)
+def target(draft: Draft, task: Task) -> None:
     """A target domain's own rows: validation rows steer the selection, test rows only measure its result.
 
     A joint domain has the rows of all its members. Withdrawn rows are listed beside it.
     """
-    domain = context.partition_key
-    recipe, splits = recipe_here(context, workspace), target_files(workspace, domain)
+    from g2is_assets.training.text import normalise
+
+    workspace, splits = task.workspace, target_files(task.workspace, task.domain)
     withholding = target_withholding(workspace.project, [file for files in splits.values() for file in files])
-    return publish(
-        context, workspace, recipe, lambda draft: _write_target(draft, workspace, domain, splits, withholding)
-    )
-
-
-def _write_target(
-    draft: Draft, workspace: Workspace, domain: str, splits: dict[str, tuple[Path, ...]], withholding: Withholding
-) -> None:
-    from g2is_assets.training.instructions import normalise
-
     folder = workspace.project.path.parent
-    rows, rejected, withheld, n_merged = [], [], [], 0
+    rows: list[dict[str, Any]] = []
+    rejected, withheld, n_merged = [], [], 0
     for split, files in splits.items():
         read_all = (row for file in files for row in read_rows(str(file), Source(path=file.name), folder))
         found = normalise(read_all, workspace.template)
@@ -105,31 +123,34 @@ def _write_target(
             least = f"at least {MIN_ROWS[split]} distinct ones are needed"
             names, why = ", ".join(map(str, files)), _reasons(found.rejected) + say_withheld(kept_out)
             raise SourceError(f"{names}: {len(used)} usable {split} rows, {least}{why}")
-        rows += [{**row, "domain": domain, "split": split} for row in used]
+        rows += [{**row, "domain": task.domain, "split": split} for row in used]
         rejected.append(found.rejected)
         withheld.append(kept_out)
         n_merged += found.n_merged
     schema = contracts.TARGET.schema
-    table = pl.DataFrame([{name: row[name] for name in schema} for row in rows], schema=schema)
-    table = table.sort("split", "row_id")
+    table = pl.DataFrame([{name: row[name] for name in schema} for row in rows], schema=schema).sort("split", "row_id")
+    _refuse_shared(table, task.domain)
+    draft.write(contracts.TARGET, table)
+    out = pl.concat(withheld).unique("row_id").sort("row_id")
+    _write_unused(draft, "instructions/target", pl.concat(rejected), out)
+    counts = {f"n_{split}": int((table["split"] == split).sum()) for split in ("validation", "test")}
+    draft.metric(**counts, n_merged=n_merged)
+
+
+def _refuse_shared(table: pl.DataFrame, domain: str) -> None:
     both = table.filter(pl.col("row_id").is_duplicated())
     if len(both):
         raise SourceError(
             f"domain '{domain}': {both['row_id'].n_unique()} rows are both validation and test, such as "
             f"{both['prompt'][0][:60]!r}; test rows must be others"
         )
-    draft.table("target", contracts.TARGET, table)
-    draft.table("rejected", contracts.REJECTED, pl.concat(rejected))
-    _say_rejected("instructions/target", pl.concat(rejected))
-    out = pl.concat(withheld).unique("row_id").sort("row_id")
-    draft.table("withheld", contracts.WITHHELD, out)
-    draft.metric(**count_withheld(out))
-    counts = {f"n_{split}": int((table["split"] == split).sum()) for split in ("validation", "test")}
-    draft.metric(**counts, n_merged=n_merged, n_rejected=sum(map(len, rejected)))
 
 
-def _say_rejected(asset: str, rejected: pl.DataFrame) -> None:
-    """Tell whoever watches that rows were set aside, why the first was, and where all of them are listed."""
+def _write_unused(draft: Draft, asset: str, rejected: pl.DataFrame, withheld: pl.DataFrame) -> None:
+    """Write the rows that cannot or may not be used, and tell whoever watches of the first of them."""
+    draft.write(contracts.REJECTED, rejected)
+    draft.write(contracts.WITHHELD, withheld)
+    draft.metric(**count_withheld(withheld), n_rejected=len(rejected))
     for row in rejected.head(1).iter_rows(named=True):
         count = "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
         first = f"{row['file']}, line {row['line']}: {row['reason']}"

@@ -15,10 +15,13 @@ import polars as pl
 from g2is_assets.contracts.audit import STALENESS, State
 from g2is_assets.errors import G2isError, MissingInputError, StoreError
 from g2is_assets.hashing import canonical_json
-from g2is_assets.stages.recipes import PER_DOMAIN, READ_EVERY_RUN, SHARED, recipe_of
+from g2is_assets.stages.catalog import refreshed
+from g2is_assets.stages.frame import recipe_of
+from g2is_assets.stages.instructions import READ_EVERY_RUN
+from g2is_assets.stages.stage import PROJECT, Place, Stage
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.lake import Recipe
 from g2is_assets.store.manifest import Manifest
+from g2is_assets.store.version import Recipe, asset_of
 from g2is_assets.store.views import staleness_file
 
 DERIVED: Final = frozenset({"store", "checkpoint"})
@@ -48,9 +51,9 @@ def staleness(workspace: Workspace) -> pl.DataFrame:
         workspace = copy.copy(workspace)
         workspace.looking = True
     states: dict[str, State] = {}
-    rows = list(_rows(workspace, SHARED, None, states))
+    rows = list(_rows(workspace, refreshed("project"), PROJECT, states))
     for domain in sorted(workspace.project.domains):
-        rows += _rows(workspace, PER_DOMAIN, domain, dict(states))
+        rows += _rows(workspace, refreshed("domain"), Place(domain), dict(states))
     return pl.DataFrame(rows, schema=STALENESS.schema)
 
 
@@ -67,11 +70,11 @@ def write_staleness(workspace: Workspace) -> None:
 
 
 def _rows(
-    workspace: Workspace, assets: Iterable[str], domain: str | None, states: dict[str, State]
+    workspace: Workspace, stages: Iterable[Stage], place: Place, states: dict[str, State]
 ) -> Iterator[dict[str, Any]]:
-    """Rows of these assets in order; `states` knows those upstream and learns these."""
-    for asset in assets:
-        state, causes, direct = _look(workspace, asset, domain, states)
+    """Rows of these stages in order; `states` knows those upstream and learns these."""
+    for asset in (stage.key for stage in stages):
+        state, causes, direct = _look(workspace, asset, place, states)
         states[asset] = state
         first = next((cause for cause in causes if cause.input), _Cause(""))
         reasons = [cause.reason for cause in causes[:MAX_CAUSES]]
@@ -79,7 +82,7 @@ def _rows(
             reasons.append(f"{len(causes) - MAX_CAUSES} more")
         yield {
             "asset": asset,
-            "domain": domain,
+            "domain": place.partition,
             "state": state,
             "stale": state in ("missing", "stale"),
             "direct": direct,
@@ -91,20 +94,20 @@ def _rows(
 
 
 def _look(
-    workspace: Workspace, asset: str, domain: str | None, states: Mapping[str, State]
+    workspace: Workspace, asset: str, place: Place, states: Mapping[str, State]
 ) -> tuple[State, list[_Cause], bool]:
     """State, causes, and whether the asset's own recipe is among them."""
     try:
-        version = workspace.lake.find(asset, domain)
+        version = workspace.lake.find(asset, place.partition)
     except StoreError as error:
         return "unknown", [_Cause(str(error))], False
     if version is None:
         return "missing", [_Cause("it has not been made yet")], True
     made = version.manifest
     try:
-        recipe = recipe_of(workspace, asset, domain)
+        recipe = recipe_of(workspace, asset, place)
     except MissingInputError as error:
-        gone = [name for name in made.inputs if states.get(name) == "missing"]
+        gone = [name for name in made.inputs if states.get(asset_of(name)) == "missing"]
         causes = [_Cause(f"upstream {name} is missing", name, made.inputs[name].data_version) for name in gone]
         return "stale", causes or [_Cause(str(error))], False
     except (G2isError, OSError) as error:
@@ -116,15 +119,17 @@ def _look(
     upstream = [name for name in recipe.versions if recipe.follows_inputs]
     waiting = [
         _Cause(
-            f"upstream {name} is {states[name]}", name, made.inputs[name].data_version if name in made.inputs else None
+            f"upstream {asset_of(name)} is {states[asset_of(name)]}",
+            name,
+            made.inputs[name].data_version if name in made.inputs else None,
         )
         for name in upstream
-        if states[name] in ("missing", "stale")
+        if states[asset_of(name)] in ("missing", "stale")
     ]
     if own or waiting:
         return "stale", own + waiting, bool(own)
     unsure = [_Cause(f"{name} is {READ_EVERY_RUN}", name) for name in unread]
-    unsure += [_Cause(f"upstream {name} is unknown", name) for name in upstream if states[name] == "unknown"]
+    unsure += [_Cause(f"upstream {name} is unknown", name) for name in upstream if states[asset_of(name)] == "unknown"]
     return ("unknown" if unsure else "current"), unsure, False
 
 

@@ -9,60 +9,46 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from g2is_assets.core.selectors import OPTIONS, SELECTORS, USE_ADAM, USE_GRADIENTS, WALK
+from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.errors import SettingsError
-from g2is_assets.settings.config import (
-    DOMAIN_NAME,
-    Count,
-    FinetuneSettings,
-    KnowledgeSettings,
-    Rate,
-    Section,
-    Seed,
-    SelectionSettings,
-)
-from g2is_assets.settings.parsing import parse, read_toml
+from g2is_assets.settings.config import DOMAIN_NAME, FinetuneSettings, KnowledgeSettings
+from g2is_assets.settings.parsing import Budget, Count, Rate, Section, Seed, parse, read_toml
 from g2is_assets.settings.project import Project
+from g2is_assets.settings.selection import WALKS, Selection
+from g2is_assets.store.measured import Measured
 
 log = logging.getLogger(__name__)
 
 
-def _whole_from_one(budget: float) -> float:
-    if budget >= 1 and budget != int(budget):
-        raise ValueError(f"{budget}: from 1 up a budget counts rows and must be whole")
-    return budget
-
-
-Budget = Annotated[float, Field(gt=0.0), AfterValidator(_whole_from_one)]
 BASE: Final = "base"
 """In the place of a selector: the base model, with no rows, no training and one seed."""
 
 
-class Variant(Section):
-    """One entry of a study: a selector with its options; its own seeds and budgets where they differ.
+class _Options(Section):
+    options: Selection
 
-    Attributes:
-        selector: A name of `core.selectors`, or `base`.
-        options: Keys of [selection] that differ from the defaults of the balanced walk, for the selectors that walk.
-        knowledge: Keys of [knowledge] that differ from the defaults, likewise.
-        seeds: In the place of the study's.
-        budgets: In the place of the study's.
-        validation_rows: Only so many validation rows steer the selection, others for every seed (drawn by hash; the
-            fewer are among the more): what it is worth where data are scarce. All of the domain's choose epoch and
-            rate, as for the other variants.
-        sketch_dim: Read gradient features folded to so many dimensions, a divisor of the store's: what a smaller store
-            would lose.
-    """
+
+class Variant(Section):
+    """One entry of a study: a selector; what its options leave open is the program's default, not the project's."""
 
     selector: str
+    """`base` (the base model, untrained), `random`, `full`, `length`, `embedding`, `less`, `less_round_robin`,
+    `g2is_reference`, `g2is`, `g2is_by_length`, `g2is_without_graph` or `g2is_without_gradient`."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Keys of `[selection]`, for selectors that read them."""
     knowledge: dict[str, Any] = Field(default_factory=dict)
+    """Keys of `[knowledge]`, for selectors whose walk goes from node to node."""
     seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1)
+    """In the place of the study's."""
     budgets: tuple[Budget, ...] | None = Field(default=None, min_length=1)
+    """In the place of the study's."""
     validation_rows: Annotated[int, Field(ge=2)] | None = None
+    """Only so many validation rows steer the selection, others for every seed (the fewer are among the more); all of
+    them choose epoch and rate. None is all."""
     sketch_dim: Count | None = None
+    """Numbers that gradients are folded to, a divisor of `gradients.sketch_dim`: what a smaller store would lose."""
 
     @field_validator("selector")
     @classmethod
@@ -74,12 +60,13 @@ class Variant(Section):
     @model_validator(mode="after")
     def _options_count(self) -> Self:
         _once(self, "budgets", "seeds")
-        taken = OPTIONS.get(self.selector, frozenset())
-        if unread := sorted(self.options.keys() & SelectionSettings.model_fields.keys() - taken):
+        taken = SELECTORS[self.selector].options if self.selector != BASE else frozenset()
+        known = {name for walk in WALKS.values() for name in walk.model_fields}
+        if unread := sorted(self.options.keys() & known - taken):
             raise ValueError(f"'{self.selector}' does not read the option '{unread[0]}'; it reads {_listed(taken)}")
         if self.selector == BASE and (self.seeds or self.budgets or self.validation_rows):
             raise ValueError("the base model has neither seeds nor budgets, and no row steers it")
-        if self.sketch_dim and self.selector not in USE_GRADIENTS:
+        if self.sketch_dim and (self.selector == BASE or not reads_gradients(self.selector)):
             raise ValueError(f"'{self.selector}' reads no gradients that sketch_dim would fold")
         return self
 
@@ -97,35 +84,33 @@ def _listed(names: Iterable[str]) -> str:
 
 
 class StudyFile(Section):
-    """What a study file may say.
-
-    Attributes:
-        title: For people.
-        domains: Names; empty means all of the project.
-        budgets: Below 1 shares of the pool, from 1 up rows.
-        seeds: Of selectors that draw, and of the training.
-        rates: Learning rates; per domain, variant and budget that with the lowest validation NLL at the smallest seed.
-        development_rows: So many test rows of each domain, in file order, are shown; the others are the final ones.
-        final: Whether the final rows are shown too. Open them once.
-        answer_tokens: To test rows with an answer and no choices answers of at most so many tokens are generated.
-        general_rows: So many rows of the pool are scored too, to tell what else training changes.
-        cells: Folder of the cells, relative to the study file; below the lake if not set.
-        finetune: Overrides of the project's `[finetune]`, the same for every domain and variant.
-        variants: By name.
-    """
+    """What a study file may say. The others are compared with the variants called `random` and `less`."""
 
     title: str = ""
+    """For people."""
     domains: tuple[str, ...] = ()
+    """Domains compared; empty is all of the project."""
     budgets: tuple[Budget, ...] = Field(default=(0.01,), min_length=1)
+    """Below 1 shares of the pool, from 1 up numbers of rows."""
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
+    """Of selectors that draw, and of the training."""
     rates: tuple[Rate, ...] = Field(default=(1e-4, 2e-4), min_length=1)
+    """Learning rates tried at the smallest seed; by domain, variant and budget the best by validation NLL is kept."""
     development_rows: Count = 100
+    """So many test rows of each domain, in file order, are shown; the others are the final ones."""
     final: bool = False
+    """Whether the final rows are shown too: once, when nothing is to be chosen any more."""
     answer_tokens: Annotated[int, Field(ge=0)] = 128
+    """Most tokens generated as an answer to a test row with an answer and no choices; 0 generates none."""
     general_rows: Annotated[int, Field(ge=0)] = 64
+    """Rows of the pool that are scored too, to tell what else training changes."""
     cells: str | None = None
+    """Folder, relative to the study file, of `<study>.parquet`, which says what each training was worth; those of
+    other studies there are read too. None is in the lake."""
     finetune: dict[str, Any] = Field(default_factory=dict)
+    """Keys of `[finetune]` that differ from the project's, the same for every domain and variant."""
     variants: dict[str, Variant] = Field(min_length=1)
+    """What is compared, by name."""
 
     @field_validator("variants")
     @classmethod
@@ -169,9 +154,10 @@ class Study(Section):
         """The budgets of a variant, ascending."""
         return tuple(sorted(self.said.variants[variant].budgets or self.said.budgets))
 
-    def cells_folder(self, lake: Path) -> Path:
-        """Where the cells' files lie: as the study says, else in the lake of this folder."""
-        return self.file.parent / self.said.cells if self.said.cells else lake / "study" / "cells"
+    def measured(self, lake: Path) -> Measured:
+        """What its trainings were worth: in the folder that the study says, else in the lake of this folder."""
+        folder = self.file.parent / self.said.cells if self.said.cells else lake / "study" / "cells"
+        return Measured(folder, self.name)
 
 
 def studies_folder(project: Project) -> Path:
@@ -219,16 +205,24 @@ def _load(project: Project, file: Path) -> Study:
 
 def _check_options(project: Project, variant: Variant, file: Path, where: str) -> None:
     """Hold a variant's options to what the walk takes and the project's gradients have."""
-    settings = parse(SelectionSettings, variant.options, file, f"{where}.options")
+    settings = parse(_Options, {"options": variant.options}, file, where).options
     parse(KnowledgeSettings, variant.knowledge, file, f"{where}.knowledge")
-    if variant.knowledge and not (variant.selector in WALK and settings.next_row == "coherence"):
-        raise SettingsError(f"{file}: {where}: knowledge counts for a walk with next_row = 'coherence' only")
+    if variant.selector == BASE:
+        return
+    selector = SELECTORS[variant.selector]
+    if variant.knowledge and not (selector.walks and settings.walk != "balanced"):
+        raise SettingsError(f"{file}: {where}: knowledge counts for a walk with walk = 'gradient' only")
     kinds, sketch_dim = project.settings.gradients.kinds, project.settings.gradients.sketch_dim
     if variant.sketch_dim and sketch_dim % variant.sketch_dim:
         raise SettingsError(f"{file}: {where}: sketch_dim {variant.sketch_dim} does not divide gradients' {sketch_dim}")
-    kind = "adam" if variant.selector in USE_ADAM else settings.kind
-    if variant.selector in USE_GRADIENTS and kind not in kinds:
+    kind = "adam" if selector.features == "adam" else settings.kind
+    if reads_gradients(variant.selector) and kind not in kinds:
         raise SettingsError(f"{file}: {where}: kind '{kind}' is not among gradients.kinds {list(kinds)}")
+
+
+def reads_gradients(selector: str) -> bool:
+    """Whether a selector reads gradients, the plain ones or the Adam mix."""
+    return SELECTORS[selector].features in ("gradients", "adam")
 
 
 def find_study(project: Project, name: str) -> Study:

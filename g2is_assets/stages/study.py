@@ -1,73 +1,75 @@
 """Stage `study`: every selector on the same pool and gradients, by one rule, and who is ahead.
 
-One partition per domain and variant, where a variant is an entry of a study file. What a training was worth lies in
-cells (`storage/cells.py`), outside of the lake where the study says so; the assets bring them up to date and read them.
+One partition per domain and variant, where a variant is an entry of a study file. What a training was worth is
+measured once and kept (`store.measured`), outside of the lake where the study says so.
 """
 
+import time
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
-import dagster as dg
 import numpy as np
 import polars as pl
 
-from g2is_assets.contracts import gradients as gradient_contracts
-from g2is_assets.contracts import study as contracts
 from g2is_assets.contracts.instructions import POOL, TARGET
-from g2is_assets.errors import MissingInputError, SettingsError
+from g2is_assets.contracts.study import ADAPTER, GENERAL, LEADERBOARD, OVERLAP, SCORES, SOURCES, SUBSET
+from g2is_assets.core.selectors import SELECTORS
+from g2is_assets.errors import MissingInputError
+from g2is_assets.hashing import json_sha256
 from g2is_assets.progress import track
-from g2is_assets.stages import study_recipes as recipes
-from g2is_assets.stages.publish import publish
-from g2is_assets.stages.retries import retried
+from g2is_assets.settings.config import KnowledgeSettings
+from g2is_assets.settings.project import Project
+from g2is_assets.settings.selection import selection_settings
+from g2is_assets.stages.choosing import EMBEDDING, Chooser
+from g2is_assets.stages.features import fill, store_of, vectors_stand, write_index
+from g2is_assets.stages.stage import MadeFrom, Place, RecipeNow, Task, Versions, stage
 from g2is_assets.stages.studies import BASE, load_studies
 from g2is_assets.stages.study_cells import DomainCells
-from g2is_assets.stages.study_recipes import CODE_VERSIONS, EMBEDDING, Place
-from g2is_assets.stages.study_selection import Subsets
-from g2is_assets.stages.study_tables import adapter_table, chosen_rows, score_tables
+from g2is_assets.stages.study_tables import adapter_table, chosen_rows, named, score_tables
+from g2is_assets.stages.variants import development_rows, places_of, steering_rows
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.cells import all_cells
-from g2is_assets.store.gradient_store import STORE, GradientStore, Vectors, fill_store
-from g2is_assets.store.lake import Draft, Recipe, Version
+from g2is_assets.store.gradient_store import Vectors, store_name
+from g2is_assets.store.measured import CELLS_VERSION, SCORES_VERSION
+from g2is_assets.store.version import Draft, Version
 
-STOP_AT: Final = "g2is/stop_at"
-"""Tag of a run: seconds since the epoch, after which a study begins no further cell."""
+EMBEDDINGS_VERSION: Final = "1"
+"""Part of the embedding store's address: raise it when the same row gives another embedding."""
 
 
-@dg.asset(
-    key=["study", "embedding"],
-    group_name="study",
-    kinds={"pytorch", "parquet"},
-    code_version=CODE_VERSIONS["study/embedding"],
-    deps=[["instructions", "pool"]],
-    pool="model",
+def _embedding_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
+    """Settings are the store's, with its name."""
+    vectors: dict[str, Any] = {
+        "kinds": [EMBEDDING],
+        "sketch_dim": workspace.model.hidden_size,
+        "model": workspace.model.digest,
+        "template": workspace.template_digest,
+        "pooling": "last hidden states, position-weighted mean",
+        "code_version": EMBEDDINGS_VERSION,
+    }
+    return MadeFrom(vectors | {"store": store_name(vectors)})
+
+
+@stage(
+    "study/embedding",
+    "project",
+    "1",
+    {"pytorch", "parquet"},
+    inputs=["instructions/pool"],
+    made_from=_embedding_from,
+    uses_model=True,
+    whole=vectors_stand,
 )
-def embedding(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+def embedding(draft: Draft, task: Task) -> None:
     """Embeddings of the pool's rows by the base model, for the selectors that go by similarity.
 
     RDS+: the mean of the last hidden states, later tokens weighing more. Kept like gradients, so that only rows that
     the store lacks are computed; a row's loss is not computed and stands as 0.
     """
-    with retried(context):
-        recipe = recipes.embedding(workspace)
-    settings = {name: value for name, value in recipe.settings.items() if name != "store"}
-    store = GradientStore(workspace.lake.place(recipe.asset) / STORE, settings)
-    return publish(
-        context,
-        workspace,
-        recipe,
-        lambda draft: _embed(draft, workspace, recipe, store),
-        intact=lambda version: store.holds(version.table("index", gradient_contracts.INDEX)),
-    )
+    from g2is_assets.training.evaluate import embed_rows
+    from g2is_assets.training.text import examples
 
-
-def _embed(draft: Draft, workspace: Workspace, recipe: Recipe, store: GradientStore) -> None:
-    from g2is_assets.training.batches import plan_batches
-    from g2is_assets.training.embed import embed_rows
-    from g2is_assets.training.instructions import examples
-
-    settings, template = workspace.project.settings, workspace.template
-    rows = recipe.versions["instructions/pool"].table("pool", POOL)
-    by_id = {example.row_id: example for example in examples(rows, template)}
+    workspace, settings, rows = task.workspace, task.workspace.project.settings, task.read(POOL)
+    by_id = {example.row_id: example for example in examples(rows, workspace.template)}
 
     def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
         model, planned = workspace.model.load(settings.device), list(batches)
@@ -75,135 +77,199 @@ def _embed(draft: Draft, workspace: Workspace, recipe: Recipe, store: GradientSt
             for batch in planned:
                 encoded = [by_id[row_id] for row_id in batch]
                 n_tokens = [row.n_tokens for row in encoded]
-                values = embed_rows(model, template.tokenizer, encoded, settings.gradients.batch_tokens)
+                values = embed_rows(model, workspace.template.tokenizer, encoded, settings.gradients.batch_tokens)
                 progress(sum(n_tokens))
                 yield Vectors(batch, n_tokens, np.zeros(len(batch), dtype=np.float32), {EMBEDDING: values})
 
-    filled = fill_store(
-        store,
-        {row_id: example.n_tokens for row_id, example in by_id.items()},
-        lambda lengths: plan_batches(lengths, settings.gradients.batch_tokens),
-        compute,
-        settings.gradients.shard_rows,
-        settings.gradients.batch_tokens,
-    )
-    set_aside = {"row_id": list(filled.set_aside), "reason": list(filled.set_aside.values())}
-    schema = gradient_contracts.SET_ASIDE.schema
-    draft.table("index", gradient_contracts.INDEX, filled.index)
-    draft.table("set_aside", gradient_contracts.SET_ASIDE, pl.DataFrame(set_aside, schema=schema).sort("row_id"))
-    draft.metric(n_computed=filled.n_computed, n_reused=len(by_id) - filled.n_computed)
-    draft.metric(n_tokens_computed=filled.n_tokens_computed, n_set_aside=len(filled.set_aside))
+    filled = fill(task, store_of(task), {row_id: row.n_tokens for row_id, row in by_id.items()}, compute)
+    write_index(draft, filled, rows["row_id"])
+    draft.metric(n_reused=len(by_id) - filled.n_computed)
 
 
-@dg.asset(
-    key=["study", "subset"],
-    group_name="study",
-    kinds={"numpy", "parquet"},
-    code_version=CODE_VERSIONS["study/subset"],
-    deps=[
-        ["gradients", "pool"],
-        ["gradients", "target"],
-        ["graph", "neighbors"],
-        ["instructions", "pool"],
-        ["instructions", "target"],
-        ["study", "embedding"],
-    ],
-    pool="model",
+def _subset_inputs(_: Project, place: Place) -> list[str]:
+    """The base model reads nothing; only selectors by similarity read embeddings, those by gradient the gradients."""
+    if place.said.selector == BASE:
+        return ["instructions/pool"]
+    read = ["gradients/pool", "gradients/target", "graph/neighbors/groups", "instructions/pool", "instructions/target"]
+    embedded = SELECTORS[place.said.selector].features == "embeddings"
+    return [*read, "study/embedding"] if embedded else read
+
+
+def _subset_from(workspace: Workspace, place: Place, versions: Versions) -> MadeFrom:
+    """What decides a variant's choice of rows: what the study says, and the defaults of what it leaves open."""
+    said, study, variant = place.said, place.study, place.variant
+    settings: dict[str, Any] = said.model_dump(mode="json", exclude={"validation_rows"})
+    if said.selector != BASE:
+        selector = SELECTORS[said.selector]
+        if selector.options:
+            resolved = selection_settings(said.options).model_dump(mode="json")
+            settings["options"] = {name: value for name, value in resolved.items() if name in selector.options}
+        if selector.walks:
+            settings["knowledge"] = KnowledgeSettings.model_validate(said.knowledge).model_dump(mode="json")
+        if selector.features == "embeddings":
+            settings["model"] = workspace.model.digest
+        settings["allow_leaks"] = workspace.project.domain(place.domain).selection.allow_leaks
+    if said.validation_rows:
+        settings["validation"] = steering_rows(workspace, place, versions["instructions/target"])
+    return MadeFrom(settings | {"seeds": study.seeds(variant), "budgets": study.budgets(variant)})
+
+
+@stage(
+    "study/subset",
+    "variant",
+    "4",
+    {"numpy", "parquet"},
+    inputs=_subset_inputs,
+    made_from=_subset_from,
+    uses_model=True,
 )
-def subset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+def subset(draft: Draft, task: Task) -> None:
     """The rows that a variant chooses for a domain, for each of its budgets and seeds, in order.
 
     All variants choose from the same rows: near-duplicates and repeats of the domain's own rows are left out, as for
     `selection/subset`. Only selectors by similarity read `study/embedding`.
     """
-    place = _place(context, workspace)
-    with retried(context):
-        recipe = recipes.subset(workspace, place)
-
-    def write(draft: Draft) -> None:
-        if place.said.selector == BASE:
-            draft.table("subset", contracts.SUBSET, pl.DataFrame(schema=contracts.SUBSET.schema))
-            return
-        table, seconds = Subsets(workspace, place, recipe).table()
-        draft.table("subset", contracts.SUBSET, table)
-        draft.metric(**{f"selection_s_{budget}": value for budget, value in seconds.items()})
-
-    return publish(context, workspace, recipe, write)
+    table, seconds = _choose(task)
+    draft.write(SUBSET, table)
+    draft.metric(**{f"selection_s_{budget}": value for budget, value in seconds.items()})
 
 
-@dg.asset(
-    key=["study", "adapter"],
-    group_name="study",
-    kinds={"pytorch", "peft"},
-    code_version=CODE_VERSIONS["study/adapter"],
-    deps=[["study", "subset"], ["instructions", "pool"], ["instructions", "target"]],
-    pool="model",
+def _choose(task: Task) -> tuple[pl.DataFrame, dict[str, float]]:
+    """Contract `study/subset`, and by budget the seconds that one selection took, reading of features included."""
+    place, said, study = task.place, task.place.said, task.place.study
+    parts: list[pl.DataFrame] = [pl.DataFrame(schema=SUBSET.schema)]
+    if said.selector == BASE:
+        return parts[0], {}
+    seconds = {}
+    allow_leaks = bool(task.recipe.settings["allow_leaks"])
+    chooser = Chooser(task, said.selector, said.options, said.knowledge, None, allow_leaks, said.sketch_dim)
+    seeds, steering = sorted(study.seeds(place.variant)), task.recipe.settings.get("validation", {})
+    vary = SELECTORS[said.selector].draws or said.validation_rows
+    for budget in sorted(study.budgets(place.variant)):
+        begun = time.monotonic()
+        tried = seeds if vary else seeds[:1]
+        found = {seed: chooser.choose(chooser.problem(budget, seed, steering.get(str(seed)))) for seed in tried}
+        seconds[repr(budget)] = (time.monotonic() - begun) / len(found)
+        for seed in seeds:
+            chosen = found.get(seed) or found[seeds[0]]
+            columns = {
+                "order": range(len(chosen.rows)),
+                "row_id": [chooser.row_ids[row] for row in chosen.rows],
+                "score": [None if np.isnan(score) else float(score) for score in chosen.scores],
+            }
+            parts.append(named(pl.DataFrame(columns), SUBSET, place, budget, seed))
+    return pl.concat(parts), seconds
+
+
+def _adapter_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
+    study = place.study
+    settings = study.finetune.model_dump(mode="json", exclude={"learning_rate", "seed"})
+    settings |= {"rates": sorted(study.said.rates), "template": workspace.template_digest, "cells": CELLS_VERSION}
+    return MadeFrom(settings, {"model": workspace.model.digest})
+
+
+def _cells(task: Task) -> DomainCells:
+    pool, target = task.read(POOL), task.read(TARGET)
+    return DomainCells(task.workspace, task.place.study, task.domain, pool, target, task.stop_at)
+
+
+def _settled(task: Task, _: Version) -> bool:
+    return _cells(task).settled(chosen_rows(task.place, task.read(SUBSET, "study/subset")))
+
+
+@stage(
+    "study/adapter",
+    "variant",
+    "1",
+    {"pytorch", "peft"},
+    inputs=["instructions/pool", "instructions/target", "study/subset"],
+    made_from=_adapter_from,
+    uses_model=True,
+    whole=_settled,
 )
-def adapter(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+def adapter(draft: Draft, task: Task) -> None:
     """Every training of a variant in a domain, by the study's one rule, each scored on the domain's test rows.
 
-    What a training was worth is read from its cell if it was made before, by whichever variant chose the same rows;
-    adapters that were trained now are kept beside the table, under their cell's name.
+    What a training was worth is read if it was made before, by whichever variant chose the same rows; adapters that
+    were trained now are kept beside the table, under their training's digest.
     """
-    place = _place(context, workspace)
-    with retried(context):
-        recipe = recipes.adapter(workspace, place)
-    pool = recipe.versions["instructions/pool"].table("pool", POOL)
-    target = recipe.versions["instructions/target"].table("target", TARGET)
-    stop_at = context.run.tags.get(STOP_AT)
-    cells = DomainCells(workspace, place.study, place.domain, pool, target, float(stop_at) if stop_at else None)
-    chosen = chosen_rows(place, recipe.versions["study/subset"].table("subset", contracts.SUBSET))
-
-    def write(draft: Draft) -> None:
-        made = cells.make(chosen, draft.folder / "adapters")
-        table = adapter_table(place, made)
-        draft.table("adapter", contracts.ADAPTER, table)
-        kept = list((draft.folder / "adapters").glob("*"))
-        draft.metric(n_cells=table["cell"].n_unique(), n_adapters_kept=len(kept))
-
-    return publish(context, workspace, recipe, write, intact=lambda _: cells.settled(chosen))
+    chosen = chosen_rows(task.place, task.read(SUBSET, "study/subset"))
+    table = adapter_table(task.place, _cells(task).make(chosen, draft.folder / "adapters"))
+    draft.write(ADAPTER, table)
+    kept = list((draft.folder / "adapters").glob("*"))
+    draft.metric(n_cells=table["cell"].n_unique(), n_adapters_kept=len(kept))
 
 
-@dg.asset(
-    key=["study", "score"],
-    group_name="study",
-    kinds={"polars", "parquet"},
-    code_version=CODE_VERSIONS["study/score"],
-    deps=[["study", "adapter"], ["instructions", "target"]],
+def _score_from(workspace: Workspace, place: Place, versions: Versions) -> MadeFrom:
+    """Which test rows are the development ones counts, as the order of the file says."""
+    said = place.study.said if place.study else None
+    assert said
+    shown = development_rows(workspace, place, versions["instructions/target"])
+    asked = {"answer_tokens": said.answer_tokens, "general_rows": said.general_rows}
+    return MadeFrom({"development": json_sha256(shown), "scores": SCORES_VERSION, **asked})
+
+
+@stage(
+    "study/score",
+    "variant",
+    "3",
+    {"polars", "parquet"},
+    inputs=["instructions/target", "study/adapter"],
+    made_from=_score_from,
 )
-def score(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-    """The scores of every test row after each of the variant's chosen trainings, read from the cells.
+def score(draft: Draft, task: Task) -> None:
+    """The scores of every test row after each of the variant's chosen trainings, read from what was measured.
 
     Beside them the losses of some rows of the pool, which tell what else training has changed.
 
     The first rows of the domain's test file are `development`, looked at while choices are made; the others are
     `final`, for one look at the end.
     """
-    place = _place(context, workspace)
-    with retried(context):
-        recipe = recipes.score(workspace, place)
-
-    def write(draft: Draft) -> None:
-        trainings = recipe.versions["study/adapter"].table("adapter", contracts.ADAPTER)
-        cells = {cell.digest: cell for cell in all_cells(place.study.cells_folder(workspace.lake.root))}
-        target = recipe.versions["instructions/target"]
-        shown = recipes.development_rows(workspace, place, target)
-        test = target.table("target", TARGET).filter(pl.col("split") == "test")
-        scores, general = score_tables(place, trainings, cells, shown, test)
-        draft.table("score", contracts.SCORES, scores)
-        draft.table("general", contracts.GENERAL, general)
-
-    return publish(context, workspace, recipe, write)
+    place, workspace = task.place, task.workspace
+    trainings, target = task.read(ADAPTER), task.version("instructions/target")
+    cells = place.study.measured(workspace.lake.root).all()
+    test = task.read(TARGET).filter(pl.col("split") == "test")
+    scores, general = score_tables(place, trainings, cells, development_rows(workspace, place, target), test)
+    draft.write(SCORES, scores)
+    draft.write(GENERAL, general)
 
 
-@dg.asset(
-    key=["study", "leaderboard"],
-    group_name="study",
-    kinds={"polars", "matplotlib"},
-    code_version=CODE_VERSIONS["study/leaderboard"],
-    deps=[["study", "subset"], ["study", "adapter"], ["study", "score"], ["instructions", "pool"]],
+def _scored(workspace: Workspace, recipe_now: RecipeNow) -> dict[str, Version]:
+    """The pool, and of every variant that has been scored its subset, trainings and scores.
+
+    What was made from something else than is current now, an earlier text of the study file included, is left out
+    until it is made again: rows of the board are compared with one another.
+    """
+    found: dict[str, Version] = {}
+    for place in places_of(load_studies(workspace.project).values()):
+        own = {}
+        for key in ("study/subset", "study/adapter", "study/score"):
+            version = workspace.lake.find(key, place.partition)
+            try:
+                if version is None or version.manifest.input_digest != recipe_now(key, place).input_digest:
+                    break
+            except MissingInputError:
+                break
+            own[f"{key}[{place.partition}]"] = version
+        else:
+            found |= own
+    return found | {"instructions/pool": workspace.lake.current("instructions/pool")}
+
+
+def _leaderboard_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
+    return MadeFrom({"final": {name: study.said.final for name, study in load_studies(workspace.project).items()}})
+
+
+@stage(
+    "study/leaderboard",
+    "project",
+    "3",
+    {"polars", "matplotlib"},
+    inputs=["instructions/pool", "study/adapter", "study/score", "study/subset"],
+    made_from=_leaderboard_from,
+    gather=_scored,
 )
-def leaderboard(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+def leaderboard(draft: Draft, task: Task) -> None:
     """Who is ahead, by domain and over domains, with paired differences to `random` and `less` and their intervals.
 
     Everything that has been scored and is up to date counts, also while a study is still under way. Beside it: how
@@ -212,51 +278,27 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[W
     """
     from g2is_assets.reports.leaderboard import build_leaderboard
 
-    with retried(context):
-        recipe = recipes.leaderboard(workspace)
-    scored = [name for name in recipe.versions if name.startswith("study/score[")]
-    if not scored:
-        raise MissingInputError("no variant of any study has been scored yet; materialise study/score first")
-
-    def write(draft: Draft) -> None:
-        tables = {
-            table: pl.concat(version.table(table, contract) for version in _versions(recipe, kind))
-            for kind, table, contract in (
-                ("subset", "subset", contracts.SUBSET),
-                ("adapter", "adapter", contracts.ADAPTER),
-                ("score", "score", contracts.SCORES),
-                ("score", "general", contracts.GENERAL),
-            )
-        }
-        pool = recipe.versions["instructions/pool"].table("pool", POOL)
-        final = {study.name for study in load_studies(workspace.project).values() if study.said.final}
-        board = build_leaderboard(**tables, pool=pool, seconds=_seconds(recipe), final=final)
-        draft.table("leaderboard", contracts.LEADERBOARD, board.leaderboard)
-        draft.table("overlap", contracts.OVERLAP, board.overlap)
-        draft.table("sources", contracts.SOURCES, board.sources)
-
-    return publish(context, workspace, recipe, write)
+    tables = {}
+    for name, contract in (("subset", SUBSET), ("adapter", ADAPTER), ("score", SCORES), ("general", GENERAL)):
+        parts = [v.read(contract) for v in task.recipe.versions.values() if v.manifest.asset in contract.assets]
+        if not parts:
+            raise MissingInputError("no variant of any study has been scored yet; materialise study/score first")
+        tables[name] = pl.concat(parts)
+    final = {name for name, opened in task.recipe.settings["final"].items() if opened}
+    board = build_leaderboard(**tables, pool=task.read(POOL), seconds=_seconds(task), final=final)
+    draft.write(LEADERBOARD, board.leaderboard)
+    draft.write(OVERLAP, board.overlap)
+    draft.write(SOURCES, board.sources)
 
 
-def _versions(recipe: Recipe, kind: str) -> list[Version]:
-    return [version for name, version in recipe.versions.items() if name.startswith(f"study/{kind}[")]
-
-
-def _seconds(recipe: Recipe) -> pl.DataFrame:
+def _seconds(task: Task) -> pl.DataFrame:
     """Seconds of every selection: study, domain, variant, budget, seconds; none for the base model."""
     rows = []
-    for version in _versions(recipe, "subset"):
-        domain, study, variant = str(version.manifest.partition).split(".")
-        for name, value in version.manifest.metrics.items():
-            if name.startswith("selection_s_"):
-                rows.append((study, domain, variant, float(name.removeprefix("selection_s_")), float(value)))
+    for version in task.recipe.versions.values():
+        if version.manifest.asset == "study/subset":
+            domain, study, variant = str(version.manifest.partition).split(".")
+            for name, value in version.manifest.metrics.items():
+                if name.startswith("selection_s_"):
+                    rows.append((study, domain, variant, float(name.removeprefix("selection_s_")), float(value)))
     columns = {"study": pl.String, "domain": pl.String, "variant": pl.String, "budget": pl.Float64}
     return pl.DataFrame(rows, schema=columns | {"seconds": pl.Float64}, orient="row")
-
-
-def _place(context: dg.AssetExecutionContext, workspace: Workspace) -> Place:
-    key = context.partition_key
-    if not isinstance(key, dg.MultiPartitionKey):
-        raise SettingsError(f"a partition of domain and variant is needed, not '{key}'")
-    keys = key.keys_by_dimension
-    return recipes.place_of(workspace, keys["domain"], keys["variant"])

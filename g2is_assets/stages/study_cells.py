@@ -12,18 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from g2is_assets.contracts.instructions import count_tokens
-from g2is_assets.errors import SourceError, StudyPaused
-from g2is_assets.progress import say, track
+from g2is_assets.errors import StudyPaused
+from g2is_assets.progress import say
 from g2is_assets.settings.config import FinetuneSettings
 from g2is_assets.stages.studies import Study
 from g2is_assets.stages.study_scoring import Scoring
+from g2is_assets.stages.trainings import fit, pool_rows
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.cells import Cell, CellKey, find_cell, made_now, write_cell
+from g2is_assets.store.measured import Cell, CellKey, Measured, made_now
 
 Chosen = Mapping[float, Mapping[int, Sequence[str]]]
 """Rows in order, by budget and seed, both ascending; the first seed chooses the rate."""
@@ -85,21 +85,21 @@ class DomainCells:
     _lengths: dict[str, int] = field(default_factory=dict)
 
     @cached_property
-    def folder(self) -> Path:
-        """Where the cells' files lie."""
-        return self.study.cells_folder(self.workspace.lake.root)
+    def measured(self) -> Measured:
+        """Where cells are kept."""
+        return self.study.measured(self.workspace.lake.root)
 
     @cached_property
     def scoring(self) -> Scoring:
         """What a training is worth here."""
-        return Scoring(self.workspace, self.study, self.domain, self.pool, self.target, self.folder)
+        return Scoring(self.workspace, self.study, self.domain, self.pool, self.target, self.measured)
 
     def key(self, trial: Trial) -> CellKey:
         """What determines a trial's training."""
         return CellKey(
             domain=self.domain,
             model=self.workspace.model.digest,
-            template=self.workspace.template.digest,
+            template=self.workspace.template_digest,
             rows=trial.rows,
             finetune=self._settings(trial).model_dump(mode="json") if trial.rows else {},
             validation=self._validation["row_id"].to_list(),
@@ -114,7 +114,7 @@ class DomainCells:
         """
         work, told = Work(), set() if told is None else told
         for first, others in _by_budget(self.study, chosen):
-            cells = [find_cell(self.folder, self.key(trial)) for trial in first]
+            cells = [self.measured.find(self.key(trial)) for trial in first]
             known = [(trial, cell) for trial, cell in zip(first, cells, strict=True) if cell]
             best = _best(known) if len(known) == len(first) else first[0]
             for trial in first:
@@ -156,7 +156,7 @@ class DomainCells:
 
     def _count(self, work: Work, trial: Trial, told: set[str], *, scored: bool) -> None:
         key = self.key(trial)
-        cell = find_cell(self.folder, key)
+        cell = self.measured.find(key)
         unscored = scored and not self.scoring.complete(cell)
         # Without its adapter a training is repeated to be scored.
         repeated = cell is None or (unscored and not self._kept(cell))
@@ -181,29 +181,21 @@ class DomainCells:
         return round(epochs * n_rows * mean) + (epochs + 1) * count_tokens(self._validation)
 
     def _trained(self, trial: Trial, adapters: Path) -> Cell:
-        """The trial's cell, from its file or made now."""
-        return find_cell(self.folder, self.key(trial)) or self._train(trial, adapters)
+        """The trial's cell, as it was measured, also by another study, or made now."""
+        cell = self.measured.find(self.key(trial))
+        if cell is None:
+            return self._train(trial, adapters)
+        self.measured.put(cell)
+        return cell
 
     def _train(self, trial: Trial, adapters: Path) -> Cell:
-        from g2is_assets.training.cells import look_at_base, train, trained_on
-        from g2is_assets.training.fit import n_fit_tokens
+        from g2is_assets.training.finetune import trained_on
 
         self._go_on()
         key, settings, device = self.key(trial), self._settings(trial), self.workspace.project.settings.device
-        rows, validation = self._examples(self._rows(trial.rows)), self._examples(self._validation)
-        if rows:
-            with track(self._label(trial), n_fit_tokens(rows, validation, settings.epochs), "tokens") as progress:
-                done = train(
-                    self.workspace.model,
-                    rows,
-                    validation,
-                    settings,
-                    adapters / key.digest[:16],
-                    device=device,
-                    progress=progress,
-                )
-        else:
-            done = look_at_base(self.workspace.model, validation, self._batch_tokens, device=device)
+        rows = pool_rows(self.pool, trial.rows, f"study/subset of '{self.study.name}'")
+        adapter = adapters / key.digest[:16]
+        done = fit(self.workspace, rows, self._validation, settings, adapter, self._label(trial))
         cell = Cell(
             digest=key.digest,
             domain=self.domain,
@@ -216,7 +208,7 @@ class DomainCells:
             seconds=round(done.seconds, 2),
             made=made_now(trained_on(device)),
         )
-        write_cell(self.folder, cell)
+        self.measured.put(cell)
         nll = f"validation NLL {cell.best_validation_nll:.4f} at epoch {cell.best_epoch}"
         say(f"{self._label(trial)}: {nll}, {done.seconds:.0f} s, {done.n_tokens_passed} tokens")
         return cell
@@ -242,7 +234,7 @@ class DomainCells:
         if self.stop_at is not None and time.time() >= self.stop_at:
             raise StudyPaused(
                 f"study '{self.study.name}' stopped in domain '{self.domain}', the time given is over; finished cells "
-                f"are in {self.folder}, and the same command goes on from there"
+                f"are in {self.measured.file}, and the same command goes on from there"
             )
 
     def _settings(self, trial: Trial) -> FinetuneSettings:
@@ -256,34 +248,15 @@ class DomainCells:
         what = f"{len(trial.rows)} rows, rate {trial.rate:g}, seed {trial.seed}" if trial.rows else "base"
         return f"{self.domain}: {what}"
 
-    @property
-    def _batch_tokens(self) -> int:
-        return self.workspace.project.settings.gradients.batch_tokens
-
     @cached_property
     def _validation(self) -> pl.DataFrame:
         return self.target.filter(pl.col("split") == "validation")
-
-    def _rows(self, row_ids: Sequence[str]) -> pl.DataFrame:
-        wanted = pl.DataFrame({"row_id": list(row_ids)}, schema={"row_id": pl.String})
-        rows = wanted.join(self.pool, on="row_id", how="inner", maintain_order="left")
-        if len(rows) != len(row_ids):
-            raise SourceError(
-                f"{len(row_ids) - len(rows)} chosen rows left the pool; materialise study/subset of "
-                f"'{self.study.name}' again"
-            )
-        return rows
 
     def _n_tokens(self, row_ids: Sequence[str]) -> int:
         if not self._lengths:
             counts = self.pool.select("row_id", pl.col("n_prompt_tokens") + pl.col("n_response_tokens"))
             self._lengths = dict(counts.iter_rows())
         return sum(self._lengths.get(row_id, 0) for row_id in row_ids)
-
-    def _examples(self, rows: pl.DataFrame) -> list[Any]:
-        from g2is_assets.training.instructions import examples
-
-        return examples(rows, self.workspace.template)
 
 
 def _by_budget(study: Study, chosen: Chosen) -> Iterator[tuple[list[Trial], list[Trial]]]:

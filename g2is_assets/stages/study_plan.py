@@ -9,12 +9,13 @@ import polars as pl
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.study import SUBSET
 from g2is_assets.errors import MissingInputError, StoreError
+from g2is_assets.stages.frame import recipe_of
+from g2is_assets.stages.stage import Place
 from g2is_assets.stages.studies import BASE
 from g2is_assets.stages.study_cells import DomainCells, Work
-from g2is_assets.stages.study_recipes import Place, subset
 from g2is_assets.stages.study_tables import chosen_rows
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.cells import Cell, all_cells
+from g2is_assets.store.measured import Cell
 
 TRAINING_TOKENS_PER_S: Final = 200.0
 SCORING_TOKENS_PER_S: Final = 400.0
@@ -67,7 +68,7 @@ def plan_study(workspace: Workspace, places: Iterable[Place]) -> Plan:
     for place in places:
         if place.domain not in cells:
             cells[place.domain] = _cells(workspace, place)
-            made = made or all_cells(place.study.cells_folder(workspace.lake.root))
+            made = made or _measured(workspace, place)
         of_domain, rows = cells[place.domain], _subset(workspace, place)
         known = _missing(of_domain, place, rows, told)
         n_guessed += known is None
@@ -78,11 +79,19 @@ def plan_study(workspace: Workspace, places: Iterable[Place]) -> Plan:
     return Plan(work, n_guessed, training or TRAINING_TOKENS_PER_S, scoring or SCORING_TOKENS_PER_S, measured)
 
 
+def _measured(workspace: Workspace, place: Place) -> list[Cell]:
+    """Every cell there is: what past trainings took; none where a file is damaged, as whoever needs it is told."""
+    try:
+        return list(place.study.measured(workspace.lake.root).all().values())
+    except StoreError:
+        return []
+
+
 def _cells(workspace: Workspace, place: Place) -> DomainCells | None:
     """The cells of the place's domain; None if its rows or the pool's are not there yet."""
     try:
-        pool = workspace.lake.current("instructions/pool").table("pool", POOL)
-        target = workspace.lake.current("instructions/target", place.domain).table("target", TARGET)
+        pool = workspace.lake.current("instructions/pool").read(POOL)
+        target = workspace.lake.current("instructions/target", place.domain).read(TARGET)
     except (MissingInputError, StoreError):
         return None
     return DomainCells(workspace, place.study, place.domain, pool, target)
@@ -94,9 +103,9 @@ def _subset(workspace: Workspace, place: Place) -> pl.DataFrame | None:
         return pl.DataFrame(schema=SUBSET.schema)
     try:
         version = workspace.lake.find("study/subset", place.partition)
-        if version is None or version.manifest.input_digest != subset(workspace, place).input_digest:
+        if version is None or version.manifest.input_digest != recipe_of(workspace, "study/subset", place).input_digest:
             return None
-        return version.table("subset", SUBSET)
+        return version.read(SUBSET)
     except (MissingInputError, StoreError):
         return None
 

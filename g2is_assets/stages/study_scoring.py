@@ -17,16 +17,17 @@ from g2is_assets.core.sampling import hash_sample
 from g2is_assets.errors import SourceError
 from g2is_assets.progress import say, track
 from g2is_assets.stages.studies import Study
+from g2is_assets.stages.trainings import encoded
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.cells import (
+from g2is_assets.store.measured import (
     Cell,
     CellAnswers,
     CellGeneral,
     CellScores,
+    Measured,
     digest_of_questions,
     digest_of_test,
     to_be_answered,
-    write_cell,
 )
 
 WIDER: Final = 8
@@ -43,7 +44,7 @@ class Scoring:
         domain: The domain.
         pool: Table of `instructions/pool`.
         target: Table of `instructions/target`.
-        folder: Where the cells' files lie.
+        measured: Where cells are kept.
     """
 
     workspace: Workspace
@@ -51,7 +52,7 @@ class Scoring:
     domain: str
     pool: pl.DataFrame
     target: pl.DataFrame
-    folder: Path
+    measured: Measured
 
     def complete(self, cell: Cell | None) -> bool:
         """Whether nothing is missing."""
@@ -66,14 +67,14 @@ class Scoring:
 
     def fill(self, cell: Cell, adapter: Path | None, label: str) -> Cell:
         """The cell with all scores; each part is written as soon as it is made."""
-        from g2is_assets.training.cells import load_tuned
+        from g2is_assets.training.finetune import load_tuned
 
         settings = self.workspace.project.settings
         model = load_tuned(self.workspace.model, adapter, device=settings.device)
         for name, part in (("scores", self._scores), ("answers", self._answers), ("general", self._general)):
             if made := part(cell, model, label):
                 cell = cell.model_copy(update={name: made})
-                write_cell(self.folder, cell)
+                self.measured.put(cell)
         return cell
 
     def _scores(self, cell: Cell, model: Any, label: str) -> CellScores | None:
@@ -85,7 +86,7 @@ class Scoring:
         asked = [question for question in questions(self.test) if question.choices]
         total = len(self.test) + sum(len(question.choices) for question in asked)
         with track(f"scoring {label}", total, "rows and choices") as progress:
-            rows = self._examples(self.test)
+            rows = encoded(self.workspace, self.test)
             nll, choices = nll_and_choices(model, self.workspace.template, rows, asked, self._batch_tokens, progress)
         right = {found.row_id: found.right for found in choices}
         say(f"{label}: scored {len(rows)} test rows, {monotonic() - begun:.0f} s")
@@ -113,7 +114,8 @@ class Scoring:
         say(f"{label}: {n_right} of {len(found)} generated answers are right, {monotonic() - begun:.0f} s")
         return CellAnswers(
             asked=self.asked_digest,
-            right={one.row_id: one.right for one in found},
+            row_id=[one.row_id for one in found],
+            right=[one.right for one in found],
             n_tokens=self._tokens_of_answers,
             seconds=round(monotonic() - begun, 2),
         )
@@ -127,11 +129,12 @@ class Scoring:
         begun, before = monotonic(), cell.general_now() or CellGeneral.empty()
         with track(f"scoring {label}", len(rows), "rows of the pool") as progress:
             tokenizer = self.workspace.model.tokenizer()
-            nll = response_nll(model, tokenizer, self._examples(rows), self._batch_tokens, progress)
+            nll = response_nll(model, tokenizer, encoded(self.workspace, rows), self._batch_tokens, progress)
         say(f"{label}: scored {len(rows)} rows of the pool, {monotonic() - begun:.0f} s")
         return before.model_copy(
             update={
-                "nll": before.nll | dict(zip(rows["row_id"], nll, strict=True)),
+                "row_id": before.row_id + rows["row_id"].to_list(),
+                "nll": before.nll + list(nll),
                 "n_tokens": before.n_tokens + count_tokens(rows),
                 "seconds": round(before.seconds + monotonic() - begun, 2),
             }
@@ -177,12 +180,7 @@ class Scoring:
 
     def _missing_general(self, cell: Cell | None) -> pl.DataFrame:
         general = cell.general_now() if cell else None
-        return self._general_rows.filter(~pl.col("row_id").is_in(list(general.nll if general else ())))
-
-    def _examples(self, rows: pl.DataFrame) -> list[Any]:
-        from g2is_assets.training.instructions import examples
-
-        return examples(rows, self.workspace.template)
+        return self._general_rows.filter(~pl.col("row_id").is_in(general.row_id if general else []))
 
     @property
     def _batch_tokens(self) -> int:

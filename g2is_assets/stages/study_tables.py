@@ -2,12 +2,13 @@
 
 import polars as pl
 
-from g2is_assets.contracts import study as contracts
+from g2is_assets.contracts.contract import Contract
+from g2is_assets.contracts.study import ADAPTER, GENERAL, SCORES
 from g2is_assets.errors import StoreError
+from g2is_assets.stages.stage import Place
 from g2is_assets.stages.studies import BASE
 from g2is_assets.stages.study_cells import Chosen, Made
-from g2is_assets.stages.study_recipes import Place
-from g2is_assets.store.cells import Cell, digest_of_questions, digest_of_test, to_be_answered
+from g2is_assets.store.measured import Cell, digest_of_questions, digest_of_test, to_be_answered
 
 
 def chosen_rows(place: Place, subset: pl.DataFrame) -> Chosen:
@@ -40,7 +41,7 @@ def adapter_table(place: Place, made: list[Made]) -> pl.DataFrame:
         }
         for one in made
     ]
-    return pl.DataFrame(rows, schema=contracts.ADAPTER.schema).sort(contracts.ADAPTER.sorted_by)
+    return pl.DataFrame(rows, schema=ADAPTER.schema).sort(ADAPTER.sorted_by)
 
 
 def score_tables(
@@ -61,8 +62,8 @@ def score_tables(
     said, digest = place.study.said, digest_of_test(test)
     questions = digest_of_questions(test, said.answer_tokens)
     to_answer = said.answer_tokens > 0 and len(to_be_answered(test)) > 0
-    parts = [pl.DataFrame(schema=contracts.SCORES.schema)]
-    general = [pl.DataFrame(schema=contracts.GENERAL.schema)]
+    parts = [pl.DataFrame(schema=SCORES.schema)]
+    general = [pl.DataFrame(schema=GENERAL.schema)]
     for row in trainings.filter("chosen").iter_rows(named=True):
         cell = cells.get(row["cell"])
         scores, answers = (cell.scores_on(digest), cell.answers_to(questions)) if cell else (None, None)
@@ -72,7 +73,7 @@ def score_tables(
                 f"the cell {row['cell'][:16]} of study '{place.study.name}' is gone or lacks scores that the study "
                 f"asks for; materialise study/adapter for {place.partition} again"
             )
-        right = answers.right if answers else {}
+        right = answers.by_row if answers else {}
         pairs = zip(scores.row_id, scores.correct, strict=True)
         correct = [right.get(row_id) if chosen is None else chosen for row_id, chosen in pairs]
         table = pl.DataFrame(
@@ -84,16 +85,21 @@ def score_tables(
             }
         )
         shown = pl.when(pl.col("row_id").is_in(development)).then(pl.lit("development")).otherwise(pl.lit("final"))
-        names = {**_names(place), "budget": row["budget"], "seed": row["seed"]}
-        literals = [pl.lit(value, contracts.SCORES.schema[name]).alias(name) for name, value in names.items()]
-        parts.append(table.with_columns(*literals, shown.alias("part")).select(contracts.SCORES.schema.names()))
+        parts.append(named(table.with_columns(shown.alias("part")), SCORES, place, row["budget"], row["seed"]))
         if others:
-            table = pl.DataFrame({"row_id": list(others.nll), "nll": list(others.nll.values())})
-            general.append(table.with_columns(*literals).select(contracts.GENERAL.schema.names()))
+            table = pl.DataFrame({"row_id": others.row_id, "nll": others.nll})
+            general.append(named(table, GENERAL, place, row["budget"], row["seed"]))
     return (
-        pl.concat(parts).sort(contracts.SCORES.sorted_by),
-        pl.concat(general).sort(contracts.GENERAL.sorted_by),
+        pl.concat(parts).sort(SCORES.sorted_by),
+        pl.concat(general).sort(GENERAL.sorted_by),
     )
+
+
+def named(table: pl.DataFrame, contract: Contract, place: Place, budget: float, seed: int) -> pl.DataFrame:
+    """A table with the columns that say of which variant, budget and seed it is, as its contract has them."""
+    names = {**_names(place), "budget": budget, "seed": seed}
+    literals = [pl.lit(value, contract.schema[name]).alias(name) for name, value in names.items()]
+    return table.with_columns(*literals).select(contract.schema.names()).cast(contract.schema)
 
 
 def _names(place: Place) -> dict[str, str]:

@@ -26,10 +26,8 @@ class Workspace:
     @cached_property
     def model(self) -> Any:
         """The base model's source: local folder, name and digest."""
-        from g2is_assets.training.engine import set_threads
         from g2is_assets.training.model import find_model
 
-        set_threads(self.project.settings.threads)
         return find_model(
             self.project.model, self.lake.root / "models", self.project.settings.revision, fetch=not self.looking
         )
@@ -43,9 +41,22 @@ class Workspace:
         return Template(self.model.tokenizer(), settings.max_length, settings.system)
 
     @cached_property
-    def engine(self) -> Any:
-        """Where gradients are computed."""
-        from g2is_assets.training.engine import make_engine, set_threads
+    def template_digest(self) -> str:
+        """Digest of how rows are rendered and cut, told without loading the tokenizer."""
+        from g2is_assets.training.text import template_digest
+
+        settings = self.project.settings.instructions
+        return template_digest(self.model.folder, settings.max_length, settings.system)
+
+    def use_threads(self) -> None:
+        """Have this process compute with as many threads as the settings say."""
+        from g2is_assets.training.engine import set_threads
 
         set_threads(self.project.settings.threads)
+
+    @cached_property
+    def engine(self) -> Any:
+        """Where gradients are computed."""
+        from g2is_assets.training.engine import make_engine
+
         return make_engine(self.project.settings.engine, self.project.settings.workers)

@@ -22,7 +22,7 @@ instructions/pool <-
 instructions/target [domain] <-
 knowledge/components [domain] <- gradients/target
 selection/subset [domain] <- gradients/pool, gradients/target, graph/neighbors, instructions/pool, \
-instructions/target, knowledge/components
+instructions/target
 warmup/checkpoint <- warmup/sample
 warmup/sample <- instructions/pool
 """
@@ -43,6 +43,7 @@ def settings(make_project: Callable[..., Path]) -> Path:
     found = make_project()
     (found.parent / "studies").mkdir()
     said = 'domains = ["words"]\n[variants.less]\nselector = "less"\n[variants.base]\nselector = "base"\n'
+    said += '[variants.near]\nselector = "embedding"\n'
     (found.parent / "studies" / "main.toml").write_text(said)
     return found
 
@@ -100,7 +101,7 @@ def test_what_can_be_set_in_the_launchpad_is_described(settings: Path) -> None:
 
 def test_partitions_are_the_domain_folders_and_of_studies_their_variants_too(specs: list[dg.AssetSpec]) -> None:
     sets = {tuple(spec.partitions_def.get_partition_keys()) for spec in specs if spec.partitions_def}
-    variants = {f"{domain}|main.{variant}" for domain in ("sums", "words") for variant in ("base", "less")}
+    variants = {f"{domain}|main.{variant}" for domain in ("sums", "words") for variant in ("base", "less", "near")}
     assert {frozenset(keys) for keys in sets} == {frozenset({"sums", "words"}), frozenset(variants)}
 
 

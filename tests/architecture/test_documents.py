@@ -35,24 +35,6 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert "README.md" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_every_path_in_the_file_tree_exists() -> None:
-    tree = re.search(r"```text\n(g2is_assets/.*?)```", README, flags=re.S)
-    assert tree
-    folders: list[str] = []
-    seen = 0
-    for line in tree.group(1).splitlines():
-        name = line.split()[0] if line.split() else ""
-        if not name:
-            continue
-        depth = (len(line) - len(line.lstrip())) // 2
-        folders = [*folders[:depth], name.rstrip("/")]
-        for alternative in name.rstrip("/").split(","):
-            path = ROOT.joinpath(*folders[:-1], alternative)
-            assert path.exists(), f"README names {path.relative_to(ROOT)}, which is not there"
-            seen += 1
-    assert seen > 30
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")) if "://" not in link]

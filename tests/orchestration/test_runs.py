@@ -1,18 +1,21 @@
-"""Runs that died and slots that wait, on a persistent instance with made-up runs in this process."""
+"""Which runs are alive, whose turn with the model it is, and what a run does once."""
 
+import multiprocessing
+import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._utils.interrupts import capture_interrupts
 
-from g2is_assets.orchestration.executor import POLL_S, Slots
-from g2is_assets.orchestration.runs import GONE, alive, end_dead_runs
+from g2is_assets.orchestration import runs
+from g2is_assets.orchestration.definitions import build_defs
+from g2is_assets.orchestration.runs import GONE, alive, end_dead_runs, model_turn
 
 SHIPPED = Path(__file__).parents[2] / "g2is_assets" / "orchestration" / "dagster.yaml"
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @pytest.fixture
@@ -36,78 +39,101 @@ def started(instance: dg.DagsterInstance, domain: str) -> dg.DagsterRun:
     return run
 
 
-def status(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRunStatus:
-    stored = instance.get_run_by_id(run.run_id)
-    assert stored is not None
-    return stored.status
-
-
-def killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Leave what a killed process leaves: its file, which nobody locks."""
-    file = Path(instance.root_directory) / "processes" / f"{run.run_id}.lock"
-    file.parent.mkdir(exist_ok=True)
-    file.touch()
-
-
-def holders(instance: dg.DagsterInstance) -> list[str]:
-    return [slot.run_id for slot in instance.event_log_storage.get_concurrency_info("model").claimed_slots]
-
-
 def test_a_run_is_ended_when_its_process_is_gone_and_never_before(instance: dg.DagsterInstance) -> None:
     run = started(instance, "sums")
-    with alive(instance, run.run_id), Slots(instance, run) as slots:
-        assert slots.claim("model", "a")
+    with alive(instance, run.run_id):
         assert end_dead_runs(instance) == []
-        assert holders(instance) == [run.run_id]
-    assert holders(instance) == []
-    assert Slots(instance, run).claim("model", "a")
-    killed(instance, run)
+    killed = Path(instance.root_directory) / "processes" / f"{run.run_id}.lock"
+    killed.touch()  # what a killed process leaves: its file, which nobody locks
     assert end_dead_runs(instance) == [run.run_id]
-    assert status(instance, run) == dg.DagsterRunStatus.FAILURE
+    stored = instance.get_run_by_id(run.run_id)
+    assert stored
+    assert stored.status == dg.DagsterRunStatus.FAILURE
     assert [entry.message for entry in instance.all_logs(run.run_id)][-1] == GONE
-    assert holders(instance) == []
     assert end_dead_runs(instance) == []
 
 
-def test_nothing_is_concluded_about_a_run_without_a_file_until_it_has_ended(instance: dg.DagsterInstance) -> None:
+def test_nothing_is_concluded_about_a_run_without_a_file(instance: dg.DagsterInstance) -> None:
     run = started(instance, "sums")
-    assert Slots(instance, run).claim("model", "a")
     assert end_dead_runs(instance) == []
-    assert holders(instance) == [run.run_id]
-    instance.report_run_failed(run)
-    assert end_dead_runs(instance) == []
-    assert holders(instance) == []
+    stored = instance.get_run_by_id(run.run_id)
+    assert stored
+    assert stored.status == dg.DagsterRunStatus.STARTED
 
 
-def test_a_waiting_step_says_for_whom_sleeps_and_goes_on_when_the_holder_was_killed(
-    instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
+def hold(folder: Path, taken: Path) -> None:
+    with model_turn(folder, "run ab12cd34 (refresh_domain of sums) in finetune/adapter"):
+        taken.touch()
+        time.sleep(600)
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[multiprocessing.Process]:
+    """Another process, which has the turn."""
+    process = multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path, tmp_path / "taken"))
+    process.start()
+    until = time.monotonic() + 120
+    while not (tmp_path / "taken").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    yield process
+    process.kill()
+    process.join()
+
+
+def test_whoever_waits_for_the_model_says_for_whom_and_goes_on_when_that_one_is_killed(
+    tmp_path: Path, holder: multiprocessing.Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = started(instance, "sums"), started(instance, "words")
-    assert Slots(instance, first).claim("model", "gradients__target")
-    with caplog.at_level("INFO", "g2is_assets"), Slots(instance, second) as waiting:
-        assert not waiting.claim("model", "finetune__adapter")
-        assert 0 < waiting.interval_to_next_pending_claim_check() <= POLL_S
-        assert not waiting.claim("model", "finetune__adapter")
-        line = (
-            f"finetune/adapter waits for the pool 'model', "
-            f"held by run {first.run_id[:8]} (refresh_domain of sums) in gradients/target"
-        )
-        assert [entry.message for entry in instance.all_logs(second.run_id)].count(line) == 1
-        assert caplog.messages == [line]
-        killed(instance, first)
-        time.sleep(waiting.interval_to_next_pending_claim_check())
-        waiting.claim("model", "finetune__adapter")  # sees that the holder is gone
-        time.sleep(waiting.interval_to_next_pending_claim_check())
-        assert waiting.claim("model", "finetune__adapter")
-    assert holders(instance) == [second.run_id]
+    said: list[str] = []
+
+    def hear(message: str) -> None:
+        said.append(message)
+        os.kill(holder.pid or 0, signal.SIGKILL)
+
+    monkeypatch.setattr(runs, "say", hear)
+    with model_turn(tmp_path, "run other in gradients/pool") as waited:
+        assert waited
+    assert said == [
+        "gradients/pool waits for the model, held by run ab12cd34 (refresh_domain of sums) in finetune/adapter"
+    ]
+    with model_turn(tmp_path, "run other in gradients/pool") as waited:
+        assert not waited
 
 
-def test_a_waiting_step_hears_ctrl_c_and_leaves_the_queue(instance: dg.DagsterInstance) -> None:
-    first, second = started(instance, "sums"), started(instance, "words")
-    assert Slots(instance, first).claim("model", "a")
-    with capture_interrupts(), Slots(instance, second) as waiting:
-        assert not waiting.claim("model", "b")
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(dg.DagsterExecutionInterruptedError):
-            waiting.claim("model", "b")
-    assert instance.event_log_storage.get_concurrency_run_ids() == {first.run_id}
+def test_whoever_waits_hears_ctrl_c(
+    tmp_path: Path, holder: multiprocessing.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "say", lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt), model_turn(tmp_path, "run other in gradients/pool"):
+        raise AssertionError("the turn was taken")
+    assert holder.is_alive()
+
+
+def test_runs_with_different_gpus_do_not_wait_for_each_other(
+    tmp_path: Path, holder: multiprocessing.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with model_turn(tmp_path, "run other in gradients/pool") as waited:
+        assert not waited
+    assert holder.is_alive()
+
+
+def test_views_are_rebuilt_once_in_a_run_also_in_one_that_fails(
+    make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, rebuilt = make_project(), []
+    whole = runs.rebuild_views
+    monkeypatch.setattr(runs, "rebuild_views", lambda lake: rebuilt.append(whole(lake)))
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+
+        def refresh(job: str, domain: str | None = None) -> bool:
+            found = build_defs(settings).resolve_job_def(job)
+            return found.execute_in_process(
+                instance=ephemeral, run_config=QUIET, partition_key=domain, raise_on_error=False
+            ).success
+
+        assert refresh("refresh_pool")
+        assert len(rebuilt) == 1
+        (settings.parent / "domains" / "sums" / "test.jsonl").write_text("{")
+        assert not refresh("refresh_domain", "sums")
+        assert len(rebuilt) == 2

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from g2is_assets.core.balance import balanced_walk
-from g2is_assets.core.home import strongest_pulls
+from g2is_assets.core.knowledge import strongest_pulls
 from g2is_assets.core.rows import ArrayFeatures
 from g2is_assets.stages.balanced import balance_was_kept
 from g2is_assets.stages.evaluators import Verdict, WalkRules

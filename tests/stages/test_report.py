@@ -34,7 +34,7 @@ def computed(result: dg.ExecuteInProcessResult) -> set[str]:
 def built_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = write_project(tmp_path_factory.mktemp("reported") / "project", tiny_model)
     domain = settings.parent / "domains" / "sums" / "domain.toml"
-    domain.write_text('title = "Sums & <more>"\n[selection]\nnext_row = "balance"\n')
+    domain.write_text('title = "Sums & <more>"\n[selection]\nwalk = "balanced"\n')
     with dg.DagsterInstance.ephemeral() as instance:
         run(settings, instance, "refresh_pool")
         run(settings, instance, "refresh_domain", "sums")
@@ -67,8 +67,8 @@ def test_the_page_is_about_the_current_versions_and_metadata_and_pointer_lead_to
     assert metadata["g2is/page"] == dg.MetadataValue.path(str(page.resolve()))
     assert metadata["g2is/page_url"] == dg.MetadataValue.url(page.resolve().as_uri())
     assert f'href="{page.parent.name}/report.html"' in (page.parents[1] / PAGE).read_text()
-    taken = lake.current("selection/subset", "sums").table("subset", SUBSET)["row_id"]
-    quoted = lake.current("audit/report", "sums").table("quoted", QUOTED)
+    taken = lake.current("selection/subset", "sums").read(SUBSET)["row_id"]
+    quoted = lake.current("audit/report", "sums").read(QUOTED)
     assert set(quoted.filter(quoted["place"] == "taken")["row_id"]) == set(taken)
 
 

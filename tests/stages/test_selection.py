@@ -14,14 +14,15 @@ from conftest import arithmetic_row, write_jsonl, write_project
 from g2is_assets.cli import main
 from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import selection as contracts
-from g2is_assets.core.vectors import unit_rows
+from g2is_assets.core.rows import unit_rows
 from g2is_assets.errors import SettingsError
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.reports.why import explain
 from g2is_assets.settings.project import load_project
 from g2is_assets.stages.features import all_rows, stored_features
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.version import Version
 
 SELECTION = ["instructions/target", "gradients/target", "knowledge/components", "selection/subset"]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -76,24 +77,25 @@ def graph_tables(lake: Lake) -> dict[str, pl.DataFrame]:
         "neighbors": graph_contracts.NODES,
         "edges": graph_contracts.EDGES,
         "duplicates": graph_contracts.DUPLICATES,
+        "groups": graph_contracts.GROUPS,
     }
-    return {name: version.table(name, contract) for name, contract in contracts_of.items()}
+    return {name: version.read(contract) for name, contract in contracts_of.items()}
 
 
 def test_rows_of_equal_text_are_one_group_of_which_one_is_eligible(project: Path) -> None:
     lake = lake_of(project)
     pool = pl.read_parquet(lake.current("instructions/pool").folder / "pool.parquet")
     pair = set(pool.filter(pl.col("response") == arithmetic_row(3)["output"])["row_id"])
-    nodes = graph_tables(lake)["neighbors"]
+    groups = graph_tables(lake)["groups"]
     assert len(pair) == 2
-    assert set(nodes.filter(pl.col("row_id").is_in(pair))["duplicate_group"]) == {min(pair)}
-    excluded = lake.current("selection/subset", "sums").table("excluded", contracts.EXCLUDED)
+    assert set(groups.filter(pl.col("row_id").is_in(pair))["duplicate_group"]) == {min(pair)}
+    excluded = lake.current("selection/subset", "sums").read(contracts.EXCLUDED)
     assert max(pair) in excluded.filter(pl.col("reason") == "near-duplicate")["row_id"]
 
 
 def test_a_pool_row_with_the_prompt_of_a_test_row_is_left_out_and_said(project: Path) -> None:
     version = lake_of(project).current("selection/subset", "sums")
-    leaks = version.table("excluded", contracts.EXCLUDED).filter(pl.col("split").is_not_null())
+    leaks = version.read(contracts.EXCLUDED).filter(pl.col("split").is_not_null())
     assert leaks.select("reason", "split").rows() == [("equal", "test")]
     assert version.manifest.metrics["n_leaks"] == 1
     answer = explain(lake_of(project), "sums", "leak")
@@ -104,9 +106,9 @@ def test_a_pool_row_with_the_prompt_of_a_test_row_is_left_out_and_said(project: 
 def test_every_eligible_row_is_taken_or_has_a_reason_per_component(project: Path) -> None:
     lake = lake_of(project)
     version = lake.current("selection/subset", "sums")
-    left, subset = version.table("left", contracts.LEFT), version.table("subset", contracts.SUBSET)
-    budgets = version.table("budgets", contracts.BUDGETS)
-    excluded = version.table("excluded", contracts.EXCLUDED)
+    left, subset = version.read(contracts.LEFT), version.read(contracts.SUBSET)
+    budgets = version.read(contracts.BUDGETS)
+    excluded = version.read(contracts.EXCLUDED)
     walked = budgets.filter(pl.col("budget") > 0)
     per_row = left.group_by("row_id").len()
     assert set(per_row["len"]) == {len(walked)}
@@ -119,7 +121,7 @@ def test_every_eligible_row_is_taken_or_has_a_reason_per_component(project: Path
 def test_why_tells_anchors_from_later_rows(project: Path, instance: dg.DagsterInstance) -> None:
     (project.parent / "domains" / "words" / "domain.toml").write_text(PAPERS_WALK)
     lake = lake_of(project)
-    subset = select(project, instance, "words").table("subset", contracts.SUBSET)
+    subset = select(project, instance, "words").read(contracts.SUBSET)
     anchor = explain(lake, "words", subset["row_id"][0])
     assert (anchor.state, anchor.records[0]["step"]) == ("taken", 0)
     assert "anchor" in anchor.lines[2]
@@ -134,7 +136,7 @@ def test_why_names_the_row_in_conflict_in_words_as_json_and_as_sql(project: Path
     words = f'{PAPERS_WALK}kind = "adam_without_momentum"\n'
     (project.parent / "domains" / "words" / "domain.toml").write_text(words)
     lake = lake_of(project)
-    left = select(project, instance, "words").table("left", contracts.LEFT)
+    left = select(project, instance, "words").read(contracts.LEFT)
     refused = left.filter(pl.col("conflict_row").is_not_null()).row(0, named=True)
     asked = CliRunner().invoke(main, ["why", "--config", str(project), "words", refused["row_id"][:12]])
     assert asked.exit_code == 0, asked.output
@@ -194,7 +196,7 @@ def test_a_changed_pool_goes_on_from_the_graph_before_to_the_same_graph(
     refresh_pool(project, instance)
 
 
-PAPERS_WALK = '[selection]\nnext_row = "coherence"\n'
+PAPERS_WALK = '[selection]\nwalk = "gradient"\n'
 OPTIONS = {
     "mean_removed": "[selection]\nmean_removed = true\n",
     "coherence": PAPERS_WALK,
@@ -205,16 +207,16 @@ OPTIONS = {
     "momentum_free": f'{PAPERS_WALK}kind = "adam_without_momentum"\n[knowledge]\ncentered = false\n',
     "leaks_allowed": "[selection]\nallow_leaks = true\n",
     "conflicts_allowed": f'{PAPERS_WALK}kind = "adam_without_momentum"\nno_conflict = false\n',
-    "balance": '[selection]\nnext_row = "balance"\nkind = "adam_without_momentum"\n',
-    "balance_with_rules": '[selection]\nnext_row = "balance"\nkind = "adam_without_momentum"\nno_conflict = true\n'
+    "balance": '[selection]\nwalk = "balanced"\nkind = "adam_without_momentum"\n',
+    "balance_with_rules": '[selection]\nwalk = "balanced"\nkind = "adam_without_momentum"\nno_conflict = true\n'
     "delta = 0.9\nmin_core_cosine = 0.0\nmean_removed = true\n",
 }
 
 
 def tell_balance_in_words(project: Path, version: Version) -> None:
     """The whole budget is component 0's, and `g2is why` tells pull, redundancy and the row that is nearest."""
-    lake, subset = lake_of(project), version.table("subset", contracts.SUBSET)
-    budgets = version.table("budgets", contracts.BUDGETS).row(0, named=True)
+    lake, subset = lake_of(project), version.read(contracts.SUBSET)
+    budgets = version.read(contracts.BUDGETS).row(0, named=True)
     assert (budgets["component"], budgets["weight"], budgets["n_taken"]) == (0, 1.0, len(subset))
     assert version.manifest.n_rows["budgets"] == 1
     second = subset.row(1, named=True)
@@ -225,7 +227,7 @@ def tell_balance_in_words(project: Path, version: Version) -> None:
     assert f"{second['margin']:.4f} ahead" in words
     assert f"it resembles {second['nearest_row'][:8]} (" in words
     assert f"{second['pulled_by'][0]['row_id'][:8]} (Add" in words  # a validation row, quoted
-    left, floor = version.table("left", contracts.LEFT), version.manifest.settings["min_core_cosine"] or -1
+    left, floor = version.read(contracts.LEFT), version.manifest.settings["min_core_cosine"] or -1
     for row in left.sort("pull").iter_rows(named=True):
         words = "\n".join(explain(lake, "sums", row["row_id"]).lines)
         assert f"its pull was {row['pull']:.4f} and its redundancy {row['redundancy']:.4f}" in words
@@ -240,7 +242,7 @@ def count_validation_rows_without_help(project: Path, version: Version) -> None:
     """From the stored vectors: of the subset, and of as many rows with the largest mean cosine to the domain's."""
     workspace, lake = Workspace(load_project(project)), lake_of(project)
     own = unit_rows(all_rows(stored_features(workspace, lake.current("gradients/target", "sums"), "sgd")[1]))
-    tables = [version.table("subset", contracts.SUBSET), version.table("left", contracts.LEFT)]
+    tables = [version.read(contracts.SUBSET), version.read(contracts.LEFT)]
     ranked = pl.concat([table.select("row_id", "core_cosine") for table in tables]).sort("core_cosine", descending=True)
     for metric, rows in (
         ("n_validation_unserved", tables[0]),
@@ -259,9 +261,9 @@ def test_every_option_gives_a_subset_that_its_checks_accept(
     file.write_text(OPTIONS[name])
     try:
         version = select(project, instance, "sums")
-        subset = version.table("subset", contracts.SUBSET)
+        subset = version.read(contracts.SUBSET)
         assert len(subset) > 0
-        left = version.table("left", contracts.LEFT)
+        left = version.read(contracts.LEFT)
         answer = explain(lake_of(project), "sums", left["row_id"][0])
         assert answer.state == "left"
         pulled_by = subset["pulled_by"].to_list()
@@ -300,7 +302,7 @@ def test_a_walk_that_takes_no_row_is_an_error_that_says_why(project: Path, insta
 def test_why_knows_rows_that_have_left_the_pool_since(project: Path, instance: dg.DagsterInstance) -> None:
     lake = lake_of(project)
     version = lake.current("selection/subset", "sums")
-    chosen = version.table("subset", contracts.SUBSET)["row_id"][0]
+    chosen = version.read(contracts.SUBSET)["row_id"][0]
     pool = pl.read_parquet(lake.current("instructions/pool").folder / "pool.parquet")
     response = pool.filter(pl.col("row_id") == chosen)["response"][0]
     files = {file: file.read_text() for file in (project.parent / "pool").iterdir()}

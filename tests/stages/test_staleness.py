@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -13,8 +14,10 @@ from conftest import arithmetic_row, write_jsonl, write_project
 from g2is_assets.contracts.audit import STALENESS
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import load_project
+from g2is_assets.stages import frame
 from g2is_assets.stages import staleness as module
-from g2is_assets.stages.recipes import CODE_VERSIONS, PER_DOMAIN, RECIPES, SHARED, in_run, recipe_of
+from g2is_assets.stages.catalog import refreshed
+from g2is_assets.stages.stage import PROJECT
 from g2is_assets.stages.staleness import staleness
 from g2is_assets.stages.workspace import Workspace
 
@@ -117,7 +120,8 @@ def test_files_that_come_and_go_and_settings_and_code_are_named(built: Path, mon
     built.write_text(built.read_text().replace("share = 0.2", "share = 0.3"))
     assert reason(built, "warmup/sample")["reason"] == "setting warmup.share 0.2 -> 0.3"
     assert reason(built, "warmup/checkpoint")["reason"] == "upstream warmup/sample is stale"
-    monkeypatch.setitem(CODE_VERSIONS, "knowledge/components", "next")
+    stage = replace(frame.stage_of("knowledge/components"), code_version="next")
+    monkeypatch.setitem(frame._BY_KEY, stage.key, stage)
     assert reason(built, "knowledge/components", "sums")["reason"] == (
         "code version 3 -> next; upstream gradients/target is stale"
     )
@@ -152,7 +156,7 @@ def test_content_behind_a_uri_is_unknown_not_stale(built: Path) -> None:
         '{"license":null,"path":"https://example.org/rows.jsonl","source":null}]'
     )
     workspace = Workspace(load_project(built))
-    recipe = in_run(recipe_of(workspace, "instructions/pool"), "run 1")
+    recipe = frame._in_run(frame.recipe_of(workspace, "instructions/pool", PROJECT), "run 1")
     workspace.lake.make(recipe, "run 1", lambda draft: (draft.folder / "rows").write_text("as fetched"))
     pool = reason(built, "instructions/pool")
     assert (pool["state"], pool["stale"]) == ("unknown", False)
@@ -175,11 +179,11 @@ def test_staleness_that_fails_lets_the_refresh_go_on(
 ) -> None:
     monkeypatch.setattr(module, "_look", lambda *_: 1 / 0)
     run(built, instance, "refresh_domain", "sums")
-    assert "audit_staleness is not up to date" in caplog.text
+    assert "audit_staleness: not up to date" in caplog.text
 
 
 def test_every_asset_is_listed_after_what_it_is_made_from(built: Path) -> None:
     table = look(built)
-    assert table["asset"].to_list() == [*SHARED, *PER_DOMAIN, *PER_DOMAIN]
-    assert table["domain"].to_list() == [None] * len(SHARED) + ["sums"] * len(PER_DOMAIN) + ["words"] * len(PER_DOMAIN)
-    assert set(table["asset"]) == set(RECIPES)
+    shared, own = ([stage.key for stage in refreshed(partition)] for partition in ("project", "domain"))
+    assert table["asset"].to_list() == [*shared, *own, *own]
+    assert table["domain"].to_list() == [None] * len(shared) + ["sums"] * len(own) + ["words"] * len(own)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from stages.test_study import STUDY
 
-from g2is_assets.cli.checkup_project import check_studies
+from g2is_assets.cli.checkup import check_studies
 from g2is_assets.errors import SettingsError
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import load_project
@@ -33,7 +33,7 @@ FAULTS = {
     "knowledge that does not count": (
         'selector = "less"',
         'selector = "g2is"\noptions = { kind = "adam" }\nknowledge = { nodes = "rows" }',
-        "knowledge counts for a walk with next_row = 'coherence' only",
+        "knowledge counts for a walk with walk = 'gradient' only",
     ),
     "a part of a row": ("[0.15]", "[1.5]", "from 1 up a budget counts rows and must be whole"),
     "a seed twice": ("seeds = [0]\n", "seeds = [0, 0]\n", "seeds: a value is given twice"),

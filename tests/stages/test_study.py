@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -16,11 +17,12 @@ from g2is_assets.core.selectors.problem import Problem, Selection
 from g2is_assets.errors import MissingInputError, SettingsError, StudyPaused
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import load_project
-from g2is_assets.stages.study_recipes import place_of, subset
+from g2is_assets.stages.frame import recipe_of
+from g2is_assets.stages.variants import place_of
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.cells import all_cells
 from g2is_assets.store.gc import collect_garbage
 from g2is_assets.store.lake import Lake
+from g2is_assets.store.measured import Measured
 from g2is_assets.store.views import rebuild_views
 from g2is_assets.trail.chain import follow
 from g2is_assets.trail.exposure import TRAINED, Exposures
@@ -107,7 +109,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("trained or scored again")
 
     for name in ("train", "load_tuned", "look_at_base"):
-        monkeypatch.setattr(f"g2is_assets.training.cells.{name}", refuse)
+        monkeypatch.setattr(f"g2is_assets.training.finetune.{name}", refuse)
 
 
 def lake_of(settings: Path) -> Lake:
@@ -115,11 +117,11 @@ def lake_of(settings: Path) -> Lake:
 
 
 def board_of(settings: Path) -> pl.DataFrame:
-    return lake_of(settings).current("study/leaderboard").table("leaderboard", contracts.LEADERBOARD)
+    return lake_of(settings).current("study/leaderboard").read(contracts.LEADERBOARD)
 
 
 def cell_files(settings: Path) -> dict[str, bytes]:
-    return {str(file): file.read_bytes() for file in (settings.parent / "cells").rglob("*.json")}
+    return {str(file): file.read_bytes() for file in (settings.parent / "cells").rglob("*.parquet")}
 
 
 def test_a_second_run_trains_nothing_and_changes_no_byte(
@@ -142,12 +144,12 @@ def test_without_its_lake_a_study_takes_its_scores_from_the_cells(
 
 
 def test_without_its_cells_a_study_repeats_them_to_the_digit(built: Path, instance: dg.DagsterInstance) -> None:
-    before = {cell.digest: cell for cell in all_cells(built.parent / "cells")}
+    before = Measured(built.parent / "cells", "small").all()
     key = variant_key("sums", "random")
     shutil.rmtree(built.parent / "cells")
     result = run(built, instance, "study_variant", key)
     assert result.success
-    again = all_cells(built.parent / "cells")
+    again = Measured(built.parent / "cells", "small").all().values()
     assert len(again) == 3
     for cell in again:
         assert cell.validation_nll == before[cell.digest].validation_nll
@@ -161,9 +163,9 @@ def test_every_variant_has_its_rows_trainings_and_scores(built: Path) -> None:
         for variant in VARIANTS:
             place = f"{domain}.small.{variant}"
             seeds = {"base": [0], "less": [0]}.get(variant, [0, 1])
-            subset = lake.current("study/subset", place).table("subset", contracts.SUBSET)
-            trainings = lake.current("study/adapter", place).table("adapter", contracts.ADAPTER)
-            scores = lake.current("study/score", place).table("score", contracts.SCORES)
+            subset = lake.current("study/subset", place).read(contracts.SUBSET)
+            trainings = lake.current("study/adapter", place).read(contracts.ADAPTER)
+            scores = lake.current("study/score", place).read(contracts.SCORES)
             assert subset.group_by("seed").len().sort("seed").rows() == (
                 [] if variant == "base" else [(seed, 6) for seed in seeds]
             )
@@ -177,7 +179,7 @@ def test_every_variant_has_its_rows_trainings_and_scores(built: Path) -> None:
 
 
 def test_development_rows_are_the_first_of_the_file(built: Path) -> None:
-    scores = lake_of(built).current("study/score", "sums.small.base").table("score", contracts.SCORES)
+    scores = lake_of(built).current("study/score", "sums.small.base").read(contracts.SCORES)
     target = lake_of(built).current("instructions/target", "sums").folder / "target.parquet"
     named = scores.join(pl.read_parquet(target), on="row_id").filter(part="development")
     # The row with choices, which has no id, then three of the file's others.
@@ -188,7 +190,7 @@ def test_development_rows_are_the_first_of_the_file(built: Path) -> None:
 def test_selectors_that_do_not_draw_choose_alike_for_every_seed(built: Path) -> None:
     lake = lake_of(built)
     for variant, alike in (("embedding", True), ("random", False)):
-        table = lake.current("study/subset", f"words.small.{variant}").table("subset", contracts.SUBSET)
+        table = lake.current("study/subset", f"words.small.{variant}").read(contracts.SUBSET)
         first, second = (table.filter(seed=seed)["row_id"].to_list() for seed in (0, 1))
         assert (first == second) is alike
 
@@ -245,9 +247,9 @@ def test_fewer_validation_rows_steer_the_selection_only(built: Path, instance: d
         assert len(first) == len(second) == 2
         assert set(first) != set(second)
         all_of_them = lake_of(built).current("study/subset", f"sums.small.{whole}")
-        tables = [version.table("subset", contracts.SUBSET).filter(seed=0) for version in (few, all_of_them)]
+        tables = [version.read(contracts.SUBSET).filter(seed=0) for version in (few, all_of_them)]
         assert tables[0]["score"].to_list() != tables[1]["score"].to_list()
-        other_rows = few.table("subset", contracts.SUBSET).filter(seed=1)
+        other_rows = few.read(contracts.SUBSET).filter(seed=1)
         assert tables[0]["score"].to_list() != other_rows["score"].to_list()
 
 
@@ -261,9 +263,9 @@ def test_a_variant_may_read_a_smaller_sketch(
     def spy(problem: Problem) -> Selection:
         assert problem.target is not None
         seen.append((problem.gradients["adam"].shape[1], problem.target.shape[1]))
-        return SELECTORS["random"](problem)
+        return SELECTORS["random"].select(problem)
 
-    monkeypatch.setitem(SELECTORS, "less", spy)
+    monkeypatch.setitem(SELECTORS, "less", replace(SELECTORS["less"], select=spy))
     run(built, instance, "study_variant", variant_key("sums", "cheap"))
     assert seen == [(16, 16)]
     assert lake_of(built).current("study/subset", "sums.small.cheap").manifest.settings["sketch_dim"] == 16
@@ -275,7 +277,7 @@ def test_a_default_that_a_variant_leaves_open_is_part_of_what_its_rows_are_made_
     for options in ("", "options = { redundancy = 0.25 }\n", "options = { redundancy = 0.5 }\n"):
         study.write_text(f'{STUDY}[variants.walk]\nselector = "g2is"\n{options}')
         workspace = Workspace(load_project(built))
-        made_from = subset(workspace, place_of(workspace, "sums", "small.walk"))
+        made_from = recipe_of(workspace, "study/subset", place_of(workspace, "sums", "small.walk"))
         assert made_from.settings["options"]["fair"] is True
         digests.append(made_from.input_digest)
     assert digests[0] == digests[1] != digests[2]
@@ -294,9 +296,9 @@ def test_the_sources_of_a_domains_rows_are_the_sub_tasks_that_less_tells_apart(
 
     def spy(problem: Problem) -> Selection:
         seen.update(zip(map(tuple, problem.target.tolist()), problem.sub_tasks, strict=True))
-        return SELECTORS["random"](problem)
+        return SELECTORS["random"].select(problem)
 
-    monkeypatch.setitem(SELECTORS, "less", spy)
+    monkeypatch.setitem(SELECTORS, "less", replace(SELECTORS["less"], select=spy))
     run(built, instance, "study_variant", variant_key("sums", "less"))
     assert sorted(seen.values()) == ["more"] * (len(lines) - 2) + ["sums"] * 2
 
@@ -329,7 +331,7 @@ def test_collection_leaves_what_the_study_uses(built: Path, instance: dg.Dagster
 
 def test_rows_that_a_study_trained_on_are_exposures_and_its_chain_is_whole(built: Path) -> None:
     lake = lake_of(built)
-    taken = lake.current("study/subset", "sums.small.random").table("subset", contracts.SUBSET)["row_id"].unique()
+    taken = lake.current("study/subset", "sums.small.random").read(contracts.SUBSET)["row_id"].unique()
     found = [one for one in Exposures(lake).of(set(taken)) if one.domain == "sums.small.random"]
     assert {one.row_id for one in found if one.kind == TRAINED} == set(taken)
     assert len([one for one in found if one.kind == TRAINED]) == len(taken)
@@ -370,7 +372,7 @@ def test_what_was_scored_on_other_test_rows_leaves_the_board_until_it_is_scored_
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("g2is_assets.training.cells.train", refuse)  # the adapters are kept: they are only scored
+    monkeypatch.setattr("g2is_assets.training.finetune.train", refuse)  # the adapters are kept: they are only scored
     run(built, instance, "study_variant", variant_key("sums", "less"))
     run(built, instance, "study_leaderboard")
     board = board_of(built)

@@ -13,21 +13,22 @@ from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.errors import SourceError, StoreError, StudyPaused
 from g2is_assets.settings.config import FinetuneSettings, Source
 from g2is_assets.settings.project import load_project
+from g2is_assets.stages.stage import Place
 from g2is_assets.stages.studies import Study, StudyFile, Variant
 from g2is_assets.stages.study_cells import DomainCells, Made
-from g2is_assets.stages.study_recipes import Place
 from g2is_assets.stages.study_tables import adapter_table, score_tables
+from g2is_assets.stages.trainings import encoded, pool_rows
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.cells import CellKey, all_cells, find_cell, write_cell
+from g2is_assets.store.measured import Cell, CellKey
 from g2is_assets.store.sources import read_rows
-from g2is_assets.training import cells as training
 from g2is_assets.training import evaluate
+from g2is_assets.training import finetune as training
 
 RATES = (0.03, 0.001)
 
 
 def table(workspace: Workspace, splits: dict[str, Path], schema: pl.Schema) -> pl.DataFrame:
-    from g2is_assets.training.instructions import normalise
+    from g2is_assets.training.text import normalise
 
     records = []
     for split, file in splits.items():
@@ -61,8 +62,8 @@ def rows_of(cells: DomainCells, first: int = 0) -> list[str]:
     return cells.pool["row_id"][first : first + 6].to_list()
 
 
-def files(cells: DomainCells) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in cells.folder.rglob("*.json")}
+def made_so_far(cells: DomainCells) -> dict[str, Cell]:
+    return cells.measured.all()
 
 
 @pytest.fixture
@@ -71,9 +72,9 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         def refuse(*_: object, **__: object) -> None:
             raise AssertionError("trained or scored again")
 
-        monkeypatch.setattr("g2is_assets.training.cells.train", refuse)
-        monkeypatch.setattr("g2is_assets.training.cells.load_tuned", refuse)
-        monkeypatch.setattr("g2is_assets.training.cells.look_at_base", refuse)
+        monkeypatch.setattr("g2is_assets.training.finetune.train", refuse)
+        monkeypatch.setattr("g2is_assets.training.finetune.load_tuned", refuse)
+        monkeypatch.setattr("g2is_assets.training.finetune.look_at_base", refuse)
 
     return forbid
 
@@ -104,7 +105,7 @@ def test_of_equally_good_rates_the_smaller_wins(cells: DomainCells, tmp_path: Pa
     chosen = {0.1: {0: rows_of(cells)}}
     made = cells.make(chosen, tmp_path / "first")
     for one in made:
-        write_cell(cells.folder, one.cell.model_copy(update={"validation_nll": [1.0] * 3, "best_epoch": 1}))
+        cells.measured.put(one.cell.model_copy(update={"validation_nll": [1.0] * 3, "best_epoch": 1}))
     again = by_trial(cells.make(chosen, tmp_path / "second"))
     assert (again[0, 0.001].chosen, again[0, 0.03].chosen) == (True, False)
 
@@ -127,14 +128,14 @@ def test_rows_without_choices_are_answered_and_rows_of_the_pool_scored(
     monkeypatch.setattr(evaluate, "answer", lambda _, __, found, *___, **____: [right(one.row_id) for one in found])
     cell = next(one.cell for one in cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "adapters") if one.chosen)
     assert cell.answers
-    assert cell.answers.right == dict.fromkeys(asked, True)
+    assert cell.answers.by_row == dict.fromkeys(asked, True)
     assert cell.general
     assert len(cell.general.nll) == 5
-    assert set(cell.general.nll) < set(cells.pool["row_id"])
-    encoded = cells._examples(cells._rows(list(cell.general.nll)))
+    assert set(cell.general.row_id) < set(cells.pool["row_id"])
+    rows = encoded(cells.workspace, pool_rows(cells.pool, cell.general.row_id, "nothing"))
     model = training.load_tuned(cells.workspace.model, tmp_path / "adapters" / cell.digest[:16])
-    alone = evaluate.response_nll(model, cells.workspace.model.tokenizer(), encoded, 64)
-    assert list(cell.general.nll.values()) == pytest.approx(alone, abs=1e-5)
+    alone = evaluate.response_nll(model, cells.workspace.model.tokenizer(), rows, 64)
+    assert cell.general.nll == pytest.approx(alone, abs=1e-5)
 
 
 def right(row_id: str) -> evaluate.Answered:
@@ -160,7 +161,8 @@ def test_a_study_that_asks_for_more_makes_only_what_is_missing(
     assert second.scores == first.scores
     assert first.general
     assert second.general
-    assert second.general.nll.items() > first.general.nll.items()
+    before, after = (dict(zip(g.row_id, g.nll, strict=True)) for g in (first.general, second.general))
+    assert after.items() > before.items()
     assert len(second.general.nll) == 7
     assert second.answers
     assert first.answers
@@ -176,7 +178,7 @@ def test_a_study_that_asks_for_more_makes_only_what_is_missing(
 
 @pytest.mark.parametrize("part", ["scores", "answers", "general"])
 def test_tables_hold_all_that_the_study_asks_for_or_none_is_made(cells: DomainCells, tmp_path: Path, part: str) -> None:
-    made, place = cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "adapters"), Place(cells.study, "less", "sums")
+    made, place = cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "adapters"), Place("sums", cells.study, "less")
     trainings, by_digest = adapter_table(place, made), {one.cell.digest: one.cell for one in made}
     scores, general = score_tables(place, trainings, by_digest, [], cells.scoring.test)
     assert scores.filter(pl.col("correct").is_not_null()).height == 2  # one with choices, one that was answered
@@ -184,7 +186,7 @@ def test_tables_hold_all_that_the_study_asks_for_or_none_is_made(cells: DomainCe
     lacking = {digest: cell.model_copy(update={part: None}) for digest, cell in by_digest.items()}
     with pytest.raises(StoreError, match=r"lacks scores that the study asks for; materialise study/adapter"):
         score_tables(place, trainings, lacking, [], cells.scoring.test)
-    silent = replace(place, study=asking(cells, answer_tokens=0, general_rows=0))
+    silent = replace(place, of_study=asking(cells, answer_tokens=0, general_rows=0))
     scores, general = score_tables(silent, trainings, by_digest, [], cells.scoring.test)
     assert (scores.filter(pl.col("correct").is_not_null()).height, general.height) == (1, 0)
 
@@ -197,11 +199,11 @@ def test_the_same_rows_in_the_same_order_are_trained_once(
     cells: DomainCells, tmp_path: Path, no_training: Callable[[], None]
 ) -> None:
     first = cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "first")
-    before = files(cells)
+    before = made_so_far(cells)
     no_training()
     second = cells.make({6.0: {0: rows_of(cells)}}, tmp_path / "second")
     assert [one.cell for one in second] == [one.cell for one in first]
-    assert files(cells) == before
+    assert made_so_far(cells) == before
     with pytest.raises(AssertionError, match="trained or scored again"):
         cells.make({0.1: {0: rows_of(cells)[::-1]}}, tmp_path / "third")
 
@@ -209,8 +211,7 @@ def test_the_same_rows_in_the_same_order_are_trained_once(
 def test_a_training_is_repeated_to_the_digit(cells: DomainCells, tmp_path: Path) -> None:
     chosen = {0.1: {0: rows_of(cells), 3: rows_of(cells)}}
     first = cells.make(chosen, tmp_path / "first")
-    for file in cells.folder.rglob("*.json"):
-        file.unlink()
+    cells.measured.file.unlink()
     second = cells.make(chosen, tmp_path / "second")
     for one, other in zip(first, second, strict=True):
         assert one.cell.validation_nll == other.cell.validation_nll
@@ -234,11 +235,11 @@ def test_killed_in_the_second_training_the_first_is_not_lost(
     monkeypatch.setattr(training, "train", killed)
     with pytest.raises(KeyboardInterrupt):
         cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "first")
-    before = files(cells)
+    before = made_so_far(cells)
     assert len(before) == 1
     made = cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "second")
     # Only the second rate was left to train, unless the first one won: its adapter was lost with the process.
-    lost = next(one for one in made if one.chosen).cell.digest[:16] in {name.removesuffix(".json") for name in before}
+    lost = next(one for one in made if one.chosen).cell.digest in before
     assert len(calls) == 3 + lost
     assert sum(one.cell.scores is not None for one in made) == 1
 
@@ -246,7 +247,7 @@ def test_killed_in_the_second_training_the_first_is_not_lost(
 def test_a_trained_cell_without_scores_is_trained_again_to_the_same_numbers(cells: DomainCells, tmp_path: Path) -> None:
     chosen = {0.1: {0: rows_of(cells)}}
     first = next(one.cell for one in cells.make(chosen, tmp_path / "first") if one.chosen)
-    write_cell(cells.folder, first.model_copy(update={"scores": None}))
+    cells.measured.put(first.model_copy(update={"scores": None}))
     assert (cells.missing(chosen).n_trainings, cells.missing(chosen).n_scorings) == (1, 1)
     assert cells.missing(chosen).scoring_tokens == cells.tokens_of_scoring  # of another training, hence all
     second = next(one.cell for one in cells.make(chosen, tmp_path / "second") if one.chosen)
@@ -258,10 +259,10 @@ def test_a_trained_cell_without_scores_is_trained_again_to_the_same_numbers(cell
 def test_other_test_rows_are_scored_anew_in_the_same_cell(cells: DomainCells, tmp_path: Path) -> None:
     chosen = {0.1: {0: rows_of(cells)}}
     cells.make(chosen, tmp_path / "first")
-    names = set(files(cells))
+    names = set(made_so_far(cells))
     fewer = replace(cells, target=cells.target.filter(pl.col("answer").is_null()))
     made = next(one.cell for one in fewer.make(chosen, tmp_path / "second") if one.chosen)
-    assert set(files(cells)) == names
+    assert set(made_so_far(cells)) == names
     assert made.scores
     assert len(made.scores.row_id) == fewer.target.filter(pl.col("split") == "test").height
 
@@ -272,7 +273,7 @@ def test_an_adapter_of_an_earlier_version_is_scored_without_training(
     chosen, load = {0.1: {0: rows_of(cells)}}, training.load_tuned
     kept = cells.workspace.lake.place("study/adapter", "sums.other.g2is") / "version" / "adapters"
     first = next(one.cell for one in cells.make(chosen, kept) if one.chosen)
-    write_cell(cells.folder, first.model_copy(update={"scores": None}))
+    cells.measured.put(first.model_copy(update={"scores": None}))
     work = cells.missing(chosen)
     assert (work.n_trainings, work.n_scorings) == (0, 1)
     # With the adapter at hand the answers and rows of the pool that are there need not be made again.
@@ -291,7 +292,7 @@ def test_the_base_model_is_scored_without_a_training(cells: DomainCells, tmp_pat
     assert (work.n_trainings, work.n_scorings) == (0, 1)
     made = cells.make(chosen, tmp_path / "adapters")
     assert len(made) == 2
-    assert len(all_cells(cells.folder)) == 1
+    assert len(made_so_far(cells)) == 1
     cell = made[0].cell
     assert (cell.n_rows, cell.n_tokens, cell.best_epoch, cell.finetune) == (0, 0, 0, {})
     # An adapter at its start is the base model.
@@ -305,7 +306,7 @@ def test_when_the_time_is_over_nothing_more_is_begun_and_what_is_made_is_kept(
     chosen = {0.1: {0: rows_of(cells)}}
     with pytest.raises(StudyPaused, match=r"'small' stopped in domain 'sums'.*goes on from there"):
         replace(cells, stop_at=time.time() - 1).make(chosen, tmp_path / "first")
-    assert files(cells) == {}
+    assert made_so_far(cells) == {}
     running, train = replace(cells, stop_at=time.time() + 1000), training.train
 
     def train_until_it_is_over(*given: Any, **named: Any) -> Any:
@@ -315,7 +316,7 @@ def test_when_the_time_is_over_nothing_more_is_begun_and_what_is_made_is_kept(
     monkeypatch.setattr(training, "train", train_until_it_is_over)
     with pytest.raises(StudyPaused):
         running.make(chosen, tmp_path / "second")
-    assert len(files(cells)) == 1
+    assert len(made_so_far(cells)) == 1
 
 
 def test_a_domain_without_test_rows_is_refused(cells: DomainCells, tmp_path: Path) -> None:
@@ -336,9 +337,9 @@ def test_the_key_holds_what_the_workspace_and_the_study_say(cells: DomainCells, 
     key = CellKey(
         "sums",
         cells.workspace.model.digest,
-        cells.workspace.template.digest,
+        cells.workspace.template_digest,
         rows_of(cells),
         cells.study.finetune.model_copy(update=here).model_dump(mode="json"),
         cells.target.filter(pl.col("split") == "validation")["row_id"].to_list(),
     )
-    assert find_cell(cells.folder, key) == made.cell
+    assert cells.measured.find(key) == made.cell

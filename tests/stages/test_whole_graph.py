@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 from conftest import payload, write_jsonl, write_project
 
-from g2is_assets.contracts.views import CONTRACTS, main_table, view_of
+from g2is_assets.contracts.tables import contract_of, main_table
 from g2is_assets.errors import G2isError, MissingInputError, SettingsError, SourceError
 from g2is_assets.orchestration.definitions import build_defs
-from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import read_manifest
 from g2is_assets.store.pruning import plan_pruning
 from g2is_assets.store.serving import served_folder
+from g2is_assets.store.version import Version
 
 MakeProject = Callable[..., Path]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -142,10 +143,10 @@ def test_every_stored_table_has_a_contract_that_people_are_told_of(built: Path) 
     for manifest in sorted((built.parent / "lake").rglob("manifest.json")):
         version = Version(manifest.parent, read_manifest(manifest.parent))
         for table in version.manifest.n_rows:
-            contract = CONTRACTS[view_of(version.manifest.asset, table)]
+            contract = contract_of(version.manifest.asset, table)
             columns = pl.read_parquet_schema(version.folder / f"{table}.parquet")
             assert list(columns) == list(contract.columns), contract.name
-        assert main_table(version.manifest.asset) in version.manifest.n_rows
+        assert main_table(version.manifest.asset).table in version.manifest.n_rows
 
 
 def test_without_preview_rows_no_text_of_a_row_gets_into_the_history(built: Path, instance: dg.DagsterInstance) -> None:
@@ -161,13 +162,13 @@ def test_without_preview_rows_no_text_of_a_row_gets_into_the_history(built: Path
 def test_a_domain_that_walks_in_balance_gets_its_adapter_and_passes_its_checks(
     built: Path, instance: dg.DagsterInstance
 ) -> None:
-    (built.parent / "domains" / "words" / "domain.toml").write_text('[selection]\nnext_row = "balance"\n')
+    (built.parent / "domains" / "words" / "domain.toml").write_text('[selection]\nwalk = "balanced"\n')
     result = run(built, instance, "refresh_domain", "words")
     failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
     assert failed <= {"tuned_beats_base_and_random"}
     lake = Lake(built.parent / "lake")
     subset = lake.current("selection/subset", "words")
-    assert subset.manifest.settings["next_row"] == "balance"
+    assert subset.manifest.settings["walk"] == "balanced"
     assert subset.manifest.metrics["n_short_of_budget"] == 0
     adapter = lake.current("finetune/adapter", "words").manifest
     assert adapter.inputs["selection/subset"].data_version == subset.manifest.data_version
@@ -195,17 +196,17 @@ def test_a_grown_pool_computes_only_its_new_rows_and_keeps_the_checkpoint(
 
 def test_a_redraw_on_request_draws_from_the_pool_as_it_is(built: Path, instance: dg.DagsterInstance) -> None:
     lake = Lake(built.parent / "lake")
-    before = set(lake.current("warmup/sample").table("sample", _sample_contract())["row_id"])
+    before = set(lake.current("warmup/sample").read(_sample_contract())["row_id"])
     with (built.parent / "pool" / "sums.jsonl").open("a") as file:
         file.writelines(json.dumps({"prompt": f"Say {n}.", "response": str(n)}) + "\n" for n in range(60))
     run(built, instance, "refresh_pool")
-    assert set(lake.current("warmup/sample").table("sample", _sample_contract())["row_id"]) == before
+    assert set(lake.current("warmup/sample").read(_sample_contract())["row_id"]) == before
     run(built, instance, "refresh_pool", warmup__sample={"config": {"redraw": True}})
-    after = set(lake.current("warmup/sample").table("sample", _sample_contract())["row_id"])
+    after = set(lake.current("warmup/sample").read(_sample_contract())["row_id"])
     assert len(after) == 20
     assert after != before
     run(built, instance, "refresh_pool")
-    assert set(lake.current("warmup/sample").table("sample", _sample_contract())["row_id"]) == after
+    assert set(lake.current("warmup/sample").read(_sample_contract())["row_id"]) == after
 
 
 def test_another_sketch_makes_everything_behind_it_anew(built: Path, instance: dg.DagsterInstance) -> None:
@@ -268,7 +269,7 @@ def test_pruning_any_version_leaves_its_row_ids_and_no_text(built: Path) -> None
     assert len(manifests) == 5 + 9 * len(DOMAINS)
     for manifest in manifests:
         before = columns(manifest.parent)
-        pruning = plan_pruning(Version(manifest.parent, read_manifest(manifest.parent)))
+        pruning = plan_pruning(manifest.parent, read_manifest(manifest.parent))
         assert pruning is not None
         pruning.apply()
         after = columns(manifest.parent)
@@ -414,7 +415,8 @@ def test_a_broken_pool_or_setting_raises_one_clear_error_and_writes_nothing(
     spoil(settings)
     with pytest.raises(error, match=message):
         run(settings, instance, "refresh_pool")
-    assert list((settings.parent / "lake").rglob("*.parquet")) == []
+    # What is stale is told also then.
+    assert {file.name for file in (settings.parent / "lake").rglob("*.parquet")} <= {"staleness.parquet"}
     assert list((settings.parent / "lake").rglob(".writing-*")) == []
 
 
