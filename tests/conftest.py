@@ -133,7 +133,7 @@ def payload(lake: Path) -> dict[str, str]:
     for pointer in sorted(set(lake.rglob("current.json")) - set(lake.glob("audit/**/current.json"))):
         version = pointer.parent / json.loads(pointer.read_text())["version"]
         for file in sorted(version.rglob("*")):
-            if file.is_file() and file.name != "manifest.json":
+            if file.is_file() and file.name not in ("manifest.json", ".pictures.json"):
                 name = f"{pointer.parent.relative_to(lake)}/{file.relative_to(version)}"
                 digests[name] = hashlib.sha256(file.read_bytes()).hexdigest()
     for shard in sorted(lake.rglob("_store/*/[!.]*.parquet")):

@@ -1,7 +1,6 @@
 """The command `g2is`. Heavy imports happen inside the commands, so that help answers at once."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -10,12 +9,9 @@ import click
 from g2is_assets import __version__
 from g2is_assets.cli.audit import audit
 from g2is_assets.cli.export import export
-from g2is_assets.cli.options import config_option, json_option
+from g2is_assets.cli.options import config_option, json_option, stoppable
 from g2is_assets.cli.study import study
 from g2is_assets.errors import G2isError
-
-STOPPED: Final = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 class _Group(click.Group):
@@ -43,13 +39,10 @@ def main() -> None:
 @click.option("--all", "all_domains", is_flag=True, help="Every domain, one after the other; --domain is ignored.")
 def demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
     """Materialise everything for one domain and print what came out."""
-    try:
+    with stoppable("work is"):
         from g2is_assets.cli.demo import run_demo
 
         run_demo(config, domain, all_domains)
-    except KeyboardInterrupt:
-        click.echo("Stopped. Finished work is kept: the same command goes on from there.", err=True)
-        sys.exit(STOPPED)
 
 
 @main.command(epilog="Example: g2is ui --port 3333")
@@ -133,7 +126,7 @@ def gc(
     With --erase nothing is collected: a row that is withdrawn, and no longer used, leaves every version that is whole.
     """
     if rows:
-        from g2is_assets.cli.erase import run_erase
+        from g2is_assets.cli.gc import run_erase
 
         return run_erase(config, rows, reason, dry_run, as_json)
     if reason:
@@ -154,7 +147,7 @@ def withdraw(config: Path | None, rows: tuple[str, ...], reason: str, by: str | 
 
     ROW is a row id, its first 8 characters or more, or the id that the source gave the row. The record is for ever.
     """
-    from g2is_assets.cli.withdraw import run_withdraw
+    from g2is_assets.cli.gc import run_withdraw
 
     run_withdraw(config, rows, reason, by, as_json)
 

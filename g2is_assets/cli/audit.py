@@ -10,10 +10,12 @@ import click
 
 from g2is_assets.cli.options import config_option, json_option
 from g2is_assets.errors import MissingInputError, SettingsError, StoreError
+from g2is_assets.hashing import hashed_anew
 from g2is_assets.settings.project import Project, load_project
 
 if TYPE_CHECKING:
-    from g2is_assets.store.lake import Lake, Version
+    from g2is_assets.store.lake import Lake
+    from g2is_assets.store.version import Version
 
 
 @click.group(epilog="Example: g2is audit verify schedule_reasoning")
@@ -160,7 +162,8 @@ def _report(project: Project, asked: str, expect: str | None) -> dict[str, Any]:
     except StoreError as error:  # where a chain begins is part of it
         return _unreadable(asked, error)
     witness = [] if expect else _witness(project, lake, head)
-    found = examine(project, lake, head, witness, current=current, expect=expect)
+    with hashed_anew():
+        found = examine(project, lake, head, witness, current=current, expect=expect)
     digest = head.as_input.manifest_sha256
     verdict = f"BROKEN, first at {found.broken[0].where}" if found.broken else "whole"
     return {

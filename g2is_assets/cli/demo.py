@@ -13,8 +13,7 @@ from g2is_assets.cli.jobs import run_job, watch_steps
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import G2isError, SettingsError
-from g2is_assets.reports.verdict import verdict
-from g2is_assets.reports.words import printable
+from g2is_assets.reports.words import printable, verdict
 from g2is_assets.settings.project import Project, load_project
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.pages import PAGE
@@ -36,13 +35,10 @@ def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None
     folder = prepare_instance(project)
     console = Console()
     watch_steps()
-    from dagster._utils.interrupts import capture_interrupts
-
     for line in plan_lines(project, chosen):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     begun, failed = time.monotonic(), {}
-    # Ctrl-C is heard where a step works or waits, not in the middle of writing to Dagster's database.
-    with capture_interrupts(), open_instance(folder) as instance:
+    with open_instance(folder) as instance:
         console.rule("pool")
         run_job(instance, project, "refresh_pool", {})
         for name in chosen:
@@ -79,8 +75,8 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
     table.add_row("g2is", str(n_rows), str(best), f"{evaluation['nll_g2is']:.4f}", "")
     console.print(table)
     console.print(verdict(evaluation))
-    pool = lake.current("instructions/pool").table("pool", POOL)
-    sources = subset.table("subset", SUBSET).join(pool, on="row_id").explode("sources")["sources"]
+    pool = lake.current("instructions/pool").read(POOL)
+    sources = subset.read(SUBSET).join(pool, on="row_id").explode("sources")["sources"]
     mix = sources.value_counts().sort("count", "sources", descending=[True, False])
     parts = [f"{printable(source)} {count}" for source, count in mix.iter_rows()]
     console.print(f"Subset: {n_rows} of {len(pool)} rows; by source: {', '.join(parts)}", markup=False)

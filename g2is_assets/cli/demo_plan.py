@@ -6,19 +6,17 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.cli.checkup_project import about_rows, look_at_weights
-from g2is_assets.errors import ModelError, SourceError, StoreError
+from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, about_rows, look_at_weights, readable_version
+from g2is_assets.errors import ModelError, SourceError
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Domain, Project
 from g2is_assets.stages.staleness import staleness
 from g2is_assets.stages.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.lake import Lake, Version
 from g2is_assets.store.sources import find_files
 
-PARAMETERS: Final = 134.5e6
-"""Of the model with which the rates were measured, on two quiet CPU cores."""
 GRADIENT_TOKENS_PER_S: Final = 240.0
+"""With the embedded model on two quiet CPU cores, as the other rates."""
 BYTES_PER_TOKEN: Final = 4.0
 """Of a JSONL file, what stands around the text included."""
 ROW_TOKENS: Final = 100.0
@@ -70,9 +68,9 @@ def _seconds(
         seconds += settings.warmup.share * n_tokens * settings.warmup.epochs / TRAINING_TOKENS_PER_S
     if ("gradients/pool", None) in to_make:
         # With the same checkpoint only new rows are computed.
-        anew = ("warmup/checkpoint", None) in to_make
-        stored = 0 if anew else _n_rows(_find(project, "gradients/pool"), "index")
-        seconds += max(0, n_rows - stored) * per_row / GRADIENT_TOKENS_PER_S
+        made = None if ("warmup/checkpoint", None) in to_make else readable_version(project, "gradients/pool")
+        n_stored = made.manifest.n_rows.get("index", 0) if made else 0
+        seconds += max(0, n_rows - n_stored) * per_row / GRADIENT_TOKENS_PER_S
     for name in domains:
         domain = project.domains[name]
         n_validation, n_test = (_count(files) for files in (domain.validation, domain.test))
@@ -95,11 +93,11 @@ def _training_seconds(domain: Domain, n_rows: int, per_row: float, n_validation:
 
 def _speed(project: Project, weights: float) -> tuple[float, str]:
     """How many times faster than the measured rates this will be, and by what that is told."""
-    made = _find(project, "gradients/pool")
+    made = readable_version(project, "gradients/pool")
     rate = float(made.manifest.metrics.get("tokens_per_s", 0)) if made else 0.0
     if rate > 0:
         return rate / GRADIENT_TOKENS_PER_S, "at the speed of the gradients that are stored"
-    return PARAMETERS / weights, "on two quiet CPU cores like those it was measured on"
+    return EMBEDDED_PARAMETERS / weights, "on two quiet CPU cores like those it was measured on"
 
 
 def _parameters(project: Project) -> float:
@@ -111,7 +109,7 @@ def _parameters(project: Project) -> float:
     from g2is_assets.training.model import model_folder
 
     if project.settings.model == EMBEDDED_MODEL:
-        return PARAMETERS
+        return EMBEDDED_PARAMETERS
     folder = model_folder(project.model, project.home / "lake" / "models", project.settings.revision)
     fault, n = look_at_weights(folder)
     if fault or not n:
@@ -142,14 +140,3 @@ def _count(files: Sequence[Path]) -> int:
         return sum(about_rows(file) for file in files)
     except SourceError:  # the refresh will say so
         return 0
-
-
-def _find(project: Project, asset: str) -> Version | None:
-    try:
-        return Lake(project.home / "lake").find(asset)
-    except StoreError:
-        return None
-
-
-def _n_rows(version: Version | None, table: str) -> int:
-    return version.manifest.n_rows.get(table, 0) if version else 0

@@ -1,18 +1,22 @@
-"""`g2is doctor`: is everything there that a refresh needs? One line per check, and what to do."""
+"""`g2is doctor`: is everything there that a refresh needs? One line per check, and what to do; nothing is changed."""
 
+import importlib.metadata
 import json
+import os
+import platform
+import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 import click
 
-from g2is_assets.cli import checkup_machine as machine
-from g2is_assets.cli import checkup_project as content
-from g2is_assets.cli.checkup_machine import Finding
-from g2is_assets.errors import SettingsError
+from g2is_assets.cli import checkup
+from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, Finding, readable_version, standing
+from g2is_assets.errors import ModelError, SettingsError
+from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Project, load_project
 
 COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -20,7 +24,7 @@ COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 def run_doctor(config: Path | None, port: int, as_json: bool) -> None:
     """Look, print what was found, and exit with 1 if there is a problem."""
-    findings = _guarded("python", machine.check_python)
+    findings = _guarded("python", check_python)
     try:
         project = load_project(config)
     except SettingsError as error:
@@ -44,23 +48,23 @@ def _look(project: Project, port: int) -> list[Finding]:
 
     def model() -> list[Finding]:
         nonlocal weights
-        findings, weights = content.check_model(project)
+        findings, weights = checkup.check_model(project)
         return findings
 
     def sources() -> list[Finding]:
         nonlocal n_rows
-        findings, n_rows = content.check_sources(project)
+        findings, n_rows = checkup.check_sources(project)
         return findings
 
     checks: dict[str, Callable[[], Iterable[Finding]]] = {
-        "torch": lambda: machine.check_torch(project),
+        "torch": lambda: check_torch(project),
         "model": model,
-        "memory": lambda: machine.check_memory(weights),
+        "memory": lambda: check_memory(weights),
         "pool": sources,
-        "domains": lambda: content.check_domains(project),
-        "studies": lambda: content.check_studies(project),
-        "disk": lambda: machine.check_disk(project, n_rows),
-        "dagster": lambda: content.check_dagster(project, port),
+        "domains": lambda: checkup.check_domains(project),
+        "studies": lambda: checkup.check_studies(project),
+        "disk": lambda: check_disk(project, n_rows),
+        "dagster": lambda: checkup.check_dagster(project, port),
     }
     for name, check in checks.items():
         found += _guarded(name, check)
@@ -76,3 +80,122 @@ def _guarded(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]
         reason = (str(error).strip().splitlines() or [""])[0]
         found.append(Finding(name, "problem", f"could not be looked at: {type(error).__name__}: {reason}"))
     return found
+
+
+BESIDES_WEIGHTS: Final = 3.2e9
+"""Bytes that a refresh takes besides the weights: what the demo was measured to take, less its weights."""
+BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""What `/proc/cpuinfo` calls bfloat16 instructions, on x86 and Arm."""
+
+
+def check_python() -> Iterator[Finding]:
+    """Python, and whether the installed libraries are those that this package asks for."""
+    from packaging.requirements import Requirement
+
+    try:
+        wanted = [Requirement(text) for text in importlib.metadata.requires("g2is_assets") or ()]
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("python", "warning", "g2is_assets is not installed as a package", "pip install -e .")
+        return
+    faults = []
+    for requirement in wanted:
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            version = "missing"
+        if version == "missing" or not requirement.specifier.contains(version, prereleases=True):
+            faults.append(f"{requirement.name} {version} where {requirement.specifier} is needed")
+    if faults:
+        yield Finding("python", "problem", "; ".join(faults), "pip install -c constraints.txt -e .")
+    else:
+        yield Finding("python", "ok", f"Python {platform.python_version()}, its libraries as asked for")
+
+
+def check_torch(project: Project) -> Iterator[Finding]:
+    """torch, the device that the settings ask for, and whether it computes in bfloat16."""
+    import torch
+
+    from g2is_assets.training.model import pick_device
+
+    settings = project.settings
+    try:
+        device = pick_device(settings.device)
+    except ModelError as error:
+        yield Finding("torch", "problem", str(error))
+        return
+    if device.startswith("cuda"):
+        has_bf16, name = torch.cuda.is_bf16_supported(), torch.cuda.get_device_name(device)
+    else:
+        has_bf16, name = cpu_has_bf16(), f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    known = {True: "with bfloat16 instructions", False: "without bfloat16 instructions", None: "bfloat16 unknown"}
+    said = f"torch {torch.__version__} on {device} ({name}, {known[has_bf16]})"
+    asked = {settings.gradients.compute} | {domain.finetune.compute for domain in project.domains.values()}
+    if has_bf16 is False and "bfloat16" in asked:
+        yield Finding("torch", "warning", said, 'compute = "bfloat16" is slow here; set compute = "float32"')
+    else:
+        yield Finding("torch", "ok", said)
+
+
+def cpu_has_bf16(file: Path = Path("/proc/cpuinfo")) -> bool | None:
+    """Whether the processor says that it has bfloat16 instructions; None where it does not say."""
+    try:
+        words = set(file.read_text(encoding="utf-8").split())
+    except OSError:
+        return None
+    return bool(words & BF16_FLAGS)
+
+
+def check_memory(weights: int | None) -> Iterator[Finding]:
+    """Free memory, beside what a refresh takes with a model of so many parameters."""
+    import psutil
+
+    free, total = psutil.virtual_memory().available, psutil.virtual_memory().total
+    limit = _cgroup_limit()
+    if limit is not None:
+        free, total = min(free, limit - _cgroup_used()), min(total, limit)
+    need = BESIDES_WEIGHTS + 4 * (weights or EMBEDDED_PARAMETERS)
+    said = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free, about {need / 1e9:.1f} GB needed"
+    if total < need:
+        yield Finding("memory", "problem", said, "take a smaller model or a larger machine")
+    elif free < need:
+        yield Finding("memory", "warning", said, "end other programs first")
+    else:
+        yield Finding("memory", "ok", said)
+
+
+def _cgroup_limit() -> int | None:
+    """The memory that a container may use, where it has a limit."""
+    try:
+        text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        return int(text)
+    except (OSError, ValueError):  # none, or `max`
+        return None
+
+
+def _cgroup_used() -> int:
+    """What its processes hold; files kept in memory make room when it is needed."""
+    try:
+        lines = Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("anon "))
+    except (OSError, ValueError, StopIteration):
+        return 0
+
+
+def check_disk(project: Project, n_rows: int) -> Iterator[Finding]:
+    """Free space at the project's home, beside what gradients that are not stored yet will take."""
+    settings, stored = project.settings, readable_version(project, "gradients/pool")
+    n_stored = stored.manifest.n_rows.get("index", 0) if stored else 0
+    # Vectors in float16, and as much again for the copy that graph and walk read.
+    need = 4 * settings.gradients.sketch_dim * len(settings.gradients.kinds) * max(0, n_rows - n_stored)
+    if settings.model == EMBEDDED_MODEL and not (project.home / "lake" / "models" / EMBEDDED_MODEL).is_dir():
+        need += 2 * 4 * EMBEDDED_PARAMETERS  # while it is converted
+    free = shutil.disk_usage(standing(project.home)).free
+    said = f"{free / 1e9:.1f} GB free at {project.home}, about {need / 1e9:.2f} GB needed"
+    if free < need:
+        yield Finding("disk", "problem", said, "free space, or set G2IS_HOME to another disk")
+    elif free < 2 * need + 1e9:
+        yield Finding("disk", "warning", said, "free space soon; g2is gc --dry-run says what could go")
+    else:
+        yield Finding("disk", "ok", said)

@@ -22,6 +22,8 @@ MIN_ROWS: Final = 2
 """Usable rows that a file needs at least: principal directions and intervals need two."""
 SHOWN: Final = 5
 """Rejected rows that are spelt out."""
+PAGE: Final = 500
+"""Runs of Dagster's history read at a time."""
 
 
 def add_domain(
@@ -165,13 +167,19 @@ def _last_refreshes(project: Project) -> dict[str, str]:
     from g2is_assets.orchestration.automation import REFRESH_DOMAIN
 
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-    last = {}
+    last: dict[str, str] = {}
+    wanted, cursor = dg.RunsFilter(job_name=REFRESH_DOMAIN, statuses=ended), None
     with open_instance(prepare_instance(project)) as instance:
-        for name in project.domains:
-            wanted = dg.RunsFilter(job_name=REFRESH_DOMAIN, tags={"dagster/partition": name}, statuses=ended)
-            for record in instance.get_run_records(wanted, limit=1):
-                when = datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), UTC)
-                last[name] = f"{when:%Y-%m-%d %H:%M} UTC, {record.dagster_run.status.value.lower()}"
+        while last.keys() != project.domains.keys():
+            records = instance.get_run_records(wanted, limit=PAGE, cursor=cursor)  # the newest first
+            for record in records:
+                name = record.dagster_run.tags.get("dagster/partition")
+                if name in project.domains and name not in last:
+                    when = datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), UTC)
+                    last[name] = f"{when:%Y-%m-%d %H:%M} UTC, {record.dagster_run.status.value.lower()}"
+            if len(records) < PAGE:
+                break
+            cursor = records[-1].dagster_run.run_id
     return last
 
 

@@ -14,7 +14,8 @@ from g2is_assets.settings.project import Project, load_project
 if TYPE_CHECKING:
     from g2is_assets.export.model_card import Base
     from g2is_assets.export.training_file import Format
-    from g2is_assets.store.lake import Lake, Version
+    from g2is_assets.store.lake import Lake
+    from g2is_assets.store.version import Version
 
 
 @click.group(epilog="Example: g2is export subset shop_arithmetic --format alpaca")
@@ -112,10 +113,10 @@ def adapter(config: Path | None, domain: str, folder: Path) -> None:
 
 def _served(project: Project, lake: "Lake", domain: str) -> "tuple[Version, list[str]]":
     """The version to export, whole, and what is to be said of it."""
-    from g2is_assets.store.lake import Version
     from g2is_assets.store.manifest import describe_files, read_manifest
     from g2is_assets.store.serving import served_folder
     from g2is_assets.store.tombstones import expected_files
+    from g2is_assets.store.version import Version
 
     project.domain(domain)
     folder, current = served_folder(lake, domain), lake.current("finetune/adapter", domain)

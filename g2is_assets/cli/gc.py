@@ -1,17 +1,155 @@
-"""`g2is gc`: drop from the lake what nothing refers to, and say what it was."""
+"""What leaves the lake: `g2is withdraw` records rows, `gc --erase` takes them out, `gc` drops what nobody needs."""
 
 import json
 from contextlib import nullcontext
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from pydantic import ValidationError
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from g2is_assets.settings.project import load_project
+from g2is_assets.errors import SettingsError, SourceError, StoreError
+from g2is_assets.reports.rows import find_row
+from g2is_assets.reports.withdrawal import Consequences, adapter_line, consequences, trained_on
+from g2is_assets.settings.config import Source
+from g2is_assets.settings.project import Project, load_project
+from g2is_assets.store.erasure import Erased, erase
 from g2is_assets.store.gc import KINDS, Report, collect_garbage
 from g2is_assets.store.lake import Lake
+from g2is_assets.store.manifest import user_name
+from g2is_assets.store.sources import find_files, find_in_files
+from g2is_assets.store.withdrawals import Withdrawal, add_withdrawals, read_withdrawals
+
+
+def run_withdraw(config: Path | None, asked: tuple[str, ...], reason: str, by: str | None, as_json: bool) -> None:
+    """Withdraw all of these rows or, if one is not known, none.
+
+    Raises:
+        G2isError: A row is not known, or the file of withdrawals is damaged.
+    """
+    project = load_project(config)
+    lake = Lake(project.home / "lake")
+    rows = list(dict.fromkeys(find_row(lake, row) for row in asked))
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        entries = [Withdrawal(row_id=row, reason=reason, at=at, by=by or user_name()) for row in rows]
+    except ValidationError as error:
+        name = error.errors()[0]["loc"][0]
+        raise SettingsError(
+            f"--{name} is empty or not Unicode; say it again, since the record stands for ever"
+        ) from None
+    new = {entry.row_id for entry in add_withdrawals(project.withdrawn, entries)}
+    recorded = read_withdrawals(project.withdrawn)
+    outcome = [(recorded[row], row in new, consequences(lake, row)) for row in rows]
+    if as_json:
+        click.echo(json.dumps([_withdrawn_json(*each) for each in outcome], indent=2))
+        return
+    for entry, is_new, follows in outcome:
+        said = "withdrawn" if is_new else f"was withdrawn already, on {entry.at} by {entry.by}; nothing is changed"
+        click.echo(f"{entry.row_id} {said} ({entry.reason})")
+        for line in follows.lines:
+            click.echo(f"  {line}")
+        click.echo(f"  Its text and vectors stay in the lake until: g2is gc --erase {entry.row_id}")
+
+
+def _withdrawn_json(entry: Withdrawal, is_new: bool, follows: Consequences) -> dict[str, object]:
+    names = ("asset", "domain", "current")
+    adapters = [{n: getattr(a, n) for n in names} | {"version": a.version.name} for a in follows.adapters]
+    return entry.model_dump() | {"new": is_new} | asdict(follows) | {"adapters": adapters}
+
+
+def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, dry_run: bool, as_json: bool) -> None:
+    """Erase these rows, and say what still holds something of them.
+
+    Raises:
+        G2isError: A run is in progress, a row is not withdrawn or still used, or a part of the lake is damaged and
+            could not be searched.
+    """
+    from g2is_assets.orchestration.runs import no_runs
+
+    project = load_project(config)
+    lake = Lake(project.home / "lake")
+    withdrawals = read_withdrawals(project.withdrawn)
+    rows = [_withdrawn(lake, row, withdrawals) for row in dict.fromkeys(asked)]
+    why = reason or "; ".join(dict.fromkeys(withdrawals[row].reason for row in rows))
+    with nullcontext() if dry_run else no_runs(project.home / ".dagster"):
+        report = erase(lake, rows, why, set(project.domains), dry_run=dry_run)
+    found, faults = find_in_sources(project, rows)
+    adapters = {row: trained_on(lake, row) for row in rows}
+    shown = _shown_in_history(project, rows)
+    if as_json:
+        done = {name: [str(item) for item in items] for name, items in asdict(report).items()}
+        record = {"dry_run": dry_run, **done, "rows": rows} | {
+            "sources": {row: [f"{file}:{line}" for file, line in found.get(row, [])] for row in rows},
+            "sources_not_searched": faults,
+            "history": shown,
+            "adapters": {row: [adapter_line(adapter) for adapter in adapters[row]] for row in rows},
+        }
+        click.echo(json.dumps(record, indent=2))
+    else:
+        click.echo("\n".join(_erased_lines(report, dry_run)))
+        for row in rows:
+            click.echo(row)
+            for file, line in found.get(row, []):
+                click.echo(f"  still in your source, remove it there: {file}, line {line}")
+            if shown[row]:
+                wipe = f"DAGSTER_HOME={project.home / '.dagster'} dagster asset wipe {' '.join(shown[row])}"
+                click.echo(f"  its beginning is shown in Dagster's history, which this deletes: {wipe}")
+            for adapter in adapters[row]:
+                click.echo(f"  trained on it and left as it is: {adapter_line(adapter)}")
+        for fault in faults:
+            click.echo(f"not searched: {fault}")
+    if report.left_alone:
+        raise StoreError("not everything could be searched: " + "; ".join(report.left_alone))
+
+
+def find_in_sources(project: Project, rows: list[str]) -> tuple[dict[str, list[tuple[str, int]]], list[str]]:
+    """Where the project's sources and domain files hold rows; and what is wrong with those that cannot be searched."""
+    folder, files, faults = project.path.parent, [], []
+    for source in project.settings.instructions.sources:
+        try:
+            files += [(file, source) for file in find_files(source, folder)]
+        except SourceError as error:
+            faults.append(str(error))
+    own = {str(file) for domain in project.domains.values() for file in (*domain.validation, *domain.test)}
+    files += [(file, Source(path=file)) for file in sorted(own)]
+    found, more = find_in_files(files, folder, rows)
+    return found, faults + more
+
+
+def _shown_in_history(project: Project, rows: list[str]) -> dict[str, list[str]]:
+    from g2is_assets.cli.instance import open_instance, prepare_instance
+    from g2is_assets.orchestration.history import assets_showing
+
+    if not (project.home / ".dagster").is_dir():
+        return {row: [] for row in rows}
+    with open_instance(prepare_instance(project)) as instance:
+        return assets_showing(instance, rows)
+
+
+def _withdrawn(lake: Lake, asked: str, withdrawals: dict[str, Withdrawal]) -> str:
+    row_id = asked if asked in withdrawals else find_row(lake, asked)
+    if row_id not in withdrawals:
+        raise SettingsError(
+            f"row {row_id} is not withdrawn, so it may come back; run: g2is withdraw --row {row_id} --reason ..., then "
+            "refresh, then erase"
+        )
+    return row_id
+
+
+def _erased_lines(report: Erased, dry_run: bool) -> list[str]:
+    counts = (
+        f"{len(report.versions)} versions and {len(report.shards)} gradient shards rewritten, {len(report.pruned)} old "
+        f"versions pruned, {len(report.copies)} copies deleted"
+    )
+    return [
+        ("Would be erased: " if dry_run else "Erased: ") + counts,
+        "Means, principal directions and adapters in which these rows are one of many stay as they are.",
+    ]
 
 
 def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, as_json: bool) -> None:
@@ -27,10 +165,10 @@ def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, as_json: bo
     with nullcontext() if dry_run else no_runs(project.home / ".dagster"):
         report = collect_garbage(lake, project.settings.keep_versions, 3600 * min_age_hours, dry_run=dry_run)
     if as_json:
-        click.echo(json.dumps(_as_json(report, dry_run), indent=2))
+        click.echo(json.dumps(_garbage_json(report, dry_run), indent=2))
         return
     console = Console()
-    console.print(_as_table(report, dry_run))
+    console.print(_garbage_table(report, dry_run))
     for reason in report.left_alone:
         console.print(f"Left alone: {reason}", markup=False, highlight=False, soft_wrap=True)
 
@@ -41,7 +179,7 @@ def _totals(report: Report) -> dict[str, tuple[int, int]]:
     return {kind: (len(found), sum(found)) for kind, found in sizes.items()}
 
 
-def _as_json(report: Report, dry_run: bool) -> dict[str, object]:
+def _garbage_json(report: Report, dry_run: bool) -> dict[str, object]:
     totals = _totals(report)
     return {
         "dry_run": dry_run,
@@ -52,7 +190,7 @@ def _as_json(report: Report, dry_run: bool) -> dict[str, object]:
     }
 
 
-def _as_table(report: Report, dry_run: bool) -> Table:
+def _garbage_table(report: Report, dry_run: bool) -> Table:
     totals = _totals(report)
     table = Table(title="Would leave the lake" if dry_run else "Left the lake", show_footer=True)
     table.add_column("kind", "total")

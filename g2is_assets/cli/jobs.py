@@ -31,24 +31,52 @@ def watch_steps() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 
 
+_loaded: "dict[str, dg.Definitions]" = {}
+"""Definitions of the run under way, by settings file: Dagster asks for its job several times."""
+
+
 def job_of(config: str, name: str) -> "dg.JobDefinition":
     """A job of a project, by name: how Dagster finds it."""
     from g2is_assets.orchestration.definitions import build_defs
 
-    return build_defs(config).resolve_job_def(name)
+    return (_loaded.get(config) or build_defs(config)).resolve_job_def(name)
 
 
 def run_job(instance: "dg.DagsterInstance", project: Project, job: str, tags: dict[str, str]) -> None:
     """Run a job in this process, with the executor of the definitions, and raise what its steps raise."""
     import dagster as dg
 
+    from g2is_assets.orchestration.definitions import build_defs
+
     where = {"config": str(project.path), "name": job}
     found = dg.build_reconstructable_job("g2is_assets.cli.jobs", "job_of", reconstructable_kwargs=where)
     try:
-        with interrupts_that_count():
+        _loaded[where["config"]] = build_defs(project.path)
+        with held_interrupts(), interrupts_that_count():
             dg.execute_job(found, instance=instance, run_config=QUIET, tags=tags, raise_on_error=True)
     except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
+    finally:
+        _loaded.clear()
+
+
+@contextmanager
+def held_interrupts() -> Iterator[None]:
+    """Hear Ctrl-C where a step works or waits, not in the middle of writing to Dagster's database.
+
+    While a step works Dagster has its own handler; between two, this one notes it, and no further step begins.
+    """
+    from g2is_assets.orchestration.assets import STOPPED
+
+    before = signal.signal(signal.SIGINT, lambda *_: STOPPED.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        stopped = STOPPED.is_set()
+        STOPPED.clear()
+    if stopped:
+        raise KeyboardInterrupt
 
 
 @contextmanager

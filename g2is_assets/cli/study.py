@@ -1,21 +1,17 @@
 """`g2is study`: selectors side by side. Heavy imports happen inside."""
 
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from g2is_assets.cli.options import config_option, json_option
+from g2is_assets.cli.options import config_option, json_option, stoppable
 from g2is_assets.errors import MissingInputError, SettingsError
 from g2is_assets.settings.project import load_project
 
 if TYPE_CHECKING:
     import polars as pl
-
-STOPPED: Final = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 @click.group(epilog="Example: g2is study run sample")
@@ -39,11 +35,8 @@ def run(
     """
     from g2is_assets.cli.study_run import run_study
 
-    try:
+    with stoppable("trainings are"):
         run_study(config, name, domains, variants, hours)
-    except KeyboardInterrupt:
-        click.echo("Stopped. Finished trainings are kept: the same command goes on from there.", err=True)
-        sys.exit(STOPPED)
 
 
 @study.command(epilog="Example: g2is study show sample")
@@ -70,7 +63,7 @@ def show(config: Path | None, name: str, part: str, domain: str | None, as_json:
         return
     from rich.console import Console
 
-    from g2is_assets.reports.leaderboard_table import leaderboard_tables
+    from g2is_assets.reports.leaderboard import leaderboard_tables
 
     console = Console()
     for table in leaderboard_tables(board):
@@ -119,7 +112,7 @@ def _leaderboard(config: Path | None, name: str, part: str, domain: str | None) 
             f"the final rows of study '{name}' are not opened; when nothing is to be chosen any more, set `final = "
             f"true` in its file and run `g2is study run {name}`"
         )
-    table = Lake(project.home / "lake").current("study/leaderboard").table("leaderboard", LEADERBOARD)
+    table = Lake(project.home / "lake").current("study/leaderboard").read(LEADERBOARD)
     wanted: dict[str, Any] = {"study": name, "part": part} | ({"domain": domain} if domain else {})
     board = table.filter(**wanted)
     if board.is_empty():

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.cli.jobs import run_job, watch_steps
-from g2is_assets.core.selectors import USE_EMBEDDINGS
 from g2is_assets.errors import G2isError, MissingInputError, SettingsError, StudyPaused
 from g2is_assets.settings.project import Project, load_project
+from g2is_assets.stages.frame import stage_of
+from g2is_assets.stages.stage import Place
 from g2is_assets.stages.studies import Study, find_study
 from g2is_assets.stages.study_plan import plan_study
-from g2is_assets.stages.study_recipes import Place
 from g2is_assets.stages.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -37,10 +37,8 @@ def run_study(
     places = _places(study, domains, variants)
     folder, console = prepare_instance(project), Console()
     watch_steps()
-    from dagster._utils.interrupts import capture_interrupts
-
     stop_at = None if hours is None else begun + 3600 * hours
-    with capture_interrupts(), open_instance(folder) as instance:
+    with open_instance(folder) as instance:
         failed = _run(instance, project, console, places, stop_at)
     console.print(f"Took {time.time() - begun:.0f} s. The result: g2is study show {name}", markup=False)
     if failed:
@@ -57,7 +55,7 @@ def _places(study: Study, domains: Sequence[str], variants: Sequence[str]) -> li
         if unknown := [name for name in asked if name not in known]:
             raise SettingsError(f"{study.file} has no {kind} '{unknown[0]}'; it has {', '.join(known)}")
     return [
-        Place(study, variant, domain)
+        Place(domain, study, variant)
         for domain in study.domains
         if not domains or domain in domains
         for variant in study.said.variants
@@ -69,11 +67,11 @@ def _run(
     instance: "dg.DagsterInstance", project: Project, console: Console, places: list[Place], stop_at: float | None
 ) -> list[str]:
     """Run everything; returns what failed. What all variants read comes first, and then the plan can be told."""
-    from g2is_assets.stages.study import STOP_AT
+    from g2is_assets.orchestration.assets import STOP_AT
 
     console.rule("pool")
     run_job(instance, project, "refresh_pool", {})
-    if any(place.said.selector in USE_EMBEDDINGS for place in places):
+    if any("study/embedding" in stage_of("study/subset").inputs(project, place) for place in places):
         run_job(instance, project, "study_embedding", {})
     for domain in dict.fromkeys(place.domain for place in places):
         run_job(instance, project, "study_domain", {"dagster/partition": domain})

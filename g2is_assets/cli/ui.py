@@ -33,11 +33,11 @@ def run_ui(config: Path | None, host: str, port: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         workspace = _workspace(Path(scratch))
         commands = {
-            "dagster-webserver": ["dagster_webserver", "--host", host, "--port", str(port)],
-            "dagster-daemon": ["dagster._daemon", "run"],
+            "dagster-webserver": ["--host", host, "--port", str(port)],
+            "dagster-daemon": ["run"],
         }
         children = {
-            name: subprocess.Popen([sys.executable, "-m", *arguments, "--workspace", str(workspace)])
+            name: subprocess.Popen([Path(sys.executable).with_name(name), *arguments, "--workspace", str(workspace)])
             for name, arguments in commands.items()
         }
         click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port} - history in {instance} - stop with Ctrl-C")

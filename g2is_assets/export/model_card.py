@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from g2is_assets.errors import StoreError
 from g2is_assets.reports.audit import origins
-from g2is_assets.reports.words import printable
+from g2is_assets.reports.words import difference_to, printable
 from g2is_assets.settings.parsing import license_name
 from g2is_assets.settings.project import Domain
-from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.version import Version
 from g2is_assets.store.versions import versions_of
 from g2is_assets.trail.chain import Link, nearest
 
@@ -149,10 +150,9 @@ def _scores(evaluation: Version | None) -> str:
         "| model | NLL | this adapter minus it |",
         "|---|---:|---:|",
     ]
-    for name in ("base", "random"):
-        low, high = (float(found[f"minus_{name}_{end}"]) for end in ("low", "high"))
-        difference = f"{float(found[f'minus_{name}']):+.4f} [{low:+.4f}, {high:+.4f}]"
-        lines.append(f"| {name} | {float(found[f'nll_{name}']):.4f} | {difference} |")
+    lines += [
+        f"| {name} | {float(found[f'nll_{name}']):.4f} | {difference_to(name, found)} |" for name in ("base", "random")
+    ]
     return "\n".join([*lines, f"| this adapter | {float(found['nll_g2is']):.4f} | |"])
 
 

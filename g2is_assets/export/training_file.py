@@ -15,7 +15,8 @@ from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.settings.project import Project
-from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.version import Version
 from g2is_assets.store.withholding import pool_withholding, say_withheld
 
 Format = Literal["messages", "alpaca"]
@@ -76,8 +77,8 @@ def training_file(project: Project, lake: Lake, subset: Version, form: Format) -
         StoreError: The subset, or the pool that it was made from, is damaged or gone.
     """
     pool = lake.input_of(subset, "instructions/pool")
-    chosen = subset.table("subset", SUBSET)
-    rows = chosen.join(pool.table("pool", POOL), on="row_id", how="inner", maintain_order="left")
+    chosen = subset.read(SUBSET)
+    rows = chosen.join(pool.read(POOL), on="row_id", how="inner", maintain_order="left")
     if len(rows) != len(chosen):
         raise StoreError(f"{pool.folder} lacks rows of {subset.folder}; refresh the domain")
     refuse_withheld(project, lake, rows, str(subset.folder))

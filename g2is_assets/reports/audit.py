@@ -7,7 +7,9 @@ from typing import Any, Final
 import polars as pl
 
 from g2is_assets.contracts.instructions import POOL
-from g2is_assets.store.lake import Lake, read_parquet
+from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.store.files import read_parquet
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import Manifest
 from g2is_assets.trail.chain import Link, content_of, label_of, nearest, rows_file
 from g2is_assets.trail.exposure import KINDS, Exposure
@@ -66,8 +68,8 @@ def rows_trained_on(lake: Lake, chain: Sequence[Link]) -> pl.DataFrame:
     subset, pool = (links[asset].version for asset in ("selection/subset", "instructions/pool"))
     if subset is None or pool is None:
         return pl.DataFrame(schema={name: POOL.schema[name] for name in ("row_id", "sources", "licenses")})
-    taken = read_parquet(content_of(lake, subset) / "subset.parquet", ["row_id"])
-    table = read_parquet(rows_file(lake, pool, "pool.parquet"), ["row_id", "sources", "licenses"])
+    taken = read_parquet(content_of(lake, subset) / SUBSET.file, ["row_id"])
+    table = read_parquet(rows_file(lake, pool, POOL), ["row_id", "sources", "licenses"])
     return taken.join(table, on="row_id", how="inner", maintain_order="left")
 
 

@@ -1,16 +1,23 @@
-"""The leaderboard of studies, from the tables of their variants: means, paired differences, overlap and source mix."""
+"""The leaderboard of studies, from the tables of their variants: means, paired differences, overlap, source mix.
+
+At the end, how a terminal shows it.
+"""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from rich.markup import escape
+from rich.table import Table
 
 from g2is_assets.contracts import study as contracts
 from g2is_assets.core.sampling import mean_paired_difference
 from g2is_assets.errors import StoreError
+from g2is_assets.reports.words import Difference, printable
 from g2is_assets.settings.config import ALL_DOMAINS
 
 RIVALS: Final = ("random", "less")
@@ -196,16 +203,8 @@ def _costs(
     table = tokens
     for other in (lengths, seconds, general):
         table = table.join(other, on=CHOICE, how="left")
-    return {
-        tuple(row[name] for name in CHOICE): {
-            "n_rows": row["n_rows"],
-            "n_tokens": row["n_tokens"],
-            "mean_response_tokens": row["mean_response_tokens"],
-            "selection_s": row["seconds"] or 0.0,
-            "general_nll": row["general_nll"],
-        }
-        for row in table.iter_rows(named=True)
-    }
+    table = table.with_columns(selection_s=pl.col("seconds").fill_null(0.0)).drop("seconds")
+    return table.rows_by_key(CHOICE, named=True, unique=True)
 
 
 def _overlap(subset: pl.DataFrame) -> pl.DataFrame:
@@ -213,11 +212,9 @@ def _overlap(subset: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for (study, budget, domain), table in first.group_by("study", "budget", "domain"):
         taken = {str(name[0]): set(part["row_id"]) for name, part in table.group_by("variant")}
-        for one in sorted(taken):
-            for other in sorted(name for name in taken if name > one):
-                n_common = len(taken[one] & taken[other])
-                share = n_common / len(taken[one] | taken[other])
-                rows.append((study, budget, domain, one, other, n_common, share))
+        for one, other in combinations(sorted(taken), 2):
+            n_common = len(taken[one] & taken[other])
+            rows.append((study, budget, domain, one, other, n_common, n_common / len(taken[one] | taken[other])))
     return pl.DataFrame(rows, schema=contracts.OVERLAP.schema, orient="row").sort(contracts.OVERLAP.sorted_by)
 
 
@@ -230,3 +227,52 @@ def _sources(subset: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
     table = counts.group_by(*keys, "source").len().join(sizes, on=keys).join(of_pool, on="source")
     table = table.with_columns(n_rows=pl.col("len") / pl.col("n_seeds"), share=pl.col("len") / pl.col("n_all"))
     return table.select(contracts.SOURCES.schema.names()).sort(contracts.SOURCES.sorted_by)
+
+
+def leaderboard_tables(board: pl.DataFrame) -> list[Table]:
+    """One table per budget and domain, all domains together last.
+
+    Args:
+        board: Contract `study/leaderboard`, of one study and part.
+    """
+    groups = board.sort(pl.col("domain") == ALL_DOMAINS, "domain", maintain_order=True)
+    return [
+        _terminal_table(f"{domain}, budget {budget:g}", part)
+        for (budget, domain), part in groups.group_by("budget", "domain", maintain_order=True)
+    ]
+
+
+def _terminal_table(title: str, part: pl.DataFrame) -> Table:
+    seeds = part["n_seeds"].unique().sort().to_list()
+    table = Table(title=f"{title}: NLL on {part['n_rows_scored'][0]} {part['part'][0]} rows, {_span(seeds)} seed(s)")
+    several = part["domain"][0] == ALL_DOMAINS
+    columns = ["rank", "variant", "NLL", *(f"minus {rival}" for rival in RIVALS)]
+    columns += [f"domains better, like, worse than {rival}" for rival in RIVALS] if several else []
+    for column in [*columns, "accuracy", "NLL on the pool", "tokens", "response", "selection"]:
+        table.add_column(column, justify="left" if column == "variant" else "right")
+    for row in part.iter_rows(named=True):
+        cells = [str(row["rank"]), escape(printable(row["variant"])), f"{row['nll']:.4f}"]
+        cells += [_difference(row, rival) for rival in RIVALS]
+        cells += [_counts(row, rival) for rival in RIVALS] if several else []
+        cells.append("" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %")
+        cells += ["" if row["general_nll"] is None else f"{row['general_nll']:.4f}", f"{row['n_tokens']:,.0f}"]
+        length = row["mean_response_tokens"]
+        cells += ["" if length is None else f"{length:.0f} tokens", f"{row['selection_s']:.1f} s"]
+        table.add_row(*cells)
+    return table
+
+
+def _difference(row: dict[str, Any], rival: str) -> str:
+    name = f"minus_{rival}"
+    if row[name] is None:
+        return ""
+    return str(Difference(row[name], row[f"{name}_low"], row[f"{name}_high"]))
+
+
+def _counts(row: dict[str, Any], rival: str) -> str:
+    counts = [row[f"n_{how}_{rival}"] for how in ("better_than", "like", "worse_than")]
+    return "" if counts[0] is None else " ".join(map(str, counts))
+
+
+def _span(values: list[int]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"

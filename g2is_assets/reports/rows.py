@@ -1,13 +1,19 @@
 """Which row a person means: by its id, the beginning of it, or the id that a source gave it."""
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
+from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.instructions import REJECTED, WITHHELD
-from g2is_assets.errors import ContractError, SettingsError, StoreError
-from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.contracts.tables import main_table
+from g2is_assets.errors import SettingsError, StoreError
+from g2is_assets.store.files import read_parquet
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.pruning import ROW_IDS
+from g2is_assets.store.version import Version
 from g2is_assets.store.versions import versions_of
 
 MIN_PREFIX: Final = 8
@@ -38,10 +44,10 @@ def find_row(lake: Lake, asked: str) -> str:
         SettingsError: No row or several rows answer to `asked`.
     """
     found: set[str] = set()
-    versions = [v for asset in ("instructions/pool", "instructions/target") for v in versions_of(lake, asset)[0]]
+    versions = [version for asset in WITHHELD.assets for version in versions_of(lake, asset)[0]]
     for version in versions:
-        for name in ("pool", "target", "withheld", ROW_IDS.removesuffix(".parquet")):
-            found |= _answering(version, name, asked)
+        for file in (main_table(version.manifest.asset).file, WITHHELD.file, ROW_IDS):
+            found |= _answering(version.folder / file, asked)
     row = only_one([{"row_id": row_id} for row_id in sorted(found)], asked)
     if row:
         return str(row["row_id"])
@@ -59,33 +65,33 @@ def say_why_not(version: Version, asked: str) -> None:
     Raises:
         SettingsError: It lists such a row.
     """
-    line = _first(_table(version, "rejected"), pl.col("id") == asked, REJECTED.columns)
+    line = _first(version, REJECTED, pl.col("id") == asked)
     if line:
         raise SettingsError(f"row '{asked}' was set aside ({line['file']}, line {line['line']}): {line['reason']}")
-    line = _first(_table(version, "withheld"), answers_to(asked) | pl.col("ids").list.contains(asked), WITHHELD.columns)
+    line = _first(version, WITHHELD, answers_to(asked) | pl.col("ids").list.contains(asked))
     if line:
         raise SettingsError(f"row {line['row_id']} may not be used ({line['reason']}): {line['detail']}")
 
 
-def _answering(version: Version, name: str, asked: str) -> set[str]:
-    table = _table(version, name)
+def _answering(file: Path, asked: str) -> set[str]:
+    table = _table(file, ("row_id", "ids"))
     if table is None:
         return set()
     rule = answers_to(asked) | pl.col("ids").list.contains(asked) if "ids" in table.columns else answers_to(asked)
     return set(table.filter(rule)["row_id"])
 
 
-def _table(version: Version, name: str) -> pl.DataFrame | None:
-    """A table's identifying columns; None if it is not there or damaged, for other versions know the row too."""
-    file = version.folder / f"{name}.parquet"
+def _table(file: Path, columns: Collection[str]) -> pl.DataFrame | None:
+    """Those of the columns that a table has; None if it is gone or damaged, for other versions know the row too."""
     try:
         there = read_parquet(file, n_rows=0).columns
-        return read_parquet(file, [column for column in there if column not in ("messages", "prompt", "response")])
-    except (StoreError, ContractError):
+        return read_parquet(file, [column for column in there if column in columns])
+    except StoreError:
         return None
 
 
-def _first(table: pl.DataFrame | None, rule: pl.Expr, columns: Any) -> dict[str, Any] | None:
-    if table is None or not set(columns) <= set(table.columns):
+def _first(version: Version, contract: Contract, rule: pl.Expr) -> dict[str, Any] | None:
+    table = _table(version.folder / contract.file, contract.columns)
+    if table is None or not contract.columns.keys() <= set(table.columns):
         return None
     return next(table.filter(rule).iter_rows(named=True), None)

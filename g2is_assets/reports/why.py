@@ -8,11 +8,14 @@ import polars as pl
 
 from g2is_assets.contracts import gradients as gradient_contracts
 from g2is_assets.contracts import selection as contracts
+from g2is_assets.contracts.contract import Contract
+from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.reports.rows import MIN_PREFIX, answers_to, only_one, say_why_not
 from g2is_assets.reports.words import printable
-from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import Manifest
+from g2is_assets.store.version import Version
 
 SHOWN: Final = 80
 """Characters of a prompt that are quoted."""
@@ -54,10 +57,13 @@ def explain(lake: Lake, domain: str, asked: str) -> Answer:
     row = _find_in_pool(lake, asked) or _find_in_selection(version, asked) or _refuse(lake, asked)
     quoted = _Quoted(lake, domain)
     line = f"{row['row_id']}  {printable(', '.join(row['sources']))}  {_short(row['prompt'])}"
-    for state, table in (("taken", "subset"), ("excluded", "excluded"), ("left", "left")):
-        records = _records(version, table, row["row_id"])
+    for state, contract, words in (
+        ("taken", contracts.SUBSET, _taken_row),
+        ("excluded", contracts.EXCLUDED, _excluded),
+        ("left", contracts.LEFT, _left),
+    ):
+        records = _records(version, contract, row["row_id"])
         if records:
-            words = {"taken": _taken_row, "excluded": _excluded, "left": _left}[state]
             return Answer(row["row_id"], state, records, [line, *words(records, version, quoted)])
     return _without_gradient(lake, row["row_id"], line)
 
@@ -76,21 +82,21 @@ def taken_lines(record: Mapping[str, Any], made: Manifest, prompts: Mapping[str,
 def first_reasons(lake: Lake, version: Version, n_rows: int) -> list[str]:
     """Why the first rows of a subset were taken, in their order."""
     quoted = _Quoted(lake, str(version.manifest.partition))
-    taken = _find(version, "subset", pl.col("order") < n_rows).sort("order")
+    taken = _find(version, contracts.SUBSET, pl.col("order") < n_rows).sort("order")
     return [" ".join(_taken(row, version.manifest, quoted)) for row in taken.iter_rows(named=True)]
 
 
 def _find_in_pool(lake: Lake, asked: str) -> dict[str, Any] | None:
     where = answers_to(asked) | pl.col("ids").list.contains(asked)
-    found = _find(lake.current("instructions/pool"), "pool", where, "row_id", "sources", "prompt")
+    found = _find(lake.current("instructions/pool"), POOL, where, "row_id", "sources", "prompt")
     return only_one(found.to_dicts(), asked)
 
 
 def _find_in_selection(version: Version, asked: str) -> dict[str, Any] | None:
     """A row that has left the pool since, of which only the id is known."""
     found: set[str] = set()
-    for table in ("subset", "excluded", "left"):
-        found |= set(_find(version, table, answers_to(asked), "row_id")["row_id"])
+    for contract in (contracts.SUBSET, contracts.EXCLUDED, contracts.LEFT):
+        found |= set(_find(version, contract, answers_to(asked), "row_id")["row_id"])
     gone = {"sources": ["no longer in the pool"], "prompt": ""}
     return only_one([{"row_id": row_id, **gone} for row_id in sorted(found)], asked)
 
@@ -103,14 +109,14 @@ def _refuse(lake: Lake, asked: str) -> NoReturn:
     )
 
 
-def _records(version: Version, table: str, row_id: str) -> list[dict[str, Any]]:
-    found = _find(version, table, pl.col("row_id") == row_id)
+def _records(version: Version, contract: Contract, row_id: str) -> list[dict[str, Any]]:
+    found = _find(version, contract, pl.col("row_id") == row_id)
     return found.sort("component").to_dicts() if "component" in found.columns else found.to_dicts()
 
 
-def _find(version: Version, table: str, where: pl.Expr, *columns: str) -> pl.DataFrame:
+def _find(version: Version, contract: Contract, where: pl.Expr, *columns: str) -> pl.DataFrame:
     """Rows of a table. Polars reads only what it needs; digests of whole files are left to the verification."""
-    file = version.folder / f"{table}.parquet"
+    file = version.folder / contract.file
     try:
         return pl.scan_parquet(file, glob=False).filter(where).select(*columns or [pl.all()]).collect()
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
@@ -123,7 +129,7 @@ class _Quoted:
 
     def __init__(self, lake: Lake, domain: str) -> None:
         target = lake.find("instructions/target", domain)
-        self.tables = [(lake.current("instructions/pool"), "pool"), *([(target, "target")] if target else [])]
+        self.tables = [(lake.current("instructions/pool"), POOL), *([(target, TARGET)] if target else [])]
 
     def __call__(self, row_id: str) -> str:
         here = pl.col("row_id") == row_id
@@ -167,7 +173,7 @@ def _taken(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
 
 
 def _is_balanced(made: Manifest) -> bool:
-    return made.settings.get("next_row") == "balance"
+    return made.settings["walk"] == "balanced"
 
 
 def _taken_in_balance(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
@@ -201,7 +207,7 @@ def _excluded(records: Sequence[dict[str, Any]], version: Version, quoted: Quote
 
 
 def _left(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) -> list[str]:
-    budgets = version.table("budgets", contracts.BUDGETS)
+    budgets = version.read(contracts.BUDGETS)
     floor = version.manifest.settings["min_core_cosine"]
     if _is_balanced(version.manifest):
         return _left_in_balance(records[0], version, budgets.row(0, named=True), quoted)
@@ -217,7 +223,7 @@ def _left(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) ->
 def _left_in_balance(row: dict[str, Any], version: Version, walk: dict[str, Any], quoted: Quote) -> list[str]:
     """Pull, redundancy, place in line and the row taken that it repeats most; what kept it out is said first."""
     floor, nearer = version.manifest.settings["min_core_cosine"], pl.col("core_cosine") > row["core_cosine"]
-    place = 1 + sum(len(_find(version, table, nearer, "row_id")) for table in ("subset", "left"))
+    place = 1 + sum(len(_find(version, table, nearer, "row_id")) for table in (contracts.SUBSET, contracts.LEFT))
     kept_out = f"at each of {walk['n_taken']} steps another row had more pull less redundancy"
     if row["rank"] is None or row["n_inconsistent"] or (floor is not None and row["core_cosine"] < floor):
         kept_out = _reason({**row, "rank": None}, walk, floor, quoted)
@@ -246,7 +252,7 @@ def _reason(row: dict[str, Any], walk: dict[str, Any], floor: float | None, quot
 
 
 def _without_gradient(lake: Lake, row_id: str, line: str) -> Answer:
-    set_aside = lake.current("gradients/pool").table("set_aside", gradient_contracts.SET_ASIDE)
+    set_aside = lake.current("gradients/pool").read(gradient_contracts.SET_ASIDE)
     found = set_aside.filter(pl.col("row_id") == row_id)["reason"].to_list()
     if not found:
         raise SettingsError(f"row {row_id} came into the pool after this selection; refresh the domain")

@@ -2,8 +2,15 @@
 
 from dataclasses import dataclass
 
+from g2is_assets.contracts.contract import Contract
+from g2is_assets.contracts.gradients import INDEX, VECTORS
+from g2is_assets.contracts.instructions import POOL, TARGET
+from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.errors import StoreError
-from g2is_assets.store.lake import Lake, Version, read_parquet
+from g2is_assets.store.files import read_parquet
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.version import Version
 from g2is_assets.store.versions import partitions_of
 from g2is_assets.trail.exposure import BASELINE, TRAINED, Exposure, Exposures
 
@@ -60,24 +67,25 @@ class Consequences:
 def consequences(lake: Lake, row_id: str) -> Consequences:
     """Look a row up in what the lake holds; damaged versions are passed over."""
 
-    def holding(asset: str, table: str) -> list[str]:
+    def holding(contract: Contract) -> list[str]:
+        (asset,) = contract.assets
         places = partitions_of(lake, asset)
-        return [p or "" for p in places if (v := _current(lake, asset, p)) and row_id in _rows(v, table)]
+        return [p or "" for p in places if (v := _current(lake, asset, p)) and row_id in _rows(v, contract)]
 
     indices = [
         version
-        for asset in ("gradients/pool", "gradients/target")
+        for asset in VECTORS.assets
         for partition in partitions_of(lake, asset)
         if (version := _current(lake, asset, partition))
     ]
     return Consequences(
         row_id=row_id,
-        in_pool=bool(holding("instructions/pool", "pool.parquet")),
-        domains=holding("instructions/target", "target.parquet"),
-        subsets=holding("selection/subset", "subset.parquet"),
+        in_pool=bool(holding(POOL)),
+        domains=holding(TARGET),
+        subsets=holding(SUBSET),
         adapters=trained_on(lake, row_id),
-        in_sample=bool(holding("warmup/sample", "sample.parquet")),
-        n_gradients=sum(version.manifest.n_rows["index"] for version in indices),
+        in_sample=bool(holding(SAMPLE)),
+        n_gradients=sum(version.manifest.n_rows[INDEX.table] for version in indices),
     )
 
 
@@ -100,8 +108,8 @@ def _current(lake: Lake, asset: str, partition: str | None) -> Version | None:
         return None
 
 
-def _rows(version: Version, table: str) -> set[str]:
+def _rows(version: Version, contract: Contract) -> set[str]:
     try:
-        return set(read_parquet(version.folder / table, ["row_id"])["row_id"])
+        return set(read_parquet(version.folder / contract.file, ["row_id"])["row_id"])
     except StoreError:
         return set()

@@ -1,4 +1,4 @@
-"""Scoring a model on rows: response NLL, accuracy by likelihood over choices, exact match of generated answers.
+"""What a model makes of rows: response NLL, accuracy by likelihood over choices, generated answers, embeddings.
 
 Prompts come from the one template, so they are the same for all models. Every function gives a value for every row, so
 that models can be compared in pairs.
@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from transformers import DynamicCache
 
 from g2is_assets.core.answers import closing_sentence, final_answer, is_right
-from g2is_assets.training.batches import plan_batches
-from g2is_assets.training.loss import row_losses
-from g2is_assets.training.shared_prompt import candidate_log_likelihoods
-from g2is_assets.training.text import Example, Message, Template, collator
+from g2is_assets.core.rows import unit_rows
+from g2is_assets.training.loss import candidate_log_likelihoods, row_losses
+from g2is_assets.training.text import Example, Message, Template, collator, plan_batches
 
 Progress = Callable[[int], None]
 
@@ -256,3 +257,47 @@ def _go_on(
     return [
         text[: min((at for end in ends if (at := text.find(end)) >= 0), default=len(text))].strip() for text in texts
     ]
+
+
+def embed_rows(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Example],
+    batch_tokens: int,
+    progress: Callable[[int], None] = lambda n_rows: None,
+) -> NDArray[np.float32]:
+    """RDS+ (Ivison et al. 2025): the mean of the last hidden states of prompt and response, later tokens weighing more.
+
+    Token i of n weighs i / (1 + ... + n). The hidden states are the last layer's, after the final norm.
+
+    Args:
+        model: The base model, without an adapter.
+        tokenizer: Its tokenizer, for padding.
+        rows: Rendered rows.
+        batch_tokens: Padded tokens per batch; it changes an embedding by less than 1e-5.
+        progress: Told how many rows were done.
+
+    Returns:
+        (n, hidden size) float32 unit rows, in the order given.
+    """
+    collate, device = collator(tokenizer), next(model.parameters()).device
+    embeddings = np.empty((len(rows), model.config.get_text_config().hidden_size), dtype=np.float32)
+    for positions in plan_batches([row.n_tokens for row in rows], batch_tokens):
+        batch = collate([rows[i].features() for i in positions])
+        with torch.no_grad():
+            mask = batch["attention_mask"].to(device)
+            pooled = _pool(model, batch["input_ids"].to(device), mask)
+        embeddings[positions] = unit_rows(pooled.cpu().numpy())
+        progress(len(positions))
+    return embeddings
+
+
+def _pool(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
+    """(n_rows, hidden size) float32 weighted means; padding, on either side, weighs nothing."""
+    places = mask.cumsum(dim=1) * mask
+    positions = (places - 1).clamp(min=0)
+    states = model.base_model(
+        input_ids=input_ids, attention_mask=mask, position_ids=positions, use_cache=False
+    ).last_hidden_state
+    weights = places.float() / places.sum(dim=1, keepdim=True)
+    return torch.einsum("np,nph->nh", weights, states.float())

@@ -14,8 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from g2is_assets.errors import ModelError
 from g2is_assets.settings.config import LoraSettings
 from g2is_assets.training.lora import convert_frozen, lora_parameters
-from g2is_assets.training.loss import row_losses
-from g2is_assets.training.packing import packed_rows
+from g2is_assets.training.loss import packed_rows, row_losses
 from g2is_assets.training.text import Example, collator
 
 MAX_GRAD_NORM: Final = 1.0

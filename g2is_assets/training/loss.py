@@ -1,15 +1,20 @@
 """The one loss of the project: each row's mean negative log-likelihood over its response tokens.
 
-Warmup, gradients, finetuning and evaluation all call `row_losses`, so a row's loss means the same everywhere.
+Warmup, gradients, finetuning and evaluation all call `row_losses`, so a row's loss means the same everywhere. Rows may
+be padded, packed one after the other where the model keeps them apart, or go on from a prompt that has passed already.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, DynamicCache
+from transformers.masking_utils import AttentionMaskInterface
 
-from g2is_assets.training.text import IGNORED
+from g2is_assets.training.text import IGNORED, Example, plan_batches
 
 
 def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False, cache: Any = None) -> Tensor:
@@ -60,3 +65,152 @@ def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False,
     n_rows = len(mask)
     total = torch.zeros(n_rows, dtype=nll.dtype, device=nll.device).index_add(0, row_of, nll)
     return total / torch.bincount(row_of, minlength=n_rows)
+
+
+APART: Final = "g2is_rows_apart"
+
+
+@contextmanager
+def packed_rows(model: Any, batch: Mapping[str, Tensor]) -> Iterator[bool]:
+    """Whether `row_losses(packed=True)` holds for the model, found by trying: both ways give the same losses.
+
+    On a CPU each row attends by itself meanwhile, instead of under a mask over all rows: the work of attention
+    then grows with the sum of squared lengths, not with the square of their sum.
+
+    Args:
+        model: A causal language model, with or without PEFT.
+        batch: As for `row_losses`, of at least two rows; with the longest one that will come, for an attention window.
+    """
+    usual = model.config._attn_implementation
+    with torch.no_grad():
+        padded = row_losses(model, batch)
+    ways = [APART, usual] if batch["input_ids"].device.type == "cpu" else [usual]
+    try:
+        yield any(_same(model, batch, padded, way) for way in ways)
+    finally:
+        model.set_attn_implementation(usual)
+
+
+def _same(model: Any, batch: Mapping[str, Tensor], padded: Tensor, way: str) -> bool:
+    """Whether the packed batch has the losses of the padded one under an attention, which the model is left with."""
+    try:
+        model.set_attn_implementation(way)
+        with torch.no_grad():
+            return torch.allclose(padded, row_losses(model, batch, packed=True), rtol=1e-4, atol=1e-4)
+    except (RuntimeError, ValueError, TypeError):  # a model that wants a mask, or no attention but its own
+        return False
+
+
+def _rows_apart(
+    _module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _mask: None,
+    *,
+    position_ids: Tensor,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention within each row of one packed sequence, as transformers calls it.
+
+    In float32 also where the rest is bfloat16: without matrix units for it, a CPU's bfloat16 attention is the slower.
+
+    Args:
+        query: (1, n_heads, n_positions, head_dim).
+        key: (1, n_key_heads, n_positions, head_dim).
+        value: Likewise.
+        position_ids: (1, n_positions) int64; a row begins where it is 0.
+        scaling: Of the products of query and key; None is 1 / √head_dim.
+        dropout: Share of the weights left out.
+        sliding_window: How far back a position sees, itself included.
+        softcap: Bound of the scores.
+        s_aux: Attention sinks.
+
+    Returns:
+        (1, n_positions, n_heads, head_dim), and no weights.
+
+    Raises:
+        ValueError: The attention is not plain for these rows.
+    """
+    begins = (position_ids[0] == 0).nonzero()[:, 0]
+    lengths = torch.diff(begins, append=begins.new_tensor([query.shape[2]])).tolist()
+    if softcap is not None or s_aux is not None or (sliding_window is not None and sliding_window < max(lengths)):
+        raise ValueError("soft caps, sinks and windows shorter than a row are left to the model's own attention")
+    with torch.autocast(query.device.type, enabled=False):
+        split = (torch.split(t.float(), lengths, dim=2) for t in (query, key, value))
+        attended = [
+            scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True)
+            for q, k, v in zip(*split, strict=True)
+        ]
+    return torch.cat(attended, dim=2).transpose(1, 2).to(query.dtype), None
+
+
+AttentionInterface.register(APART, _rows_apart)
+AttentionMaskInterface.register(APART, lambda *_, **__: None)
+
+
+def candidate_log_likelihoods(
+    model: Any,
+    cache: DynamicCache,
+    mask: Tensor,
+    candidates: Sequence[tuple[int, Example]],
+    pad_token_id: int,
+    batch_tokens: int,
+    progress: Callable[[int], None] = lambda n_rows: None,
+) -> list[float]:
+    """Log-likelihood of every candidate's response, summed over its tokens, in nats, in the order given.
+
+    The candidates go on from the prompts in the cache; the result is that of whole rows up to rounding.
+
+    Args:
+        model: A causal language model, with or without an adapter.
+        cache: Keys and values of a batch of rows, at every position; it is left as it was.
+        mask: (n_rows, n_positions) int64 attention mask of that batch, padded on either side.
+        candidates: Each with the number of the row in the batch that begins with its prompt.
+        pad_token_id: Fills up shorter candidates; it counts for nothing.
+        batch_tokens: Tokens per batch as if padded to the longest candidate, the prompt counted for each; where long
+            prompts with short responses meet the opposite, padding may double them.
+        progress: Told how many candidates were done.
+    """
+    totals = [0.0] * len(candidates)
+    for chosen in plan_batches([row.n_tokens for _, row in candidates], batch_tokens):
+        numbers, rows = zip(*(candidates[i] for i in chosen), strict=True)
+        with torch.no_grad():
+            losses = _losses(model, cache, mask, torch.tensor(numbers, device=mask.device), rows, pad_token_id)
+        for i, row, loss in zip(chosen, rows, losses.tolist(), strict=True):
+            totals[i] = -loss * (row.n_tokens - row.n_prompt)
+        progress(len(chosen))
+    return totals
+
+
+def _losses(
+    model: Any, cache: DynamicCache, mask: Tensor, numbers: Tensor, rows: Sequence[Example], pad_token_id: int
+) -> Tensor:
+    """(n,) float32 losses of rows whose prompts, but for the last token, are taken from the cache."""
+    device = mask.device
+    n_cached = torch.tensor([row.n_prompt - 1 for row in rows], device=device).unsqueeze(1)
+    # The prompts end at the same column, so that no gap lies between them and what follows.
+    place = torch.arange(int(n_cached.max()), device=device) - n_cached.max() + n_cached
+    columns = (mask[numbers].argmax(dim=1, keepdim=True) + place).clamp(min=0)
+    prompts = DynamicCache(
+        (
+            layer.keys[numbers[:, None], :, columns].transpose(1, 2),
+            layer.values[numbers[:, None], :, columns].transpose(1, 2),
+        )
+        for layer in cache.layers
+    )
+    tails = [row.input_ids[row.n_prompt - 1 :] for row in rows]
+    width = max(map(len, tails))
+    batch = {
+        "input_ids": [tail + [pad_token_id] * (width - len(tail)) for tail in tails],
+        "attention_mask": [[1] * len(tail) + [0] * (width - len(tail)) for tail in tails],
+        "labels": [[IGNORED, *tail[1:]] + [IGNORED] * (width - len(tail)) for tail in tails],
+    }
+    tensors = {name: torch.tensor(values, device=device) for name, values in batch.items()}
+    tensors["attention_mask"] = torch.cat([(place >= 0).long(), tensors["attention_mask"]], dim=1)
+    return row_losses(model, tensors, cache=prompts)

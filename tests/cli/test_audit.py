@@ -18,7 +18,8 @@ from g2is_assets.orchestration.auditing import examine, reported_digests
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import Project, load_project
 from g2is_assets.store.gc import collect_garbage
-from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.version import Version
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 DOMAIN = "sums"
@@ -77,7 +78,7 @@ def behind(settings: Path) -> list[Path]:
     versions = [root / "lake" / stage for stage in ("instructions", "warmup", "gradients", "graph", "knowledge")]
     versions += [root / "lake" / stage for stage in ("selection", "finetune", "audit")]
     files = [file for place in versions for file in place.rglob("*") if file.is_file()]
-    derived = {"current.json", "staleness.parquet"}
+    derived = {"current.json", "staleness.parquet", ".pictures.json"}
     files = [f for f in files if f.name not in derived and not f.name.startswith("plan-") and f.suffix != ".lock"]
     sources = [*root.glob("pool/*.jsonl"), *(root / "domains" / DOMAIN).iterdir(), settings]
     model = [f for f in (root / "model").iterdir() if f.suffix in {".json", ".safetensors", ".jinja"}]
@@ -228,7 +229,7 @@ def test_show_prints_the_whole_chain_with_who_when_and_which_code(built: Path) -
     text = g2is(built, "audit", "show", DOMAIN).output
     for asset in ("finetune/adapter[sums]", "selection/subset[sums]", "gradients/pool", "graph/neighbors"):
         assert f"\n{asset}  version " in text
-    for asset in ("knowledge/components[sums]", "warmup/checkpoint", "warmup/sample", "instructions/pool"):
+    for asset in ("gradients/target[sums]", "warmup/checkpoint", "warmup/sample", "instructions/pool"):
         assert f"\n{asset}  version " in text
     assert "file:pool/sums.jsonl" in text
     assert "seed 0" in text

@@ -17,7 +17,8 @@ from typing import Any
 
 import dagster as dg
 
-from g2is_assets.store.lake import Draft, Lake, Recipe
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.version import Draft, Recipe
 
 MakeProject = Callable[..., Path]
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import arithmetic_row, write_jsonl
 
 from cli.conftest import refresh
 from g2is_assets.cli.demo_plan import plan_lines
 from g2is_assets.settings.project import load_project
+from g2is_assets.training import model
 
 SAMPLE = Path(__file__).parents[2] / "data" / "g2is.toml"
 
@@ -57,7 +57,7 @@ def test_what_cannot_be_known_is_not_guessed(make_project: object, monkeypatch: 
     settings.write_text(text.replace(text.splitlines()[1], 'model = "someone/model"'))
     assert plan(settings, "sums")[1] == "The model is fetched first; how long it will take is known once it is here."
     settings.write_text(text.replace('device = "cpu"', 'device = "auto"'))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(model, "_has_cuda", lambda: True)
     assert "on a GPU it was not measured" in plan(settings, "sums")[1]
 
 

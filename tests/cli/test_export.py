@@ -19,8 +19,9 @@ from g2is_assets.cli import main
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.store.files import made_whole
-from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.serving import promote
+from g2is_assets.store.version import Version
 
 DOMAIN = "sums"
 QUESTION = {"role": "user", "content": "Add 5 drums and 6 drums."}
@@ -40,7 +41,7 @@ def lake_of(settings: Path) -> Lake:
 
 def subset_of(settings: Path) -> tuple[Version, list[str]]:
     version = lake_of(settings).current("selection/subset", DOMAIN)
-    return version, version.table("subset", SUBSET)["row_id"].to_list()
+    return version, version.read(SUBSET)["row_id"].to_list()
 
 
 def test_messages_hold_every_row_in_the_order_of_the_walk_and_where_it_comes_from(
@@ -51,8 +52,7 @@ def test_messages_hold_every_row_in_the_order_of_the_walk_and_where_it_comes_fro
     assert result.exit_code == 0, result.output
     version, row_ids = subset_of(refreshed)
     pool = {
-        row["row_id"]: row
-        for row in lake_of(refreshed).current("instructions/pool").table("pool", POOL).iter_rows(named=True)
+        row["row_id"]: row for row in lake_of(refreshed).current("instructions/pool").read(POOL).iter_rows(named=True)
     }
     found = records(out)
     assert [record["row_id"] for record in found] == row_ids

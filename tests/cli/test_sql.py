@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from g2is_assets.cli import main
-from g2is_assets.contracts.views import CONTRACTS
+from g2is_assets.contracts.tables import views
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.query import list_views
 
@@ -68,17 +68,17 @@ def test_csv_can_be_read_back(refreshed: Path) -> None:
 
 
 def test_without_a_query_every_view_is_listed_with_what_its_columns_mean(refreshed: Path) -> None:
-    views = list_views(Lake(refreshed.parent / "lake"))
-    assert len(views) > 20
-    for view in views:
+    found = list_views(Lake(refreshed.parent / "lake"))
+    assert len(found) > 20
+    for view in found:
         assert view.meaning, view.name
-        assert {name for name, *_ in view.columns} <= CONTRACTS[view.name].columns.keys()
+        assert {name for name, *_ in view.columns} <= views()[view.name].columns.keys()
         assert all(meaning for *_, meaning in view.columns), view.name
     shown = sql(refreshed, width=160)
     assert "selection_subset  The rows that the walk took, in order" in shown.output
     assert "Coherence: cosine to the predecessor" in shown.output
     listed = json.loads(sql(refreshed, "--json").stdout)
-    assert {view["name"] for view in listed} == {view.name for view in views}
+    assert {view["name"] for view in listed} == {view.name for view in found}
     assert set(listed[0]["columns"][0]) == {"name", "type", "meaning"}
 
 

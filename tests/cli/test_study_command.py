@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
@@ -50,7 +51,7 @@ def test_a_study_runs_after_its_plan_stops_in_time_goes_on_and_is_shown(settings
     assert "assumed: no cell has been made yet" in stopped.stdout
     assert "2 subsets are not selected yet" in stopped.stdout
     assert "the time given is over" in stopped.stdout
-    assert list((settings.parent / "cells").rglob("*.json")) == []
+    assert list((settings.parent / "cells").rglob("*.parquet")) == []
     done = g2is("study", "run", "small", "--config", str(settings))
     assert done.returncode == 0, done.stderr
     assert "study/leaderboard: done" in done.stderr
@@ -71,7 +72,7 @@ def test_one_variant_alone_may_be_asked_for(settings: Path) -> None:
     done = g2is("study", "run", "small", "--variant", "base", "--config", str(settings))
     assert done.returncode == 0, done.stderr
     assert "0 trainings and 1 scorings are missing" in done.stdout
-    assert len(list((settings.parent / "cells" / "words").glob("*.json"))) == 1
+    assert len(pl.read_parquet(settings.parent / "cells" / "small.parquet")) == 1
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from conftest import arithmetic_row, write_jsonl
 from cli.test_audit import DOMAIN, answer, built, built_once, flip, g2is, refresh, rows_of, tampered_manifest
 from g2is_assets.hashing import json_sha256
 from g2is_assets.store.gc import collect_garbage
-from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import ERASED, ERASING, describe_files
 from g2is_assets.store.tombstones import Change, Tombstone, as_json
+from g2is_assets.store.version import Version
 from g2is_assets.trail.subset_diff import compare
 
 __all__ = ["built", "built_once"]  # fixtures
@@ -143,7 +144,7 @@ def test_diff_says_that_a_row_came_because_it_is_no_longer_excluded(built: Path)
     found = []
     for text in ("", "allow_leaks = true\n"):
         file = built.parent / "domains" / DOMAIN / "domain.toml"
-        file.write_text(f'[selection]\nnext_row = "balance"\nbudget = {30 if text else 4}\n{text}')
+        file.write_text(f'[selection]\nwalk = "balanced"\nbudget = {30 if text else 4}\n{text}')
         refresh(built, ("refresh_pool", None), ("refresh_domain", DOMAIN))
         found.append(lake.current("selection/subset", DOMAIN))
     leak = pl.read_parquet(found[0].folder / "excluded.parquet").filter(pl.col("split").is_not_null())["row_id"]

@@ -23,10 +23,11 @@ from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.errors import SettingsError, SourceError
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import load_project
-from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import ERASED, describe_bytes
 from g2is_assets.store.pages import ERASED_PAGE, PAGE
 from g2is_assets.store.tombstones import read_tombstones
+from g2is_assets.store.version import Version
 from g2is_assets.store.versions import assets_of, partitions_of, versions_of
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -153,8 +154,8 @@ def story(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     lake = lake_of(settings)
     with dg.DagsterInstance.ephemeral() as instance:
         refresh(settings, instance)
-        pool = lake.current("instructions/pool").table("pool", POOL)
-        target = lake.current("instructions/target", "words").table("target", TARGET)
+        pool = lake.current("instructions/pool").read(POOL)
+        target = lake.current("instructions/target", "words").read(TARGET)
         sample = rows_of(lake.current("warmup/sample"), "sample")
         in_sample = sample[0]
         subset = rows_of(lake.current("selection/subset", "sums"), "subset")
@@ -220,7 +221,7 @@ def test_a_row_that_is_still_used_is_not_erased(story: Story) -> None:
 def test_a_refresh_takes_withdrawn_rows_out_of_everything_but_the_sample(story: Story) -> None:
     lake, pool_rows = lake_of(story.settings), {story.in_subset, story.in_sample}
     assert len(rows_of(lake.current("instructions/pool"), "pool")) == story.n_pool - len(pool_rows)
-    withheld = lake.current("instructions/pool").table("withheld", WITHHELD)
+    withheld = lake.current("instructions/pool").read(WITHHELD)
     assert set(withheld["row_id"]) == pool_rows
     assert set(withheld["reason"]) == {"withdrawn"}
     assert set(withheld["detail"]) == {REASON}
@@ -275,13 +276,13 @@ def test_after_an_erasure_no_file_of_the_lake_holds_text_id_or_vector(story: Sto
 
 def test_the_record_that_a_row_was_there_stays(story: Story) -> None:
     lake = lake_of(story.settings)
-    sample = lake.current("warmup/sample").table("sample", SAMPLE)
+    sample = lake.current("warmup/sample").read(SAMPLE)
     assert sample.filter(pl.col("row_id") == story.in_sample).to_dicts() == [
         {"row_id": story.in_sample, "messages": [], "response": ""}
     ]
     old = [v for v in versions_of(lake, "instructions/pool")[0] if story.in_subset in rows_of(v, "pool")]
     assert len(old) == 1
-    row = old[0].table("pool", POOL).row(by_predicate=pl.col("row_id") == story.in_subset, named=True)
+    row = old[0].read(POOL).row(by_predicate=pl.col("row_id") == story.in_subset, named=True)
     assert (row["ids"], row["messages"], row["prompt"], row["response"]) == ([], [], "", "")
     assert (row["sources"], row["licenses"]) in ((["sums"], ["Apache-2.0"]), (["words"], ["Apache-2.0"]))
     assert row["n_prompt_tokens"] > 0
@@ -429,7 +430,7 @@ def test_a_redraw_draws_no_withdrawn_row_and_ends_the_warning(
     assert "sample_holds_no_withheld_row" not in outcome.failed
     sample = lake_of(copy).current("warmup/sample")
     assert set(story.rows).isdisjoint(rows_of(sample, "sample"))
-    assert (sample.table("sample", SAMPLE)["messages"].list.len() > 0).all()
+    assert (sample.read(SAMPLE)["messages"].list.len() > 0).all()
 
 
 def test_the_graph_goes_on_from_the_one_before_after_an_erasure(copy: Path, instance: dg.DagsterInstance) -> None:
@@ -437,7 +438,7 @@ def test_the_graph_goes_on_from_the_one_before_after_an_erasure(copy: Path, inst
         file.write(json.dumps({"prompt": "Say hello to the new row.", "response": "Hello."}) + "\n")
     refresh(copy, instance, domains=False)
     lake = lake_of(copy)
-    n_rows = len(lake.current("gradients/pool").table("index", INDEX))
+    n_rows = len(lake.current("gradients/pool").read(INDEX))
     assert lake.current("gradients/pool").manifest.metrics["n_computed"] == 1
     assert lake.current("graph/neighbors").manifest.metrics["n_known"] == n_rows - 1
 
@@ -480,7 +481,7 @@ def test_a_denied_licence_keeps_a_row_out_of_all_that_is_trained_on(
     settings = write_project(tmp_path / "project", tiny_model)
     lake = lake_of(settings)
     refresh(settings, instance, domains=False)
-    rows = lake.current("instructions/pool").table("pool", POOL)
+    rows = lake.current("instructions/pool").read(POOL)
     ids = dict(rows.select("row_id", pl.col("ids").list.first()).iter_rows())
     in_sample = rows_of(lake.current("warmup/sample"), "sample")[0]
     denied = [in_sample, *[row for row in ids if row != in_sample][:2]]
@@ -491,7 +492,7 @@ def test_a_denied_licence_keeps_a_row_out_of_all_that_is_trained_on(
     set_policy(settings, 'allow = ["MIT", "apache-2.0"]\nunknown = "deny"')
     outcome = refresh(settings, instance)
     version = lake.current("instructions/pool")
-    withheld = version.table("withheld", WITHHELD)
+    withheld = version.read(WITHHELD)
     assert set(withheld["row_id"]) == set(denied)
     assert set(withheld["reason"]) == {"license"}
     merged = withheld.row(by_predicate=pl.col("row_id") == denied[2], named=True)
@@ -526,8 +527,8 @@ def test_without_a_policy_the_table_is_empty_and_an_unknown_licence_is_decided_o
         keys = [dg.AssetKey(["instructions", "pool"])]
         job.execute_in_process(instance=instance, run_config=QUIET, asset_selection=keys)
         pools.append(lake.current("instructions/pool"))
-    assert [len(pool.table("withheld", WITHHELD)) for pool in pools] == [0, 0, 1]
-    assert pools[2].table("withheld", WITHHELD)["ids"].to_list() == [["sums:0"]]
+    assert [len(pool.read(WITHHELD)) for pool in pools] == [0, 0, 1]
+    assert pools[2].read(WITHHELD)["ids"].to_list() == [["sums:0"]]
     assert "licenses" not in pools[0].manifest.settings
     assert len({pool.manifest.input_digest for pool in pools}) == 3
     assert pools[0].manifest.data_version == pools[1].manifest.data_version != pools[2].manifest.data_version
@@ -540,4 +541,4 @@ def test_everything_withheld_is_one_clear_error(tiny_model: Path, tmp_path: Path
         SourceError, match=r"the pool is empty: no usable row in .*40 withheld, see \[licenses\].*Apache"
     ):
         refresh(settings, instance, domains=False)
-    assert not list((settings.parent / "lake").rglob("*.parquet"))
+    assert not list((settings.parent / "lake" / "instructions").rglob("*.parquet"))

@@ -19,7 +19,7 @@ from typing import Any
 
 import duckdb
 
-from g2is_assets.orchestration.definitions import DOMAIN_ASSETS, POOL_ASSETS
+from g2is_assets.stages.catalog import refreshed
 from g2is_assets.store.manifest import describe_files, read_manifest
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -38,8 +38,8 @@ FORKS.set_forkserver_preload(
     ]
 )
 
-POOL_KEYS = [asset.key.to_user_string() for asset in POOL_ASSETS]
-DOMAIN_KEYS = [asset.key.to_user_string() for asset in DOMAIN_ASSETS]
+POOL_KEYS = [stage.key for stage in refreshed("project")]
+DOMAIN_KEYS = [stage.key for stage in refreshed("domain")]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import io
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,23 @@ from hypothesis import strategies as st
 from faults.test_kills import ROWS, compute
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.contracts.gradients import INDEX
+from g2is_assets.contracts.tables import TABLES
 from g2is_assets.errors import G2isError
 from g2is_assets.settings.config import Source
 from g2is_assets.settings.project import load_project
 from g2is_assets.settings.redaction import redacted, scrubbed
 from g2is_assets.store.gc import collect_garbage
 from g2is_assets.store.gradient_store import STORE, GradientStore, fill_store
-from g2is_assets.store.lake import Draft, Lake, Recipe, Version
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import read_manifest
 from g2is_assets.store.pruning import plan_pruning
 from g2is_assets.store.sources import read_rows
+from g2is_assets.store.version import Draft, Recipe
 from g2is_assets.store.views import rebuild_views
 
 MANY = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 FEW = settings(max_examples=50, deadline=None, derandomize=True, database=None)
-TABLE = Contract("table", "Rows", {"n": Column(pl.Int64, "A number")})
+TABLE = Contract(("stage/noun",), "noun", "Rows", {"n": Column(pl.Int64, "A number")})
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 JSON = st.recursive(
@@ -137,25 +139,28 @@ def test_any_domain_toml_is_loaded_or_refused(text: str, with_rows: bool) -> Non
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     """A lake with two versions of a table, the older one pruned, and a version of gradients with three shards."""
     lake = Lake(tmp_path_factory.mktemp("small"))
+    patch = pytest.MonkeyPatch()
+    patch.setitem(TABLES, ("stage/noun", TABLE.table), TABLE)
     for code in "12":
         lake.make(Recipe("stage/noun", None, code, {}), "run", write_table)
     store = store_of(lake)
 
     def write(draft: Draft) -> None:
         filled = fill_store(store, ROWS, lambda lengths: [[i] for i in range(len(lengths))], compute, 2)
-        draft.table("index", INDEX, filled.index)
+        draft.write(INDEX, filled.index)
 
     lake.make(Recipe("gradients/pool", None, "1", {"store": store.folder.name}), "run", write)
     collect_garbage(lake, 1, 0)
     assert len(list(lake.root.rglob("pruned.json"))) == 1
-    return lake
+    yield lake
+    patch.undo()
 
 
 def write_table(draft: Draft) -> None:
-    draft.table("noun", TABLE, pl.DataFrame({"n": [1, 2]}))
+    draft.write(TABLE, pl.DataFrame({"n": [1, 2]}))
 
 
 def store_of(lake: Lake) -> GradientStore:
@@ -165,11 +170,11 @@ def store_of(lake: Lake) -> GradientStore:
 def plans_of(lake: Lake) -> None:
     for version in lake.place("stage/noun").glob("*-*"):
         with suppress(G2isError):
-            plan_pruning(Version(version, read_manifest(version)))
+            plan_pruning(version, read_manifest(version))
 
 
 READERS: dict[str, Callable[[Lake], object]] = {
-    "table": lambda lake: lake.current("stage/noun").table("noun", TABLE),
+    "table": lambda lake: lake.current("stage/noun").read(TABLE),
     "current": lambda lake: lake.find_whole("stage/noun"),
     "content": lambda lake: lake.find_whole("stage/noun", "0" * 64),
     "views": rebuild_views,

@@ -158,7 +158,7 @@ def test_a_ui_that_others_can_reach_says_that_it_has_no_login(fresh: Path, comma
     started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     lines = [Path(f"/proc/{number}/cmdline").read_bytes().decode().split("\0") for number in started]
     child.kill()
-    assert [line[line.index("--host") + 1] for line in lines if "dagster_webserver" in line] == ["0.0.0.0"]
+    assert [line[line.index("--host") + 1] for line in lines if "--host" in line] == ["0.0.0.0"]
     assert (
         "Warning: serving on 0.0.0.0. Dagster's UI has no login: anyone who reaches it can launch runs" in child.shown
     )

@@ -52,7 +52,7 @@ def manifest(**settings: Any) -> Manifest:
         data_version="d" * 64,
         input_digest="e" * 64,
         code_version="3",
-        settings={"next_row": "balance", "delta": 0.0, **settings},
+        settings={"walk": "balanced", "delta": 0.0, **settings},
         inputs={"instructions/pool": Input(data_version="f" * 64, manifest_sha256="a" * 64)},
         files={},
         n_rows={"subset": N_TAKEN},

@@ -8,11 +8,17 @@ from rich.console import Console
 
 from g2is_assets.contracts import study as contracts
 from g2is_assets.contracts.instructions import POOL
-from g2is_assets.core.sampling import paired_difference_over_seeds
+from g2is_assets.core.sampling import mean_paired_difference
 from g2is_assets.errors import StoreError
-from g2is_assets.reports.leaderboard import Leaderboard, Standing, build_leaderboard, paired, standings_of
-from g2is_assets.reports.leaderboard_table import leaderboard_tables
-from g2is_assets.reports.pictures.study import grid_picture, interval_picture
+from g2is_assets.reports.leaderboard import (
+    Leaderboard,
+    Standing,
+    build_leaderboard,
+    leaderboard_tables,
+    paired,
+    standings_of,
+)
+from g2is_assets.reports.pictures.training import grid_picture, interval_picture
 
 # By domain, variant and seed: NLL of the rows a, b, c. They have 1, 1 and 2 response tokens.
 NLL = {
@@ -126,7 +132,7 @@ def test_ranks_follow_the_mean_and_of_equals_the_name():
 def test_differences_are_paired_by_row_and_by_seed():
     board = build().leaderboard
     new = row(board, "east", "new")
-    expected = paired_difference_over_seeds([[-1, -1, 2], [-1, -1, 2]], [[0, 0, 0], [0, 0, 0]])
+    expected = mean_paired_difference([([[-1, -1, 2], [-1, -1, 2]], [[0, 0, 0], [0, 0, 0]])])
     assert (new["minus_random"], new["minus_random_low"], new["minus_random_high"]) == pytest.approx(expected)
     assert new["minus_random"] == pytest.approx(0.0)
     # `less` has one seed, `new` two.

@@ -13,11 +13,9 @@ import pytest
 from reports.page_material import HOSTILE, N_TAKEN, material, row_id
 
 from g2is_assets.contracts.audit import QUOTED
-from g2is_assets.reports.page.build import build_page
-from g2is_assets.reports.page.map import MAX_POINTS
+from g2is_assets.reports.page.build import as_json, build_page
 from g2is_assets.reports.page.material import Picture
-from g2is_assets.reports.page.render import as_json
-from g2is_assets.reports.page.rows import TEXT_LIMIT
+from g2is_assets.reports.page.rows import MAX_POINTS, TEXT_LIMIT
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -197,7 +195,7 @@ def test_a_taken_row_says_why_in_words_and_what_it_resembles(tree: Tree) -> None
 
 
 def test_a_row_of_the_papers_walk_says_so_too() -> None:
-    made = material().made.model_copy(update={"settings": {"delta": 0.8}})
+    made = material().made.model_copy(update={"settings": {"walk": "gradient", "delta": 0.8}})
     walked = material().subset.with_columns(predecessor_cosine=0.3, consistency_before=0.6)
     lines = [li["text"] for li in Tree(build_page(material(made=made, subset=walked)).html).all("li")]
     assert "Taken as row 1 of 8, by component 0." in lines
@@ -210,7 +208,7 @@ def test_the_chain_names_every_version_with_digest_time_and_inputs(tree: Tree) -
     text = " ".join(td["text"] for td in tree.all("td"))
     assert "2025-01-02 03:04:05" in text
     names = {th["text"] for th in tree.all("th")}
-    assert {"finetune/adapter[shop]", "selection/subset[shop]", "file:<i>.jsonl", "next_row", "withdrawn"} <= names
+    assert {"finetune/adapter[shop]", "selection/subset[shop]", "file:<i>.jsonl", "walk", "withdrawn"} <= names
     assert "1 in number" in text
 
 

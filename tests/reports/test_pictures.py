@@ -13,7 +13,7 @@ from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import knowledge as knowledge_contracts
 from g2is_assets.contracts import selection as selection_contracts
 from g2is_assets.contracts.warmup import TRAINING_LOG
-from g2is_assets.reports.pictures import common, finetune, gradients, graph, instructions, knowledge, selection, warmup
+from g2is_assets.reports.pictures import common, data, graph, training
 from g2is_assets.store.graph_tables import cosine_histogram
 
 ODD = ("$x^{$ <b>", "日本語の出典", "a very long name of a source that goes on and on", "", "plain")
@@ -31,7 +31,7 @@ def rows(n: int) -> bytes:
     table = pl.DataFrame({"sources": [[name] for name in names(n)], "n_response_tokens": random(n).integers(1, 500, n)})
     table = table.cast({"sources": pl.List(pl.String), "n_response_tokens": pl.Int64})
     reasons = pl.DataFrame({"reason": ["empty response: line 1"] * (n // 2)}, schema={"reason": pl.String})
-    return instructions.rows_picture(table, reasons, reasons.head(1))
+    return data.rows_picture(table, reasons, reasons.head(1))
 
 
 def log(n: int) -> pl.DataFrame:
@@ -42,17 +42,17 @@ def log(n: int) -> pl.DataFrame:
 
 
 def losses(n: int) -> bytes:
-    return warmup.loss_picture({"random $": log(n), "g2is": log(n)})
+    return training.loss_picture({"random $": log(n), "g2is": log(n)})
 
 
 def vectors(n: int) -> bytes:
     table = {"source": names(n), "loss": random(n).gamma(2, 1, n), "norm": random(n).lognormal(3, 1, n)}
-    return gradients.vectors_picture(pl.DataFrame(table, schema={"source": pl.String, "loss": float, "norm": float}))
+    return data.vectors_picture(pl.DataFrame(table, schema={"source": pl.String, "loss": float, "norm": float}))
 
 
 def time(n: int) -> bytes:
     metrics = {"n_computed": n, "n_reused": 3, "mix_share": 0.1, "sketch_share": 0.1, "rows_per_s": 2.0}
-    return gradients.time_picture(metrics | {"speed_to_floor": 1.2 if n > 1 else 0.0})
+    return data.time_picture(metrics | {"speed_to_floor": 1.2 if n > 1 else 0.0})
 
 
 def cosines(n: int) -> bytes:
@@ -75,13 +75,13 @@ def spectrum(n: int) -> bytes:
     shares = np.sort(random(n).random(n))[::-1]
     table = {"domain": ["d"] * n, "component": range(n), "variance_share": shares / max(shares.sum(), 1)}
     schema = knowledge_contracts.SPECTRUM.schema
-    return knowledge.spectrum_picture(pl.DataFrame(table | {"kept": np.arange(n) < 3}, schema=schema))
+    return data.spectrum_picture(pl.DataFrame(table | {"kept": np.arange(n) < 3}, schema=schema))
 
 
 def loadings(n: int) -> bytes:
     table = {"domain": ["d"] * n * 2, "row_id": np.repeat([f"{k:08d}" for k in range(n)], 2).tolist()}
     numbers = {"component": [0, 1] * n, "cosine": random(n).uniform(-1, 1, 2 * n)}
-    return knowledge.loadings_picture(pl.DataFrame(table | numbers, schema=knowledge_contracts.LOADINGS.schema))
+    return data.loadings_picture(pl.DataFrame(table | numbers, schema=knowledge_contracts.LOADINGS.schema))
 
 
 def subset(n: int, n_walks: int = 9) -> pl.DataFrame:
@@ -106,24 +106,24 @@ def subset(n: int, n_walks: int = 9) -> pl.DataFrame:
 
 
 def walk(n: int) -> bytes:
-    return selection.walk_picture(places(2 * n), subset(n))
+    return graph.walk_picture(places(2 * n), subset(n))
 
 
 def one_walk(n: int) -> bytes:
-    return selection.walk_picture(places(2 * n), subset(n, 1))
+    return graph.walk_picture(places(2 * n), subset(n, 1))
 
 
 def steps(n: int) -> bytes:
-    return selection.steps_picture(subset(n), balanced=False)
+    return graph.steps_picture(subset(n), balanced=False)
 
 
 def balanced_steps(n: int) -> bytes:
-    return selection.steps_picture(subset(n, 1), balanced=True)
+    return graph.steps_picture(subset(n, 1), balanced=True)
 
 
 def mix(n: int) -> bytes:
     every = pl.Series([[name] for name in names(n, 40)], dtype=pl.List(pl.String))
-    return selection.mix_picture(every.head(n // 2 + 1), every)
+    return graph.mix_picture(every.head(n // 2 + 1), every)
 
 
 def scores(n: int) -> bytes:
@@ -132,7 +132,7 @@ def scores(n: int) -> bytes:
         for model in ("base", "g2is", "random")
         for k, value in enumerate(random(n).random(n))
     ]
-    return finetune.scores_picture(pl.DataFrame(parts, schema=finetune_contracts.SCORES.schema))
+    return training.scores_picture(pl.DataFrame(parts, schema=finetune_contracts.SCORES.schema))
 
 
 DRAWN: list[Callable[[int], bytes]] = [

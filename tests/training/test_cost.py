@@ -7,7 +7,7 @@ import torch
 
 from g2is_assets.core.projection import Sketch
 from g2is_assets.settings.config import LoraSettings
-from g2is_assets.training.cost import BatchCost, Gram, floor_seconds, summarise
+from g2is_assets.training.gradients import BatchCost, Gram, floor_seconds, summarise
 from g2is_assets.training.lora import add_lora, lora_parameters
 from g2is_assets.training.model import find_model
 from g2is_assets.training.text import Template, collator

@@ -1,11 +1,29 @@
-"""From messages to token ids with the chat templates that are out there."""
+"""From rows to tokens: the chat template, the instructions tables, batches; and the engine without Ray."""
 
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from g2is_assets.training.text import IGNORED, Example, Template, collator
+from g2is_assets.contracts import instructions as contracts
+from g2is_assets.contracts.rows import Instruction, Unusable
+from g2is_assets.errors import ContractError
+from g2is_assets.training.engine import InProcessEngine
+from g2is_assets.training.text import (
+    IGNORED,
+    Example,
+    Template,
+    collator,
+    examples,
+    normalise,
+    plan_batches,
+    template_digest,
+)
 
 QUESTION = [{"role": "user", "content": "Hi there"}]
 DIALOGUE = [*QUESTION, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Bye"}]
@@ -26,45 +44,47 @@ INSTRUCT = (
 )
 
 
-def template(tools: Any, chat_template: str | None, max_length: int = 512, **options: Any) -> Template:
+def template_with(tools: Any, chat_template: str | None, max_length: int = 512, **options: Any) -> Template:
     tokens = {"bos_token": options.pop("bos_token")} if "bos_token" in options else {}
     return Template(tools.tokenizer(chat_template, **tokens), max_length, **options)
 
 
 def test_chatml_is_rendered_as_the_template_says(tools: Any):
-    prompt, completion = template(tools, tools.chatml).render(QUESTION, "Hello!")
+    prompt, completion = template_with(tools, tools.chatml).render(QUESTION, "Hello!")
     assert prompt == "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n"
     assert completion == "Hello!<|im_end|>"
 
 
 def test_the_default_system_message_of_a_template_is_taken_out(tools: Any):
-    plain, default = template(tools, tools.chatml), template(tools, DEFAULT_SYSTEM + tools.chatml)
+    plain, default = template_with(tools, tools.chatml), template_with(tools, DEFAULT_SYSTEM + tools.chatml)
     assert "You are helpful." in default.tokenizer.apply_chat_template(QUESTION, tokenize=False)
     for messages in (QUESTION, DIALOGUE):
         assert default.render(messages, "Hello!") == plain.render(messages, "Hello!")
 
 
 def test_the_system_setting_replaces_the_default(tools: Any):
-    prompt, _ = template(tools, DEFAULT_SYSTEM + tools.chatml, system="Answer in verse.").render(QUESTION, "Hello!")
+    prompt, _ = template_with(tools, DEFAULT_SYSTEM + tools.chatml, system="Answer in verse.").render(
+        QUESTION, "Hello!"
+    )
     assert prompt.startswith("<|im_start|>system\nAnswer in verse.<|im_end|>\n<|im_start|>user\nHi there")
     assert "You are helpful." not in prompt
 
 
 @pytest.mark.parametrize("system", [None, "Answer in verse."])
 def test_a_system_message_of_the_row_wins(tools: Any, system: str | None):
-    prompt, _ = template(tools, DEFAULT_SYSTEM + tools.chatml, system=system).render(OWN_SYSTEM, "Hello!")
+    prompt, _ = template_with(tools, DEFAULT_SYSTEM + tools.chatml, system=system).render(OWN_SYSTEM, "Hello!")
     assert prompt.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi there")
     assert "verse" not in prompt
 
 
 def test_a_row_whose_system_message_is_the_default_keeps_it(tools: Any):
     messages = [{"role": "system", "content": "You are helpful."}, *QUESTION]
-    prompt, _ = template(tools, DEFAULT_SYSTEM + tools.chatml).render(messages, "Hello!")
+    prompt, _ = template_with(tools, DEFAULT_SYSTEM + tools.chatml).render(messages, "Hello!")
     assert prompt.startswith("<|im_start|>system\nYou are helpful.<|im_end|>\n")
 
 
 def test_the_start_token_before_a_default_system_message_stays(tools: Any):
-    llama = template(tools, LLAMA3, bos_token="<|bos|>")
+    llama = template_with(tools, LLAMA3, bos_token="<|bos|>")
     prompt, completion = llama.render(QUESTION, "Hello!")
     assert prompt == "<|bos|><|header|>user<|header|>\n\nHi there<|eot|><|header|>assistant<|header|>\n\n"
     assert completion == "Hello!<|eot|>"
@@ -73,16 +93,16 @@ def test_the_start_token_before_a_default_system_message_stays(tools: Any):
 
 
 def test_a_template_without_a_default_system_message_is_left_alone(tools: Any):
-    prompt, completion = template(tools, INSTRUCT, bos_token="<|bos|>").render(DIALOGUE, "Bye!")
+    prompt, completion = template_with(tools, INSTRUCT, bos_token="<|bos|>").render(DIALOGUE, "Bye!")
     assert prompt == "<|bos|>[INST] Hi there [/INST] Yes?<|im_end|>[INST] Bye [/INST]"
     assert completion == " Bye!<|im_end|>"
 
 
 def test_without_a_chat_template_the_text_of_the_messages_is_the_prompt(tools: Any):
-    plain = template(tools, None)
+    plain = template_with(tools, None)
     assert plain.render(QUESTION, "Hello!") == ("Hi there\n", "Hello!<|im_end|>")
     assert plain.render(OWN_SYSTEM, "Hello!") == ("Be brief.\nHi there\n", "Hello!<|im_end|>")
-    with_start = template(tools, None, system="Be kind.", bos_token="<|bos|>")
+    with_start = template_with(tools, None, system="Be kind.", bos_token="<|bos|>")
     assert with_start.render(QUESTION, "Hello!")[0] == "<|bos|>Be kind.\nHi there\n"
 
 
@@ -92,7 +112,7 @@ def test_the_ids_decode_to_the_rendered_text(tools: Any, chat_template: str | No
     chosen = chat_template and chat_template.replace("chatml", tools.chatml).replace(
         DEFAULT_SYSTEM, DEFAULT_SYSTEM + tools.chatml
     )
-    made = template(tools, chosen, bos_token="<|bos|>")
+    made = template_with(tools, chosen, bos_token="<|bos|>")
     prompt, completion = made.render(messages, "Zwölf  Äpfel,\n\tdanke ✓")
     example = made.encode("a", messages, "Zwölf  Äpfel,\n\tdanke ✓")
     assert example is not None
@@ -106,26 +126,29 @@ def test_the_ids_decode_to_the_rendered_text(tools: Any, chat_template: str | No
 
 @pytest.mark.parametrize(("chat_template", "end"), [(None, "<|im_end|>"), (LLAMA3, "<|eot|>")])
 def test_the_response_ends_with_the_end_token_and_it_carries_loss(tools: Any, chat_template: str | None, end: str):
-    made = template(tools, chat_template, bos_token="<|bos|>")
+    made = template_with(tools, chat_template, bos_token="<|bos|>")
     example = made.encode("a", QUESTION, "Hello!")
     assert example is not None
     assert example.input_ids[-1] == example.features()["labels"][-1] == made.tokenizer.convert_tokens_to_ids(end)
 
 
 def test_a_row_longer_than_max_length_loses_the_end_of_its_response(tools: Any):
-    whole = template(tools, tools.chatml).encode("a", QUESTION, "Hello, you there!")
+    whole = template_with(tools, tools.chatml).encode("a", QUESTION, "Hello, you there!")
     assert whole is not None
-    cut = template(tools, tools.chatml, max_length=whole.n_prompt + 5).encode("a", QUESTION, "Hello, you there!")
+    cut = template_with(tools, tools.chatml, max_length=whole.n_prompt + 5).encode("a", QUESTION, "Hello, you there!")
     assert cut is not None
     assert cut.input_ids == whole.input_ids[: whole.n_prompt + 5]
     assert cut.n_prompt == whole.n_prompt
-    assert template(tools, tools.chatml, max_length=whole.n_tokens).encode("a", QUESTION, "Hello, you there!") == whole
+    assert (
+        template_with(tools, tools.chatml, max_length=whole.n_tokens).encode("a", QUESTION, "Hello, you there!")
+        == whole
+    )
 
 
 @pytest.mark.parametrize(("spare", "left"), [(1, 1), (0, None), (-3, None)])
 def test_a_row_without_any_response_token_left_is_none(tools: Any, spare: int, left: int | None):
-    n_prompt, _ = template(tools, tools.chatml).token_counts(QUESTION, "Hello!")
-    example = template(tools, tools.chatml, max_length=n_prompt + spare).encode("a", QUESTION, "Hello!")
+    n_prompt, _ = template_with(tools, tools.chatml).token_counts(QUESTION, "Hello!")
+    example = template_with(tools, tools.chatml, max_length=n_prompt + spare).encode("a", QUESTION, "Hello!")
     assert (example and example.n_tokens - example.n_prompt) == left
 
 
@@ -151,12 +174,194 @@ def test_a_batch_is_padded_to_its_longest_row_on_the_tokenizers_side(tools: Any,
     assert all(values.dtype == torch.int64 for values in batch.values())
 
 
-def test_the_digest_changes_with_whatever_changes_the_ids(tools: Any):
+def test_the_digest_changes_with_whatever_changes_the_ids(tools: Any, tmp_path: Path):
+    chat, plain = tmp_path / "chat", tmp_path / "plain"
+    chat.mkdir()
+    plain.mkdir()
+    (chat / "chat_template.jinja").write_text(tools.chatml, encoding="utf-8")
     digests = {
-        template(tools, tools.chatml).digest,
-        template(tools, tools.chatml, max_length=100).digest,
-        template(tools, tools.chatml, system="Be kind.").digest,
-        template(tools, None).digest,
+        template_digest(chat, 512, None),
+        template_digest(chat, 100, None),
+        template_digest(chat, 512, "Be kind."),
+        template_digest(plain, 512, None),
     }
     assert len(digests) == 4
-    assert template(tools, None).digest in digests
+    assert template_digest(plain, 512, None) in digests
+
+
+def row(question: str, response: str = "Yes.", **values: Any) -> Instruction:
+    given = {"source": "s", "license": "MIT", "file": "pool.jsonl", "line": 1} | values
+    return Instruction(messages=({"role": "user", "content": question},), response=response, **given)
+
+
+@pytest.fixture(scope="module")
+def template(tools: Any) -> Template:
+    return Template(tools.tokenizer(), max_length=64)
+
+
+def test_rows_are_sorted_by_row_id_with_the_tokens_counted(template: Template):
+    given = [row(f"Question {i}?") for i in range(8)]
+    found = normalise(given, template)
+    assert [record["row_id"] for record in found.rows] == sorted(item.row_id for item in given)
+    assert found.n_merged == 0
+    assert found.rejected.is_empty()
+    for record in found.rows:
+        prompt, completion = template.render(record["messages"], record["response"])
+        counted = [len(template.tokenizer(text)["input_ids"]) for text in (prompt, completion)]
+        assert [record["n_prompt_tokens"], record["n_response_tokens"]] == counted
+        assert not record["truncated"]
+
+
+def test_the_order_of_the_files_does_not_matter(template: Template):
+    given = [row("a", id="1", source="x"), row("b"), row("a", id="2", source="y"), row("c")]
+    assert normalise(given, template).rows == normalise(given[::-1], template).rows
+
+
+def test_equal_rows_are_merged_with_all_their_sources_licences_and_ids(template: Template):
+    given = [
+        row("a", id="z", source="first", license="MIT"),
+        row("b"),
+        row("a", id="k", source="second", license="Apache-2.0", answer="Yes", choices=("Yes", "No")),
+        row("a", source="first", license="MIT"),
+    ]
+    found = normalise(given, template)
+    merged = next(record for record in found.rows if record["prompt"] == "a")
+    assert len(found.rows) == 2
+    assert found.n_merged == 2
+    assert merged["sources"] == ["first", "second"]
+    assert merged["licenses"] == ["Apache-2.0", "MIT"]
+    assert merged["ids"] == ["k", "z"]
+    assert merged["n_merged"] == 3
+    assert (merged["answer"], merged["choices"]) == ("Yes", ["Yes", "No"])
+
+
+def test_rows_that_differ_in_the_response_only_stay_apart(template: Template):
+    found = normalise([row("a", "Yes."), row("a", "No.")], template)
+    assert sorted(record["response"] for record in found.rows) == ["No.", "Yes."]
+
+
+def test_unusable_rows_are_kept_apart_with_place_and_reason(template: Template):
+    bad = Unusable("pool.jsonl", 7, "id7", "s", "no response")
+    long = row("x" * 100, id="long", line=9)
+    found = normalise([bad, row("a"), long], template)
+    n_prompt, _ = template.token_counts(long.messages, long.response)
+    assert [record["prompt"] for record in found.rows] == ["a"]
+    assert found.rejected.to_dicts() == [
+        {"file": "pool.jsonl", "line": 7, "id": "id7", "source": "s", "reason": "no response"},
+        {
+            "file": "pool.jsonl",
+            "line": 9,
+            "id": "long",
+            "source": "s",
+            "reason": f"no response left: the prompt's {n_prompt} tokens fill max_length = 64",
+        },
+    ]
+    assert dict(found.rejected.schema) == dict(contracts.REJECTED.schema)
+
+
+def test_a_response_that_is_cut_is_marked_and_counted_as_it_is_used(template: Template):
+    found = normalise([row("a", "y" * 200)], template)
+    (record,) = found.rows
+    example = template.encode("a", record["messages"], record["response"])
+    assert example is not None
+    assert record["truncated"]
+    assert record["n_prompt_tokens"] + record["n_response_tokens"] == example.n_tokens == 64
+
+
+def test_a_limit_keeps_the_first_rows_by_row_id(template: Template):
+    given = [row(f"Question {i}?") for i in range(10)]
+    limited = normalise(given, template, limit=4)
+    assert limited.rows == normalise(given, template).rows[:4]
+    assert normalise(given, template, limit=99).rows == normalise(given, template).rows
+
+
+def test_a_row_that_joins_displaces_at_most_one_from_a_limited_pool(template: Template):
+    given = [row(f"Question {i}?") for i in range(10)]
+    before, after = (
+        {record["row_id"] for record in normalise(some, template, limit=4).rows} for some in (given[:-1], given)
+    )
+    assert len(before - after) <= 1
+
+
+def test_no_rows_at_all_give_empty_tables(template: Template):
+    found = normalise([], template)
+    assert (found.rows, found.n_merged, len(found.rejected)) == ([], 0, 0)
+    assert found.table(contracts.POOL.schema).schema == pl.Schema(contracts.POOL.schema)
+
+
+def test_the_table_has_the_contracts_columns(template: Template):
+    table = normalise([row("a"), row("b")], template).table(contracts.POOL.schema)
+    assert dict(table.schema) == dict(contracts.POOL.schema)
+    assert len(table) == 2
+
+
+def test_the_examples_of_a_table_are_its_rows_encoded_in_order(template: Template):
+    table = normalise([row("a"), row("b", "y" * 200)], template).table(contracts.POOL.schema)
+    found = examples(table, template)
+    assert [example.row_id for example in found] == table["row_id"].to_list()
+    counted = (table["n_prompt_tokens"] + table["n_response_tokens"]).to_list()
+    assert [example.n_tokens for example in found] == counted
+
+
+def test_a_table_made_with_a_larger_max_length_is_refused(template: Template, tools: Any):
+    table = normalise([row("abc" * 8)], template).table(contracts.POOL.schema)
+    with pytest.raises(ContractError, match=f"{table['row_id'][0]} has no response within max_length.*again"):
+        examples(table, Template(tools.tokenizer(), max_length=16))
+
+
+lengths = st.lists(st.integers(1, 200), max_size=40)
+
+
+def test_the_shortest_rows_come_first_and_fill_a_batch_up_to_its_tokens():
+    # Padded tokens: 2 × 3 = 6 fits in 10, 3 × 4 = 12 does not; 2 × 5 = 10 just fits.
+    assert plan_batches([5, 3, 4, 2], 10) == [[3, 1], [2, 0]]
+
+
+def test_equal_lengths_keep_their_order():
+    assert plan_batches([7, 7, 7, 7], 14) == [[0, 1], [2, 3]]
+
+
+def test_a_row_longer_than_the_budget_is_a_batch_of_its_own():
+    assert plan_batches([50, 3, 60], 10) == [[1], [0], [2]]
+
+
+def test_no_rows_give_no_batches():
+    assert plan_batches([], 10) == []
+
+
+@given(lengths=lengths, batch_tokens=st.integers(1, 400))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_every_row_is_in_one_batch_and_no_batch_of_several_is_too_large(lengths: list[int], batch_tokens: int):
+    batches = plan_batches(lengths, batch_tokens)
+    assert sorted(position for batch in batches for position in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= batch_tokens
+    sizes = [lengths[i] for batch in batches for i in batch]
+    assert sizes == sorted(sizes)
+
+
+@given(lengths=lengths, batch_tokens=st.integers(1, 400))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_no_two_batches_in_a_row_could_have_been_one(lengths: list[int], batch_tokens: int):
+    batches = plan_batches(lengths, batch_tokens)
+    for batch, following in pairwise(batches):
+        assert (len(batch) + 1) * lengths[following[0]] > batch_tokens
+
+
+def test_the_engine_makes_one_worker_and_computes_results_as_they_are_asked_for():
+    made: list[int] = []
+    seen: list[int] = []
+
+    def worker(item: int) -> int:
+        seen.append(item)
+        return item * item
+
+    def make_worker() -> object:
+        made.append(1)
+        return worker
+
+    results = InProcessEngine().map(make_worker, [3, 1, 2])
+    assert next(results) == 9
+    assert seen == [3]
+    assert list(results) == [1, 4]
+    assert made == [1]

@@ -1,21 +1,27 @@
-"""From tables to the page: every section's content, then the template."""
+"""From tables to the page: every section's content, then the template, with the page's own style, script and policy."""
 
 import base64
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from g2is_assets.contracts.audit import QUOTED
-from g2is_assets.reports.page.chain import head_of, versions_behind
-from g2is_assets.reports.page.composition import kept_out, lengths, mix
-from g2is_assets.reports.page.map import draw_map
 from g2is_assets.reports.page.material import Material
-from g2is_assets.reports.page.render import render
-from g2is_assets.reports.page.rows import answered_rows, taken_rows, validation_rows
-from g2is_assets.reports.verdict import OTHERS, compared, verdict_with_intervals
+from g2is_assets.reports.page.rows import answered_rows, draw_map, taken_rows, validation_rows
+from g2is_assets.reports.page.sections import head_of, kept_out, lengths, mix, versions_behind
+from g2is_assets.reports.words import OTHERS, difference_to, verdict_with_intervals
 
 MODELS: Final = {"base": "Base model", "random": "Adapter of random rows", "g2is": "This adapter (G2IS)"}
+FOLDER: Final = Path(__file__).parent
+_UNSAFE: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
+"""Characters of JSON, all of them within strings, that could end a script element or a line of script."""
 
 
 @dataclass(frozen=True)
@@ -54,50 +60,64 @@ def build_page(material: Material) -> Page:
         "n_test": int((material.target["split"] == "test").sum()),
         "kept_out": kept_out(material),
         "chain": versions_behind(material.lineage, material.links),
-        "n_unknown_license": _n_unknown(material),
+        "n_unknown_license": int(material.taken["licenses"].list.contains("unknown").sum()),
     }
-    return Page(render(context, points.data), _quoted(material, points.row_ids))
+    return Page(_render(context, points.data), _quoted(material, points.row_ids))
 
 
 def _verdict(material: Material) -> dict[str, Any]:
     """The sentence, and the numbers behind it."""
     metrics = material.evaluation
-    differences = {}
-    for other in OTHERS:
-        mean, low, high = (float(metrics[f"minus_{other}{end}"]) for end in ("", "_low", "_high"))
-        differences[other] = {"mean": mean, "low": low, "high": high, "word": compared(low, high)}
-    n_taken = len(material.subset)
     models = [
         {
             "name": name,
-            "rows": 0 if key == "base" else n_taken,
+            "rows": 0 if key == "base" else len(material.subset),
             "nll": metrics[f"nll_{key}"],
-            "than": differences.get(key),
+            "than": difference_to(key, metrics) if key in OTHERS else None,
         }
         for key, name in MODELS.items()
     ]
-    return {
-        "sentence": verdict_with_intervals(metrics, material.n_scored),
-        "models": models,
-        "split": metrics["split"],
-        "n_scored": material.n_scored,
-    }
-
-
-def _n_unknown(material: Material) -> int:
-    taken = material.pool.filter(pl.col("row_id").is_in(material.subset["row_id"].implode()))
-    return taken.filter(pl.col("licenses").list.contains("unknown")).height
+    sentence = verdict_with_intervals(metrics, material.n_scored)
+    return {"sentence": sentence, "models": models, "split": metrics["split"], "n_scored": material.n_scored}
 
 
 def _quoted(material: Material, shown: list[str]) -> pl.DataFrame:
     """Rows with text on the page; a row in two places is named once, by the first of them."""
-    validation = material.target.filter(pl.col("split") == "validation")["row_id"]
     places = (
         ("taken", material.subset["row_id"]),
-        ("validation", validation),
+        ("validation", material.validation["row_id"]),
         ("answered", material.answers["row_id"]),
         ("pool", pl.Series(shown)),
     )
     parts = [pl.DataFrame({"row_id": rows.cast(pl.String), "place": [name] * len(rows)}) for name, rows in places]
     table = pl.concat(parts).unique("row_id", keep="first", maintain_order=True)
     return table.with_columns(pl.lit(material.domain).alias("domain")).select(*QUOTED.columns).sort("row_id")
+
+
+def _render(context: Mapping[str, Any], points: Mapping[str, Any]) -> str:
+    """The template filled, with data of the map for the script."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    page = environment.get_template("report.html.j2").render(
+        **context, style=Markup(style), script=Markup(script), points=as_json(points), policy=_policy(style, script)
+    )
+    return page if page.endswith("\n") else page + "\n"
+
+
+def as_json(value: Mapping[str, Any]) -> Markup:
+    """JSON for a script element that is data: no text in it can be taken for markup."""
+    return Markup(json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_UNSAFE))
+
+
+def _policy(style: str, script: str) -> str:
+    """A content security policy under which this style and this script work, pictures within the page, and no more."""
+    own = {"style-src": style, "script-src": script}
+    digests = {name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for name, text in own.items()}
+    allowed = "; ".join(f"{name} 'sha256-{digest}'" for name, digest in digests.items())
+    return f"default-src 'none'; {allowed}; img-src data:; base-uri 'none'; form-action 'none'"

@@ -1,12 +1,39 @@
-"""What a page is made of."""
+"""What a page is made of, and where it is read from: the only module of the page that opens files of the lake."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import polars as pl
 
+from g2is_assets.contracts import audit, finetune, graph, instructions, selection
+from g2is_assets.reports.shown import MissingError
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import Manifest
+from g2is_assets.store.version import Version
+
+PICTURES: Final = {
+    "instructions/pool": {"rows": ("Pool", "Rows of the pool by source, lengths of responses, and what was kept out.")},
+    "graph/neighbors": {
+        "cosines": (
+            "Instruction graph",
+            "How the cosines of pairs of pool rows are spread; negative ones are conflicts.",
+        )
+    },
+    "knowledge/components": {
+        "spectrum": ("Core knowledge", "Share of variance that each direction of the domain's gradients holds."),
+        "loadings": ("Core knowledge by row", "Which validation rows have much of which direction."),
+    },
+    "selection/subset": {"steps": ("Selection", "What the selection saw at each step, from the first row taken.")},
+    "finetune/evaluation": {
+        "scores": (
+            "Evaluation",
+            "Mean loss of each model, and this adapter's difference to the others, with intervals.",
+        ),
+        "losses": ("Training", "Loss during training of this adapter and of that of random rows, by step."),
+    },
+}
+"""Heading and caption of each picture that is shown, in the order of the stages."""
 
 
 @dataclass(frozen=True)
@@ -83,3 +110,65 @@ class Material:
     links: pl.DataFrame
     checks: Sequence[Checked]
     pictures: Sequence[Picture] = ()
+
+    @property
+    def taken(self) -> pl.DataFrame:
+        """The subset's rows as the pool has them, in the subset's order."""
+        return self.subset.select("row_id").join(self.pool, on="row_id", maintain_order="left")
+
+    @property
+    def validation(self) -> pl.DataFrame:
+        """The domain's validation rows."""
+        return self.target.filter(pl.col("split") == "validation")
+
+
+def read_material(
+    lake: Lake, versions: Mapping[str, Version], checks: Sequence[Checked], *, domain: str, title: str, model: str
+) -> Material:
+    """Read the tables that a page is made of, and draw its pictures.
+
+    Args:
+        lake: Where the versions lie.
+        versions: By asset: those that `audit/report` is made from.
+        checks: Results of checks of these versions.
+        domain: The target domain.
+        title: What people call it.
+        model: The base model, as the settings name it.
+
+    Raises:
+        StoreError: A table is missing or damaged.
+    """
+    pool, target, subset = (versions[a] for a in ("instructions/pool", "instructions/target", "selection/subset"))
+    lineage, evaluation = versions["audit/lineage"], versions["finetune/evaluation"]
+    return Material(
+        domain=domain,
+        title=title,
+        model=model,
+        evaluation=evaluation.manifest.metrics,
+        n_scored=evaluation.read(finetune.SCORES)["row_id"].n_unique(),
+        answers=evaluation.read(finetune.ANSWERS),
+        made=subset.manifest,
+        subset=subset.read(selection.SUBSET),
+        excluded=subset.read(selection.EXCLUDED),
+        pool=pool.read(instructions.POOL),
+        rejected=pool.read(instructions.REJECTED),
+        withheld=pool.read(instructions.WITHHELD),
+        target=target.read(instructions.TARGET),
+        target_rejected=target.read(instructions.REJECTED),
+        target_withheld=target.read(instructions.WITHHELD),
+        places=versions["graph/neighbors"].read(graph.MAP),
+        lineage=lineage.read(audit.LINEAGE),
+        links=lineage.read(audit.LINKS),
+        checks=checks,
+        pictures=[picture for asset in PICTURES for picture in _pictures(lake, versions[asset])],
+    )
+
+
+def _pictures(lake: Lake, version: Version) -> list[Picture]:
+    from g2is_assets.reports.drawn import draw  # loads matplotlib
+
+    try:
+        drawn = draw(lake, version)
+    except MissingError:  # what an old graph was made from may have been pruned
+        return []
+    return [Picture(*said, drawn[name]) for name, said in PICTURES[version.manifest.asset].items()]

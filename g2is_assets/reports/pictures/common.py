@@ -8,17 +8,18 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 from PIL import Image
 
-from g2is_assets.reports.words import printable
+from g2is_assets.reports.words import beginning
 
 BLUE: Final = "#0072b2"
 ORANGE: Final = "#d55e00"
 GREY: Final = "#7f7f7f"
 PALE: Final = "#d0d0d0"
-BETTER, WORSE, UNSURE = BLUE, ORANGE, GREY
+HEAT: Final = LinearSegmentedColormap.from_list("blue_to_orange", [BLUE, "#ffffff", ORANGE])
 PALETTE: Final = (BLUE, "#e69f00", "#009e73", ORANGE, "#cc79a7", "#56b4e9", "#000000", "#f0e442")
 """Okabe and Ito's eight, the faintest on white last."""
 OTHERS: Final = "others"
@@ -64,9 +65,7 @@ def nothing(said: str) -> bytes:
 
 def name(text: str) -> str:
     """Somebody's word as a label: one short line, with no mathematics in it."""
-    line = printable(text)
-    line = line if len(line) <= MAX_LABEL else line[: MAX_LABEL - 1] + "…"
-    return line.replace("$", r"\$")
+    return beginning(text, MAX_LABEL).replace("$", r"\$")
 
 
 def title(ax: Any, text: str) -> None:
@@ -102,17 +101,17 @@ def point_size(n_points: int) -> float:
 def largest(names: pl.Series, n: int) -> pl.Series:
     """The same names, but for all but the `n` most frequent, which become `others`."""
     kept = counts_of(names).head(n)[names.name]
-    return (
-        names.to_frame()
-        .select(pl.when(pl.col(names.name).is_in(kept.implode())).then(names.name).otherwise(pl.lit(OTHERS)))
-        .to_series()
-        .alias(names.name)
-    )
+    return names.set(~names.is_in(kept.implode()), OTHERS)
+
+
+def named(names: pl.Series) -> list[str]:
+    """The names but for `others`, the most frequent first."""
+    return [name for name in counts_of(names)[names.name] if name != OTHERS]
 
 
 def counts_of(names: pl.Series) -> pl.DataFrame:
     """How often each name occurs: itself and `len`, the most frequent first, equals by name."""
-    return names.to_frame().group_by(names.name).len().sort(["len", names.name], descending=[True, False])
+    return names.value_counts(name="len").sort(["len", names.name], descending=[True, False])
 
 
 def sample(table: pl.DataFrame, n_rows: int = MAX_POINTS) -> tuple[pl.DataFrame, str]:
@@ -131,3 +130,12 @@ def bars(ax: Any, labels: Sequence[str], values: Sequence[float], color: str = B
     ax.set_ylim(max(len(labels), 6) - 0.4, -0.6)
     ax.margins(x=0.18)
     plain(ax)
+
+
+def interval(ax: Any, place: int, found: tuple[float, float, float], *, size: float, color: str | None = None) -> None:
+    """A mean with its interval on a line; without a colour it is a difference: blue is better, orange worse."""
+    mean, low, high = found
+    color = color or (BLUE if high < 0 else ORANGE if low > 0 else GREY)
+    errors = [[max(0.0, mean - low)], [max(0.0, high - mean)]]  # the percentile interval need not hold the mean
+    widths = {"markersize": size, "capsize": size / 2, "linewidth": 0.27 * size}
+    ax.errorbar(mean, place, xerr=errors, fmt="o", color=color, **widths)

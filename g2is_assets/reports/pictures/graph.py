@@ -1,4 +1,4 @@
-"""Pictures of the stage `graph`: how rows stand to each other, and the map of the pool."""
+"""Pictures of `graph` and `selection`: how rows stand to each other, the map of the pool, and the walks on it."""
 
 from typing import Any, Final
 
@@ -7,13 +7,14 @@ import polars as pl
 
 from g2is_assets.reports.pictures.common import (
     BLUE,
+    GREY,
     ORANGE,
     OTHERS,
     PALE,
     PALETTE,
-    counts_of,
     largest,
     name,
+    named,
     new_figure,
     nothing,
     plain,
@@ -25,6 +26,16 @@ from g2is_assets.reports.pictures.common import (
 
 N_SOURCES: Final = 8
 """Sources with a colour of their own: more could not be told apart."""
+MAX_WALKS: Final = 6
+"""Walks with a map of their own, those that took most rows."""
+MAX_TAKEN: Final = 400
+"""Rows taken that are drawn on all maps together: of longer walks every so many-th."""
+MAX_STEPS: Final = 400
+"""Points of a line over the steps: of a longer walk, means of so many rows."""
+MAX_MARKS: Final = 100
+"""Steps up to which each has its mark."""
+MAX_BARS: Final = 15
+"""Sources of a subset that are named."""
 
 
 def cosine_picture(cosines: pl.DataFrame) -> bytes:
@@ -70,10 +81,9 @@ def map_picture(places: pl.DataFrame) -> bytes:
     drawn, said = sample(coloured)
     figure = new_figure(8, 5.6)
     ax = figure.subplots()
-    sources = [s for s in counts_of(coloured["source"])["source"] if s != OTHERS]
     size = point_size(len(drawn))
     scatter(ax, drawn.filter(pl.col("source") == OTHERS), PALE, size)
-    for source, color in zip(sources, PALETTE, strict=False):
+    for source, color in zip(named(coloured["source"]), PALETTE, strict=False):
         scatter(ax, drawn.filter(pl.col("source") == source), color, size, label=name(source))
     if OTHERS in coloured["source"]:
         ax.scatter([], [], color=PALE, linewidths=0, s=size, label=OTHERS)  # last in the legend, though drawn first
@@ -95,3 +105,127 @@ def bare(ax: Any) -> None:
     ax.set_yticks([])
     ax.set_aspect("equal", adjustable="datalim")
     ax.spines[:].set_color(PALE)
+
+
+def walk_picture(places: pl.DataFrame, subset: pl.DataFrame) -> bytes:
+    """The rows that each walk took on the map of the pool, from first (dark) to last (light), joined in their order.
+
+    Args:
+        places: Contract `graph/neighbors map`.
+        subset: `row_id`, `order` and `component` of contract `selection/subset`.
+    """
+    taken = subset.join(places, on="row_id", how="inner").sort("order")
+    if taken.is_empty():
+        return nothing("No row was taken.")
+    walks = taken.group_by("component").len().sort(["len", "component"], descending=[True, False])
+    shown = sorted(walks["component"].head(MAX_WALKS).to_list())
+    every = -(-int(walks["len"][0]) // (MAX_TAKEN // len(shown)))
+    n_columns = min(3, len(shown))
+    n_lines = -(-len(shown) // n_columns)
+    background, said = sample(places, 4000 if len(shown) == 1 else 1500)
+    figure = new_figure(max(5.5, 3.1 * n_columns), 0.8 + (4.6 if len(shown) == 1 else 2.5 * n_lines))
+    axes = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
+    for ax, component in zip(axes, shown, strict=False):
+        walk = taken.filter(pl.col("component") == component)
+        scatter(ax, background, PALE, point_size(len(background)) / 2)
+        title(ax, f"component {component}: {len(walk)} rows" if len(walks) > 1 else f"{len(walk)} rows")
+        walk = walk.gather_every(every)
+        ax.plot(walk["x"], walk["y"], color=GREY, linewidth=0.5, alpha=0.6)
+        color = np.linspace(0, 1, len(walk)) if len(walk) > 1 else [0.0]
+        ax.scatter(walk["x"], walk["y"], s=14, c=color, cmap="cividis", edgecolors="black", linewidths=0.3, zorder=3)
+        ax.plot(walk["x"][0], walk["y"][0], marker="*", markersize=15, color=ORANGE, markeredgecolor="black", zorder=2)
+        bare(ax)
+    for ax in axes[len(shown) :]:
+        ax.set_axis_off()
+    rest = f"; the {len(shown)} longest of {len(walks)} walks" if len(walks) > len(shown) else ""
+    rest += f"; of a walk one row in {every}" if every > 1 else ""
+    figure.suptitle(f"Star: the first row, then dark to light. Grey: the pool ({said}){rest}.", fontsize=8)
+    return png(figure)
+
+
+def steps_picture(subset: pl.DataFrame, *, balanced: bool) -> bytes:
+    """What the walk saw step by step: consistency and smallest cosine, or of a balanced walk pull and redundancy.
+
+    Args:
+        subset: Contract `selection/subset`.
+        balanced: Whether the walk was a balanced one.
+    """
+    if subset.is_empty():
+        return nothing("No row was taken.")
+    figure = new_figure(8, 4.2)
+    above, below = figure.subplots(2, 1, sharex=True)
+    if balanced:
+        _line(above, subset, "pull", BLUE, "pull towards the domain")
+        _line(above, subset, "redundancy", ORANGE, "redundancy: what it repeats")
+        _line(above, subset, "score", GREY, "score: pull less redundancy")
+        _line(below, subset, "core_cosine", BLUE, "cosine of the row to the domain's mean")
+        _line(below, subset, "nearest_cosine", ORANGE, "cosine to the row taken before that it resembles most")
+    else:
+        _line(above, subset, "consistency", BLUE, "consistency: |cosine| of the rows' sum to the component")
+        _line(above, subset, "core_cosine", GREY, "cosine of the row to the component")
+        _line(below, subset, "predecessor_cosine", BLUE, "coherence: cosine to the row before")
+        _line(below, subset, "min_cosine", ORANGE, "smallest cosine to a row taken before; below 0 is conflict")
+    for ax in (above, below):
+        ax.axhline(0, color="black", linewidth=0.8)
+        starts = [] if balanced else subset.filter(pl.col("step") == 0)["order"].to_list()
+        for start in starts:
+            ax.axvline(start - 0.5, color=PALE, linewidth=0.8, zorder=0)
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(fontsize=7, frameon=False, loc="best")  # said, since the default warns on slow machines
+        plain(ax, grid="y")
+    title(above, "The balanced walk, row by row" if balanced else "The walks, row by row; lines part the components")
+    every = -(-len(subset) // MAX_STEPS)
+    below.set_xlabel(
+        "place in the subset"
+        + (f"; of every {every} rows the mean, of the smallest cosine the least" if every > 1 else ""),
+        fontsize=8,
+    )
+    return png(figure)
+
+
+def _line(ax: Any, subset: pl.DataFrame, column: str, color: str, label: str) -> None:
+    """One line per walk; an anchor has no value of what compares with rows before."""
+    every = -(-len(subset) // MAX_STEPS)
+    for _, walk in subset.sort("order").group_by("component", maintain_order=True):
+        value = pl.col(column).min() if column == "min_cosine" else pl.col(column).mean()
+        binned = walk.group_by(pl.col("order") // every * every, maintain_order=True).agg(value)
+        known = binned.drop_nulls(column)
+        marks = "." if len(known) == 1 or len(subset) <= MAX_MARKS else None
+        if len(known):
+            ax.plot(known["order"], known[column], marker=marks, color=color, markersize=5, linewidth=0.9, label=label)
+            label = "_"  # in the legend once
+
+
+def mix_picture(subset: pl.Series, pool: pl.Series) -> bytes:
+    """Which sources the subset's rows have, beside those of the pool.
+
+    Args:
+        subset: Lists of sources of the rows taken.
+        pool: The same of the pool's rows.
+    """
+    if subset.is_empty() or pool.is_empty():
+        return nothing("No row was taken.")
+    table = _shares(subset, "taken").join(_shares(pool, "all"), on="source", how="full", coalesce=True).fill_null(0.0)
+    table = table.sort([pl.max_horizontal("taken", "all"), "source"], descending=[True, False])
+    rest = table[MAX_BARS:]
+    table = table.head(MAX_BARS).sort(["taken", "all", "source"], descending=[True, True, False])
+    if len(rest):
+        more = pl.DataFrame({"source": [OTHERS], "taken": [rest["taken"].sum()], "all": [rest["all"].sum()]})
+        table = pl.concat([table, more.cast(table.schema)])
+    figure = new_figure(7, 1.2 + 0.3 * len(table))
+    ax = figure.subplots()
+    place = np.arange(len(table))
+    ax.barh(place - 0.2, table["taken"], height=0.4, color=PALETTE[0], label=f"subset, {len(subset):,} rows")
+    ax.barh(place + 0.2, table["all"], height=0.4, color=PALE, label=f"pool, {len(pool):,} rows")
+    ax.set_yticks(place, [name(source) for source in table["source"]])
+    ax.invert_yaxis()
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    ax.legend(fontsize=8, frameon=False, loc="lower right")
+    title(ax, "Share of the rows by source")
+    plain(ax)
+    return png(figure)
+
+
+def _shares(sources: pl.Series, column: str) -> pl.DataFrame:
+    found = pl.DataFrame({"source": sources.explode().cast(pl.String)}).drop_nulls().group_by("source").len()
+    return found.select("source", (pl.col("len") / len(sources)).alias(column))

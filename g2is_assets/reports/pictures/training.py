@@ -1,18 +1,107 @@
-"""Pictures of the leaderboard: a grid with heat colours, and differences with their intervals.
+"""Pictures of trainings (`warmup`, `finetune`, `study`): losses by step, and scores with their intervals.
 
 Blue is better, orange is worse.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import MaxNLocator
 
-from g2is_assets.reports.pictures.common import BETTER, UNSURE, WORSE, new_figure, png
+from g2is_assets.core.sampling import paired_difference
+from g2is_assets.reports.pictures.common import (
+    GREY,
+    HEAT,
+    PALETTE,
+    interval,
+    name,
+    new_figure,
+    nothing,
+    plain,
+    png,
+    title,
+)
 from g2is_assets.settings.config import ALL_DOMAINS
 
-HEAT: Final = LinearSegmentedColormap.from_list("better_to_worse", [BETTER, "#ffffff", WORSE])
+MAX_STEPS: Final = 2000
+"""Steps that are drawn; of a longer training every so many-th."""
+NAMES: Final = {"base": "base model", "random": "random subset", "g2is": "G2IS"}
+
+
+def loss_picture(logs: Mapping[str, pl.DataFrame]) -> bytes:
+    """Loss of every step, its running mean, and the loss of the validation rows where they were scored.
+
+    Args:
+        logs: Contract `training log`, by the training's name.
+    """
+    if all(log.is_empty() for log in logs.values()):
+        return nothing("No step was logged.")
+    figure = new_figure(7, 3.2)
+    ax = figure.subplots()
+    for (run, log), color in zip(logs.items(), [GREY, *PALETTE] if len(logs) > 1 else PALETTE, strict=False):
+        steps = log.drop_nulls("train_loss")
+        if len(steps):
+            every = -(-len(steps) // MAX_STEPS)
+            losses = steps["train_loss"]
+            window = max(1, len(steps) // 20)
+            smooth = losses.rolling_mean(window, min_samples=1)
+            where = np.arange(0, len(steps), every)
+            ax.plot(steps["step"].to_numpy()[where], losses.to_numpy()[where], color=color, linewidth=0.5, alpha=0.4)
+            label = f"{name(run)}: training" + (f", mean of {window} steps" if window > 1 else "")
+            ax.plot(steps["step"].to_numpy()[where], smooth.to_numpy()[where], color=color, linewidth=1.6, label=label)
+        scored = log.drop_nulls("validation_loss")
+        if len(scored):
+            label = f"{name(run)}: validation rows"
+            pairs = scored["step"].to_numpy(), scored["validation_loss"].to_numpy()
+            ax.plot(*pairs, "o--", color=color, markersize=5, linewidth=1, markeredgecolor="black", label=label)
+    ax.set_xlabel("optimizer step", fontsize=8)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(fontsize=7, frameon=False, loc="best")  # said, since the default warns on slow machines
+    title(ax, "Loss, nats per response token")
+    plain(ax, grid="y")
+    return png(figure)
+
+
+def scores_picture(scores: pl.DataFrame) -> bytes:
+    """Mean NLL of every model, and the paired difference of G2IS to the others, with 95 % intervals over rows.
+
+    Args:
+        scores: Contract `finetune/evaluation`.
+    """
+    wide = scores.pivot("model", index="row_id", values="nll", sort_columns=False).sort("row_id")
+    models = [model for model in NAMES if model in wide.columns]
+    wide = wide.drop_nulls(models)
+    if "g2is" not in models or len(wide) < 2:
+        return nothing("Too few rows were scored for an interval.")
+    figure = new_figure(8, 2.3)
+    means, differences = figure.subplots(1, 2)
+    nothing_off = pl.zeros(len(wide), eager=True)
+    for place, model in enumerate(models):
+        _interval(means, place, paired_difference(wide[model], nothing_off), "{:.4f}", GREY)
+    _places(means, [NAMES[model] for model in models])
+    title(means, f"NLL of {len(wide):,} {scores['split'][0]} rows, lower is better")
+    rivals = [model for model in models if model != "g2is"]
+    differences.axvline(0, color="black", linewidth=0.8)
+    for place, rival in enumerate(rivals):
+        _interval(differences, place, paired_difference(wide["g2is"], wide[rival]), "{:+.4f}")
+    _places(differences, [f"minus {NAMES[rival]}" for rival in rivals])
+    title(differences, "NLL of G2IS, paired by row: left is better")
+    return png(figure)
+
+
+def _interval(ax: Any, place: int, found: tuple[float, float, float], form: str, color: str | None = None) -> None:
+    interval(ax, place, found, size=6, color=color)
+    ax.annotate(form.format(found[0]), (found[0], place), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+
+
+def _places(ax: Any, labels: list[str]) -> None:
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -0.6)
+    ax.margins(x=0.2)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    plain(ax)
 
 
 def grid_picture(board: pl.DataFrame) -> bytes:
@@ -29,7 +118,7 @@ def grid_picture(board: pl.DataFrame) -> bytes:
     height = sum(1.4 + 0.34 * n_variants for n_variants, _ in shapes)
     figure = new_figure(3.2 + 1.25 * max(n for _, n in shapes), height)
     axes = figure.subplots(len(groups), 1, squeeze=False, height_ratios=[1.4 + 0.34 * n for n, _ in shapes])[:, 0]
-    for ax, (title, part) in zip(axes, groups, strict=True):
+    for ax, (heading, part) in zip(axes, groups, strict=True):
         variants, domains = _variants(part), _domains(part)
         values = np.full((len(variants), len(domains)), np.nan)
         for row in part.iter_rows(named=True):
@@ -46,7 +135,7 @@ def grid_picture(board: pl.DataFrame) -> bytes:
             ax.text(j, i, text, ha="center", va="center", fontsize=8, weight="bold" if best else "normal")
         ax.set_xticks(range(len(domains)), domains, fontsize=8, rotation=20, ha="right")
         ax.set_yticks(range(len(variants)), variants, fontsize=8)
-        ax.set_title(f"{title}: NLL, lower is better", fontsize=9, loc="left")
+        title(ax, f"{heading}: NLL, lower is better")
     return png(figure)
 
 
@@ -70,7 +159,7 @@ def interval_picture(board: pl.DataFrame) -> bytes | None:
     heights = [1.2 + 0.17 * n for n in n_rows]
     figure = new_figure(10, sum(heights))
     axes = figure.subplots(len(groups), 2, squeeze=False, height_ratios=heights, sharey="row")
-    for pair, (title, part) in zip(axes, groups, strict=True):
+    for pair, (heading, part) in zip(axes, groups, strict=True):
         lines = [
             (domain, row)
             for domain in _domains(part)
@@ -78,7 +167,7 @@ def interval_picture(board: pl.DataFrame) -> bytes | None:
         ]
         for ax, rival in zip(pair, ("random", "less"), strict=True):
             _intervals(ax, [row for _, row in lines], f"minus_{rival}")
-            ax.set_title(f"{title}: NLL minus that of {rival}", fontsize=9, loc="left")
+            title(ax, f"{heading}: NLL minus that of {rival}")
         labels = [row["variant"] if row else domain for domain, row in lines]
         pair[0].set_yticks(range(len(lines)), labels, fontsize=7)
         for label, (_, row) in zip(pair[0].get_yticklabels(), lines, strict=True):
@@ -92,11 +181,7 @@ def _intervals(ax: Any, rows: list[dict[str, Any] | None], name: str) -> None:
     for place, row in enumerate(rows):
         if row is None or row[name] is None:
             continue
-        mean, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
-        color = BETTER if high < 0 else WORSE if low > 0 else UNSURE
-        # The percentile interval need not hold the mean.
-        errors = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
-        ax.errorbar(mean, place, xerr=errors, fmt="o", color=color, markersize=4, capsize=2, linewidth=1.2)
+        interval(ax, place, (row[name], row[f"{name}_low"], row[f"{name}_high"]), size=4)
     ax.tick_params(axis="x", labelsize=8)
     ax.grid(axis="x", linewidth=0.3)
 

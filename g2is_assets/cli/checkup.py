@@ -5,24 +5,37 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
-from g2is_assets.cli.checkup_machine import Finding, standing
 from g2is_assets.contracts.rows import Instruction
-from g2is_assets.errors import G2isError, ModelError, SourceError
+from g2is_assets.errors import G2isError, ModelError, SourceError, StoreError
 from g2is_assets.settings.config import EMBEDDED_MODEL, Source
 from g2is_assets.settings.project import Project
 from g2is_assets.settings.redaction import redacted
 from g2is_assets.stages.studies import look_at_studies
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.sources import find_files, read_rows
+from g2is_assets.store.version import Version
 
+EMBEDDED_PARAMETERS: Final = 134_515_008
 SAMPLE_BYTES: Final = 256 * 1024
 """Of a JSONL file, from which its rows are estimated."""
 ALIVE_S: Final = 120.0
 """A daemon whose last heartbeat is older is taken for gone; it gives one every 30 s."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found, and what to do about it."""
+
+    check: str
+    state: Literal["ok", "warning", "problem"]
+    said: str
+    remedy: str | None = None
 
 
 def check_model(project: Project) -> tuple[list[Finding], int | None]:
@@ -173,24 +186,18 @@ def check_dagster(project: Project, port: int) -> Iterator[Finding]:
 
 
 def _look_at_instance(folder: Path) -> tuple[Finding, float | None]:
-    """Whether an instance opens, with the limit that lets runs take turns; and its scheduler's last heartbeat."""
+    """Whether an instance opens; and its scheduler's last heartbeat."""
     import dagster as dg
 
     file = folder / "dagster.yaml"
     try:
         with dg.DagsterInstance.from_config(str(folder)) as instance:
             n_runs, heartbeats = instance.get_runs_count(), instance.get_daemon_heartbeats()
-            limit = instance.global_op_concurrency_default_limit
     except Exception as error:  # Dagster and its databases raise many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return Finding("dagster", "problem", f"{folder} cannot be opened: {reason}", f"mend or remove {file}"), None
     beat = heartbeats.get("SCHEDULER")
-    if limit is None:
-        remedy = "say concurrency.pools.default_limit: 1 in it, as the file of a new project does"
-        finding = Finding("dagster", "warning", f"{file} sets no limit of pools: runs at once share the model", remedy)
-    else:
-        finding = Finding("dagster", "ok", f"{n_runs} runs in {folder}")
-    return finding, beat.timestamp if beat else None
+    return Finding("dagster", "ok", f"{n_runs} runs in {folder}"), beat.timestamp if beat else None
 
 
 def _check_port(port: int, alive: bool) -> Finding:
@@ -203,3 +210,16 @@ def _check_port(port: int, alive: bool) -> Finding:
                 return Finding("port", "ok", f"{port} is taken; this project's `g2is ui` seems to run")
             return Finding("port", "warning", f"{port}: {error.strerror}", f"g2is ui --port {port + 1}")
     return Finding("port", "ok", f"{port} is free for g2is ui")
+
+
+def readable_version(project: Project, asset: str) -> Version | None:
+    """The current version of an asset without partition; None where there is none, or it is damaged."""
+    try:
+        return Lake(project.home / "lake").find(asset)
+    except StoreError:
+        return None
+
+
+def standing(folder: Path) -> Path:
+    """The folder itself, or the nearest above it that exists."""
+    return next(place for place in (folder, *folder.parents) if place.exists())

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
-from g2is_assets.reports import markdown
+from g2is_assets.reports import words
 
 HOSTILE = (
     "<script>alert('x')</script>",
@@ -27,7 +27,7 @@ def rendered(text: str) -> str:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_cell_shows_the_text_as_it_is(text: str) -> None:
-    page = rendered(markdown.table(["prompt", "n"], [[text, 1], ["plain", 2]]))
+    page = rendered(words.table(["prompt", "n"], [[text, 1], ["plain", 2]]))
     tags = set(re.findall(r"<(/?\w+)", page))
     assert tags == {f"{end}{tag}" for tag in ("table", "thead", "tbody", "tr", "th", "td") for end in ("", "/")}
     cells = [html.unescape(found) for found in re.findall(r"<td>(.*?)</td>", page)]
@@ -35,20 +35,20 @@ def test_a_cell_shows_the_text_as_it_is(text: str) -> None:
 
 
 def test_a_long_text_is_cut_before_it_is_escaped() -> None:
-    assert markdown.escaped("<" * 100, limit=4) == "&#60;" * 3 + "…"
+    assert words.escaped("<" * 100, limit=4) == "&#60;" * 3 + "…"
 
 
 def test_no_address_begins_a_link() -> None:
-    said = markdown.escaped("see HTTP://e.org), WWW.e.org), me@e.org)")
+    said = words.escaped("see HTTP://e.org), WWW.e.org), me@e.org)")
     assert said == "see HTTP&#58;//e.org&#41;, WWW&#46;e.org&#41;, me&#64;e.org&#41;"
 
 
 def test_ids_and_digests_are_shown_by_their_first_characters() -> None:
-    assert [markdown.cell(text) for text in ("0a" * 16, "0b" * 32, "0c" * 15)] == ["0a0a0a0a", "0b0b0b0b", "0c" * 15]
+    assert [words.cell(text) for text in ("0a" * 16, "0b" * 32, "0c" * 15)] == ["0a0a0a0a", "0b0b0b0b", "0c" * 15]
 
 
 def test_marks_that_reorder_or_move_are_not_shown() -> None:
-    assert markdown.escaped("a\u202eb\x1b[31mc") == "a\ufffdb\ufffd&#91;31mc"
+    assert words.escaped("a\u202eb\x1b[31mc") == "a\ufffdb\ufffd&#91;31mc"
 
 
 def test_the_first_rows_have_lists_as_words_and_leave_vectors_out() -> None:
@@ -56,7 +56,7 @@ def test_the_first_rows_have_lists_as_words_and_leave_vectors_out() -> None:
         {"name": ["a", None], "sources": [["x", "y|z"], []], "share": [0.123456, 2.0], "vector": [[1.0], [2.0]]},
         schema_overrides={"vector": pl.Array(pl.Float32, 1)},
     )
-    assert markdown.first_rows(rows).splitlines() == [
+    assert words.first_rows(rows).splitlines() == [
         "| name | sources | share |",
         "| --- | --- | --- |",
         "| a | x, y&#124;z | 0.1235 |",
@@ -65,5 +65,5 @@ def test_the_first_rows_have_lists_as_words_and_leave_vectors_out() -> None:
 
 
 def test_a_picture_holds_its_bytes() -> None:
-    said = markdown.picture(b"\x89PNG", "map")
+    said = words.picture(b"\x89PNG", "map")
     assert base64.b64decode(said.removeprefix("![map](data:image/png;base64,").removesuffix(")")) == b"\x89PNG"
