@@ -17,17 +17,16 @@ import numpy as np
 import polars as pl
 from report import Report
 
-from g2is_assets.contracts.gradients import INDEX, means
+from g2is_assets.contracts.gradients import INDEX, MEANS
 from g2is_assets.contracts.instructions import POOL
-from g2is_assets.core.budgets import allocate_budgets
 from g2is_assets.core.graph import sampled_cosines
-from g2is_assets.core.home import measure_home
-from g2is_assets.core.knowledge import core_knowledge
+from g2is_assets.core.knowledge import allocate_budgets, core_knowledge, measure_home
 from g2is_assets.core.rows import ArrayFeatures, CentredFeatures, FeatureSource, unit_matrix
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.store.features import StoredFeatures
 from g2is_assets.store.gradient_store import STORE
-from g2is_assets.store.lake import Lake, Version
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.version import Version
 
 KINDS = {"adam": "Adam mix", "adam_without_momentum": "momentum-free"}
 CONSISTENCY: dict[str, dict[str, Any]] = {
@@ -57,7 +56,7 @@ def main() -> None:
     report.table(
         "The instruction graph", ["features", "negative edges", "mean cosine"], lines, f"{len(row_ids):,} rows."
     )
-    pool = lake.current("instructions/pool").table("pool", POOL)
+    pool = lake.current("instructions/pool").read(POOL)
     origin = dict(zip(pool["row_id"], pool["sources"].list.first(), strict=True))
     for domain in domains:
         validation = stored(lake.current("gradients/target", domain), "sgd").array().astype(np.float32)
@@ -67,7 +66,7 @@ def main() -> None:
 def stored(version: Version, kind: str, n_rows: int | None = None) -> StoredFeatures:
     """Stored vectors of a version's first rows."""
     folder = version.folder.parents[1 if version.manifest.partition else 0] / STORE
-    index = version.table("index", INDEX)
+    index = version.read(INDEX)
     return StoredFeatures(folder / str(version.manifest.settings["store"]), index.head(n_rows or len(index)), kind)
 
 
@@ -77,9 +76,9 @@ def pool_features(lake: Lake, n_rows: int) -> tuple[list[tuple[str, FeatureSourc
     sources: list[tuple[str, FeatureSource]] = []
     for kind, name in KINDS.items():
         raw = ArrayFeatures(stored(version, kind, n_rows).array())
-        table = version.table("means", means(raw.shape[1])).filter(pl.col("kind") == kind)
+        table = version.read(MEANS).filter(pl.col("kind") == kind)
         sources += [(name, raw), (f"{name}, mean removed", CentredFeatures(raw, table["mean"].to_numpy()[0]))]
-    return sources, version.table("index", INDEX)["row_id"].head(n_rows).to_list()
+    return sources, version.read(INDEX)["row_id"].head(n_rows).to_list()
 
 
 def mean_cosine(rows: np.ndarray) -> float:

@@ -23,13 +23,11 @@ from rich.table import Table
 from g2is_assets.contracts.rows import Instruction
 from g2is_assets.settings.config import EMBEDDED_MODEL, GradientsSettings, Source, WarmupSettings
 from g2is_assets.store.sources import read_rows
-from g2is_assets.training.batches import plan_batches
-from g2is_assets.training.cost import floor_seconds, peak_memory_bytes
-from g2is_assets.training.gradients import GradientWorker
+from g2is_assets.training.gradients import GradientWorker, floor_seconds, peak_memory_bytes
 from g2is_assets.training.lora import lora_parameters
 from g2is_assets.training.loss import row_losses
 from g2is_assets.training.model import ModelSource, find_model
-from g2is_assets.training.text import Example, Template
+from g2is_assets.training.text import Example, Template, plan_batches
 from g2is_assets.training.warmup import train_warmup
 
 HERE = Path(__file__).parent

@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from conftest import payload, write_project, write_tiny_model  # noqa: E402
 
-from g2is_assets.orchestration.definitions import DOMAIN_ASSETS, POOL_ASSETS  # noqa: E402
+from g2is_assets.stages.catalog import refreshed  # noqa: E402
 
 DOMAIN = "sums"
 COLUMNS = ("kill in", "after s", "was at", "assets done", "scratch left", "s to recover", "computed anew", "equal")
@@ -114,7 +114,7 @@ def kill_once(settings: Path, stage: int, after_s: float, expected: dict[str, st
 
 def keys() -> list[str]:
     """Places of all assets below the lake, in the order of the run."""
-    pool, domain = ([asset.key.to_user_string() for asset in assets] for assets in (POOL_ASSETS, DOMAIN_ASSETS))
+    pool, domain = ([stage.key for stage in refreshed(partition)] for partition in ("project", "domain"))
     return pool + [f"{key}/{DOMAIN}" for key in domain]
 
 

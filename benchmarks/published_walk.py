@@ -7,7 +7,7 @@ adjacency comes from blocked matrix products, anchors from one product, and a ve
 import numpy as np
 from numpy.typing import NDArray
 
-from g2is_assets.core.vectors import ZERO_NORM, unit_rows
+from g2is_assets.core.rows import ZERO_NORM, unit_rows
 
 Adjacency = tuple[NDArray[np.int32], NDArray[np.float32]]
 

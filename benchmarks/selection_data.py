@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.core.knowledge import core_knowledge
-from g2is_assets.core.vectors import unit_rows
+from g2is_assets.core.rows import unit_rows
 from g2is_assets.store.features import StoredFeatures
 from g2is_assets.store.gradient_store import STORE, GradientStore, Vectors
 from g2is_assets.store.lake import Lake
@@ -37,7 +37,7 @@ def real_features(lake: Path, asset: str, partition: str | None, kind: str) -> R
     opened = Lake(lake)
     version = opened.current(asset, partition)
     folder = opened.place(asset) / STORE / str(version.manifest.settings["store"])
-    return unit_rows(StoredFeatures(folder, version.table("index", INDEX), kind).array())
+    return unit_rows(StoredFeatures(folder, version.read(INDEX), kind).array())
 
 
 def synthetic_features(rng: np.random.Generator, n_rows: int, dim: int) -> Rows:

@@ -19,9 +19,8 @@ from published_walk import published_walk, sorted_adjacency
 from selection_data import make_pool
 
 from g2is_assets.core.balance import balanced_walk
-from g2is_assets.core.budgets import allocate_budgets
-from g2is_assets.core.rows import unit_matrix
-from g2is_assets.core.vectors import unit_rows
+from g2is_assets.core.knowledge import allocate_budgets
+from g2is_assets.core.rows import unit_matrix, unit_rows
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.store.features import StoredFeatures
 from g2is_assets.store.gradient_store import GradientStore

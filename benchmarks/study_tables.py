@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from g2is_assets.contracts.study import LEADERBOARD, SCORES
-from g2is_assets.core.sampling import paired_difference_over_seeds
+from g2is_assets.core.sampling import mean_paired_difference
 from g2is_assets.reports.leaderboard import Standing, Standings, paired, standings_of
 from g2is_assets.settings.project import load_project
 from g2is_assets.store.lake import Lake
@@ -37,9 +37,9 @@ def main() -> None:
     arguments = parser.parse_args()
     lake = Lake(load_project(arguments.config).home / "lake")
     wanted = {"study": arguments.name, "part": arguments.part}
-    board = lake.current("study/leaderboard").table("leaderboard", LEADERBOARD).filter(**wanted)
+    board = lake.current("study/leaderboard").read(LEADERBOARD).filter(**wanted)
     scores = pl.concat(
-        lake.current("study/score", f"{domain}.{arguments.name}.{variant}").table("score", SCORES)
+        lake.current("study/score", f"{domain}.{arguments.name}.{variant}").read(SCORES)
         for domain, variant in board.filter(pl.col("domain") != "all").select("domain", "variant").unique().iter_rows()
     ).filter(part=arguments.part)
     if board["budget"].n_unique() > 1:
@@ -97,7 +97,7 @@ def print_differences(
                 continue
             one, rival = values(of_domain[variant]), values(of_domain[other])
             if one.shape[1] > 1:
-                mean, low, high = paired_difference_over_seeds(one, rival)
+                mean, low, high = mean_paired_difference([(one, rival)])
                 text = f"{mean:+{digits}} [{low:+{digits}}, {high:+{digits}}]"
                 cells[other, domain] = text if low <= 0 <= high else f"**{text}**"
     rows, columns = sorted({other for other, _ in cells}), sorted({domain for _, domain in cells})

@@ -17,9 +17,8 @@ from report import Report
 
 from g2is_assets.settings.config import EMBEDDED_MODEL, FinetuneSettings
 from g2is_assets.training.lora import add_lora, convert_frozen
-from g2is_assets.training.loss import row_losses
+from g2is_assets.training.loss import APART, row_losses
 from g2is_assets.training.model import find_model
-from g2is_assets.training.packing import APART
 from g2is_assets.training.text import collator
 
 HERE = Path(__file__).parent
