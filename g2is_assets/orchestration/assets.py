@@ -108,11 +108,11 @@ def _materialise(
         raise KeyboardInterrupt
 
     @contextmanager
-    def turn() -> Iterator[None]:
+    def turn() -> Iterator[bool]:
         with model_turn(workspace.lake.root, f"run {label(run)} in {stage.key}") as waited:
             if waited and context.instance.is_persistent:
                 end_dead_runs(context.instance)  # for whom it was waited may have been killed
-            yield
+            yield waited
 
     with retried(context):
         made = make(

@@ -1,8 +1,8 @@
 """The frame of all stages: what a version is made from now, and making it unless one from equal inputs is there."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from g2is_assets.progress import say
@@ -10,11 +10,11 @@ from g2is_assets.stages.catalog import STAGES
 from g2is_assets.stages.instructions import READ_EVERY_RUN
 from g2is_assets.stages.stage import Place, Stage, Task
 from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.lake import Turn
 from g2is_assets.store.manifest import Input
 from g2is_assets.store.version import Draft, Recipe, Version, asset_of
 from g2is_assets.trail.chain import mend
 
-Turn = Callable[[], AbstractContextManager[object]]
 _BY_KEY: Mapping[str, Stage] = {stage.key: stage for stage in STAGES}
 
 
@@ -106,10 +106,8 @@ def make(
             workspace.use_threads()
         stage.write(draft, task)
 
-    # Whoever waited for the turn may find that the one before made this very version.
-    waits = stage.uses_model and (force or workspace.lake.reusable(recipe, intact) is None)
-    with turn() if waits else nullcontext():
-        version, written = workspace.lake.make(recipe, run_id, write, force=force, intact=intact)
+    waits = turn if stage.uses_model else nullcontext
+    version, written = workspace.lake.make(recipe, run_id, write, force=force, intact=intact, turn=waits)
     if not written:
         version = mend(workspace.lake, version, recipe, run_id)
     stage.finish(task, version)

@@ -9,7 +9,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -38,6 +38,10 @@ LAYOUT: Final = "2"
 LAYOUT_FILE: Final = ".layout"
 KNOWN_FILE: Final = ".hashes.json"
 """Digests of files with the state in which they were hashed; may be deleted at any time."""
+
+
+Turn = Callable[[], AbstractContextManager[bool | None]]
+"""A turn with something that is scarce; whoever enters is told whether they had to wait."""
 
 
 class Lake:
@@ -152,6 +156,7 @@ class Lake:
         *,
         force: bool = False,
         intact: Callable[[Version], bool] = lambda version: True,
+        turn: Turn = nullcontext,
     ) -> tuple[Version, bool]:
         """The version that a recipe describes, written if no whole one exists; and whether it was written.
 
@@ -164,14 +169,21 @@ class Lake:
             write: Computes and writes the payload.
             force: Write in any case.
             intact: Whether what an earlier version refers to outside its folder is whole, so that it may serve again.
+            turn: Entered where there is work to do; it says whether others worked meanwhile.
 
         Raises:
             StoreError: The place cannot be written.
         """
-        place = self.place(recipe.asset, recipe.partition)
-        if not force and (version := self.reusable(recipe, intact)):
-            self.point(place, version.folder.name)
+        if not force and (version := self._reused(recipe, intact)):
             return version, False
+        with turn() as waited:
+            # Whoever waited may find that the one before made this very version.
+            if waited and not force and (version := self._reused(recipe, intact)):
+                return version, False
+            return self._write(recipe, run_id, write), True
+
+    def _write(self, recipe: Recipe, run_id: str, write: Callable[[Draft], None]) -> Version:
+        place = self.place(recipe.asset, recipe.partition)
         scratch = place / f".writing-{uuid.uuid4().hex}"
         with writing(place, "; the previous version is intact"):
             place.mkdir(parents=True, exist_ok=True)
@@ -181,13 +193,12 @@ class Lake:
             try:
                 draft = Draft(scratch)
                 write(draft)
-                version = self._commit(draft, recipe, run_id, place)
+                return self._commit(draft, recipe, run_id, place)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
-        return version, True
 
-    def reusable(self, recipe: Recipe, intact: Callable[[Version], bool]) -> Version | None:
-        """The whole version that was made earlier from equal inputs, if there is one; the current one before others."""
+    def _reused(self, recipe: Recipe, intact: Callable[[Version], bool]) -> Version | None:
+        """The whole version that was made earlier from equal inputs, if there is one; readers follow it from now on."""
         place = self.place(recipe.asset, recipe.partition)
         try:
             current = self.find(recipe.asset, recipe.partition)
@@ -200,6 +211,7 @@ class Lake:
             try:
                 version = _whole_version(place / name)
                 if version.manifest.input_digest == recipe.input_digest and intact(version):
+                    self.point(place, name)
                     return version
             except (StoreError, ContractError):
                 continue  # damaged or pruned: made again

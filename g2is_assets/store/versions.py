@@ -16,7 +16,7 @@ MODELS: Final = "models"
 VERSION_NAME: Final = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}(-[0-9a-f]{6})?")
 SCRATCH_NAME: Final = re.compile(
     r"\.(writing|views)-.+"  # versions, views
-    r"|\..+\.json-[0-9a-f]{32}"  # small files written atomically
+    r"|\..+-[0-9a-f]{32}"  # single files written atomically
     r"|\.[^.]+\.parquet"  # shards
     r"|\.[0-9a-f]{32}\.npy"  # mapped copies
 )
