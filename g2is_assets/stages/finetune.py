@@ -6,11 +6,11 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from g2is_assets.contracts.finetune import ANSWERS, BASELINE_ROWS, SCORES
+from g2is_assets.contracts.contract import Contract
+from g2is_assets.contracts.finetune import ADAPTER_LOG, ANSWERS, BASELINE_LOG, BASELINE_ROWS, SCORES
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.selection import EXCLUDED, SUBSET
-from g2is_assets.contracts.warmup import TRAINING_LOG
 from g2is_assets.core.sampling import paired_difference
 from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.core.selectors.problem import Problem
@@ -52,7 +52,7 @@ def adapter(draft: Draft, task: Task) -> None:
 
     The epoch with the lowest loss on the validation rows is kept, the untouched base model included.
     """
-    _train(draft, task, task.read(SUBSET, "selection/subset")["row_id"].to_list())
+    _train(draft, task, task.read(SUBSET, "selection/subset")["row_id"].to_list(), ADAPTER_LOG)
 
 
 @stage(
@@ -81,17 +81,17 @@ def baseline(draft: Draft, task: Task) -> None:
     )
     drawn = row_ids[SELECTORS["random"].select(problem).rows].to_list()
     draft.write(BASELINE_ROWS, pl.DataFrame({"domain": [task.domain] * len(drawn), "row_id": sorted(drawn)}))
-    _train(draft, task, drawn)
+    _train(draft, task, drawn, BASELINE_LOG)
 
 
-def _train(draft: Draft, task: Task, row_ids: Sequence[str]) -> None:
+def _train(draft: Draft, task: Task, row_ids: Sequence[str], log: Contract) -> None:
     """Train on these pool rows, in this order, and write `adapter/` and the log."""
     workspace, own = task.workspace, task.read(TARGET)
     rows = pool_rows(task.read(POOL), row_ids, "selection/subset")
     validation = own.filter(pl.col("split") == "validation")
     settings, label = workspace.project.domain(task.domain).finetune, task.recipe.asset.split("/")[1]
     done = fit(workspace, rows, validation, settings, draft.folder / "adapter", label)
-    draft.write(TRAINING_LOG, pl.DataFrame(done.log, schema=TRAINING_LOG.schema))
+    draft.write(log, pl.DataFrame(done.log, schema=log.schema))
     draft.metric(n_rows=len(rows), n_tokens=done.n_tokens, best_epoch=done.best_epoch)
     draft.metric(validation_nll=done.best_validation_nll, base_validation_nll=done.validation_nll[0])
 

@@ -12,40 +12,12 @@ import torch
 
 from g2is_assets.settings.config import FinetuneSettings
 from g2is_assets.training.evaluate import response_nll
-from g2is_assets.training.fit import Fit, fit_lora, n_fit_tokens
+from g2is_assets.training.fit import fit_lora, n_fit_tokens
 from g2is_assets.training.lora import add_lora, load_adapter, save_adapter
 from g2is_assets.training.model import ModelSource, pick_compute, pick_device
 from g2is_assets.training.text import Example
 
 Progress = Callable[[int], None]
-
-
-def train_adapter(
-    source: ModelSource,
-    rows: Sequence[Example],
-    validation: Sequence[Example],
-    settings: FinetuneSettings,
-    folder: Path,
-    *,
-    device: str = "auto",
-    progress: Progress = lambda n_tokens: None,
-) -> Fit:
-    """Train a fresh adapter and save the best epoch, step 0 included, as a PEFT folder."""
-    model = add_lora(source.load(device), settings, source.name)
-    fit = fit_lora(
-        model,
-        source.tokenizer(),
-        rows,
-        settings,
-        epochs=settings.epochs,
-        schedule=settings.schedule,
-        validation=validation,
-        compute=pick_compute(settings.compute, device),
-        packing=True,
-        progress=progress,
-    )
-    save_adapter(model, folder)
-    return fit
 
 
 @dataclass(frozen=True)
@@ -84,7 +56,7 @@ def train(
     device: str = "auto",
     progress: Progress = lambda n_tokens: None,
 ) -> Trained:
-    """Train a fresh adapter, keep the best epoch by validation loss, the untouched base included, and save it.
+    """Train a fresh adapter, keep the best epoch by validation loss, the untouched base included; it is saved as a PEFT folder.
 
     Args:
         source: The base model.
@@ -97,7 +69,20 @@ def train(
     """
     begun = time.monotonic()
     gc.collect()  # the models of earlier trainings lie in cycles, and each is as large as the one to come
-    fit = train_adapter(source, rows, validation, settings, folder, device=device, progress=progress)
+    model = add_lora(source.load(device), settings, source.name)
+    fit = fit_lora(
+        model,
+        source.tokenizer(),
+        rows,
+        settings,
+        epochs=settings.epochs,
+        schedule=settings.schedule,
+        validation=validation,
+        compute=pick_compute(settings.compute, device),
+        packing=True,
+        progress=progress,
+    )
+    save_adapter(model, folder)
     nll = [float(value) for entry in fit.log if (value := entry["validation_loss"]) is not None]
     passed = n_fit_tokens(rows, validation, settings.epochs)
     return Trained(fit.best_epoch, nll, fit.n_tokens, passed, time.monotonic() - begun, fit.log)

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, MistralConfig
 from g2is_assets.errors import ModelError
 from g2is_assets.settings.config import FinetuneSettings, LoraSettings
 from g2is_assets.training.evaluate import response_nll
-from g2is_assets.training.finetune import train_adapter
+from g2is_assets.training.finetune import train
 from g2is_assets.training.fit import Fit, fit_lora, n_fit_tokens
 from g2is_assets.training.lora import add_lora, convert_frozen, load_adapter, lora_parameters
 from g2is_assets.training.model import ModelSource
@@ -155,9 +155,9 @@ def test_the_adapter_of_a_finetuning_is_saved_with_the_kept_epoch(
     source: ModelSource, rows: Sequence[Example], tmp_path: Path
 ):
     settings = FinetuneSettings(**(LEARNS.model_dump() | {"epochs": 2}))
-    result = train_adapter(source, rows, rows[:2], settings, tmp_path, device="cpu")
+    result = train(source, rows, rows[:2], settings, tmp_path, device="cpu")
     model = load_adapter(source.load("cpu"), tmp_path)
-    assert nll(source, model, rows[:2]) == pytest.approx(result.best_loss, rel=1e-5)
+    assert nll(source, model, rows[:2]) == pytest.approx(result.best_validation_nll, rel=1e-5)
 
 
 def test_losses_come_in_the_order_of_the_rows_whatever_the_batches(
