@@ -56,7 +56,7 @@ def train(
     device: str = "auto",
     progress: Progress = lambda n_tokens: None,
 ) -> Trained:
-    """Train a fresh adapter, keep the best epoch by validation loss, the untouched base included; it is saved as a PEFT folder.
+    """Train a fresh adapter and save it as a PEFT folder: the best epoch by validation loss, the base included.
 
     Args:
         source: The base model.
