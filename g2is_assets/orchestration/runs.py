@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -108,21 +108,26 @@ def model_turn(folder: Path, who: str) -> Iterator[bool]:
     Args:
         folder: The lake's, which all that share the model share.
         who: For those that wait: the run and what it makes.
+
+    Raises:
+        StoreError: The folder cannot be written.
     """
     seen = re.sub(r"\W+", "-", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     lock, holder = FileLock(folder / f".model{seen}.lock"), folder / f".model{seen}.holder"
     said, waited = -REMIND_S, False
-    folder.mkdir(parents=True, exist_ok=True)
-    while not lock.is_locked:
-        try:
-            lock.acquire(timeout=POLL_S if waited else 0)
-        except Timeout:
-            waited = True
-            if time.monotonic() - said >= REMIND_S:
-                said = time.monotonic()
-                say(f"{who.split(' in ')[-1]} waits for the model, held by {_read(holder)}")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=POLL_S if waited else 0)
+            except Timeout:
+                waited = True
+                if time.monotonic() - said >= REMIND_S:
+                    said = time.monotonic()
+                    say(f"{who.split(' in ')[-1]} waits for the model, held by {_read(holder)}")
     try:
-        holder.write_text(who, encoding="utf-8")
+        with suppress(OSError):  # a full disk: the work itself will say so
+            holder.write_text(who, encoding="utf-8")
         yield waited
     finally:
         lock.release()

@@ -51,7 +51,7 @@ def fit(
         label: For whoever watches.
 
     Returns:
-        A `training.cells.Trained`.
+        A `training.finetune.Trained`.
     """
     from g2is_assets.training.finetune import look_at_base, train
     from g2is_assets.training.fit import n_fit_tokens

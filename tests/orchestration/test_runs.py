@@ -10,7 +10,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from g2is_assets.cli.jobs import held_interrupts
+from g2is_assets.errors import StoreError
 from g2is_assets.orchestration import runs
+from g2is_assets.orchestration.assets import STOPPED
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.orchestration.runs import GONE, alive, end_dead_runs, model_turn
 
@@ -116,6 +119,33 @@ def test_runs_with_different_gpus_do_not_wait_for_each_other(
     with model_turn(tmp_path, "run other in gradients/pool") as waited:
         assert not waited
     assert holder.is_alive()
+
+
+def test_a_place_that_cannot_be_written_is_the_one_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "lake").write_text("a file")
+    with (
+        pytest.raises(StoreError, match=r"lake cannot be written: .*set G2IS_HOME"),
+        model_turn(tmp_path / "lake", "run"),
+    ):
+        raise AssertionError("the turn was taken")
+
+
+def test_ctrl_c_between_two_steps_is_held_until_the_job_is_over_and_then_counts(
+    make_project: Callable[..., Path],
+) -> None:
+    settings = make_project()
+    job = build_defs(settings).resolve_job_def("refresh_pool")
+
+    def interrupted() -> None:
+        with dg.DagsterInstance.ephemeral() as ephemeral, held_interrupts():
+            signal.raise_signal(signal.SIGINT)
+            with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
+                job.execute_in_process(instance=ephemeral, run_config=QUIET)
+            assert not (settings.parent / "lake" / "instructions").exists()
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not STOPPED.is_set()
 
 
 def test_views_are_rebuilt_once_in_a_run_also_in_one_that_fails(
