@@ -65,7 +65,7 @@ def test_a_domain_that_fails_in_a_backfill_stops_no_other(
     dagster = (sys.executable, "-m", "dagster")
     subprocess.run([*dagster, *BACKFILL.split(), *workspace], env=environment, check=True, capture_output=True)
     with (tmp_path / "daemon.log").open("w") as log:
-        command = [sys.executable, "-m", "dagster._daemon", "run", *workspace]
+        command = [Path(sys.executable).with_name("dagster-daemon"), "run", *workspace]
         daemon = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             states = states_when_finished(home)
