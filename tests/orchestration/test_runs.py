@@ -103,8 +103,16 @@ def test_whoever_waits_for_the_model_says_for_whom_and_goes_on_when_that_one_is_
         assert not waited
 
 
+@pytest.fixture
+def heard_interrupts() -> Iterator[None]:
+    """Python's own handler of Ctrl-C, also where a shell started the tests in the background, deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_whoever_waits_hears_ctrl_c(
-    tmp_path: Path, holder: multiprocessing.Process, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, holder: multiprocessing.Process, monkeypatch: pytest.MonkeyPatch, heard_interrupts: None
 ) -> None:
     monkeypatch.setattr(runs, "say", lambda _: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt), model_turn(tmp_path, "run other in gradients/pool"):
