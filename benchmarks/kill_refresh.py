@@ -22,9 +22,9 @@ from report import Report
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-from conftest import payload, write_project, write_tiny_model  # noqa: E402
-
 from g2is_assets.stages.catalog import refreshed  # noqa: E402
+from support.models import write_tiny_model  # noqa: E402
+from support.projects import payload, write_project  # noqa: E402
 
 DOMAIN = "sums"
 COLUMNS = ("kill in", "after s", "was at", "assets done", "scratch left", "s to recover", "computed anew", "equal")

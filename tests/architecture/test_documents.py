@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from commands import every_command, example_of
 
 from g2is_assets.cli import main
+from support.commands import every_command, example_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from reports.page_material import HOSTILE, N_TAKEN, material
 
 from g2is_assets.reports.page.build import build_page
+from support.pages import HOSTILE, N_TAKEN, material
 
 
 @pytest.fixture(scope="module")

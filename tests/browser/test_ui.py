@@ -13,9 +13,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from conftest import write_jsonl, write_project
 
 from g2is_assets.store.lake import Lake
+from support.projects import write_project
+from support.rows import write_jsonl
 
 WAIT_MS = 120_000
 """For anything to appear: the page asks its server again and again, and a run starts a process of its own."""

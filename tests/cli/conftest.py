@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import write_project
 
 from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import load_project
+from support.projects import write_project
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

@@ -10,7 +10,6 @@ import dagster as dg
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
-from conftest import arithmetic_row, write_jsonl, write_project
 
 from g2is_assets.cli import main
 from g2is_assets.cli.instance import open_instance, prepare_instance
@@ -20,6 +19,8 @@ from g2is_assets.settings.project import Project, load_project
 from g2is_assets.store.gc import collect_garbage
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
+from support.projects import write_project
+from support.rows import arithmetic_row, write_jsonl
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 DOMAIN = "sums"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from conftest import write_project
 
 from g2is_assets.cli.jobs import interrupts_that_count
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.orchestration.runs import GONE, model_turn
 from g2is_assets.stages.catalog import STAGES, STUDY
 from g2is_assets.store.lake import Lake
+from support.projects import write_project
 
 # Without `audit/lineage`, which is made of manifests: run ids and times are its content.
 KEYS = {stage.key: stage.partition for stage in STAGES if stage.group not in ("audit", STUDY)}

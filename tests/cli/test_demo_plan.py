@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from conftest import arithmetic_row, write_jsonl
 
 from cli.conftest import refresh
 from g2is_assets.cli.demo_plan import plan_lines
 from g2is_assets.settings.project import load_project
 from g2is_assets.training import model
+from support.rows import arithmetic_row, write_jsonl
 
 SAMPLE = Path(__file__).parents[2] / "data" / "g2is.toml"
 

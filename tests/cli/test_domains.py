@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import arithmetic_row, write_jsonl
 
 from g2is_assets.cli import main
 from g2is_assets.settings.project import load_project
+from support.rows import arithmetic_row, write_jsonl
 
 MakeProject = Callable[..., Path]
 ROWS = [arithmetic_row(n, "sums") for n in range(400, 412)]

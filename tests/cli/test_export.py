@@ -12,7 +12,6 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner, Result
-from conftest import arithmetic_row, write_jsonl
 
 from cli.conftest import refresh
 from g2is_assets.cli import main
@@ -22,6 +21,7 @@ from g2is_assets.store.files import made_whole
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.serving import promote
 from g2is_assets.store.version import Version
+from support.rows import arithmetic_row, write_jsonl
 
 DOMAIN = "sums"
 QUESTION = {"role": "user", "content": "Add 5 drums and 6 drums."}

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from click import Group
 from click.testing import CliRunner, Result
-from commands import every_command, example_of
 
 from g2is_assets.cli import main
+from support.commands import every_command, example_of
 
 
 def is_leaf(path: tuple[str, ...]) -> bool:

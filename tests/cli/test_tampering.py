@@ -6,7 +6,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import arithmetic_row, write_jsonl
 
 from cli.test_audit import DOMAIN, answer, built, built_once, flip, g2is, refresh, rows_of, tampered_manifest
 from g2is_assets.hashing import json_sha256
@@ -16,6 +15,7 @@ from g2is_assets.store.manifest import ERASED, ERASING, describe_files
 from g2is_assets.store.tombstones import Change, Tombstone, as_json
 from g2is_assets.store.version import Version
 from g2is_assets.trail.subset_diff import compare
+from support.rows import arithmetic_row, write_jsonl
 
 __all__ = ["built", "built_once"]  # fixtures
 

@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
-from conftest import write_project
 from filelock import FileLock
 
 from g2is_assets.cli import main
@@ -29,6 +28,7 @@ from g2is_assets.store.pages import ERASED_PAGE, PAGE
 from g2is_assets.store.tombstones import read_tombstones
 from g2is_assets.store.version import Version
 from g2is_assets.store.versions import assets_of, partitions_of, versions_of
+from support.projects import write_project
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 DOMAINS = ("sums", "words")

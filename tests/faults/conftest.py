@@ -2,28 +2,12 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import payload, write_project
 
-from faults.processes import Commands
-
-
-@dataclass(frozen=True)
-class Undisturbed:
-    """A project in which one domain was refreshed after the other.
-
-    Attributes:
-        settings: Its settings file.
-        sums: Digests of all payload when `sums` had been refreshed.
-        both: The same when `words` had been refreshed too.
-    """
-
-    settings: Path
-    sums: dict[str, str]
-    both: dict[str, str]
+from support.processes import Commands
+from support.projects import Undisturbed, payload, write_project
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from conftest import payload, write_jsonl
 
-from faults.conftest import Undisturbed
-from faults.processes import Commands, assert_all_that_is_current_is_whole
 from g2is_assets.errors import G2isError, SourceError
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import read_manifest
+from support.processes import Commands, assert_all_that_is_current_is_whole
+from support.projects import Undisturbed, payload
+from support.rows import write_jsonl
 
 Mount = Callable[..., None]
 

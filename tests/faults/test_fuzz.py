@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faults.test_kills import ROWS, compute
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.tables import TABLES
@@ -30,6 +29,7 @@ from g2is_assets.store.pruning import plan_pruning
 from g2is_assets.store.sources import read_rows
 from g2is_assets.store.version import Draft, Recipe
 from g2is_assets.store.views import rebuild_views
+from support.vectors import LENGTHS, compute
 
 MANY = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 FEW = settings(max_examples=50, deadline=None, derandomize=True, database=None)
@@ -149,7 +149,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     store = store_of(lake)
 
     def write(draft: Draft) -> None:
-        filled = fill_store(store, ROWS, lambda lengths: [[i] for i in range(len(lengths))], compute, 2)
+        filled = fill_store(store, LENGTHS, lambda lengths: [[i] for i in range(len(lengths))], compute, 2)
         draft.write(INDEX, filled.index)
 
     lake.make(Recipe("gradients/pool", None, "1", {"store": store.folder.name}), "run", write)
@@ -181,7 +181,7 @@ READERS: dict[str, Callable[[Lake], object]] = {
     "gc": lambda lake: collect_garbage(lake, 1, 0, dry_run=True),
     "pruning": plans_of,
     "index": lambda lake: store_of(lake).read_index(),
-    "plan": lambda lake: store_of(lake).plan(ROWS, [[row] for row in ROWS], 2),
+    "plan": lambda lake: store_of(lake).plan(LENGTHS, [[row] for row in LENGTHS], 2),
 }
 FILES = {
     "stage/noun/current.json": "table current content views gc",

@@ -6,16 +6,11 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-from conftest import payload
-
-from faults.conftest import Undisturbed
-from faults.processes import (
+from g2is_assets.store.manifest import git_revision, library_versions
+from support.processes import (
     DOMAIN_KEYS,
     POOL_KEYS,
     Commands,
@@ -24,14 +19,8 @@ from faults.processes import (
     killer,
     place_of,
 )
-from g2is_assets.contracts.contract import Column, Contract
-from g2is_assets.contracts.gradients import INDEX
-from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.gradient_store import STORE, GradientStore, Vectors, fill_store
-from g2is_assets.store.lake import Lake
-from g2is_assets.store.manifest import git_revision, library_versions
-from g2is_assets.store.version import Draft, Recipe
-from g2is_assets.store.views import rebuild_views
+from support.projects import Undisturbed, payload
+from support.vectors import small_refresh
 
 
 def boundary(place: Path, number: int) -> Moment:
@@ -81,35 +70,6 @@ def test_killed_from_outside_at_random_moments_it_ends_as_if_undisturbed(
     # By whichever came next.
     assert any("is reported as failed: its process is gone" in text for text in (*(c.shown for c in killed), shown))
     assert payload(fresh.parent / "lake") == undisturbed.sums
-
-
-ROWS = {f"row{number}": number + 1 for number in range(6)}
-NUMBERS = Contract((), "noun", "Some numbers", {"n": Column(pl.Int64, "A number")})
-
-
-def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
-    """Vectors that depend on their rows alone."""
-    for batch in batches:
-        vectors = np.stack([np.random.default_rng(ROWS[row]).standard_normal(64) for row in batch])
-        yield Vectors(batch, [ROWS[row] for row in batch], np.ones(len(batch)), {"sgd": vectors.astype(np.float32)})
-
-
-def small_refresh(root: Path) -> None:
-    """Everything that writes to a lake, without a model: a version, gradients in shards, mapped copies, views."""
-    lake = Lake(root)
-    settings = {"kinds": ["sgd"], "sketch_dim": 64}
-    store = GradientStore(lake.place("gradients/pool") / STORE, settings)
-
-    def gradients(draft: Draft) -> None:
-        filled = fill_store(store, ROWS, lambda lengths: [[i] for i in range(len(lengths))], compute, 2)
-        StoredFeatures(store.folder, filled.index, "sgd").array()
-        draft.write(INDEX, filled.index)
-
-    numbers = pl.DataFrame({"n": [1, 2, 3]})
-    lake.make(Recipe("stage/noun", "a", "1", {}), "run", lambda draft: draft.write(NUMBERS, numbers))
-    recipe = Recipe("gradients/pool", None, "1", {"store": store.folder.name})
-    lake.make(recipe, "run", gradients, intact=lambda version: store.holds(version.read(INDEX)))
-    rebuild_views(lake)
 
 
 def kill_everywhere(folder: Path) -> None:

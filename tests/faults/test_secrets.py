@@ -12,15 +12,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from conftest import arithmetic_row, write_jsonl
 
-from faults.processes import Commands
 from g2is_assets.cli import main
 from g2is_assets.errors import SettingsError
 from g2is_assets.settings.config import Settings
 from g2is_assets.settings.parsing import parse
 from g2is_assets.settings.redaction import redacted, scrubbed
 from g2is_assets.store.lake import Lake
+from support.processes import Commands
+from support.rows import arithmetic_row, write_jsonl
 
 ADDRESSES = {
     "s3://bucket/pool/*.parquet": "s3://bucket/pool/*.parquet",

@@ -12,12 +12,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
-from conftest import arithmetic_row, payload, write_jsonl
 from filelock import FileLock, Timeout
 
-from faults.conftest import Undisturbed
-from faults.processes import Child, Commands, assert_all_that_is_current_is_whole
-from faults.test_kills import small_refresh
 from g2is_assets.cli.instance import prepare_instance
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.settings.project import load_project
@@ -25,6 +21,10 @@ from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST
 from g2is_assets.store.version import Recipe
 from g2is_assets.store.versions import SCRATCH_NAME
+from support.processes import Child, Commands, assert_all_that_is_current_is_whole
+from support.projects import Undisturbed, payload
+from support.rows import arithmetic_row, write_jsonl
+from support.vectors import small_refresh
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = Contract((), "noun", "Some numbers", {"n": Column(pl.Int64, "A number")})

@@ -9,7 +9,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from conftest import arithmetic_row, write_jsonl, write_project
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -20,6 +19,8 @@ from g2is_assets.orchestration.retries import MAX_RETRIES, is_transient
 from g2is_assets.orchestration.runs import model_turn
 from g2is_assets.settings.project import DomainFile
 from g2is_assets.store.lake import Lake
+from support.projects import write_project
+from support.rows import arithmetic_row, write_jsonl
 
 MakeProject = Callable[..., Path]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

@@ -10,12 +10,12 @@ from typing import Any
 
 import polars as pl
 import pytest
-from reports.page_material import HOSTILE, N_TAKEN, material, row_id
 
 from g2is_assets.contracts.audit import QUOTED
 from g2is_assets.reports.page.build import as_json, build_page
 from g2is_assets.reports.page.material import Picture
 from g2is_assets.reports.page.rows import MAX_POINTS, TEXT_LIMIT
+from support.pages import HOSTILE, N_TAKEN, material, row_id
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

@@ -9,7 +9,6 @@ import duckdb
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from conftest import arithmetic_row, write_jsonl, write_project
 
 from g2is_assets.cli import main
 from g2is_assets.contracts import graph as graph_contracts
@@ -23,6 +22,8 @@ from g2is_assets.stages.features import all_rows, stored_features
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
+from support.projects import write_project
+from support.rows import arithmetic_row, write_jsonl
 
 SELECTION = ["instructions/target", "gradients/target", "knowledge/components", "selection/subset"]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

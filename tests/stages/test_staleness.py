@@ -9,7 +9,6 @@ import dagster as dg
 import duckdb
 import polars as pl
 import pytest
-from conftest import arithmetic_row, write_jsonl, write_project
 
 from g2is_assets.contracts.audit import STALENESS
 from g2is_assets.orchestration.definitions import build_defs
@@ -20,6 +19,8 @@ from g2is_assets.stages.catalog import refreshed
 from g2is_assets.stages.stage import PROJECT
 from g2is_assets.stages.staleness import staleness
 from g2is_assets.stages.workspace import Workspace
+from support.projects import write_project
+from support.rows import arithmetic_row, write_jsonl
 
 MakeProject = Callable[..., Path]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

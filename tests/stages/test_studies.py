@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stages.test_study import STUDY
 
 from g2is_assets.cli.checkup import check_studies
 from g2is_assets.errors import SettingsError
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import load_project
 from g2is_assets.stages.studies import find_study, load_studies
+from support.projects import STUDY
 
 FAULTS = {
     "an unknown selector": ('selector = "less"', 'selector = "lesss"', r"variants\.less\.selector: no such selector"),

@@ -9,7 +9,6 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
-from conftest import payload, write_project
 
 from g2is_assets.contracts import study as contracts
 from g2is_assets.core.selectors import SELECTORS
@@ -26,25 +25,8 @@ from g2is_assets.store.measured import Measured
 from g2is_assets.store.views import rebuild_views
 from g2is_assets.trail.chain import follow
 from g2is_assets.trail.exposure import TRAINED, Exposures
+from support.projects import STUDY, payload, write_project
 
-STUDY = """
-title = "Small"
-budgets = [0.15]
-seeds = [0, 1]
-rates = [0.03, 0.003]
-development_rows = 4
-cells = "../cells"
-
-[variants.base]
-selector = "base"
-[variants.random]
-selector = "random"
-[variants.less]
-selector = "less"
-seeds = [0]
-[variants.embedding]
-selector = "embedding"
-"""
 VARIANTS = ("base", "random", "less", "embedding")
 DOMAINS = ("sums", "words")
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

@@ -8,7 +8,6 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
-from conftest import payload, write_jsonl, write_project
 
 from g2is_assets.contracts.tables import contract_of, main_table
 from g2is_assets.errors import G2isError, MissingInputError, SettingsError, SourceError
@@ -18,6 +17,8 @@ from g2is_assets.store.manifest import read_manifest
 from g2is_assets.store.pruning import plan_pruning
 from g2is_assets.store.serving import served_folder
 from g2is_assets.store.version import Version
+from support.projects import payload, write_project
+from support.rows import write_jsonl
 
 MakeProject = Callable[..., Path]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from test_gradient_store import DIM, SETTINGS, Compute, flip_byte, pairs, vector
 
 from g2is_assets.contracts.audit import QUOTED
 from g2is_assets.contracts.gradients import INDEX, SET_ASIDE
@@ -32,6 +31,7 @@ from g2is_assets.store.tombstones import read_tombstones
 from g2is_assets.store.version import Draft, Recipe, Version
 from g2is_assets.store.versions import assets_of, versions_of
 from g2is_assets.store.withholding import licenses_of
+from support.vectors import DIM, SETTINGS, Compute, flip_byte, pairs, vector
 
 ROWS = [f"row{i:02d}" for i in range(6)]
 GONE = "row02"

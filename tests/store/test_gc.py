@@ -15,7 +15,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from test_gradient_store import SETTINGS, Compute, flip_byte, pairs
 
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.contracts.gradients import INDEX, SET_ASIDE
@@ -30,6 +29,7 @@ from g2is_assets.store.manifest import MANIFEST, PRUNED, read_manifest
 from g2is_assets.store.mapped import MAPPED
 from g2is_assets.store.pruning import ROW_IDS, Pruned, plan_pruning, read_pruned
 from g2is_assets.store.version import Draft, Recipe, Version
+from support.vectors import SETTINGS, Compute, flip_byte, pairs
 
 ROOT = Path(__file__).parents[2]
 TEXT = Contract((), "pool", "Rows", {"row_id": Column(pl.String, "Row"), "response": Column(pl.String, "Text")})

@@ -1,6 +1,5 @@
 """The store computes what it lacks and nothing else, notices damage, and resumes to the same bytes."""
 
-import hashlib
 import json
 import signal
 import subprocess
@@ -28,58 +27,9 @@ from g2is_assets.store.gradient_store import (
     fill_store,
 )
 from g2is_assets.store.mapped import MAPPED
+from support.vectors import ROWS, SETTINGS, SHARD_ROWS, Compute, fill, flip_byte, vector
 
 ROOT = Path(__file__).parents[2]
-DIM = 16
-SETTINGS = {"kinds": ["adam", "sgd"], "sketch_dim": DIM, "seed": 0}
-SHARD_ROWS = 4
-ROWS = [f"row{i:02d}" for i in range(10)]
-
-
-def vector(row_id: str, kind: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A row's vector, from its id alone; ids that start with a fault have it."""
-    if row_id.startswith("zero"):
-        return np.zeros(DIM, dtype=np.float32)
-    if row_id.startswith("nan") and kind == "sgd":
-        return np.full(DIM, np.nan, dtype=np.float32)
-    if row_id.startswith("inf"):
-        return np.full(DIM, np.inf, dtype=np.float32)
-    seed = int.from_bytes(hashlib.sha256(f"{row_id} {kind}".encode()).digest()[:4], "big")
-    return (3 * np.random.default_rng(seed).normal(size=DIM)).astype(np.float32)
-
-
-def loss(row_id: str) -> float:
-    return float("nan") if row_id.startswith("badloss") else 1.5
-
-
-class Compute:
-    """Vectors of batches, with a list of the rows that were asked for."""
-
-    def __init__(self) -> None:
-        self.rows: list[str] = []
-        self.calls = 0
-
-    def __call__(self, batches: Iterable[list[str]]) -> Iterator[Vectors]:
-        self.calls += 1
-        return self.vectors(batches)
-
-    def vectors(self, batches: Iterable[list[str]]) -> Iterator[Vectors]:
-        for batch in batches:
-            self.rows += batch
-            features = {kind: np.stack([vector(row, kind) for row in batch]) for kind in SETTINGS["kinds"]}
-            losses = np.array([loss(row) for row in batch], dtype=np.float32)
-            yield Vectors(list(batch), [len(row) for row in batch], losses, features)
-
-
-def pairs(lengths: Sequence[int]) -> list[list[int]]:
-    """Batches of two, in order."""
-    return [list(range(i, min(i + 2, len(lengths)))) for i in range(0, len(lengths), 2)]
-
-
-def fill(store: GradientStore, rows: Iterable[str], compute: Compute | None = None) -> tuple[Filled, list[str]]:
-    compute = compute or Compute()
-    filled = fill_store(store, {row: len(row) for row in rows}, pairs, compute, SHARD_ROWS)
-    return filled, compute.rows
 
 
 def shard_files(store: GradientStore) -> dict[str, bytes]:
@@ -193,13 +143,6 @@ def test_a_shard_of_rows_set_aside_only_is_a_shard(store: GradientStore) -> None
     holds(store, filled, ROWS[:1])
     assert len(filled.set_aside) == 4
     assert fill(store, ["zero1", "zero2", "nan1", "nan2", ROWS[0]])[1] == []
-
-
-def flip_byte(store: GradientStore, name: str) -> None:
-    file = store.folder / f"{name}.parquet"
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
 
 
 def truncate_file(store: GradientStore, name: str) -> None:
@@ -378,7 +321,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_gradient_store import ROWS, SETTINGS, Compute, fill
+from support.vectors import ROWS, SETTINGS, Compute, fill
 from g2is_assets.store.gradient_store import GradientStore
 
 class Killed(Compute):
@@ -398,7 +341,7 @@ def test_a_killed_process_loses_at_most_one_shard_and_the_next_one_ends_with_the
 ) -> None:
     undisturbed = GradientStore(tmp_path / "undisturbed", SETTINGS)
     fill(undisturbed, ROWS)
-    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path / "killed"), str(n_batches)]
+    command = [sys.executable, "-c", KILLED, str(ROOT / "tests"), str(tmp_path / "killed"), str(n_batches)]
     killed = subprocess.run(command, cwd=ROOT, check=False, timeout=60, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     store = GradientStore(tmp_path / "killed", SETTINGS)
