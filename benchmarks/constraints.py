@@ -24,7 +24,6 @@ from g2is_assets.core.knowledge import allocate_budgets, core_knowledge, measure
 from g2is_assets.core.rows import ArrayFeatures, CentredFeatures, FeatureSource, unit_matrix
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.gradient_store import STORE
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
 
@@ -59,15 +58,14 @@ def main() -> None:
     pool = lake.current("instructions/pool").read(POOL)
     origin = dict(zip(pool["row_id"], pool["sources"].list.first(), strict=True))
     for domain in domains:
-        validation = stored(lake.current("gradients/target", domain), "sgd").array().astype(np.float32)
+        validation = stored(lake, lake.current("gradients/target", domain), "sgd").array().astype(np.float32)
         walks(domain, validation, sources, [origin[row_id] for row_id in row_ids], options.budget, report)
 
 
-def stored(version: Version, kind: str, n_rows: int | None = None) -> StoredFeatures:
+def stored(lake: Lake, version: Version, kind: str, n_rows: int | None = None) -> StoredFeatures:
     """Stored vectors of a version's first rows."""
-    folder = version.folder.parents[1 if version.manifest.partition else 0] / STORE
     index = version.read(INDEX)
-    return StoredFeatures(folder / str(version.manifest.settings["store"]), index.head(n_rows or len(index)), kind)
+    return StoredFeatures(lake.parts_of(version), index.head(n_rows or len(index)), kind)
 
 
 def pool_features(lake: Lake, n_rows: int) -> tuple[list[tuple[str, FeatureSource]], list[str]]:
@@ -75,7 +73,7 @@ def pool_features(lake: Lake, n_rows: int) -> tuple[list[tuple[str, FeatureSourc
     version = lake.current("gradients/pool")
     sources: list[tuple[str, FeatureSource]] = []
     for kind, name in KINDS.items():
-        raw = ArrayFeatures(stored(version, kind, n_rows).array())
+        raw = ArrayFeatures(stored(lake, version, kind, n_rows).array())
         table = version.read(MEANS).filter(pl.col("kind") == kind)
         sources += [(name, raw), (f"{name}, mean removed", CentredFeatures(raw, table["mean"].to_numpy()[0]))]
     return sources, version.read(INDEX)["row_id"].head(n_rows).to_list()

@@ -6,7 +6,7 @@ their covariance, where isotropic noise would shrink every cosine; the scale is 
 edges are negative as among the given rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +17,9 @@ from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.core.knowledge import core_knowledge
 from g2is_assets.core.rows import unit_rows
 from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.gradient_store import STORE, GradientStore, Vectors
 from g2is_assets.store.lake import Lake
+from g2is_assets.store.vectors import Vectors, VectorStore
+from g2is_assets.store.version import Draft, Recipe
 
 Rows = NDArray[np.float32]
 
@@ -36,8 +37,7 @@ def real_features(lake: Path, asset: str, partition: str | None, kind: str) -> R
     """Stored unit vectors of the current version of an asset."""
     opened = Lake(lake)
     version = opened.current(asset, partition)
-    folder = opened.place(asset) / STORE / str(version.manifest.settings["store"])
-    return unit_rows(StoredFeatures(folder, version.read(INDEX), kind).array())
+    return unit_rows(StoredFeatures(opened.parts_of(version), version.read(INDEX), kind).array())
 
 
 def synthetic_features(rng: np.random.Generator, n_rows: int, dim: int) -> Rows:
@@ -110,21 +110,31 @@ def make_pool(task: Mapping[str, Any]) -> dict[str, Any]:
     folder = Path(task["folder"])
     core = {"components": knowledge.components, "weights": knowledge.weights}
     np.savez(folder / "knowledge.npz", validation=validation, **core)
-    store = GradientStore(folder, {"kinds": [task["features"]], "sketch_dim": rows.shape[1]})
-    store.require_space(2 * task["n"])  # shards and their mapped copies
-    for start in range(0, task["n"], SHARD_ROWS):
-        stop = min(start + SHARD_ROWS, task["n"])
-        part = rows[start:stop]
-        part = np.concatenate([part, resampler.draw(stop - start - len(part))])
-        if task["features"] == "mean_removed":
-            part = unit_rows(part - resampler.mean)
-        write_shard(store, start, part)
-    store.read_index()[0].write_parquet(folder / "index.parquet")
+    made = Lake(folder / "lake")
+    store = VectorStore(made, {"kinds": [task["features"]], "sketch_dim": rows.shape[1]})
+
+    def vectors(batches: Iterable[list[str]]) -> Iterator[Vectors]:
+        for ids in batches:
+            start = int(ids[0])
+            part = rows[start : start + len(ids)]
+            part = np.concatenate([part, resampler.draw(len(ids) - len(part))])
+            if task["features"] == "mean_removed":
+                part = unit_rows(part - resampler.mean)
+            losses = np.zeros(len(ids), dtype=np.float32)
+            yield Vectors(ids, [1] * len(ids), losses, {task["features"]: part})
+
+    def write(draft: Draft) -> None:
+        wanted = {f"{number:08d}": 1 for number in range(task["n"])}
+        filled = store.fill(wanted, in_order, vectors, SHARD_ROWS, draft.run_id)
+        draft.write(INDEX, filled.index)
+        draft.made_of(filled.shards)
+
+    made.make(Recipe("gradients/pool", None, "1", {}), "benchmark", write)
     fresh = resampler.draw(SAMPLE_ROWS)
     kinds = {"given rows": rows[:SAMPLE_ROWS], "resampled rows": fresh}
     measured = {name: [*edges(sample), *edges(unit_rows(sample - resampler.mean))] for name, sample in kinds.items()}
     return {
-        "store": str(store.folder),
+        "store": str(made.root),
         "n_given": len(rows),
         "dim": rows.shape[1],
         "scale": resampler.scale,
@@ -133,8 +143,6 @@ def make_pool(task: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_shard(store: GradientStore, start: int, rows: Rows) -> None:
-    """Write unit rows as a shard; its name sorts in the order of the rows."""
-    ids = [f"{start + i:08d}" for i in range(len(rows))]
-    losses = np.zeros(len(rows), dtype=np.float32)
-    store.write(f"{start:08d}", [Vectors(ids, [1] * len(rows), losses, {store.kinds[0]: rows})])
+def in_order(lengths: Sequence[int]) -> list[list[int]]:
+    """A batch for each shard."""
+    return [[*range(start, min(start + SHARD_ROWS, len(lengths)))] for start in range(0, len(lengths), SHARD_ROWS)]

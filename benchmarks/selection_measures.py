@@ -18,13 +18,15 @@ import polars as pl
 from published_walk import published_walk, sorted_adjacency
 from selection_data import make_pool
 
+from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.core.balance import balanced_walk
 from g2is_assets.core.knowledge import allocate_budgets
 from g2is_assets.core.rows import unit_matrix, unit_rows
 from g2is_assets.core.walk import gradient_walk
-from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.gradient_store import GradientStore
-from g2is_assets.store.mapped import mapped_vectors
+from g2is_assets.hashing import hashed_anew
+from g2is_assets.store.features import StoredFeatures, mapped_vectors
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.version import Version
 
 Task = Mapping[str, Any]
 
@@ -48,9 +50,11 @@ class Clock:
         return seconds
 
 
-def index_of(task: Task) -> pl.DataFrame:
-    """Index of the store's first n rows."""
-    return pl.read_parquet(Path(task["store"]).parent / "index.parquet").head(task["n"])
+def opened(task: Task) -> tuple[dict[str, Version], pl.DataFrame]:
+    """The shards, and the index of the first n rows."""
+    lake = Lake(Path(task["store"]))
+    version = lake.current("gradients/pool")
+    return lake.parts_of(version), version.read(INDEX).head(task["n"])
 
 
 def problem(task: Task) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +65,7 @@ def problem(task: Task) -> tuple[np.ndarray, np.ndarray]:
 
 def stored(task: Task) -> StoredFeatures:
     """The first n rows, as a source."""
-    return StoredFeatures(Path(task["store"]), index_of(task), task["features"])
+    return StoredFeatures(*opened(task), task["features"])
 
 
 def walk(task: Task) -> dict[str, Any]:
@@ -156,23 +160,20 @@ def products(task: Task, block_rows: int = 1024) -> dict[str, Any]:
 def mapped(task: Task) -> dict[str, Any]:
     """Make the mapped copies of all shards."""
     clock = Clock()
-    for shard, sha256 in index_of(task).select("shard", "sha256").unique(maintain_order=True).iter_rows():
-        mapped_vectors(Path(task["store"]), shard, sha256, task["features"])
+    for shard in opened(task)[0].values():
+        mapped_vectors(shard, task["features"])
     return {"seconds": clock.lap()}
 
 
 def stream(task: Task) -> dict[str, Any]:
     """Open the store with all digests checked, then copy every mapped shard into one block."""
-    folder, kind = Path(task["store"]), task["features"]
     clock = Clock()
-    settings = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-    index, _, damaged = GradientStore(folder.parent, settings).read_index()
+    with hashed_anew():
+        shards, index = opened(task)
     open_s = clock.lap()
-    if damaged:
-        raise RuntimeError(f"damaged shards: {damaged}")
-    block, n_bytes = np.empty((0, settings["sketch_dim"]), np.float16), 0
-    for shard, sha256 in index.select("shard", "sha256").unique(maintain_order=True).iter_rows():
-        values = mapped_vectors(folder, shard, sha256, kind)
+    block, n_bytes = np.empty((0, 0), np.float16), 0
+    for shard in shards.values():
+        values = mapped_vectors(shard, task["features"])
         if len(block) < len(values):
             block = np.empty(values.shape, np.float16)
         np.copyto(block[: len(values)], values)

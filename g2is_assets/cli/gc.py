@@ -17,6 +17,7 @@ from g2is_assets.reports.rows import find_row
 from g2is_assets.reports.withdrawal import Consequences, adapter_line, consequences, trained_on
 from g2is_assets.settings.config import Source
 from g2is_assets.settings.project import Project, load_project
+from g2is_assets.stages.catalog import kept_up_to_date
 from g2is_assets.store.erasure import Erased, erase
 from g2is_assets.store.gc import KINDS, Report, collect_garbage
 from g2is_assets.store.lake import Lake
@@ -77,7 +78,7 @@ def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, d
     rows = [_withdrawn(lake, row, withdrawals) for row in dict.fromkeys(asked)]
     why = reason or "; ".join(dict.fromkeys(withdrawals[row].reason for row in rows))
     with nullcontext() if dry_run else no_runs(project.home / ".dagster"):
-        report = erase(lake, rows, why, set(project.domains), dry_run=dry_run)
+        report = erase(lake, rows, why, kept_up_to_date(project.domains), dry_run=dry_run)
     found, faults = find_in_sources(project, rows)
     adapters = {row: trained_on(lake, row) for row in rows}
     shown = _shown_in_history(project, rows)
@@ -143,8 +144,8 @@ def _withdrawn(lake: Lake, asked: str, withdrawals: dict[str, Withdrawal]) -> st
 
 def _erased_lines(report: Erased, dry_run: bool) -> list[str]:
     counts = (
-        f"{len(report.versions)} versions and {len(report.shards)} gradient shards rewritten, {len(report.pruned)} old "
-        f"versions pruned, {len(report.copies)} copies deleted"
+        f"{len(report.versions)} versions and shards of vectors rewritten, {len(report.pruned)} old ones pruned, "
+        f"{len(report.copies)} copies deleted"
     )
     return [
         ("Would be erased: " if dry_run else "Erased: ") + counts,

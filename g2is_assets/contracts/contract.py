@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal
 
 import numpy as np
 import polars as pl
@@ -24,10 +25,11 @@ class Column:
         nullable: Whether values may be missing.
         unique: Whether no value comes twice.
         minimum, maximum: Bounds, themselves allowed.
-        text: Whether it holds what a row says; an erasure of the row leaves `blank` there.
+        text: Whether it holds what a row says, in words or as a vector; an erasure of the row leaves `blank` there.
         row_of: The asset whose rows' ids stand here, where it is one asset: column lineage leads there.
         kept: Whether it stays, in the list of row ids, when its table is pruned: without text, and enough to tell
             years later which adapters hold rows of a source or a licence.
+        part: The asset of which versions are named here: parts that the version with this table is made of.
     """
 
     dtype: pl.DataType | type[pl.DataType]
@@ -39,11 +41,13 @@ class Column:
     text: bool = False
     row_of: str = ""
     kept: bool = False
+    part: str = ""
 
-    @property
-    def blank(self) -> Any:
-        """What an erasure leaves of a value: nothing, the empty list or the empty text."""
-        return None if self.nullable else [] if isinstance(self.dtype, pl.List) else ""
+    def blank(self, dtype: pl.DataType) -> pl.Expr:
+        """What an erasure leaves of a value: nothing, the empty list, the empty text or zeros. Given the type found."""
+        zeros = [0.0] * dtype.size if isinstance(dtype, pl.Array) else 0.0 if dtype.is_numeric() else ""
+        value = None if self.nullable else [] if isinstance(dtype, pl.List) else zeros
+        return pl.lit(pl.Series([value], dtype=dtype))
 
 
 def vector(inner: type[pl.DataType]) -> pl.Array:
@@ -81,6 +85,8 @@ class Contract:
         exposure: What it means for an adapter that a row of this table is behind it: a kind of exposure, or `split` if
             that column says the kind; empty if nothing.
         quoted: Whether the UI shows the text of its rows, which stands in another asset's table.
+        uses_rows: Whether its rows are in use, so that none can be erased before its current version is made anew.
+        compression: Of its file; vectors are noise, which none makes smaller.
     """
 
     assets: tuple[str, ...]
@@ -92,6 +98,8 @@ class Contract:
     pruned: Pruned = "ids"
     exposure: Exposure = ""
     quoted: bool = False
+    uses_rows: bool = True
+    compression: Literal["zstd", "uncompressed"] = "zstd"
 
     @property
     def file(self) -> str:
@@ -118,6 +126,10 @@ class Contract:
     def schema_of_width(self, width: int) -> pl.Schema:
         """The same with vectors of that width."""
         return pl.Schema({name: _of_width(column.dtype, width) for name, column in self.columns.items()})
+
+    def write(self, table: pl.DataFrame, to: Path | BinaryIO) -> None:
+        """Write a table that keeps the contract as its Parquet file."""
+        table.write_parquet(to, compression=self.compression, statistics=self.compression == "zstd")
 
     def validate(self, table: pl.DataFrame, where: str = "") -> pl.DataFrame:
         """The table itself, if it keeps the contract.

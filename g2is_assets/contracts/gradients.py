@@ -1,4 +1,4 @@
-"""Tables of the stage `gradients`: which rows have vectors and where, and the shards that hold them."""
+"""Tables of vectors: which rows have some and where, and the shards that hold them."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,9 +13,11 @@ INDEX: Final = Contract(
     "Every row with gradients, in the order of the instructions table, and the shard that holds its vectors",
     {
         "row_id": row_id("The row", unique=True),
-        "shard": Column(pl.String, "Shard of the gradient store, without its ending"),
+        "shard": Column(pl.String, "The version of vectors/shard that holds its vectors", part="vectors/shard"),
         "position": Column(pl.Int64, "Row within the shard", minimum=0),
-        "sha256": Column(pl.String, "Digest of the shard's bytes: other vectors are another data version"),
+        "sha256": Column(
+            pl.String, "Digest of the shard's file as it was written: other vectors are another data version"
+        ),
         "loss": Column(
             pl.Float64, "Mean response NLL at the warmup checkpoint, nats per token; 0 of embeddings", minimum=0
         ),
@@ -26,7 +28,7 @@ INDEX: Final = Contract(
 )
 
 SET_ASIDE: Final = Contract(
-    ("gradients/pool", "gradients/target", "study/embedding"),
+    ("gradients/pool", "gradients/target", "study/embedding", "vectors/shard"),
     "set_aside",
     "Rows whose gradient is zero or not finite; they take no further part",
     {
@@ -50,7 +52,7 @@ MEANS: Final = Contract(
 )
 
 
-def shard(kinds: Sequence[str]) -> Contract:
+def vectors_of(kinds: Sequence[str]) -> Contract:
     """Contract of a shard with these feature kinds: unit fp16 vectors and the norm before normalisation of each."""
     columns = {
         "row_id": row_id("The row", unique=True),
@@ -58,11 +60,11 @@ def shard(kinds: Sequence[str]) -> Contract:
         "n_tokens": Column(pl.Int64, "Tokens of prompt and response", minimum=1),
     }
     for kind in kinds:
-        columns[f"features_{kind}"] = Column(vector(pl.Float16), f"Sketched {kind} gradient, unit norm")
-        columns[f"norm_{kind}"] = Column(pl.Float64, f"Norm of the sketched {kind} gradient", minimum=0)
-    assets = ("gradients/pool", "gradients/target")
-    return Contract(assets, "vectors", "Vectors of some rows, as they were computed", columns)
+        columns[f"features_{kind}"] = Column(vector(pl.Float16), f"Sketched {kind} gradient, unit norm", text=True)
+        columns[f"norm_{kind}"] = Column(pl.Float64, f"Norm of the sketched {kind} gradient", minimum=0, text=True)
+    meaning = "Vectors of some rows, as they were computed"
+    return Contract(("vectors/shard",), "vectors", meaning, columns, main=True, compression="uncompressed")
 
 
-VECTORS: Final = shard(("adam", "adam_without_momentum", "sgd"))
-"""All kinds that there can be; shards have some of them, and lie in the asset's store."""
+VECTORS: Final = vectors_of(("adam", "adam_without_momentum", "sgd"))
+"""All kinds that there can be; shards have some of them."""

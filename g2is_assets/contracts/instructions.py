@@ -75,6 +75,7 @@ WITHHELD: Final = Contract(
     },
     sorted_by=("row_id",),
     pruned="nothing",
+    uses_rows=False,
 )
 
 

@@ -47,6 +47,16 @@ def main_table(asset: str) -> Contract:
     raise StoreError(f"there is no asset {asset} here: another version of this project wrote it")
 
 
+def is_part(asset: str) -> bool:
+    """Whether an asset's versions are parts of others': many stand side by side, and none is current."""
+    return bool(owners_of(asset))
+
+
+def owners_of(part: str) -> set[str]:
+    """The assets whose versions are made of versions of this one."""
+    return {owner for (owner, _), c in TABLES.items() if any(column.part == part for column in c.columns.values())}
+
+
 def view_of(asset: str, table: str) -> str:
     """Name of the view over a table: `<stage>_<noun>`, or `<stage>_<noun>_<table>` for one of another name."""
     stage, noun = asset.split("/")
@@ -55,4 +65,10 @@ def view_of(asset: str, table: str) -> str:
 
 def views() -> dict[str, Contract]:
     """The contract that each view keeps, by the view's name."""
-    return {view_of(*key): contract for key, contract in TABLES.items()}
+    parts = {
+        view_of(owner, contract.table): contract
+        for (asset, _), contract in TABLES.items()
+        if contract.main
+        for owner in owners_of(asset)
+    }
+    return {view_of(*key): contract for key, contract in TABLES.items() if not is_part(key[0])} | parts

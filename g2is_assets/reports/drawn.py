@@ -6,7 +6,7 @@ from typing import Final
 import polars as pl
 
 from g2is_assets.contracts.finetune import SCORES
-from g2is_assets.contracts.gradients import INDEX
+from g2is_assets.contracts.gradients import INDEX, VECTORS
 from g2is_assets.contracts.graph import COSINES, MAP
 from g2is_assets.contracts.instructions import POOL, REJECTED, WITHHELD
 from g2is_assets.contracts.knowledge import LOADINGS, SPECTRUM
@@ -17,7 +17,6 @@ from g2is_assets.contracts.warmup import TRAINING_LOG
 from g2is_assets.reports.pictures import data, graph, training
 from g2is_assets.reports.shown import Seen, keep_pictures, kept_pictures
 from g2is_assets.store.files import read_parquet
-from g2is_assets.store.gradient_store import STORE
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
 
@@ -54,18 +53,17 @@ def _draw_losses(name: str) -> Callable[[Seen], dict[str, bytes]]:
 def _draw_vectors(seen: Seen) -> dict[str, bytes]:
     domain = seen.version.manifest.partition is not None
     origin = "instructions/target" if domain else "instructions/pool"
-    index = seen.own(INDEX, "row_id", "shard", "loss")
-    names = index["shard"].unique().sort()
-    shown = names.gather_every(-(-len(names) // MAX_SHARDS))
-    store = seen.lake.place(seen.version.manifest.asset) / STORE / str(seen.version.manifest.settings["store"])
+    index = seen.own(INDEX, "row_id", "loss")
+    parts = list(seen.lake.parts_of(seen.version).values())
+    shown = parts[:: -(-len(parts) // MAX_SHARDS)]
     norm = f"norm_{seen.version.manifest.settings['kinds'][0]}"
-    norms = pl.concat(read_parquet(store / f"{name}.parquet", ["row_id", norm]) for name in shown)
+    norms = pl.concat(read_parquet(part.folder / VECTORS.file, ["row_id", norm]) for part in shown)
     sources = seen.behind(origin, domain=domain).own(main_table(origin), "row_id", "sources").unique("row_id")
     rows = index.join(norms, on="row_id").join(sources, on="row_id", how="left")
     rows = rows.select(
         pl.col("sources").list.first().fill_null("?").alias("source"), "loss", pl.col(norm).alias("norm")
     )
-    said = f"; rows of {len(shown)} of {len(names)} shards" if len(shown) < len(names) else ""
+    said = f"; rows of {len(shown)} of {len(parts)} shards" if len(shown) < len(parts) else ""
     return {"vectors": data.vectors_picture(rows, said), "time": data.time_picture(seen.metrics)}
 
 

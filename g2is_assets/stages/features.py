@@ -10,28 +10,24 @@ from g2is_assets.core.rows import CentredFeatures, FeatureSource
 from g2is_assets.stages.stage import Task
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.gradient_store import STORE, Filled, GradientStore, Vectors, fill_store
+from g2is_assets.store.vectors import Filled, Vectors, VectorStore
 from g2is_assets.store.version import Draft, Version
 
 Compute = Callable[[Iterable[list[str]]], Iterator[Vectors]]
 """From batches of row ids to their vectors, in order."""
 
 
-def store_of(task: Task) -> GradientStore:
+def store_of(task: Task) -> VectorStore:
     """The store of a stage that keeps vectors; the settings that address it are those of its recipe."""
     vectors = {name: value for name, value in task.recipe.settings.items() if name != "store"}
-    return GradientStore(task.workspace.lake.place(task.recipe.asset) / STORE, vectors)
+    return VectorStore(task.workspace.lake, vectors)
 
 
-def vectors_stand(task: Task, version: Version) -> bool:
-    """Whether every vector that a version's index names is still there."""
-    return store_of(task).holds(version.read(INDEX))
-
-
-def fill(task: Task, store: GradientStore, n_tokens: dict[str, int], compute: Compute) -> Filled:
-    """Compute the vectors of the rows that the store lacks.
+def fill(draft: Draft, task: Task, store: VectorStore, n_tokens: dict[str, int], compute: Compute) -> Filled:
+    """Compute the vectors of the rows that the store lacks; the shards become parts of the draft.
 
     Args:
+        draft: Of the version whose rows they are.
         task: Of the stage.
         store: Its store.
         n_tokens: Token count by row id, in the order of the instructions table.
@@ -40,14 +36,16 @@ def fill(task: Task, store: GradientStore, n_tokens: dict[str, int], compute: Co
     from g2is_assets.training.text import plan_batches
 
     settings = task.workspace.project.settings.gradients
-    return fill_store(
-        store,
+    filled = store.fill(
         n_tokens,
         lambda lengths: plan_batches(lengths, settings.batch_tokens),
         compute,
         settings.shard_rows,
+        draft.run_id,
         settings.batch_tokens,
     )
+    draft.made_of(filled.shards)
+    return filled
 
 
 def write_index(draft: Draft, filled: Filled, served: pl.Series) -> pl.DataFrame:
@@ -83,8 +81,7 @@ def stored_features(
     index = gradients.read(INDEX)
     if rows is not None:
         index = index.filter(pl.col("row_id").is_in(rows.implode()))
-    store = workspace.lake.place(gradients.manifest.asset) / STORE / str(gradients.manifest.settings["store"])
-    source: FeatureSource = StoredFeatures(store, index, kind)
+    source: FeatureSource = StoredFeatures(workspace.lake.parts_of(gradients), index, kind)
     if mean_removed:
         table = gradients.read(MEANS).filter(pl.col("kind") == kind)
         source = CentredFeatures(source, table["mean"].to_numpy()[0])

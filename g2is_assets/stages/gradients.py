@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -12,24 +13,24 @@ from g2is_assets.contracts.gradients import MEANS
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.core.rows import unit_rows
-from g2is_assets.errors import SourceError
+from g2is_assets.errors import SourceError, StoreError
 from g2is_assets.progress import track
 from g2is_assets.settings.selection import FeatureKind
-from g2is_assets.stages.features import fill, store_of, vectors_stand, write_index
+from g2is_assets.stages.features import fill, store_of, write_index
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.erasure import with_text
 from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.gradient_store import GradientStore, Vectors, store_name
+from g2is_assets.store.vectors import Filled, Vectors, VectorStore, address_of
 from g2is_assets.store.version import Draft
 
 VECTORS_VERSION: Final = "1"
-"""Part of the gradient store's address: raise it when the same row and settings give another vector. An asset's own
+"""Part of the vectors' address: raise it when the same row and settings give another vector. An asset's own
 code version also covers its tables and leaves the vectors alone."""
 
 
 def _vectors(workspace: Workspace, kinds: tuple[FeatureKind, ...], versions: Versions) -> MadeFrom:
-    """What a row's vector depends on besides the row, and the name of the store that this gives."""
+    """What a row's vector depends on besides the row, and the address of their shards that this gives."""
     from g2is_assets.training.model import pick_compute
 
     settings, checkpoint = workspace.project.settings.gradients, versions["warmup/checkpoint"].manifest
@@ -44,7 +45,7 @@ def _vectors(workspace: Workspace, kinds: tuple[FeatureKind, ...], versions: Ver
         "code_version": VECTORS_VERSION,
         **({} if compute == "float32" else {"compute": compute}),
     }
-    return MadeFrom(vectors | {"store": store_name(vectors)})
+    return MadeFrom(vectors | {"store": address_of(vectors)})
 
 
 def _pool_from(workspace: Workspace, _: Place, versions: Versions) -> MadeFrom:
@@ -63,7 +64,6 @@ def _target_from(workspace: Workspace, _: Place, versions: Versions) -> MadeFrom
     inputs=["instructions/pool", "warmup/checkpoint", "warmup/sample"],
     made_from=_pool_from,
     uses_model=True,
-    whole=vectors_stand,
 )
 def pool(draft: Draft, task: Task) -> None:
     """The pool's gradients, mixed with Adam's moments and sketched: unit fp16 vectors with norm and loss.
@@ -76,7 +76,7 @@ def pool(draft: Draft, task: Task) -> None:
     means = _pinned_means(task, store)
     # Also rows of the sample that have left the pool since.
     filled = _fill(draft, task, store, task.read(POOL), sample if means is None else None)
-    draft.write(MEANS, _means(store, filled.index, sample) if means is None else means)
+    draft.write(MEANS, _means(store, filled, sample) if means is None else means)
 
 
 @stage(
@@ -87,7 +87,6 @@ def pool(draft: Draft, task: Task) -> None:
     inputs=["instructions/target", "warmup/checkpoint"],
     made_from=_target_from,
     uses_model=True,
-    whole=vectors_stand,
 )
 def target(draft: Draft, task: Task) -> None:
     """The plain gradients of a domain's validation rows, at the same checkpoint and with the same sketch.
@@ -97,7 +96,9 @@ def target(draft: Draft, task: Task) -> None:
     _fill(draft, task, store_of(task), task.read(TARGET).filter(pl.col("split") == "validation"))
 
 
-def _fill(draft: Draft, task: Task, store: GradientStore, table: pl.DataFrame, also: pl.DataFrame | None = None) -> Any:
+def _fill(
+    draft: Draft, task: Task, store: VectorStore, table: pl.DataFrame, also: pl.DataFrame | None = None
+) -> Filled:
     """Compute what the store lacks of these rows, and of others that are not served; write the index."""
     from g2is_assets.training.gradients import BatchCost, BatchGradients, GradientWorker, summarise
     from g2is_assets.training.text import Example, examples
@@ -125,7 +126,7 @@ def _fill(draft: Draft, task: Task, store: GradientStore, table: pl.DataFrame, a
                 yield Vectors([row.row_id for row in batch], n_tokens, result.losses.numpy(), features)
 
     begun = time.monotonic()
-    filled = fill(task, store, {row_id: example.n_tokens for row_id, example in by_id.items()}, compute)
+    filled = fill(draft, task, store, {row_id: example.n_tokens for row_id, example in by_id.items()}, compute)
     index = write_index(draft, filled, table["row_id"])
     draft.metric(
         n_reused=len(by_id) - filled.n_computed,
@@ -136,25 +137,27 @@ def _fill(draft: Draft, task: Task, store: GradientStore, table: pl.DataFrame, a
     return filled
 
 
-def _pinned_means(task: Task, store: GradientStore) -> pl.DataFrame | None:
+def _pinned_means(task: Task, store: VectorStore) -> pl.DataFrame | None:
     """The means that were taken with this checkpoint and sample: they stay, whatever the pool becomes."""
-    before = task.workspace.lake.find_whole("gradients/pool")
-    if before and "warmup/sample" in before.manifest.inputs:
-        made_from = (before.manifest.settings["store"], before.manifest.inputs["warmup/sample"].data_version)
-        if made_from == (store.folder.name, task.version("warmup/sample").manifest.data_version):
-            return before.read(MEANS)
+    with suppress(StoreError):  # damaged: taken anew
+        before = task.workspace.lake.find("gradients/pool")
+        if before and "warmup/sample" in before.manifest.inputs:
+            made_from = (before.manifest.settings["store"], before.manifest.inputs["warmup/sample"].data_version)
+            if made_from == (store.address, task.version("warmup/sample").manifest.data_version):
+                return before.read(MEANS)
     return None
 
 
-def _means(store: GradientStore, index: pl.DataFrame, sample: pl.DataFrame) -> pl.DataFrame:
+def _means(store: VectorStore, filled: Filled, sample: pl.DataFrame) -> pl.DataFrame:
     """Contract `gradients/pool means`: the mean unit vector of each kind over the warmup sample's rows."""
-    drawn = index.filter(pl.col("row_id").is_in(sample["row_id"].implode()))
+    shards = {shard.name: shard for shard in filled.shards}
+    drawn = filled.index.filter(pl.col("row_id").is_in(sample["row_id"].implode()))
     if drawn.is_empty():
         raise SourceError("no row of the warmup sample has a gradient; draw another with `redraw: true`")
     rows = []
     for kind in store.kinds:
         total = np.zeros(store.sketch_dim)
-        for _, values in StoredFeatures(store.folder, drawn, kind).blocks():
+        for _, values in StoredFeatures(shards, drawn, kind).blocks():
             total += unit_rows(values).sum(axis=0, dtype=np.float64)
         rows.append({"kind": kind, "n_rows": len(drawn), "mean": (total / len(drawn)).astype(np.float32)})
     return pl.DataFrame(rows, schema=MEANS.schema_of_width(store.sketch_dim))

@@ -21,19 +21,19 @@ from g2is_assets.settings.config import KnowledgeSettings
 from g2is_assets.settings.project import Project
 from g2is_assets.settings.selection import selection_settings
 from g2is_assets.stages.choosing import EMBEDDING, Chooser
-from g2is_assets.stages.features import fill, store_of, vectors_stand, write_index
+from g2is_assets.stages.features import fill, store_of, write_index
 from g2is_assets.stages.stage import MadeFrom, Place, RecipeNow, Task, Versions, stage
 from g2is_assets.stages.studies import BASE, load_studies
 from g2is_assets.stages.study_cells import DomainCells
 from g2is_assets.stages.study_tables import adapter_table, chosen_rows, named, score_tables
 from g2is_assets.stages.variants import development_rows, places_of, steering_rows
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.gradient_store import Vectors, store_name
 from g2is_assets.store.measured import CELLS_VERSION, SCORES_VERSION
+from g2is_assets.store.vectors import Vectors, address_of
 from g2is_assets.store.version import Draft, Version
 
 EMBEDDINGS_VERSION: Final = "1"
-"""Part of the embedding store's address: raise it when the same row gives another embedding."""
+"""Part of the embeddings' address: raise it when the same row gives another embedding."""
 
 
 def _embedding_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
@@ -46,7 +46,7 @@ def _embedding_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
         "pooling": "last hidden states, position-weighted mean",
         "code_version": EMBEDDINGS_VERSION,
     }
-    return MadeFrom(vectors | {"store": store_name(vectors)})
+    return MadeFrom(vectors | {"store": address_of(vectors)})
 
 
 @stage(
@@ -57,7 +57,6 @@ def _embedding_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
     inputs=["instructions/pool"],
     made_from=_embedding_from,
     uses_model=True,
-    whole=vectors_stand,
 )
 def embedding(draft: Draft, task: Task) -> None:
     """Embeddings of the pool's rows by the base model, for the selectors that go by similarity.
@@ -81,7 +80,7 @@ def embedding(draft: Draft, task: Task) -> None:
                 progress(sum(n_tokens))
                 yield Vectors(batch, n_tokens, np.zeros(len(batch), dtype=np.float32), {EMBEDDING: values})
 
-    filled = fill(task, store_of(task), {row_id: row.n_tokens for row_id, row in by_id.items()}, compute)
+    filled = fill(draft, task, store_of(task), {row_id: row.n_tokens for row_id, row in by_id.items()}, compute)
     write_index(draft, filled, rows["row_id"])
     draft.metric(n_reused=len(by_id) - filled.n_computed)
 

@@ -1,26 +1,26 @@
 """Erasure: text and vectors of withdrawn rows leave every version of the lake; the record that they were there stays.
 
-Order: new shards, then versions that name them, then old shards and what may hold a copy. A version is rewritten under
-`erasing.json` (see `store.tombstones`). Killed at any moment, the lake can be read and the next erasure finishes.
+A version is rewritten under `erasing.json` (see `store.tombstones`): a row keeps its place, its text becomes empty, its
+vectors zero. Then goes what may hold a copy. Killed at any moment, the lake can be read and the next erasure finishes.
 """
 
 import io
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 import polars as pl
 
 from g2is_assets.contracts.audit import QUOTED
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.gradients import INDEX
-from g2is_assets.contracts.instructions import WITHHELD
+from g2is_assets.contracts.tables import is_part
 from g2is_assets.errors import ContractError, SettingsError, StoreError
-from g2is_assets.store.erased_shards import Moved, erase_vectors, erased_rows, find_leftovers, stores_of
+from g2is_assets.store.features import MAPPED, copies_of
 from g2is_assets.store.files import read_parquet, write_into
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import ERASED, ERASING, PRUNED, describe_bytes, describe_files
@@ -31,6 +31,7 @@ from g2is_assets.store.tombstones import (
     Tombstone,
     as_json,
     completed_files,
+    erased_rows,
     expected_files,
     read_pending,
     read_tombstones,
@@ -39,38 +40,34 @@ from g2is_assets.store.version import Version
 from g2is_assets.store.versions import MODELS, SCRATCH_NAME, assets_of, entries, folders, partitions_of, versions_of
 from g2is_assets.store.views import rebuild_views
 
-USING: Final = frozenset({"instructions", "gradients", "graph", "knowledge", "selection", "finetune"})
-"""Stages whose current versions must no longer use a row before it is erased. The warmup sample may, until it is drawn
-anew: redrawing it is not asked for, since every gradient would be computed again."""
-
 
 @dataclass
 class Erased:
     """What an erasure did, or would do.
 
     Attributes:
-        versions: Versions that were rewritten, by folder.
-        shards: Shards that were rewritten.
-        pruned: Versions whose whole payload went, since a vector is a part of it.
-        copies: Files that may have held a copy and went: mapped copies, damaged shards, scratch of killed runs.
+        versions: Versions that were rewritten, shards of vectors among them, by folder.
+        pruned: Versions whose whole payload went: it is the vectors of rows, or a damaged shard.
+        copies: What may have held a copy and went: mapped copies, scratch of killed runs.
         left_alone: What is damaged, so that it could not be searched, with the remedy.
     """
 
     versions: list[Path] = field(default_factory=list)
-    shards: list[str] = field(default_factory=list)
     pruned: list[Path] = field(default_factory=list)
     copies: list[Path] = field(default_factory=list)
     left_alone: list[str] = field(default_factory=list)
 
 
-def erase(lake: Lake, rows: Collection[str], reason: str, domains: Collection[str], *, dry_run: bool = False) -> Erased:
+def erase(
+    lake: Lake, rows: Collection[str], reason: str, in_use: Iterable[tuple[str, str | None]], *, dry_run: bool = False
+) -> Erased:
     """Erase rows from all versions, and finish erasures of other rows that were killed. Run it while no refresh runs.
 
     Args:
         lake: The lake.
         rows: Full row ids.
         reason: For the tombstones.
-        domains: The project's domains; what the lake holds of others counts as old.
+        in_use: Asset and partition of all current versions that must not use a row; what else there is counts as old.
         dry_run: Only report.
 
     Raises:
@@ -81,18 +78,21 @@ def erase(lake: Lake, rows: Collection[str], reason: str, domains: Collection[st
     report = Erased()
     try:
         rows = {*rows, *_erased_before(lake)}
-        require_unused(lake, rows, domains)
-        moved = [m for store in stores_of(lake) for m in erase_vectors(store, rows, at, dry_run=dry_run)]
-        report.shards = [f"{m.store.name}/{m.old[0]}" for m in moved]
+        _require_unused(lake, rows, in_use)
         for asset in assets_of(lake):
             versions, faults = versions_of(lake, asset)
             report.left_alone += faults
             for version in versions:
                 try:
-                    _erase_version(lake, version, rows, moved, (at, reason), report, dry_run)
+                    _erase_version(lake, version, rows, (at, reason), report, dry_run)
                 except (StoreError, ContractError) as error:
+                    if is_part(asset):  # a damaged one is computed again where it is needed
+                        report.pruned.append(version.folder)
+                        if not dry_run:
+                            lake.retire(version.folder)
+                        continue
                     report.left_alone.append(f"{error}; it may hold the row: materialise again or delete it")
-        _remove_copies(lake, rows, moved, report, dry_run)
+        _remove_copies(lake, report, dry_run)
         if not dry_run:
             rebuild_views(lake)
     except OSError as error:
@@ -100,19 +100,17 @@ def erase(lake: Lake, rows: Collection[str], reason: str, domains: Collection[st
     return report
 
 
-def require_unused(lake: Lake, rows: Collection[str], domains: Collection[str]) -> None:
-    """Refuse rows that a current version of the stages `USING` still uses.
+def _require_unused(lake: Lake, rows: Collection[str], in_use: Iterable[tuple[str, str | None]]) -> None:
+    """Refuse rows that a current version still uses.
 
     Raises:
         SettingsError: One does; the message names the jobs that end this.
     """
     users: dict[str, set[str | None]] = {}
-    for asset in assets_of(lake):
-        if asset.split("/")[0] in USING:
-            for partition in partitions_of(lake, asset):
-                version = lake.find(asset, partition) if partition is None or partition in domains else None
-                if version and not _rows_of(lake, version).isdisjoint(rows):
-                    users.setdefault(asset, set()).add(partition)
+    for asset, partition in in_use:
+        version = lake.find(asset, partition)
+        if version and not _rows_of(lake, version).isdisjoint(rows):
+            users.setdefault(asset, set()).add(partition)
     if not users:
         return
     named = [
@@ -138,16 +136,12 @@ def with_text(sample: pl.DataFrame) -> pl.DataFrame:
 
 
 def _erased_before(lake: Lake) -> set[str]:
-    """Rows that some version or shard records as erased: one that was killed may not have reached all the others."""
-    found = {row for store in stores_of(lake) for row in erased_rows(store)}
+    """Rows that some version records as erased: one that was killed may not have reached all the others."""
+    found = set()
     for asset in assets_of(lake):
         for version in versions_of(lake, asset)[0]:
-            try:
-                pending = read_pending(version.folder)
-                for tombstone in [*read_tombstones(version.folder), *([pending] if pending else [])]:
-                    found |= set(tombstone.rows)
-            except StoreError:
-                continue  # reported when the version's turn comes
+            with suppress(StoreError):  # reported when the version's turn comes
+                found |= erased_rows(version.folder)
     return found
 
 
@@ -155,7 +149,7 @@ def _rows_of(lake: Lake, version: Version) -> set[str]:
     """Rows that a version uses: those in its tables, and those whose vectors are its directions."""
     found = _rows_as_nodes(lake, version) or set()
     for contract in version.manifest.tables:
-        if "row_id" in contract.columns and contract is not WITHHELD:
+        if "row_id" in contract.columns and contract.uses_rows:
             found |= set(read_parquet(version.folder / contract.file, ["row_id"])["row_id"])
     return found
 
@@ -175,7 +169,6 @@ def _erase_version(
     lake: Lake,
     version: Version,
     rows: Collection[str],
-    moved: list[Moved],
     stamp: tuple[str, str],
     report: Erased,
     dry_run: bool,
@@ -189,7 +182,7 @@ def _erase_version(
                 pruning.apply()
         return
     pending = read_pending(folder)
-    additions, erased = _rewritten(version, rows, moved)
+    additions, erased = _rewritten(version, rows)
     if not additions and not pending:
         return
     found = describe_files(folder)
@@ -210,33 +203,20 @@ def _erase_version(
     os.replace(folder / ERASING, folder / ERASED)
 
 
-def is_rewritten(contract: Contract) -> bool:
-    """Whether an erasure may rewrite a table: it holds text, or names shards. A tombstone excuses no other."""
-    return bool(contract.texts) or contract is INDEX
-
-
-def _rewritten(version: Version, rows: Collection[str], moved: list[Moved]) -> tuple[dict[str, bytes], set[str]]:
-    """Files of a version without these rows' text and with shards as they are now; and the rows concerned."""
-    renamed = {m.old: m for m in moved}
+def _rewritten(version: Version, rows: Collection[str]) -> tuple[dict[str, bytes], set[str]]:
+    """Files of a version without these rows' text and vectors; and the rows concerned."""
     additions, erased = _without_page(version, rows)
-    for contract in filter(is_rewritten, version.manifest.tables):
+    for contract in (contract for contract in version.manifest.tables if contract.texts):
         file = version.folder / contract.file
-        if contract.texts:
-            if set(rows).isdisjoint(read_parquet(file, ["row_id"])["row_id"]):
-                continue
-            table = read_parquet(file)
-            new = _blanked(table, contract, rows)
-            here = _differing(table, new, rows)
-        else:
-            table = read_parquet(file)
-            used = set(table.select("shard", "sha256").unique().iter_rows()) & renamed.keys()
-            here = {row for old in used for row in renamed[old].rows}
-            new = _redirected(table, renamed) if used else table
+        if set(rows).isdisjoint(read_parquet(file, ["row_id"])["row_id"]):
+            continue
+        table = read_parquet(file)
+        new = _blanked(table, contract, rows)
         if not new.equals(table):
             content = io.BytesIO()
-            new.write_parquet(content, compression="zstd")
+            contract.write(new, content)
             additions[contract.file] = content.getvalue()
-            erased |= here
+            erased |= _differing(table, new, rows)
     return additions, erased
 
 
@@ -252,7 +232,7 @@ def _without_page(version: Version, rows: Collection[str]) -> tuple[dict[str, by
 def _blanked(table: pl.DataFrame, contract: Contract, rows: Collection[str]) -> pl.DataFrame:
     gone = pl.col("row_id").is_in(list(rows))
     return table.with_columns(
-        pl.when(gone).then(pl.lit(pl.Series([column.blank], dtype=column.dtype))).otherwise(pl.col(name)).alias(name)
+        pl.when(gone).then(column.blank(table.schema[name])).otherwise(pl.col(name)).alias(name)
         for name, column in contract.texts.items()
         if name in table.columns
     )
@@ -263,25 +243,19 @@ def _differing(table: pl.DataFrame, new: pl.DataFrame, rows: Collection[str]) ->
     return {row for row, old, blank in zip(was["row_id"], was.rows(), then.rows(), strict=True) if old != blank}
 
 
-def _redirected(table: pl.DataFrame, moved: Mapping[tuple[str, str], Moved]) -> pl.DataFrame:
-    pairs = [moved.get(pair) for pair in table.select("shard", "sha256").iter_rows()]
-    shards = [m.new[0] if m else old for m, old in zip(pairs, table["shard"], strict=True)]
-    digests = [m.new[1] if m else old for m, old in zip(pairs, table["sha256"], strict=True)]
-    return table.with_columns(pl.Series("shard", shards), pl.Series("sha256", digests))
-
-
-def _remove_copies(lake: Lake, rows: Collection[str], moved: list[Moved], report: Erased, dry_run: bool) -> None:
-    """Delete the old shards, and all else that may hold a copy of what was erased."""
-    for store in stores_of(lake):
-        leaving = [m.old[0] for m in moved if m.store == store]
-        report.copies += find_leftovers(store, rows, leaving)
+def _remove_copies(lake: Lake, report: Erased, dry_run: bool) -> None:
+    """Delete all else that may hold a copy of what was erased."""
+    for asset in filter(is_part, assets_of(lake)):
+        changed = {*report.versions, *report.pruned}
+        parts = [version for version in versions_of(lake, asset)[0] if version.folder not in changed]
+        serving = {copy for part in parts if not (part.folder / PRUNED).exists() for copy in copies_of(part).values()}
+        for partition in partitions_of(lake, asset):
+            copies = entries(lake.place(asset, partition) / MAPPED)
+            report.copies += [copy for copy in copies if copy not in serving]
     below = [path for stage in folders(lake.root) if stage.name != MODELS for path in stage.rglob(".*")]
-    report.copies += [path for path in [*entries(lake.root), *below] if SCRATCH_NAME.fullmatch(path.name)]
-    if dry_run:
-        return
-    for shard in moved:
-        shard.remove_old()
-    for path in report.copies:
+    scratch = [path for path in [*entries(lake.root), *below] if SCRATCH_NAME.fullmatch(path.name)]
+    report.copies += [path for path in scratch if path not in report.copies]
+    for path in report.copies if not dry_run else ():
         if path.is_dir():
             shutil.rmtree(path)
         else:

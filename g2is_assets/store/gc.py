@@ -4,21 +4,17 @@ What changed lately may belong to a run in progress and stays, as does all whose
 damaged. Killed at any moment, the next collection finishes. The folder of models is left alone.
 """
 
-import json
-import re
 import shutil
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from g2is_assets.contracts.gradients import INDEX, SET_ASIDE
-from g2is_assets.errors import ContractError, StoreError
-from g2is_assets.store.gradient_store import STORE, shard_files
+from g2is_assets.contracts.tables import is_part, owners_of
+from g2is_assets.errors import StoreError
+from g2is_assets.store.features import MAPPED, copies_of
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import PRUNED, read_manifest
-from g2is_assets.store.mapped import MAPPED
 from g2is_assets.store.pruning import plan_pruning
 from g2is_assets.store.serving import served_name
 from g2is_assets.store.version import Version
@@ -26,11 +22,10 @@ from g2is_assets.store.versions import SCRATCH_NAME, VERSION_NAME, assets_of, en
 from g2is_assets.store.views import rebuild_views
 
 VERSIONS: Final = "old versions"
-SHARDS: Final = "gradient shards"
-STORES: Final = "gradient stores"
+SHARDS: Final = "shards of vectors"
 COPIES: Final = "mapped copies"
 SCRATCH: Final = "scratch of killed runs"
-KINDS: Final = (VERSIONS, SHARDS, STORES, COPIES, SCRATCH)
+KINDS: Final = (VERSIONS, SHARDS, COPIES, SCRATCH)
 
 
 @dataclass(frozen=True)
@@ -50,21 +45,6 @@ class Report:
     left_alone: list[str] = field(default_factory=list)
 
 
-@dataclass
-class _References:
-    """What unpruned versions refer to in one store: shards by name and digest, and rows set aside."""
-
-    shards: set[tuple[str, str]] = field(default_factory=set)
-    set_aside: set[str] = field(default_factory=set)
-    all_known: bool = True
-
-    def cover(self, shard: str, sha256: str | None, set_aside: set[str]) -> bool:
-        """Whether a shard serves a version; one without a record, hence digest, by its name."""
-        if sha256 is None:
-            return any(name == shard for name, _ in self.shards)
-        return (shard, sha256) in self.shards or not self.set_aside.isdisjoint(set_aside)
-
-
 def collect_garbage(lake: Lake, keep_versions: int, min_age_s: float, *, dry_run: bool = False) -> Report:
     """Prune versions beyond `keep_versions` per asset and partition, then remove what nothing refers to.
 
@@ -81,7 +61,7 @@ def collect_garbage(lake: Lake, keep_versions: int, min_age_s: float, *, dry_run
     """
     sweep = _Sweep(lake, keep_versions, time.time() - min_age_s, dry_run)
     try:
-        for asset in assets_of(lake):
+        for asset in sorted(assets_of(lake), key=is_part):
             sweep.asset(asset)
         sweep.scratch(lake.root)
         if sweep.report.removed and not dry_run:
@@ -98,26 +78,28 @@ class _Sweep:
         self.lake, self.keep_versions, self.newest, self.dry_run = lake, keep_versions, newest, dry_run
         self.report = Report()
         self.gone: set[Path] = set()
+        self.needed: set[Path] = set()
+        self.unread: set[str] = set()
 
     def asset(self, asset: str) -> None:
-        """One asset: its versions first, since only then is it clear what they refer to."""
-        folder = self.lake.place(asset)
-        kept, all_read = [], True
+        """One asset; parts come after the assets whose versions are made of them."""
+        owners = owners_of(asset)
+        if owners & self.unread:
+            self.report.left_alone.append(f"{self.lake.place(asset)}: all stays as long as a version cannot be read")
         for partition in partitions_of(self.lake, asset):
             place = self.lake.place(asset, partition)
-            versions, could_read = self.versions(place)
-            kept += self.prune(asset, partition, versions)
-            all_read &= could_read
+            versions, all_read = self.versions(place)
+            if not all_read:
+                self.unread.add(asset)
+            if owners & self.unread:
+                kept = versions
+            elif owners:
+                kept = self.prune([v for v in versions if v.folder not in self.needed], place, versions)
+            else:
+                kept = self.prune(self.outdated(asset, partition, versions), place, versions)
+            self.need_parts_of(kept)
             self.scratch(place)
-        stores = folders(folder / STORE)
-        if stores and not all_read:
-            self.report.left_alone.append(f"{folder / STORE}: its shards stay as long as a version cannot be read")
-        used = self.references(kept) if stores and all_read else None
-        for store in stores:
-            self.scratch(store)
-            self.scratch(store / MAPPED)
-            if used is not None and used.get(store.name, _References()).all_known:
-                self.store(store, used.get(store.name))
+            self.copies(place, kept)
 
     def versions(self, place: Path) -> tuple[list[Version], bool]:
         """The unpruned versions of a place, and whether all could be read; prunings that were begun are finished."""
@@ -136,78 +118,54 @@ class _Sweep:
                 all_read = False
         return found, all_read
 
-    def prune(self, asset: str, partition: str | None, versions: list[Version]) -> list[Version]:
-        """Prune all but the current, the served and the newest versions; returns those that were not pruned."""
+    def outdated(self, asset: str, partition: str | None, versions: list[Version]) -> list[Version]:
+        """All but the current, the served and the newest versions."""
         try:
             current = self.lake.find(asset, partition)
             served = served_name(self.lake.place(asset, partition))
         except StoreError as error:  # which one readers follow is unknown
             self.report.left_alone.append(str(error))
-            return versions
+            return []
         name = current.folder.name if current else None
-        versions = sorted(
+        by_age = sorted(
             versions, key=lambda v: (v.folder.name == name, v.manifest.created_at, v.folder.name), reverse=True
         )
-        kept = versions[: self.keep_versions]
-        for version in versions[self.keep_versions :]:
+        return [version for version in by_age[self.keep_versions :] if version.folder.name != served]
+
+    def prune(self, doomed: list[Version], place: Path, versions: list[Version]) -> list[Version]:
+        """Prune these of a place's versions but for young ones; returns those that were not pruned."""
+        pruned = set()
+        for version in doomed:
             try:
-                if version.folder.name == served or self.is_young(version.folder):
-                    kept.append(version)
-                else:
+                if not self.is_young(version.folder):
                     self.prune_version(version)
+                    pruned.add(version.folder)
             except StoreError as error:
                 self.report.left_alone.append(str(error))
-                kept.append(version)
-        return kept
+        return [version for version in versions if version.folder not in pruned]
 
     def prune_version(self, version: Version) -> None:
         """Prune a version, or finish what was begun."""
         if pruning := plan_pruning(version.folder, version.manifest):
-            self.report.removed.append(Removed(VERSIONS, version.folder, pruning.n_bytes))
+            kind = SHARDS if is_part(version.manifest.asset) else VERSIONS
+            self.report.removed.append(Removed(kind, version.folder, pruning.n_bytes))
             if not self.dry_run:
                 pruning.apply()
 
-    def references(self, versions: Iterable[Version]) -> dict[str, _References]:
-        """What these versions refer to, by store; versions of other assets than gradients name no store."""
-        used: dict[str, _References] = {}
+    def need_parts_of(self, versions: list[Version]) -> None:
+        """What these versions are made of stays."""
         for version in versions:
-            if "store" not in version.manifest.settings:
-                continue
-            references = used.setdefault(str(version.manifest.settings["store"]), _References())
-            try:
-                index, set_aside = version.read(INDEX), version.read(SET_ASIDE)
-            except (StoreError, ContractError, KeyError) as error:
-                self.report.left_alone.append(f"{error}; the shards of its store stay")
-                references.all_known = False
-                continue
-            references.shards.update(index.select("shard", "sha256").unique().iter_rows())
-            references.set_aside.update(set_aside["row_id"])
-        return used
+            for name, said in version.manifest.parts.items():
+                if part := self.lake.find_part(name, said.data_version):
+                    self.needed.add(part.folder)
 
-    def store(self, store: Path, used: _References | None) -> None:
-        """A store's shards that serve no version; the whole store if no shard is left and no version names it."""
-        alive: dict[str, str | None] = {}
-        for name in _shards(store):
-            files = shard_files(store, name)
-            try:
-                sha256, set_aside = _read_record(store / f"{name}.shard.json")
-            except StoreError as error:
-                self.report.left_alone.append(str(error))
-                alive[name] = None
-                continue
-            if (used and used.cover(name, sha256, set_aside)) or self.is_young(*files):
-                alive[name] = sha256
-            else:
-                self.drop(SHARDS, *files)
-        for copy in entries(store / MAPPED):
-            parts = copy.name.split(".")  # shard, kind, digest, npy
-            if copy in self.gone or len(parts) != 4 or not all(parts):
-                continue
-            sha256 = alive.get(parts[0], "")
-            if sha256 is not None and sha256[:16] != parts[2] and not self.is_young(copy):
+    def copies(self, place: Path, kept: list[Version]) -> None:
+        """Mapped copies of what is not there, or not so."""
+        serving = {copy for version in kept for copy in copies_of(version).values()}
+        for copy in entries(place / MAPPED):
+            if copy not in serving and not SCRATCH_NAME.fullmatch(copy.name) and not self.is_young(copy):
                 self.drop(COPIES, copy)
-        if not alive and used is None and not self.is_young(store):
-            self.drop(STORES, store)
+        self.scratch(place / MAPPED)
 
     def scratch(self, folder: Path) -> None:
         """What writers that were killed left in a folder."""
@@ -239,24 +197,3 @@ class _Sweep:
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _shards(store: Path) -> list[str]:
-    """Names of all shards with a record, a table or both."""
-    match = re.compile(r"([^.]+)(\.shard\.json|\.parquet)").fullmatch
-    return sorted({found[1] for entry in entries(store) if (found := match(entry.name))})
-
-
-def _read_record(file: Path) -> tuple[str | None, set[str]]:
-    """Digest and set-aside rows of a shard; no digest if it has no record, and then the shard does not count.
-
-    Raises:
-        StoreError: The record is damaged.
-    """
-    if not file.exists():
-        return None, set()
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        return str(record["sha256"]), set(record["set_aside"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{file} is damaged ({type(error).__name__}); materialise the gradients again") from error

@@ -1,7 +1,8 @@
 """The lake's layout and its one way of writing: a version folder appears whole or not at all.
 
 `<lake>/<stage>/<noun>/[<partition>/]<version>/` holds payload files and `manifest.json`; `current.json` beside the
-versions names the one that readers follow. Nothing else writes below a stage, but the gradient store.
+versions names the one that readers follow. Versions that are parts of others have no such pointer. Nothing else
+writes below a stage.
 """
 
 import errno
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from g2is_assets.contracts.tables import is_part
 from g2is_assets.errors import ContractError, MissingInputError, StoreError
 from g2is_assets.hashing import known_json, load_known, moved
 from g2is_assets.store.files import write_atomically, writing
@@ -31,9 +33,9 @@ from g2is_assets.store.manifest import (
 from g2is_assets.store.manifest import read_manifest as _read_manifest
 from g2is_assets.store.pruning import prune_damaged
 from g2is_assets.store.tombstones import expected_files
-from g2is_assets.store.version import Draft, Recipe, Version, asset_of
+from g2is_assets.store.version import Draft, Recipe, Version, asset_of, partition_of
 
-LAYOUT: Final = "2"
+LAYOUT: Final = "3"
 """Of folders and files of a lake: raised when lakes made before can no longer be read."""
 LAYOUT_FILE: Final = ".layout"
 KNOWN_FILE: Final = ".hashes.json"
@@ -109,12 +111,52 @@ class Lake:
         try:
             if data_version is None:
                 current = self.find(asset, partition)
-                return _whole_version(current.folder) if current else None
+                return self.whole(current.folder) if current else None
         except StoreError:
             return None  # damaged or pruned: as good as absent
         for folder in sorted(place.glob(f"*-{data_version[:12]}*")):
             with suppress(StoreError):  # another one may have been made in its place
-                version = _whole_version(folder)
+                version = self.whole(folder)
+                if version.manifest.data_version == data_version:
+                    return version
+        return None
+
+    def whole(self, folder: Path) -> Version:
+        """The version in a folder, if its manifest agrees with itself, and its files and parts are all there.
+
+        Raises:
+            StoreError: They are not, or it was pruned.
+        """
+        version = Version(folder, _read_manifest(folder))
+        if (folder / PRUNED).exists():
+            raise StoreError(f"{folder} was pruned; materialise the asset again")
+        if fault := contradiction(version.manifest):
+            raise StoreError(f"{folder / MANIFEST} was altered: {fault}; materialise the asset again")
+        if describe_files(folder) != expected_files(folder, version.manifest):
+            raise StoreError(f"{folder} differs from its manifest; materialise the asset again")
+        self.parts_of(version)
+        return version
+
+    def parts_of(self, version: Version) -> dict[str, Version]:
+        """The versions that a version is made of, by name.
+
+        Raises:
+            StoreError: One is no longer whole.
+        """
+        parts = {}
+        for name, said in version.manifest.parts.items():
+            part = self.find_part(name, said.data_version)
+            if part is None:
+                raise StoreError(f"{version.folder} is made of {name}, which is missing or damaged; materialise again")
+            parts[part.name] = part
+        return parts
+
+    def find_part(self, name: str, data_version: str) -> Version | None:
+        """The whole version that a manifest names as a part, or one of that content made in its place."""
+        place, content = self.place(asset_of(name), partition_of(name)), name.partition("[")[0].rpartition("/")[2]
+        for folder in [place / content, *sorted(place.glob(f"{content}-*"))]:
+            with suppress(StoreError):
+                version = self.whole(folder)
                 if version.manifest.data_version == data_version:
                     return version
         return None
@@ -143,7 +185,7 @@ class Lake:
         folders = sorted(self.place(asset, partition).glob(f"[!.]*/{MANIFEST}"), key=lambda f: -f.stat().st_mtime_ns)
         for folder in ([current.folder] if current else []) + [file.parent for file in folders]:
             with suppress(StoreError):
-                version = _whole_version(folder)
+                version = self.whole(folder)
                 if version.as_input_of(name).data_version == data_version:
                     return version
         return None
@@ -191,9 +233,9 @@ class Lake:
                 write_atomically(self.root / LAYOUT_FILE, f"{LAYOUT}\n")
             scratch.mkdir()
             try:
-                draft = Draft(scratch)
+                draft = Draft(scratch, run_id)
                 write(draft)
-                return self._commit(draft, recipe, run_id, place)
+                return self._commit(draft, recipe, place)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
 
@@ -209,7 +251,7 @@ class Lake:
         names |= dict.fromkeys(sorted(folder.name for folder in place.glob(f"{recipe.input_digest[:12]}-*")))
         for name in names:
             try:
-                version = _whole_version(place / name)
+                version = self.whole(place / name)
                 if version.manifest.input_digest == recipe.input_digest and intact(version):
                     self.point(place, name)
                     return version
@@ -217,7 +259,7 @@ class Lake:
                 continue  # damaged or pruned: made again
         return None
 
-    def _commit(self, draft: Draft, recipe: Recipe, run_id: str, place: Path) -> Version:
+    def _commit(self, draft: Draft, recipe: Recipe, place: Path) -> Version:
         files = describe_files(draft.folder)
         manifest = Manifest(
             asset=recipe.asset,
@@ -230,11 +272,12 @@ class Lake:
             files=files,
             n_rows=draft.n_rows,
             metrics=draft.metrics,
-            run_id=run_id,
+            run_id=draft.run_id,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             made_by=user_name(),
             git_revision=git_revision(),
             libraries=library_versions(),
+            parts=dict(sorted(draft.parts.items())),
         )
         (draft.folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         name = f"{manifest.input_digest[:12]}-{manifest.data_version[:12]}"
@@ -242,7 +285,7 @@ class Lake:
             taken = sorted(place.glob(f"{name}*"))
             for folder in taken:  # made with equal content by another process, or anew on request: that one stays
                 try:
-                    version = _whole_version(folder)
+                    version = self.whole(folder)
                 except StoreError:
                     continue
                 self.point(place, folder.name)
@@ -258,34 +301,24 @@ class Lake:
             moved(draft.folder / file, final / file)
         self.point(place, final.name)
         for old in taken:  # damaged ones; only now, so that there is a current version at every moment
-            _retire(old)
+            self.retire(old)
         return Version(final, manifest)
 
     def point(self, place: Path, version: str) -> None:
-        """Make a version the one that readers follow."""
+        """Make a version the one that readers follow; of parts of other versions there is none."""
+        if is_part("/".join(place.relative_to(self.root).parts[:2])):
+            return
         pointer, text = place / "current.json", json.dumps({"version": version}) + "\n"
         if not pointer.exists() or pointer.read_bytes() != text.encode():
             write_atomically(pointer, text)
 
-
-def _whole_version(folder: Path) -> Version:
-    """The version in a folder, if its manifest agrees with itself and its files are those of its manifest."""
-    version = Version(folder, _read_manifest(folder))
-    if (folder / PRUNED).exists():
-        raise StoreError(f"{folder} was pruned; materialise the asset again")
-    if fault := contradiction(version.manifest):
-        raise StoreError(f"{folder / MANIFEST} was altered: {fault}; materialise the asset again")
-    if describe_files(folder) != expected_files(folder, version.manifest):
-        raise StoreError(f"{folder} differs from its manifest; materialise the asset again")
-    return version
-
-
-def _retire(folder: Path) -> None:
-    """Prune a damaged version that was made again; without a manifest that can be read, all of it goes."""
-    if (folder / PRUNED).exists():
-        return
-    try:
-        with suppress(OSError):  # another process is at it, or the disk refuses: the next collection goes on from there
-            prune_damaged(folder, _read_manifest(folder))
-    except StoreError:
-        shutil.rmtree(folder, ignore_errors=True)
+    def retire(self, folder: Path) -> None:
+        """Prune a damaged version, made again or of no use; without a manifest that can be read, all of it goes."""
+        if (folder / PRUNED).exists():
+            return
+        try:
+            # Another process is at it, or the disk refuses: the next collection goes on from there.
+            with suppress(OSError):
+                prune_damaged(folder, _read_manifest(folder))
+        except StoreError:
+            shutil.rmtree(folder, ignore_errors=True)

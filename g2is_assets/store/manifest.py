@@ -9,9 +9,9 @@ import subprocess
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.tables import contract_of
@@ -43,6 +43,10 @@ class Input(BaseModel):
     manifest_sha256: str | None = None
 
 
+PartName = Annotated[str, Field(pattern=r"^\w+/\w+/[0-9a-f]{12}-[0-9a-f]{12}\[[\w.]+\]$")]
+"""Asset, name and partition of a version."""
+
+
 class FileRecord(BaseModel):
     """Size and digest of one payload file."""
 
@@ -58,6 +62,7 @@ class Manifest(BaseModel):
     `data_version` is the digest of the payload's content; `input_digest`, of code version, resolved settings and the
     inputs' data versions, alone decides whether work may be skipped. Times, the run id and who ran it enter neither.
     Where no work was done, but the manifest of an input was lost, `relinked_from` is the digest of the manifest before.
+    `parts` are versions that came into being with this one and that it is made of, each a `Version.part_name`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +83,7 @@ class Manifest(BaseModel):
     git_revision: str
     libraries: dict[str, str]
     relinked_from: str | None = None
+    parts: dict[PartName, Input] = {}
 
     @property
     def tables(self) -> list[Contract]:

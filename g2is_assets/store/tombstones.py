@@ -63,6 +63,16 @@ def read_pending(folder: Path) -> Tombstone | None:
     return listed[-1] if listed else None
 
 
+def erased_rows(folder: Path) -> set[str]:
+    """Rows of which a version has lost text or vectors, or is just losing them.
+
+    Raises:
+        StoreError: A tombstone is damaged.
+    """
+    pending = read_pending(folder)
+    return {row for entry in [*read_tombstones(folder), *([pending] if pending else [])] for row in entry.rows}
+
+
 def expected_files(folder: Path, manifest: Manifest) -> dict[str, FileRecord]:
     """The payload files that a version must have: its manifest's, with tombstones applied.
 

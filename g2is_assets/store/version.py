@@ -1,7 +1,7 @@
 """A version of an asset, the draft that becomes one, and the recipe that says what determines it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,16 @@ class Version:
         content = self.manifest.files[f"{table[0]}.parquet"].sha256
         return self.as_input.model_copy(update={"data_version": content})
 
+    @property
+    def name(self) -> str:
+        """What its content and recipe are called: the folder's name, but for a copy made in place of a damaged one."""
+        return f"{self.manifest.input_digest[:12]}-{self.manifest.data_version[:12]}"
+
+    @property
+    def part_name(self) -> str:
+        """How the manifest of a version that is made of this one names it."""
+        return f"{self.manifest.asset}/{self.name}[{self.manifest.partition}]"
+
     def read(self, contract: Contract) -> pl.DataFrame:
         """Read a table and hold it to its digest and its contract.
 
@@ -54,15 +64,24 @@ class Version:
 
 
 def asset_of(name: str) -> str:
-    """The asset that an input's name speaks of: `graph/neighbors/groups` a table, `study/score[a.b]` a partition."""
+    """The asset that an input's or part's name speaks of.
+
+    `graph/neighbors/groups` names a table, `study/score[a.b]` a partition, `vectors/shard/0123-4567[89ab]` a version.
+    """
     return "/".join(name.partition("[")[0].split("/")[:2])
+
+
+def partition_of(name: str) -> str | None:
+    """The partition that it names, if it does."""
+    return name.partition("[")[2].removesuffix("]") or None
 
 
 class Draft:
     """A version being written: tables and files under a temporary name."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, run_id: str) -> None:
+        self.folder, self.run_id = folder, run_id
+        self.parts: dict[str, Input] = {}
         self.metrics: dict[str, Metric] = {}
         self.n_rows: dict[str, int] = {}
 
@@ -72,8 +91,12 @@ class Draft:
         Raises:
             ContractError: It does not; then nothing of this version remains.
         """
-        contract.validate(table).write_parquet(self.folder / contract.file, compression="zstd")
+        contract.write(contract.validate(table), self.folder / contract.file)
         self.n_rows[contract.table] = len(table)
+
+    def made_of(self, parts: Iterable[Version]) -> None:
+        """Record versions of which this one is made: as long as it is kept, they are."""
+        self.parts |= {part.part_name: part.as_input for part in parts}
 
     def metric(self, **values: Metric) -> None:
         """Record numbers for people: shown in the UI, kept in the manifest, no part of the data version.

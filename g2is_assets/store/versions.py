@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Final
 
 from g2is_assets.errors import StoreError
-from g2is_assets.store.gradient_store import STORE
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import read_manifest
 from g2is_assets.store.version import Version
@@ -17,7 +16,6 @@ VERSION_NAME: Final = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}(-[0-9a-f]{6})?")
 SCRATCH_NAME: Final = re.compile(
     r"\.(writing|views)-.+"  # versions, views
     r"|\..+-[0-9a-f]{32}"  # single files written atomically
-    r"|\.[^.]+\.parquet"  # shards
     r"|\.[0-9a-f]{32}\.npy"  # mapped copies
 )
 
@@ -33,7 +31,7 @@ def assets_of(lake: Lake) -> list[str]:
 
 def partitions_of(lake: Lake, asset: str) -> list[str | None]:
     """None for the asset's own versions, then its partitions by name."""
-    names = [f.name for f in folders(lake.place(asset)) if f.name != STORE and not VERSION_NAME.fullmatch(f.name)]
+    names = [folder.name for folder in folders(lake.place(asset)) if not VERSION_NAME.fullmatch(folder.name)]
     return [None, *names]
 
 

@@ -8,12 +8,10 @@ from pathlib import Path
 import duckdb
 
 from g2is_assets.contracts.audit import STALENESS
-from g2is_assets.contracts.gradients import INDEX, VECTORS
-from g2is_assets.contracts.tables import view_of
-from g2is_assets.errors import ContractError, StoreError
+from g2is_assets.contracts.tables import main_table, view_of
+from g2is_assets.errors import StoreError
 from g2is_assets.hashing import looks_untouched
 from g2is_assets.store.files import is_refusal, read_parquet, writing
-from g2is_assets.store.gradient_store import STORE
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
 from g2is_assets.store.versions import assets_of, partitions_of
@@ -31,8 +29,8 @@ def staleness_file(lake: Lake) -> Path:
 def rebuild_views(lake: Lake) -> Path:
     """Write `<lake>/g2is.duckdb` anew: `<stage>_<noun>` for the main table, `<stage>_<noun>_<table>` for the others.
 
-    A table of several domains is one view. Vectors are views named `<stage>_<noun>_vectors`. A damaged version is
-    left out with a warning, so that it does not hide the others.
+    A table of several domains is one view. So is the main table of the parts that versions are made of, such as
+    `gradients_pool_vectors`. A damaged version is left out with a warning, so that it does not hide the others.
     """
     with writing(lake.root / DATABASE):
         return _rebuild(lake)
@@ -41,23 +39,22 @@ def rebuild_views(lake: Lake) -> Path:
 def _rebuild(lake: Lake) -> Path:
     lake.root.mkdir(parents=True, exist_ok=True)
     files: dict[str, list[Path]] = {}
-    vectors: dict[str, set[Path]] = {}
     for version in _current_versions(lake):
         asset = "/".join(version.folder.relative_to(lake.root).parts[:2])
         for name in version.manifest.files:
             if name.endswith(".parquet"):
                 table = name.removesuffix(".parquet").replace("/", "_")
                 files.setdefault(view_of(asset, table), []).append(version.folder / name)
-        if "store" in version.manifest.settings:
-            vectors.setdefault(view_of(asset, VECTORS.table), set()).update(_shards(lake, version))
+        for part in _parts(lake, version):
+            main = main_table(part.manifest.asset)
+            files.setdefault(view_of(asset, main.table), []).append(part.folder / main.file)
     if staleness_file(lake).is_file():
         files[view_of(STALENESS.assets[0], STALENESS.table)] = [staleness_file(lake)]
-    views = files | {view: sorted(paths) for view, paths in vectors.items() if paths}
     with tempfile.TemporaryDirectory(dir=lake.root, prefix=".views-") as scratch:
         made = Path(scratch) / DATABASE
         with duckdb.connect(str(made)) as connection:
-            for view, paths in sorted(views.items()):
-                listed = ", ".join(_literal(str(path)) for path in paths)
+            for view, paths in sorted(files.items()):
+                listed = ", ".join(_literal(str(path)) for path in dict.fromkeys(paths))
                 # Folder names such as `n=1` are no columns.
                 source = f"read_parquet([{listed}], hive_partitioning = false)"
                 try:
@@ -92,16 +89,12 @@ def _look_at(file: Path) -> None:
         read_parquet(file, n_rows=0)
 
 
-def _shards(lake: Lake, version: Version) -> list[Path]:
-    store = lake.place(version.manifest.asset) / STORE / str(version.manifest.settings["store"])
-    found = []
+def _parts(lake: Lake, version: Version) -> list[Version]:
     try:
-        for name in version.read(INDEX)["shard"].unique().sort():
-            _look_at(store / f"{name}.parquet")
-            found.append(store / f"{name}.parquet")
-    except (StoreError, ContractError) as error:
+        return list(lake.parts_of(version).values())
+    except StoreError as error:
         log.warning("left out of the views: %s", error)
-    return found
+        return []
 
 
 def _literal(text: str) -> str:

@@ -6,7 +6,7 @@ tell whether anything behind it was changed. This module follows the names; `ver
 
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from g2is_assets.hashing import known_sha256
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST, PRUNED, Input, read_manifest, user_name
 from g2is_assets.store.pruning import ROW_IDS, read_pruned
-from g2is_assets.store.version import Recipe, Version, asset_of
+from g2is_assets.store.version import Recipe, Version, asset_of, partition_of
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Manifests:
         """The version of an asset, of this partition or unpartitioned, whose manifest has the digest.
 
         Args:
-            asset: The asset, as a manifest names it: with its partition in brackets where it has several of them.
+            asset: The asset, as a manifest names it: with its partition in brackets where several of them are named.
             manifest_sha256: The digest.
             partition: Of the version that was made from it. A variant of a study, `<domain>.<study>.<variant>`, was
                 also made from what its domain has.
@@ -76,9 +76,9 @@ class Manifests:
 
     def folders(self, asset: str, manifest_sha256: str, partition: str | None) -> list[Path]:
         """Every folder with that manifest, by the same arguments; more than one if somebody copied a version."""
-        own, asset = asset.partition("[")[2], asset_of(asset)
+        own, asset = partition_of(asset), asset_of(asset)
         domain = partition.split(".")[0] if partition else None
-        partitions = [own.removesuffix("]")] if own else [partition, domain, None]
+        partitions = [own] if own else [partition, domain, None]
         places = dict.fromkeys(self.lake.place(asset, name) for name in partitions)
         return [folder for place in places for folder in self._of(place).get(manifest_sha256, [])]
 
@@ -92,7 +92,7 @@ class Manifests:
 
 
 def follow(lake: Lake, heads: Sequence[Version], manifests: Manifests | None = None) -> list[Link]:
-    """Every version behind these, themselves included, the nearest first; each once.
+    """Every version behind these, themselves and parts included, the nearest first; each once.
 
     Args:
         lake: The lake.
@@ -113,7 +113,7 @@ def follow(lake: Lake, heads: Sequence[Version], manifests: Manifests | None = N
 def _inputs(manifests: Manifests, above: Link) -> Iterator[Link]:
     assert above.version is not None
     manifest = above.version.manifest
-    for asset, said in sorted(manifest.inputs.items()):
+    for asset, said in sorted((manifest.inputs | manifest.parts).items()):
         if said.manifest_sha256 is None:  # a file or a model
             continue
         version = manifests.find(asset, said.manifest_sha256, manifest.partition)
@@ -162,15 +162,22 @@ def mend(lake: Lake, version: Version, recipe: Recipe, run_id: str) -> Version:
     of equal content in its place, whatever was made from it needs no work, but a manifest that names the new one.
     """
     manifests = Manifests(lake)
-    inputs = dict(version.manifest.inputs)
-    for asset, now in recipe.inputs.items():
-        said = inputs.get(asset)
-        if not now.manifest_sha256 or said is None or said == now or said.data_version != now.data_version:
-            continue
-        found = manifests.find(asset, str(said.manifest_sha256), recipe.partition)
-        if found is None or any(link.version is None for link in follow(lake, [found], manifests)):
-            inputs[asset] = now
-    if inputs == version.manifest.inputs:
+    before = version.manifest
+
+    def mended(named: Mapping[str, Input], today: Mapping[str, Input]) -> dict[str, Input]:
+        new = dict(named)
+        for name, said in named.items():
+            now = today.get(name)
+            if not now or not now.manifest_sha256 or said == now or said.data_version != now.data_version:
+                continue
+            found = manifests.find(name, str(said.manifest_sha256), recipe.partition)
+            if found is None or any(link.version is None for link in follow(lake, [found], manifests)):
+                new[name] = now
+        return new
+
+    inputs = mended(before.inputs, recipe.inputs)
+    parts = mended(before.parts, {part.part_name: part.as_input for part in lake.parts_of(version).values()})
+    if (inputs, parts) == (before.inputs, before.parts):
         return version
     place = version.folder.parent
     scratch = place / f".writing-{uuid.uuid4().hex}"
@@ -178,8 +185,8 @@ def mend(lake: Lake, version: Version, recipe: Recipe, run_id: str) -> Version:
         shutil.copytree(version.folder, scratch)
         made = datetime.now(UTC).isoformat(timespec="seconds")
         stamp = {"run_id": run_id, "created_at": made, "made_by": user_name()}
-        before = {"relinked_from": version.as_input.manifest_sha256}
-        manifest = version.manifest.model_copy(update={"inputs": inputs} | stamp | before)
+        links = {"inputs": inputs, "parts": parts, "relinked_from": version.as_input.manifest_sha256}
+        manifest = before.model_copy(update=links | stamp)
         (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         final = place / f"{manifest.input_digest[:12]}-{manifest.data_version[:12]}-{scratch.name[-6:]}"
         scratch.rename(final)

@@ -1,6 +1,5 @@
 """Recompute every digest behind a version and say what differs; nothing is trusted but the head's digest."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +7,10 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from g2is_assets.contracts.gradients import INDEX, SET_ASIDE
-from g2is_assets.contracts.tables import tables_of
+from g2is_assets.contracts.tables import is_part, tables_of
 from g2is_assets.errors import ContractError, StoreError
-from g2is_assets.hashing import json_sha256, known_sha256
-from g2is_assets.store.erasure import is_rewritten
-from g2is_assets.store.files import read_parquet
-from g2is_assets.store.gradient_store import STORE
+from g2is_assets.hashing import known_sha256
+from g2is_assets.store.features import copies_of, vectors_in
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import (
     ERASED,
@@ -26,7 +22,6 @@ from g2is_assets.store.manifest import (
     describe_bytes,
     describe_files,
 )
-from g2is_assets.store.mapped import MAPPED
 from g2is_assets.store.pages import ERASED_PAGE, PAGE
 from g2is_assets.store.pruning import ROW_IDS, read_pruned, staying_files
 from g2is_assets.store.tombstones import expected_files, read_pending, read_tombstones
@@ -79,8 +74,8 @@ def _link(manifests: Manifests, link: Link, today: Today) -> Iterator[Finding]:
     yield from _manifest(manifests, version)
     try:
         yield from _payload(version)
-        if "store" in version.manifest.settings and not (version.folder / PRUNED).exists():
-            yield from _vectors(lake, version)
+        if is_part(version.manifest.asset) and not (version.folder / PRUNED).exists():
+            yield from _copies(version)
     except (StoreError, ContractError) as error:
         yield Finding(ALTERED, str(version.folder), str(error))
     yield from _outside(lake, version, today)
@@ -119,7 +114,7 @@ def _payload(version: Version) -> Iterator[Finding]:
     folder = version.folder
     pruned = read_pruned(folder)
     wanted, found = dict(expected_files(folder, version.manifest)), describe_files(folder)
-    rewritten = {PAGE, *(contract.file for contract in tables_of(version.manifest.asset) if is_rewritten(contract))}
+    rewritten = {PAGE, *(contract.file for contract in tables_of(version.manifest.asset) if contract.texts)}
     pending = read_pending(folder)
     for tombstone in [*read_tombstones(folder), *([pending] if pending else [])]:
         rows, begun = ", ".join(row[:12] for row in tombstone.rows), tombstone is pending
@@ -155,46 +150,15 @@ def _differences(folder: Path, wanted: Mapping[str, FileRecord], found: Mapping[
             yield Finding(ALTERED, str(folder / name), what)
 
 
-def _vectors(lake: Lake, version: Version) -> Iterator[Finding]:
-    """The shards of a version's rows, their records and mapped copies, and the store's settings."""
-    store = lake.place(version.manifest.asset) / STORE / str(version.manifest.settings["store"])
-    settings = _json(store / "store.json")
-    if settings is None or json_sha256(settings)[:16] != store.name:
-        yield Finding(ALTERED, str(store / "store.json"), "the store's name is not the digest of these settings")
-    index = read_parquet(version.folder / INDEX.file, ["shard", "sha256"]).unique().sort("shard")
-    aside = read_parquet(version.folder / SET_ASIDE.file)
-    said = dict(aside.select("row_id", "reason").iter_rows())
-    for shard, sha256 in index.select("shard", "sha256").iter_rows():
-        file, record = store / f"{shard}.parquet", _json(store / f"{shard}.shard.json")
-        digest = known_sha256(file) if file.is_file() else "missing"
-        if digest != sha256:
-            what = f"its digest is {digest[:12]}, the index of {label_of(version)} says {sha256[:12]}"
-            yield Finding(ALTERED, str(file), what)
-        elif not _agrees(record, sha256, len(read_parquet(file, ["row_id"])), said):
-            yield Finding(ALTERED, str(store / f"{shard}.shard.json"), "it does not agree with its shard and the index")
-        else:
-            yield from _copies(store, shard, sha256)
-
-
-def _agrees(record: dict[str, object] | None, sha256: str, n_rows: int, said: Mapping[str, str]) -> bool:
-    """Whether a shard's record says what the shard and the version's list of rows set aside say."""
-    aside = record.get("set_aside") if record else None
-    if not record or not isinstance(aside, dict) or (record.get("sha256"), record.get("n_rows")) != (sha256, n_rows):
-        return False
-    return all(said.get(row, reason) == reason for row, reason in aside.items())
-
-
-def _copies(store: Path, shard: str, sha256: str) -> Iterator[Finding]:
+def _copies(shard: Version) -> Iterator[Finding]:
     """Graph and walk read the mapped copies, so these have to hold what the shard holds."""
-    for copy in sorted((store / MAPPED).glob(f"{shard}.*.{sha256[:16]}.npy")):
-        kind = copy.name.split(".")[1]
-        vectors = read_parquet(store / f"{shard}.parquet", [f"features_{kind}"]).to_series().to_numpy()
+    for kind, copy in copies_of(shard).items():
         try:
-            same = np.array_equal(np.load(copy, mmap_mode="r", allow_pickle=False), vectors)
+            same = np.array_equal(np.load(copy, mmap_mode="r", allow_pickle=False), vectors_in(shard, kind))
         except (OSError, ValueError):
             same = False
         if not same:
-            yield Finding(ALTERED, str(copy), f"it differs from {shard}.parquet; delete it, it is made again")
+            yield Finding(ALTERED, str(copy), f"it differs from {label_of(shard)}; delete it, it is made again")
 
 
 def _outside(lake: Lake, version: Version, today: Today) -> Iterator[Finding]:
@@ -223,11 +187,3 @@ def _outside(lake: Lake, version: Version, today: Today) -> Iterator[Finding]:
         elif found != digest:
             what = f"it is not what {label_of(version)} was made from: {found[:12]} instead of {digest[:12]}"
             yield Finding(ALTERED, name.removeprefix("file:").replace("model:", "model "), what)
-
-
-def _json(file: Path) -> dict[str, object] | None:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

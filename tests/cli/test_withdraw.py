@@ -77,7 +77,7 @@ def rows_of(version: Version, table: str) -> list[str]:
 def vectors_of(lake: Lake, row: str) -> list[np.ndarray]:
     """Every vector that a store has of a row."""
     found = []
-    for file in lake.root.rglob("_store/*/*.parquet"):
+    for file in lake.root.glob("vectors/shard/*/*/vectors.parquet"):
         part = pl.read_parquet(file).filter(pl.col("row_id") == row)
         found += [part[name].to_numpy()[0] for name in part.columns if name.startswith("features_") and len(part)]
     return found

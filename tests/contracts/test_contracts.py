@@ -78,9 +78,11 @@ def test_what_becomes_of_a_table_can_be_done_with_its_columns(contract: Contract
     assert not any(column.kept and column.text for column in contract.columns.values())
     assert contract.exposure != "split" or "split" in contract.columns
     assert contract.exposure in {"", "split", *KINDS}
-    blanks = {name: [column.blank] for name, column in contract.texts.items()}
-    blank = pl.DataFrame(blanks, schema={name: column.dtype for name, column in contract.texts.items()})
-    assert all(contract.columns[name].nullable or not values.null_count() for name, values in blank.to_dict().items())
+    for name, column in contract.texts.items():
+        dtype = contract.schema_of_width(3)[name]
+        blank = pl.select(column.blank(dtype).alias(name)).to_series()
+        assert blank.dtype == dtype
+        assert column.nullable or not blank.null_count()
 
 
 def test_a_right_table_comes_back_itself() -> None:
@@ -168,7 +170,7 @@ def test_vectors_may_have_any_width_and_no_other_type() -> None:
         assert contract.validate(table) is table
     other = table.cast({"direction": pl.Array(pl.Float64, 3)})
     assert "direction: Array(Float64) instead of Array(Float32)" in refusal(other, contract)
-    columns = gradients.shard(["adam", "sgd"]).schema_of_width(4)
+    columns = gradients.vectors_of(["adam", "sgd"]).schema_of_width(4)
     assert columns["features_adam"] == columns["features_sgd"] == pl.Array(pl.Float16, 4)
 
 

@@ -129,13 +129,13 @@ def cut(file: Path) -> None:
 
 
 def shards(settings: Path) -> list[Path]:
-    return sorted((settings.parent / "lake" / "gradients" / "pool").glob("_store/*/[!.]*.parquet"))
+    return sorted((settings.parent / "lake" / "vectors" / "shard").glob("*/[!.]*/vectors.parquet"))
 
 
 def damage_all_shards(settings: Path) -> None:
     for shard in shards(settings):
         cut(shard)
-    shutil.rmtree(shards(settings)[0].parent / "mapped")
+    shutil.rmtree(shards(settings)[0].parents[1] / "mapped")
 
 
 def damage_pointer(settings: Path) -> None:
@@ -161,7 +161,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a payload file with another bit": (change_a_row, r"instructions/pool/.*/pool\.parquet is (missing or )?damaged"),
     "shards that were cut off": (
         damage_all_shards,
-        r"gradients/pool/_store/.*\.parquet is missing or damaged: .*materialise the asset again",
+        r"gradients/pool/.* is made of vectors/shard/.* which is missing or damaged; materialise again",
     ),
     "a manifest that was cut off": (
         lambda s: cut(current(s, "instructions/pool") / "manifest.json"),

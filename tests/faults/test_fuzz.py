@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,21 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g2is_assets.contracts.contract import Column, Contract
-from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.tables import TABLES
 from g2is_assets.errors import G2isError
 from g2is_assets.settings.config import Source
 from g2is_assets.settings.project import load_project
 from g2is_assets.settings.redaction import redacted, scrubbed
 from g2is_assets.store.gc import collect_garbage
-from g2is_assets.store.gradient_store import STORE, GradientStore, fill_store
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import read_manifest
 from g2is_assets.store.pruning import plan_pruning
 from g2is_assets.store.sources import read_rows
 from g2is_assets.store.version import Draft, Recipe
 from g2is_assets.store.views import rebuild_views
-from support.vectors import LENGTHS, compute
+from support.vectors import LENGTHS, fill_small, write_index
 
 MANY = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 FEW = settings(max_examples=50, deadline=None, derandomize=True, database=None)
@@ -146,13 +145,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     patch.setitem(TABLES, ("stage/noun", TABLE.table), TABLE)
     for code in "12":
         lake.make(Recipe("stage/noun", None, code, {}), "run", write_table)
-    store = store_of(lake)
-
-    def write(draft: Draft) -> None:
-        filled = fill_store(store, LENGTHS, lambda lengths: [[i] for i in range(len(lengths))], compute, 2)
-        draft.write(INDEX, filled.index)
-
-    lake.make(Recipe("gradients/pool", None, "1", {"store": store.folder.name}), "run", write)
+    lake.make(Recipe("gradients/pool", None, "1", {}), "run", lambda draft: write_index(draft, fill_small(lake)))
     collect_garbage(lake, 1, 0)
     assert len(list(lake.root.rglob("pruned.json"))) == 1
     yield lake
@@ -163,14 +156,17 @@ def write_table(draft: Draft) -> None:
     draft.write(TABLE, pl.DataFrame({"n": [1, 2]}))
 
 
-def store_of(lake: Lake) -> GradientStore:
-    return GradientStore(lake.place("gradients/pool") / STORE, {"kinds": ["sgd"], "sketch_dim": 64})
-
-
 def plans_of(lake: Lake) -> None:
     for version in lake.place("stage/noun").glob("*-*"):
         with suppress(G2isError):
             plan_pruning(version, read_manifest(version))
+
+
+def refill(lake: Lake) -> None:
+    """In a copy: what is damaged is computed again."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(lake.root, Path(folder) / "lake")
+        assert len(fill_small(Lake(copy)).index) == len(LENGTHS)
 
 
 READERS: dict[str, Callable[[Lake], object]] = {
@@ -180,17 +176,15 @@ READERS: dict[str, Callable[[Lake], object]] = {
     "views": rebuild_views,
     "gc": lambda lake: collect_garbage(lake, 1, 0, dry_run=True),
     "pruning": plans_of,
-    "index": lambda lake: store_of(lake).read_index(),
-    "plan": lambda lake: store_of(lake).plan(LENGTHS, [[row] for row in LENGTHS], 2),
+    "parts": lambda lake: lake.parts_of(lake.current("gradients/pool")),
+    "fill": refill,
 }
 FILES = {
     "stage/noun/current.json": "table current content views gc",
     "stage/noun/*/manifest.json": "table current content views gc pruning",
-    "gradients/pool/*/manifest.json": "views gc",
+    "gradients/pool/*/manifest.json": "views gc parts",
     "stage/noun/*/pruned.json": "gc pruning",
-    "gradients/pool/_store/*/*.shard.json": "index gc views",
-    "gradients/pool/_store/*/store.json": "index",
-    "gradients/pool/_store/*/plan-*.json": "plan",
+    "vectors/shard/*/*/manifest.json": "views gc parts fill",
 }
 
 

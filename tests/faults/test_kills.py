@@ -39,7 +39,7 @@ def test_killed_at_the_boundary_of_every_stage_in_turn_it_ends_as_if_undisturbed
 ) -> None:
     lake = fresh.parent / "lake"
     moments = [boundary(place_of(fresh, key), n) for n, key in enumerate([*POOL_KEYS, *DOMAIN_KEYS])]
-    moments.insert(3, Moment("os.rename", r"gradients/pool/_store/.*\.shard\.json$", 2))
+    moments.insert(3, Moment("os.rename", r"vectors/shard/.*/\.writing-", 2))
     finished = 0
     for moment in moments:
         child = commands.demo(fresh, die_at=moment)
@@ -99,7 +99,7 @@ def test_killed_before_any_of_its_file_operations_the_store_is_whole_and_the_nex
     assert child.wait() == 0, child.shown
     *killed, undisturbed = sorted((tmp_path / "killed").iterdir())
     expected = payload(undisturbed)
-    assert len(expected) == 2 + 3
+    assert len(expected) == 3 + 3 * 2
     assert len(killed) > 25
     for root in killed:
         assert_all_that_is_current_is_whole(root)

@@ -103,7 +103,7 @@ def stored(folder: Path) -> dict[str, bytes]:
     found = {}
     for file in folder.rglob("*"):
         if file.is_file():
-            table = file.suffix == ".parquet" and "_store" not in file.parts
+            table = file.suffix == ".parquet" and file.name != "vectors.parquet"
             found[str(file)] = pl.read_parquet(file).write_ndjson().encode() if table else file.read_bytes()
     return found
 

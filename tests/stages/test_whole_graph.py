@@ -94,7 +94,7 @@ def test_gradients_and_graph_on_ray_are_those_in_process_byte_for_byte(
     on_ray.write_text('engine = "ray"\nworkers = 2\n' + on_ray.read_text())
     run(on_ray, instance, "refresh_pool")
     first, second = payload(built.parent / "lake"), payload(on_ray.parent / "lake")
-    assert any(name.startswith("gradients/pool/_store/") for name in second)
+    assert any(name.startswith("vectors/shard/") for name in second)
     assert {name: first.get(name) for name in second} == second
 
 

@@ -12,26 +12,25 @@ import polars as pl
 import pytest
 
 from g2is_assets.contracts.audit import QUOTED
-from g2is_assets.contracts.gradients import INDEX, SET_ASIDE
+from g2is_assets.contracts.gradients import INDEX, VECTORS
 from g2is_assets.contracts.instructions import POOL, WITHHELD
 from g2is_assets.contracts.tables import TABLES
 from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.hashing import file_sha256
 from g2is_assets.store.erasure import Erased, erase, with_text
-from g2is_assets.store.features import StoredFeatures
+from g2is_assets.store.features import MAPPED, StoredFeatures
 from g2is_assets.store.gc import VERSIONS, collect_garbage
-from g2is_assets.store.gradient_store import ERASED_ROW, STORE, GradientStore, fill_store
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import ERASED, ERASING, PRUNED, Input
-from g2is_assets.store.mapped import MAPPED
 from g2is_assets.store.pages import ERASED_PAGE, PAGE
 from g2is_assets.store.pruning import ROW_IDS, plan_pruning
 from g2is_assets.store.tombstones import read_tombstones
+from g2is_assets.store.vectors import VectorStore
 from g2is_assets.store.version import Draft, Recipe, Version
 from g2is_assets.store.versions import assets_of, versions_of
 from g2is_assets.store.withholding import licenses_of
-from support.vectors import DIM, SETTINGS, Compute, flip_byte, pairs, vector
+from support.vectors import DIM, SETTINGS, by_name, fill, flip_byte, vector, write_index
 
 ROWS = [f"row{i:02d}" for i in range(6)]
 GONE = "row02"
@@ -76,25 +75,23 @@ def sample_of(lake: Lake, rows: Iterable[str]) -> Version:
     return lake.make(Recipe("warmup/sample", None, "1", {}), "run", write)[0]
 
 
-def store_of(lake: Lake, asset: str = "gradients/pool", **settings: Any) -> GradientStore:
-    return GradientStore(lake.place(asset) / STORE, SETTINGS | settings)
+def store_of(lake: Lake) -> VectorStore:
+    return VectorStore(lake, SETTINGS | {"asset": "gradients/pool"})
 
 
 def gradients_of(
     lake: Lake, code: str, rows: list[str], asset: str = "gradients/pool", partition: str | None = None
 ) -> tuple[Version, list[str]]:
     """A version of these rows' gradients, with mapped copies; and the rows that were computed."""
-    store, compute = store_of(lake, asset), Compute()
+    computed: list[str] = []
 
     def write(draft: Draft) -> None:
-        filled = fill_store(store, {row: len(row) for row in rows}, pairs, compute, 4)
-        draft.write(INDEX, filled.index)
-        aside = sorted(filled.set_aside.items())
-        draft.write(SET_ASIDE, pl.DataFrame(aside, schema=SET_ASIDE.schema, orient="row"))
-        StoredFeatures(store.folder, filled.index, "sgd").array()
+        filled, rows_computed = fill(VectorStore(lake, SETTINGS | {"asset": asset}), rows)
+        computed.extend(rows_computed)
+        write_index(draft, filled)
+        StoredFeatures(by_name(filled), filled.index, "sgd").array()
 
-    made, _ = lake.make(Recipe(asset, partition, code, {"store": store.folder.name}), "run", write)
-    return made, compute.rows
+    return lake.make(Recipe(asset, partition, code, {}), "run", write)[0], computed
 
 
 def components_of(lake: Lake, gradients: Version, nodes: str) -> Version:
@@ -146,8 +143,13 @@ def lake(built: Path, tmp_path: Path) -> Lake:
     return Lake(tmp_path / "lake")
 
 
+def in_use(*domains: str) -> list[tuple[str, str | None]]:
+    shared = [("instructions/pool", None), ("gradients/pool", None)]
+    return [*shared, *((a, d) for a in ("gradients/target", "knowledge/components", "audit/report") for d in domains)]
+
+
 def run(lake: Lake, *rows: str, dry_run: bool = False) -> Erased:
-    return erase(lake, rows or (GONE,), WHY, {"shop", "other"}, dry_run=dry_run)
+    return erase(lake, rows or (GONE,), WHY, in_use("shop", "other"), dry_run=dry_run)
 
 
 def every_version(lake: Lake) -> list[Version]:
@@ -162,8 +164,7 @@ def whole(lake: Lake, version: Version) -> bool:
 def features_of(lake: Lake, version: Version) -> dict[str, np.ndarray]:
     """Vectors by row id, as graph and walk read them."""
     index = version.read(INDEX)
-    folder = lake.place(version.manifest.asset) / STORE / str(version.manifest.settings["store"])
-    return dict(zip(index["row_id"], StoredFeatures(folder, index, "sgd").array(), strict=True))
+    return dict(zip(index["row_id"], StoredFeatures(lake.parts_of(version), index, "sgd").array(), strict=True))
 
 
 def residue(lake: Lake, row: str = GONE) -> list[Path]:
@@ -191,7 +192,7 @@ def snapshot(lake: Lake) -> dict[str, str]:
     found = {}
     for file in sorted(lake.root.rglob("*")):
         name = file.relative_to(lake.root).as_posix()
-        if file.name in (ERASED, PRUNED) or file.name.endswith(".shard.json"):
+        if file.name in (ERASED, PRUNED):
             found[name] = json.dumps(without_times(json.loads(file.read_text())), sort_keys=True)
         elif file.is_file() and file.name != "g2is.duckdb" and file.parent.name != MAPPED:
             found[name] = file_sha256(file)
@@ -205,7 +206,7 @@ def without_times(value: Any) -> Any:
 
 
 def test_the_row_leaves_every_file_and_all_else_keeps_its_bytes(lake: Lake) -> None:
-    kept = {v.folder: features_of(lake, v) for v in every_version(lake) if "store" in v.manifest.settings}
+    kept = {v.folder: features_of(lake, v) for v in every_version(lake) if v.manifest.parts}
     assert len(residue(lake)) == 9
     report = run(lake)
     assert residue(lake) == []
@@ -263,38 +264,33 @@ def test_a_page_whose_list_of_rows_is_lost_is_reported_and_left(lake: Lake) -> N
     assert any("quoted.parquet is missing" in said and "it may hold the row" in said for said in report.left_alone)
 
 
-def test_the_record_of_a_shard_says_what_was_erased(lake: Lake) -> None:
-    store, before = store_of(lake), lake.current("gradients/pool").read(INDEX)
+def test_a_shard_is_rewritten_as_any_other_version_and_keeps_its_name(lake: Lake) -> None:
+    index = lake.current("gradients/pool").read(INDEX)
+    shard = lake.parts_of(lake.current("gradients/pool"))[index.filter(pl.col("row_id") == "row03")["shard"][0]]
     run(lake)
-    after = lake.current("gradients/pool").read(INDEX)
-    (name,) = set(after["shard"]) - set(before["shard"])
-    written = json.loads((store.folder / f"{name}.shard.json").read_text())
-    assert written["set_aside"][GONE] == ERASED_ROW
-    (change,) = written["erased"]
-    assert (change["rows"], change["new"]) == ([GONE], file_sha256(store.folder / f"{name}.parquet"))
-    assert change["old"] in set(before["sha256"])
-    place = pl.read_parquet(store.folder / f"{name}.parquet").row(by_predicate=pl.col("row_id") == GONE, named=True)
+    assert lake.current("gradients/pool").read(INDEX).equals(index)
+    (tombstone,) = read_tombstones(shard.folder)
+    assert (tombstone.rows, set(tombstone.files)) == ([GONE], {"vectors.parquet"})
+    assert tombstone.files["vectors.parquet"].new.sha256 == file_sha256(shard.folder / "vectors.parquet")
+    place = pl.read_parquet(shard.folder / "vectors.parquet").row(by_predicate=pl.col("row_id") == GONE, named=True)
     assert [place[f"norm_{kind}"] for kind in SETTINGS["kinds"]] == [0.0, 0.0]
     assert np.array(place["features_adam"]).tolist() == [0.0] * DIM
 
 
 def test_the_store_serves_on_and_computes_nothing_again(lake: Lake) -> None:
     run(lake)
-    store = store_of(lake)
-    assert store.holds(lake.current("gradients/pool").read(INDEX))
+    assert lake.parts_of(lake.current("gradients/pool"))
     rest = [row for row in ROWS if row != GONE]
     made, computed = gradients_of(lake, "3", [*rest, "new"])
     assert computed == ["new"]
     assert made.read(INDEX)["row_id"].to_list() == [*rest, "new"]
 
 
-def test_an_erased_row_that_is_asked_for_again_is_set_aside_and_not_computed(lake: Lake) -> None:
+def test_a_zero_never_serves_as_a_vector_should_an_erased_row_be_asked_for_again(lake: Lake) -> None:
     run(lake)
     made, computed = gradients_of(lake, "4", ROWS)
-    assert computed == []
-    assert made.read(SET_ASIDE).rows() == [(GONE, ERASED_ROW)]
-    old = next(v for v in versions_of(lake, "gradients/pool")[0] if v.manifest.code_version == "1")
-    assert not store_of(lake).holds(old.read(INDEX))
+    assert computed == [GONE]
+    assert all(values.any() for values in features_of(lake, made).values())
 
 
 def test_two_rows_of_one_shard_may_be_erased_one_after_the_other(tmp_path: Path) -> None:
@@ -307,7 +303,7 @@ def test_two_rows_of_one_shard_may_be_erased_one_after_the_other(tmp_path: Path)
     run(lakes[0], "row00", "row01")
     run(lakes[1], "row00")
     run(lakes[1], "row01")
-    shards = [{f.name: f.read_bytes() for f in lake.root.rglob("_store/*/[!.]*.parquet")} for lake in lakes]
+    shards = [[f.read_bytes() for f in sorted(lake.root.glob("vectors/shard/*/*/vectors.parquet"))] for lake in lakes]
     assert shards[0] == shards[1]
     for lake in lakes:
         assert residue(lake, "row00") == residue(lake, "row01") == []
@@ -321,7 +317,7 @@ def test_a_dry_run_changes_nothing_and_foretells_the_real_one(lake: Lake) -> Non
     foretold = run(lake, dry_run=True)
     assert snapshot(lake) == before
     assert run(lake) == foretold
-    assert len(foretold.versions) > 8
+    assert len(foretold.versions) == 6
 
 
 def test_a_second_erasure_finds_nothing(lake: Lake) -> None:
@@ -335,7 +331,10 @@ def test_a_second_erasure_finds_nothing(lake: Lake) -> None:
     ("row", "named"),
     [
         ("row00", r"instructions/pool.*run refresh_pool and then refresh_domain for other, shop, then erase"),
-        ("row05", r"gradients/pool, instructions/pool; run refresh_pool, then erase"),
+        (
+            "row05",
+            r"instructions/pool, gradients/pool, audit/report\[shop\]; run refresh_pool and then refresh_domain",
+        ),
     ],
 )
 def test_a_row_that_a_current_version_uses_is_refused_and_nothing_changes(lake: Lake, row: str, named: str) -> None:
@@ -349,36 +348,37 @@ def test_what_the_lake_holds_of_a_domain_that_is_gone_does_not_stand_in_the_way(
     gradients_of(lake, "1", ROWS[:4], "gradients/target", "shop")
     with pytest.raises(SettingsError, match=r"gradients/target\[shop\]; run refresh_domain for shop, then erase"):
         run(lake)
-    erase(lake, [GONE], WHY, {"other"})
+    erase(lake, [GONE], WHY, in_use("other"))
     assert residue(lake) == []
 
 
 def test_scratch_of_killed_runs_and_copies_of_nothing_go_too(lake: Lake) -> None:
-    store = store_of(lake).folder
+    store = store_of(lake).place
     text, half = f"secret of {GONE}".encode(), (vector(GONE, "sgd")).tobytes()
     scratch = lake.place("instructions/pool") / f".writing-{'a' * 32}"
-    scratch.mkdir()
+    half_shard = store / f".writing-{'b' * 32}"
     for file, content in (
         (scratch / "pool.parquet", text),
-        (store / ".half.parquet", half),
-        (store / MAPPED / f"{'0' * 16}.sgd.{'0' * 16}.npy", half),
+        (half_shard / "vectors.parquet", half),
+        (store / MAPPED / f"{'0' * 64}.sgd.npy", half),
         (store / MAPPED / f".{'0' * 32}.npy", half),
-        (store / "without-record.parquet", half),
     ):
+        file.parent.mkdir(exist_ok=True)
         file.write_bytes(content)
     run(lake)
     assert [file for file in lake.root.rglob("*") if file.is_file() and half in file.read_bytes()] == []
     assert not scratch.exists()
+    assert not half_shard.exists()
 
 
 def test_a_damaged_shard_that_may_hold_the_row_goes(lake: Lake) -> None:
-    store = store_of(lake)
     index = lake.current("gradients/pool").read(INDEX)
-    shard = index.filter(pl.col("row_id") == "row00")["shard"][0]
-    flip_byte(store, shard)
+    shard = store_of(lake).place / index.filter(pl.col("row_id") == "row00")["shard"][0]
+    flip_byte(shard)
     report = run(lake)
-    assert any(path.name == f"{shard}.parquet" for path in report.copies)
+    assert shard in report.pruned
     assert residue(lake) == []
+    assert gradients_of(lake, "5", ["row00"])[1] == ["row00"]
 
 
 def test_a_damaged_version_is_reported_since_it_may_hold_the_row(lake: Lake) -> None:
@@ -438,7 +438,9 @@ def test_every_column_of_every_table_that_can_hold_text_is_erased_or_holds_names
     for contract in TABLES.values():
         can_hold = {n for n, t in contract.schema.items() if isinstance(t, pl.String | pl.List)}
         names = NAMES | (OF_MANIFESTS if contract.name.startswith("audit") else set())
-        assert can_hold - names == contract.texts.keys(), contract.name
+        texts = contract.texts.keys() - {name for name in contract.columns if name.startswith(("features_", "norm_"))}
+        assert can_hold - names == texts, contract.name
+        assert (contract is VECTORS) == (texts != contract.texts.keys())
 
 
 def test_a_version_is_not_pruned_before_an_erasure_in_it_is_finished(lake: Lake) -> None:
@@ -522,14 +524,14 @@ def test_stopped_before_any_of_its_changes_the_lake_can_be_read_and_the_next_one
         for version in every_version(lake):
             gone = undisturbed.root / version.folder.relative_to(lake.root) in pruned
             assert gone or whole(lake, version), (n_stops, version.folder)
-            if "store" in version.manifest.settings:
+            if version.manifest.parts:
                 assert set(features_of(lake, version)) == set(version.read(INDEX)["row_id"])
         current = lake.current("gradients/pool")
-        assert store_of(lake).holds(current.read(INDEX)), n_stops
+        assert lake.parts_of(current), n_stops
         run(lake)
         assert snapshot(lake) == expected, n_stops
         assert residue(lake) == []
         assert not list(lake.root.rglob(ERASING))
         shutil.rmtree(lake.root)
         n_stops += 1
-    assert n_stops > 40
+    assert n_stops > 30

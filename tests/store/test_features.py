@@ -1,5 +1,6 @@
 """Stored vectors as a source, and graph and walk as tables and back."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,28 +15,40 @@ from g2is_assets.core.rows import as_source
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.errors import StoreError
 from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.gradient_store import GradientStore, Vectors
 from g2is_assets.store.graph_tables import graph_from_tables, graph_tables
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.vectors import Vectors, VectorStore
+from g2is_assets.store.version import Version
 from g2is_assets.store.walk_tables import count_refusals, left_table, subset_table
+from support.vectors import by_name
 
 N, DIM = 30, 64
 ROWS = np.random.default_rng(0).normal(size=(N, DIM)).astype(np.float32) + 0.1
 IDS = [f"{number:02d}" for number in range(N)]
 
 
+Stored = tuple[dict[str, Version], pl.DataFrame]
+
+
 @pytest.fixture
-def stored(tmp_path: Path) -> tuple[Path, pl.DataFrame]:
-    """A store of three shards whose rows lie in no order, and its index in the order of the ids."""
-    store = GradientStore(tmp_path, {"kinds": ["adam"], "sketch_dim": DIM})
-    for name, part in zip("bca", np.array_split(np.random.default_rng(1).permutation(N), 3), strict=True):
-        ids = [IDS[number] for number in part]
-        store.write(name, [Vectors(ids, [5] * len(ids), np.zeros(len(ids), np.float32), {"adam": ROWS[part]})])
-    return store.folder, store.read_index()[0].sort("row_id")
+def stored(tmp_path: Path) -> Stored:
+    """Three shards whose rows lie in no order, and their index in the order of the ids."""
+    store = VectorStore(Lake(tmp_path), {"kinds": ["adam"], "sketch_dim": DIM})
+    parts = np.array_split(np.random.default_rng(1).permutation(N), 3)
+
+    def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
+        for ids in batches:
+            rows = ROWS[[IDS.index(row_id) for row_id in ids]]
+            yield Vectors(ids, [5] * len(ids), np.zeros(len(ids), np.float32), {"adam": rows})
+
+    filled = store.fill(dict.fromkeys(IDS, 5), lambda _: [part.tolist() for part in parts], compute, 1, "run")
+    assert filled.index["row_id"].to_list() == IDS
+    return by_name(filled), filled.index
 
 
-def test_a_source_gives_every_row_once_in_blocks_of_one_shard(stored: tuple[Path, pl.DataFrame]) -> None:
-    folder, index = stored
-    source = StoredFeatures(folder, index, "adam")
+def test_a_source_gives_every_row_once_in_blocks_of_one_shard(stored: Stored) -> None:
+    shards, index = stored
+    source = StoredFeatures(shards, index, "adam")
     assert source.shape == (N, DIM)
     numbers = [number for part, values in source.blocks() for number in part if len(values) == len(part)]
     assert sorted(numbers) == list(range(N))
@@ -43,19 +56,19 @@ def test_a_source_gives_every_row_once_in_blocks_of_one_shard(stored: tuple[Path
     np.testing.assert_allclose(source.array(), expected, atol=1e-3)
 
 
-def test_single_rows_come_in_the_order_asked_for(stored: tuple[Path, pl.DataFrame]) -> None:
+def test_single_rows_come_in_the_order_asked_for(stored: Stored) -> None:
     source = StoredFeatures(*stored, "adam")
     asked = np.array([7, 0, 29, 7, 13])
     np.testing.assert_array_equal(source.rows(asked), source.array()[asked])
 
 
-def test_a_source_of_no_rows_is_refused(stored: tuple[Path, pl.DataFrame]) -> None:
-    folder, index = stored
+def test_a_source_of_no_rows_is_refused(stored: Stored) -> None:
+    shards, index = stored
     with pytest.raises(StoreError, match="no row has gradients"):
-        StoredFeatures(folder, index.head(0), "adam")
+        StoredFeatures(shards, index.head(0), "adam")
 
 
-def test_a_walk_from_the_store_is_the_walk_of_the_array(stored: tuple[Path, pl.DataFrame]) -> None:
+def test_a_walk_from_the_store_is_the_walk_of_the_array(stored: Stored) -> None:
     source, components = StoredFeatures(*stored, "adam"), ROWS[:2]
     first = gradient_walk(source, components, [4, 4], method="g2is")
     second = gradient_walk(source.array(), components, [4, 4], method="g2is")

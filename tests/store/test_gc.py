@@ -17,19 +17,18 @@ import polars as pl
 import pytest
 
 from g2is_assets.contracts.contract import Column, Contract
-from g2is_assets.contracts.gradients import INDEX, SET_ASIDE
+from g2is_assets.contracts.gradients import INDEX, VECTORS
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256
 from g2is_assets.store import gc as module
-from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.gc import COPIES, SCRATCH, SHARDS, STORES, VERSIONS, Report, collect_garbage
-from g2is_assets.store.gradient_store import STORE, GradientStore, fill_store
+from g2is_assets.store.features import MAPPED, StoredFeatures
+from g2is_assets.store.gc import COPIES, SCRATCH, SHARDS, VERSIONS, Report, collect_garbage
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST, PRUNED, read_manifest
-from g2is_assets.store.mapped import MAPPED
 from g2is_assets.store.pruning import ROW_IDS, Pruned, plan_pruning, read_pruned
+from g2is_assets.store.vectors import VectorStore
 from g2is_assets.store.version import Draft, Recipe, Version
-from support.vectors import SETTINGS, Compute, flip_byte, pairs
+from support.vectors import SETTINGS, by_name, fill, flip_byte, write_index
 
 ROOT = Path(__file__).parents[2]
 TEXT = Contract((), "pool", "Rows", {"row_id": Column(pl.String, "Row"), "response": Column(pl.String, "Text")})
@@ -72,35 +71,34 @@ def make(
     return date(made, day)
 
 
-def store_of(lake: Lake, **settings: Any) -> GradientStore:
-    return GradientStore(lake.place("gradients/pool") / STORE, SETTINGS | settings)
+def store_of(lake: Lake, **settings: Any) -> VectorStore:
+    return VectorStore(lake, SETTINGS | settings)
 
 
 def gradients(lake: Lake, day: int, rows: list[str], **settings: Any) -> tuple[Version, list[str]]:
     """A version of these rows' gradients, with mapped copies; and the rows that were computed."""
-    store, compute = store_of(lake, **settings), Compute()
+    computed: list[str] = []
 
     def write(draft: Draft) -> None:
-        filled = fill_store(store, {row: len(row) for row in rows}, pairs, compute, 2)
-        aside = sorted(filled.set_aside.items())
-        draft.write(INDEX, filled.index)
-        draft.write(SET_ASIDE, pl.DataFrame(aside, schema=SET_ASIDE.schema, orient="row"))
+        filled, rows_computed = fill(store_of(lake, **settings), rows, shard_rows=2)
+        computed.extend(rows_computed)
+        write_index(draft, filled)
         if len(filled.index):
-            StoredFeatures(store.folder, filled.index, "sgd").array()
+            StoredFeatures(by_name(filled), filled.index, "sgd").array()
 
-    made, _ = lake.make(Recipe("gradients/pool", None, str(day), {"store": store.folder.name}), "run", write)
-    return date(made, day), compute.rows
+    return date(lake.make(Recipe("gradients/pool", None, str(day), settings), "run", write)[0], day), computed
 
 
 def shards_of(version: Version) -> set[str]:
     return set(version.read(INDEX)["shard"])
 
 
-def shards_in(store: GradientStore) -> set[str]:
-    names = {file.name.removesuffix(".shard.json") for file in store.folder.glob("*.shard.json")}
-    assert names == {file.stem for file in store.folder.glob("[!.]*.parquet")}
-    assert names >= {file.name.split(".")[0] for file in (store.folder / MAPPED).glob("*")}
-    return names
+def shards_in(store: VectorStore) -> set[str]:
+    """Names of the whole shards of a store, of which alone there are mapped copies."""
+    shards = store.shards()[0]
+    digests = {shard.manifest.files[VECTORS.file].sha256 for shard in shards}
+    assert digests >= {file.name.split(".")[0] for file in (store.place / MAPPED).glob("*")}
+    return {shard.name for shard in shards}
 
 
 def collect(lake: Lake, keep: int = 1, min_age_s: float = 0, *, dry_run: bool = False) -> Report:
@@ -145,21 +143,20 @@ def grown(lake: Lake) -> Lake:
     gradients(lake, 1, ["a", "b", "zero1", "c"], seed=9)
     gradients(lake, 2, ["a", "b", "c", "d", "zero1"])
     gradients(lake, 3, ["a", "e"])
-    stale = store_of(lake).folder / MAPPED / f"{'0' * 16}.sgd.{'0' * 16}.npy"
+    stale = store_of(lake).place / MAPPED / f"{'0' * 64}.sgd.npy"
     stale.write_bytes(b"stale")
     scratch(lake)
     return lake
 
 
 def scratch(lake: Lake) -> list[Path]:
-    place, store = lake.place("instructions/pool"), store_of(lake).folder
+    place, store = lake.place("instructions/pool"), store_of(lake).place
     (lake.root / ".views-x1_").mkdir()
     (place / f".writing-{'a' * 32}" / "adapter").mkdir(parents=True)
     files = [
         place / f".writing-{'a' * 32}" / "adapter" / "half.bin",
         place / f".current.json-{'b' * 32}",
-        store / f".{'c' * 16}.parquet",
-        store / f".store.json-{'d' * 32}",
+        store / f".writing-{'c' * 32}",
         store / MAPPED / f".{'e' * 32}.npy",
     ]
     for file in files:
@@ -232,10 +229,10 @@ def test_shards_of_deleted_rows_go_with_the_last_version_that_lists_them(lake: L
     assert len(shared) == len(only_second) == 1
     store = store_of(lake)
     assert kinds(collect(lake, keep=2)) == {}
-    assert kinds(collect(lake, keep=1)) == {VERSIONS: 1, SHARDS: 1}
+    assert kinds(collect(lake, keep=1)) == {VERSIONS: 1, SHARDS: 1, COPIES: 1}
     assert below(first.folder) == {MANIFEST, PRUNED, "index.parquet", "set_aside.parquet"}
     assert shards_in(store) == shards_of(second)
-    assert StoredFeatures(store.folder, second.read(INDEX), "adam").array().shape == (2, 16)
+    assert StoredFeatures(lake.parts_of(second), second.read(INDEX), "adam").array().shape == (2, 16)
     assert gradients(lake, 3, ["a", "b", "c", "e"])[1] == ["c"]  # `b` stands in a shard that served `a`
 
 
@@ -249,32 +246,31 @@ def test_a_shard_whose_rows_are_all_set_aside_stays_as_long_as_a_version_lists_t
     assert gradients(lake, 5, ["zero1", "a"])[1] == ["zero1"]
 
 
-def test_a_store_goes_with_its_last_version_and_an_empty_one_that_is_named_stays(lake: Lake) -> None:
-    gradients(lake, 1, ["a", "b"])
-    named, _ = gradients(lake, 2, [], seed=5)
-    assert kinds(collect(lake)) == {VERSIONS: 1, SHARDS: 1, STORES: 1}
-    assert [f.name for f in (lake.place("gradients/pool") / STORE).iterdir()] == [named.manifest.settings["store"]]
+def test_a_shard_that_nothing_needs_keeps_its_manifest_as_any_other_version(lake: Lake) -> None:
+    old, _ = gradients(lake, 1, ["a", "b"])
+    (shard,) = lake.parts_of(old).values()
+    gradients(lake, 2, ["c"], seed=5)
+    assert kinds(collect(lake)) == {VERSIONS: 1, SHARDS: 1, COPIES: 1}
+    assert below(shard.folder) == {MANIFEST, PRUNED, "set_aside.parquet", ROW_IDS}
+    assert shards_in(store_of(lake)) == set()
+    assert len(shards_in(store_of(lake, seed=5))) == 1
 
 
 def test_a_copy_of_a_shard_that_is_gone_or_changed_goes(lake: Lake) -> None:
-    version, _ = gradients(lake, 1, ["a", "b"])
-    (shard,) = shards_of(version)
-    folder = store_of(lake).folder / MAPPED
+    gradients(lake, 1, ["a", "b"])
+    folder = store_of(lake).place / MAPPED
     before = set(folder.iterdir())
-    for name in (f"{shard}.sgd.{'0' * 16}.npy", f"{'0' * 16}.adam.{'1' * 16}.npy"):
+    for name in (f"{'0' * 64}.sgd.npy", "something else"):
         (folder / name).write_bytes(b"old")
     assert kinds(collect(lake)) == {COPIES: 2}
     assert set(folder.iterdir()) == before
 
 
-def test_a_shard_without_record_goes_unless_a_version_names_it(lake: Lake) -> None:
-    version, _ = gradients(lake, 1, ["a", "b"])
-    (shard,) = shards_of(version)
-    store = store_of(lake).folder
-    (store / f"{shard}.shard.json").unlink()
-    (store / "other.parquet").write_bytes(b"no record")
-    assert [item.path for item in collect(lake).removed] == [store / "other.parquet"]
-    assert StoredFeatures(store, version.read(INDEX), "adam").array().shape == (2, 16)
+def test_a_shard_of_a_fill_under_way_stays_as_long_as_it_is_young(lake: Lake) -> None:
+    fill(store_of(lake), ["a", "b"], shard_rows=2)
+    assert collect(lake, min_age_s=HOUR) == Report()
+    assert kinds(collect(lake)) == {SHARDS: 1}
+    assert shards_in(store_of(lake)) == set()
 
 
 def test_scratch_of_killed_runs_goes(lake: Lake) -> None:
@@ -301,17 +297,6 @@ def test_what_is_young_stays(grown: Lake) -> None:
 @pytest.mark.parametrize("age", [float("nan"), float("inf")])
 def test_an_age_without_meaning_removes_nothing(grown: Lake, age: float) -> None:
     assert collect(grown, min_age_s=age) == Report()
-
-
-def test_a_store_in_which_a_run_has_just_begun_stays(lake: Lake) -> None:
-    gradients(lake, 1, ["a"])
-    for path in lake.root.rglob("*"):
-        os.utime(path, (0, 0))
-    store = store_of(lake, seed=7)
-    store.plan(["b"], [["b"]], 2)
-    os.utime(store.folder / "store.json", (0, 0))
-    assert collect(lake, min_age_s=HOUR) == Report()
-    assert kinds(collect(lake)) == {STORES: 1}
 
 
 def test_a_second_collection_finds_nothing(grown: Lake) -> None:
@@ -495,38 +480,39 @@ def test_a_damaged_version_does_not_keep_those_of_other_assets(lake: Lake) -> No
     assert [item.path for item in collect(lake).removed] == [old.folder]
 
 
-def test_a_damaged_index_that_serves_keeps_all_shards_of_its_store_only(lake: Lake) -> None:
-    gradients(lake, 1, ["x", "y"], seed=3)
+def test_a_version_that_cannot_be_read_keeps_every_shard(lake: Lake) -> None:
+    lost, _ = gradients(lake, 1, ["x", "y"], seed=3)
     gradients(lake, 2, ["a", "b"])
-    version, _ = gradients(lake, 3, ["c"])
-    change = pl.read_parquet(version.folder / "index.parquet").head(0)
-    change.write_parquet(version.folder / "index.parquet")
-    report = collect(lake)
-    assert kinds(report) == {VERSIONS: 2, SHARDS: 1, STORES: 1}
-    assert len(shards_in(store_of(lake))) == 2
-    assert [reason for reason in report.left_alone if "the shards of its store stay" in reason] == report.left_alone
-
-
-def test_a_damaged_record_of_a_shard_is_reported_and_left_alone(lake: Lake) -> None:
-    old, _ = gradients(lake, 1, ["a", "b"])
-    gradients(lake, 2, ["c"], seed=3)
-    (shard,) = shards_of(old)
-    record = store_of(lake).folder / f"{shard}.shard.json"
-    record.write_text("{")
+    gradients(lake, 3, ["c"])
+    cut_manifest(lake, lost)
     report = collect(lake)
     assert kinds(report) == {VERSIONS: 1}
-    assert [f"{shard}.shard.json is damaged" in reason for reason in report.left_alone] == [True]
-    assert shards_in(store_of(lake)) == {shard}
+    assert any("vectors/shard: all stays as long as a version cannot be read" in said for said in report.left_alone)
+    assert len(shards_in(store_of(lake))) == 2
 
 
-def test_a_shard_that_was_repaired_since_serves_only_those_that_name_its_digest(lake: Lake) -> None:
+def test_a_damaged_shard_is_reported_and_left_alone(lake: Lake) -> None:
+    old, _ = gradients(lake, 1, ["a", "b"])
+    gradients(lake, 2, ["c"], seed=3)
+    (shard,) = lake.parts_of(old).values()
+    flip_byte(shard.folder)
+    report = collect(lake)
+    assert kinds(report) == {VERSIONS: 1}
+    assert any(f"{shard.folder.name} differs from its manifest" in reason for reason in report.left_alone)
+
+
+def test_of_a_shard_made_again_only_the_whole_one_serves(lake: Lake) -> None:
     version, _ = gradients(lake, 1, ["a", "b"])
-    (shard,) = shards_of(version)
-    flip_byte(store_of(lake), shard)
-    file = store_of(lake).folder / f"{shard}.shard.json"
-    record = json.loads(file.read_text())
-    file.write_text(json.dumps(record | {"sha256": file_sha256(file.with_name(f"{shard}.parquet"))}))
-    assert kinds(collect(lake)) == {SHARDS: 1}
+    (shard,) = lake.parts_of(version).values()
+    flip_byte(shard.folder)
+    again, computed = gradients(lake, 1, ["a", "b"])
+    assert computed == ["a", "b"]
+    assert again.folder == version.folder
+    (mended,) = lake.parts_of(version).values()
+    assert mended.folder != shard.folder
+    assert mended.name == shard.name
+    assert collect(lake) == Report()
+    assert lake.parts_of(version)
 
 
 def test_a_damaged_record_of_a_pruning_is_reported(lake: Lake) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ import polars as pl
 import pytest
 
 from g2is_assets.contracts.contract import Column, Contract
-from g2is_assets.contracts.gradients import INDEX
-from g2is_assets.store.gradient_store import STORE, GradientStore, Vectors
 from g2is_assets.store.lake import Lake
+from g2is_assets.store.vectors import Vectors, VectorStore
 from g2is_assets.store.version import Draft, Recipe, Version
 from g2is_assets.store.views import rebuild_views
+from support.vectors import write_index
 
 TABLE = Contract((), "table", "Rows", {"domain": Column(pl.String, "Domain"), "n": Column(pl.Int64, "A number")})
 
@@ -155,24 +156,31 @@ def test_the_database_is_replaced_while_another_connection_reads_the_old_one(lak
     assert query(lake, "SELECT n FROM instructions_pool") == [(7,)]
 
 
-def make_gradients(lake: Lake, rows: list[str], partition: str | None = None) -> Version:
-    asset = "gradients/target" if partition else "gradients/pool"
-    store = GradientStore(lake.place(asset) / STORE, {"kinds": ["sgd"], "sketch_dim": 4})
-    name = f"shard_{partition}"
-    vectors = Vectors(rows, [2] * len(rows), np.ones(len(rows)), {"sgd": np.ones((len(rows), 4), dtype=np.float32)})
+ONES = [1.0] * 4
+
+
+def make_gradients(lake: Lake, rows: dict[str, list[float]], partition: str | None = None) -> Version:
+    """A version of gradients with these vectors, whose shards no other has."""
+    settings = {"kinds": ["sgd"], "sketch_dim": len(next(iter(rows.values()))), "of": partition}
+
+    def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
+        for ids in batches:
+            features = np.array([rows[row_id] for row_id in ids], dtype=np.float32)
+            yield Vectors(ids, [2] * len(ids), np.ones(len(ids), dtype=np.float32), {"sgd": features})
 
     def write(draft: Draft) -> None:
-        store.write(name, [vectors])
-        index = store.read_index()[0].filter(pl.col("shard") == name)
-        draft.write(INDEX, index)
+        lengths = dict.fromkeys(rows, 2)
+        write_index(
+            draft, VectorStore(lake, settings).fill(lengths, lambda n: [list(range(len(n)))], compute, 9, "run")
+        )
 
-    return lake.make(Recipe(asset, partition, "1", {"store": store.folder.name}), "run", write)[0]
+    return lake.make(Recipe("gradients/target" if partition else "gradients/pool", partition, "1", {}), "run", write)[0]
 
 
 def test_vectors_of_the_current_index_are_a_view_with_readable_numbers(lake: Lake) -> None:
-    make_gradients(lake, ["a", "b"])
-    make_gradients(lake, ["c"], "shop")
-    make_gradients(lake, ["d"], "other")
+    make_gradients(lake, {"a": ONES, "b": ONES})
+    make_gradients(lake, {"c": ONES}, "shop")
+    make_gradients(lake, {"d": ONES}, "other")
     rebuild_views(lake)
     assert {"gradients_pool_index", "gradients_pool_vectors", "gradients_target_vectors"} <= set(views(lake))
     rows = query(lake, "SELECT row_id, features_sgd[1]::DOUBLE, norm_sgd FROM gradients_pool_vectors ORDER BY row_id")
@@ -181,29 +189,22 @@ def test_vectors_of_the_current_index_are_a_view_with_readable_numbers(lake: Lak
 
 
 def test_a_damaged_gradient_index_does_not_hide_the_other_tables(lake: Lake) -> None:
-    (make_gradients(lake, ["a"]).folder / "index.parquet").unlink()
+    (make_gradients(lake, {"a": ONES}).folder / "index.parquet").unlink()
     rebuild_views(lake)
     assert query(lake, "SELECT count(*) FROM instructions_pool") == [(3,)]
 
 
 def test_a_missing_shard_does_not_hide_the_other_tables(lake: Lake) -> None:
-    make_gradients(lake, ["a"])
-    (shard,) = (lake.place("gradients/pool") / STORE).glob("*/*.parquet")
+    make_gradients(lake, {"a": ONES})
+    (shard,) = lake.place("vectors/shard").glob("*/*/vectors.parquet")
     shard.unlink()
     rebuild_views(lake)
     assert query(lake, "SELECT count(*) FROM instructions_pool") == [(3,)]
 
 
 def test_domains_whose_vectors_are_of_different_stores_do_not_hide_each_other(lake: Lake) -> None:
-    make_gradients(lake, ["a"], "shop")
-    store = GradientStore(lake.place("gradients/target") / STORE, {"kinds": ["sgd"], "sketch_dim": 8})
-    features = {"sgd": np.ones((1, 8), dtype=np.float32)}
-
-    def write(draft: Draft) -> None:
-        store.write("wide", [Vectors(["b"], [2], np.ones(1), features)])
-        draft.write(INDEX, store.read_index()[0])
-
-    lake.make(Recipe("gradients/target", "other", "1", {"store": store.folder.name}), "run", write)
+    make_gradients(lake, {"a": ONES}, "shop")
+    make_gradients(lake, {"b": ONES * 2}, "other")
     rebuild_views(lake)
     lengths = query(lake, "SELECT row_id, len(features_sgd) FROM gradients_target_vectors ORDER BY 1")
     assert lengths == [("a", 4), ("b", 8)]
@@ -212,12 +213,7 @@ def test_domains_whose_vectors_are_of_different_stores_do_not_hide_each_other(la
 def test_cosines_of_stored_vectors_can_be_taken_in_sql(lake: Lake) -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(3, 4)).astype(np.float32)
-    place = lake.place("gradients/pool")
-    store = GradientStore(place / STORE, {"kinds": ["sgd"], "sketch_dim": 4})
-    store.write("shard", [Vectors(["a", "b", "c"], [2] * 3, np.ones(3, dtype=np.float32), {"sgd": rows})])
-    index, _, _ = store.read_index()
-    recipe = Recipe("gradients/pool", None, "1", {"store": store.folder.name})
-    lake.make(recipe, "run", lambda draft: draft.write(INDEX, index))
+    make_gradients(lake, dict(zip("abc", rows.tolist(), strict=True)))
     rebuild_views(lake)
     found = query(
         lake,

@@ -59,7 +59,7 @@ def payload(lake: Path) -> dict[str, str]:
             if file.is_file() and file.name not in ("manifest.json", ".pictures.json"):
                 name = f"{pointer.parent.relative_to(lake)}/{file.relative_to(version)}"
                 digests[name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    for shard in sorted(lake.rglob("_store/*/[!.]*.parquet")):
+    for shard in sorted(lake.glob("vectors/shard/*/[!.]*/*.parquet")):
         digests[str(shard.relative_to(lake))] = hashlib.sha256(shard.read_bytes()).hexdigest()
     return digests
 

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from g2is_assets.contracts.contract import Column, Contract
-from g2is_assets.contracts.gradients import INDEX
+from g2is_assets.contracts.gradients import INDEX, SET_ASIDE, VECTORS
 from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.gradient_store import STORE, Filled, GradientStore, Vectors, fill_store
 from g2is_assets.store.lake import Lake
-from g2is_assets.store.version import Draft, Recipe
+from g2is_assets.store.vectors import Filled, Vectors, VectorStore
+from g2is_assets.store.version import Draft, Recipe, Version
 from g2is_assets.store.views import rebuild_views
 
 DIM = 16
@@ -62,14 +62,20 @@ def pairs(lengths: Sequence[int]) -> list[list[int]]:
     return [list(range(i, min(i + 2, len(lengths)))) for i in range(0, len(lengths), 2)]
 
 
-def fill(store: GradientStore, rows: Iterable[str], compute: Compute | None = None) -> tuple[Filled, list[str]]:
+def fill(
+    store: VectorStore, rows: Iterable[str], compute: Compute | None = None, shard_rows: int = SHARD_ROWS
+) -> tuple[Filled, list[str]]:
     compute = compute or Compute()
-    filled = fill_store(store, {row: len(row) for row in rows}, pairs, compute, SHARD_ROWS)
+    filled = store.fill({row: len(row) for row in rows}, pairs, compute, shard_rows, "run")
     return filled, compute.rows
 
 
-def flip_byte(store: GradientStore, name: str) -> None:
-    file = store.folder / f"{name}.parquet"
+def by_name(filled: Filled) -> dict[str, Version]:
+    return {shard.name: shard for shard in filled.shards}
+
+
+def flip_byte(shard: Path) -> None:
+    file = shard / VECTORS.file
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -86,19 +92,30 @@ def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
         yield Vectors(batch, [LENGTHS[row] for row in batch], np.ones(len(batch)), {"sgd": vectors.astype(np.float32)})
 
 
+def fill_small(lake: Lake, run_id: str = "run") -> Filled:
+    """Six rows in three shards."""
+    store = VectorStore(lake, {"kinds": ["sgd"], "sketch_dim": 64})
+    return store.fill(LENGTHS, lambda lengths: [[i] for i in range(len(lengths))], compute, 2, run_id)
+
+
+def write_index(draft: Draft, filled: Filled) -> None:
+    """What a version of gradients is made of."""
+    aside = sorted(filled.set_aside.items())
+    draft.write(INDEX, filled.index)
+    draft.write(SET_ASIDE, pl.DataFrame(aside, schema=SET_ASIDE.schema, orient="row"))
+    draft.made_of(filled.shards)
+
+
 def small_refresh(root: Path) -> None:
     """Everything that writes to a lake, without a model: a version, gradients in shards, mapped copies, views."""
     lake = Lake(root)
-    settings = {"kinds": ["sgd"], "sketch_dim": 64}
-    store = GradientStore(lake.place("gradients/pool") / STORE, settings)
 
     def gradients(draft: Draft) -> None:
-        filled = fill_store(store, LENGTHS, lambda lengths: [[i] for i in range(len(lengths))], compute, 2)
-        StoredFeatures(store.folder, filled.index, "sgd").array()
-        draft.write(INDEX, filled.index)
+        filled = fill_small(lake, draft.run_id)
+        StoredFeatures(by_name(filled), filled.index, "sgd").array()
+        write_index(draft, filled)
 
     numbers = pl.DataFrame({"n": [1, 2, 3]})
     lake.make(Recipe("stage/noun", "a", "1", {}), "run", lambda draft: draft.write(NUMBERS, numbers))
-    recipe = Recipe("gradients/pool", None, "1", {"store": store.folder.name})
-    lake.make(recipe, "run", gradients, intact=lambda version: store.holds(version.read(INDEX)))
+    lake.make(Recipe("gradients/pool", None, "1", {}), "run", gradients)
     rebuild_views(lake)
