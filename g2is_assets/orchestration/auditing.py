@@ -67,7 +67,7 @@ def examine(
     """
     beside = list(_beside(lake, head)) if current else []
     heads = [*beside, head]  # the lineage first: it knows the model's files by name
-    chain = follow(lake, heads)
+    chain = follow(lake, heads, parts=True)
     findings = [*_head(head, witness, current, expect), *verify(lake, chain, _outside(project))]
     findings += [*_served(lake, head), *_way(beside)] if current else ()
     if current and not any(version.manifest.asset == "audit/lineage" for version in heads):

@@ -91,13 +91,16 @@ class Manifests:
         return self._known[place]
 
 
-def follow(lake: Lake, heads: Sequence[Version], manifests: Manifests | None = None) -> list[Link]:
-    """Every version behind these, themselves and parts included, the nearest first; each once.
+def follow(
+    lake: Lake, heads: Sequence[Version], manifests: Manifests | None = None, *, parts: bool = False
+) -> list[Link]:
+    """Every version behind these, themselves included, the nearest first; each once.
 
     Args:
         lake: The lake.
         heads: Where to start.
         manifests: An index of the lake's manifests that was used before, to read each only once.
+        parts: Whether what they are made of is followed too, for whoever verifies: shards can be many.
     """
     manifests = manifests or Manifests(lake)
     found: dict[tuple[str, str | None], Link] = {}
@@ -106,14 +109,14 @@ def follow(lake: Lake, heads: Sequence[Version], manifests: Manifests | None = N
         fresh = {(link.asset, link.said.manifest_sha256): link for link in level}
         fresh = {key: link for key, link in fresh.items() if key not in found}
         found |= fresh
-        level = [link for above in fresh.values() if above.version for link in _inputs(manifests, above)]
+        level = [link for above in fresh.values() if above.version for link in _behind(manifests, above, parts)]
     return list(found.values())
 
 
-def _inputs(manifests: Manifests, above: Link) -> Iterator[Link]:
+def _behind(manifests: Manifests, above: Link, parts: bool) -> Iterator[Link]:
     assert above.version is not None
     manifest = above.version.manifest
-    for asset, said in sorted((manifest.inputs | manifest.parts).items()):
+    for asset, said in sorted((manifest.inputs | (manifest.parts if parts else {})).items()):
         if said.manifest_sha256 is None:  # a file or a model
             continue
         version = manifests.find(asset, said.manifest_sha256, manifest.partition)
@@ -171,7 +174,7 @@ def mend(lake: Lake, version: Version, recipe: Recipe, run_id: str) -> Version:
             if not now or not now.manifest_sha256 or said == now or said.data_version != now.data_version:
                 continue
             found = manifests.find(name, str(said.manifest_sha256), recipe.partition)
-            if found is None or any(link.version is None for link in follow(lake, [found], manifests)):
+            if found is None or any(link.version is None for link in follow(lake, [found], manifests, parts=True)):
                 new[name] = now
         return new
 
