@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from g2is_assets.contracts.contract import Contract
-from g2is_assets.contracts.gradients import INDEX, VECTORS
+from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.contracts.warmup import SAMPLE
@@ -74,7 +74,8 @@ def consequences(lake: Lake, row_id: str) -> Consequences:
 
     indices = [
         version
-        for asset in VECTORS.assets
+        for asset in INDEX.assets
+        if not asset.startswith("study/")  # embeddings are the base model's
         for partition in partitions_of(lake, asset)
         if (version := _current(lake, asset, partition))
     ]

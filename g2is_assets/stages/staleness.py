@@ -5,7 +5,6 @@ cannot be told is `unknown`, not an error.
 """
 
 import copy
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -20,6 +19,7 @@ from g2is_assets.stages.frame import recipe_of
 from g2is_assets.stages.instructions import READ_EVERY_RUN
 from g2is_assets.stages.stage import PROJECT, Place, Stage
 from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.files import replacing
 from g2is_assets.store.manifest import Manifest
 from g2is_assets.store.version import Recipe, asset_of
 from g2is_assets.store.views import staleness_file
@@ -60,13 +60,10 @@ def staleness(workspace: Workspace) -> pl.DataFrame:
 def write_staleness(workspace: Workspace) -> None:
     """Put the table into the lake, for the view `audit_staleness`; of two runs at once the later one's stays."""
     table = STALENESS.validate(staleness(workspace))
-    file, scratch = staleness_file(workspace.lake), workspace.lake.root / f".writing-{uuid.uuid4().hex}"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    file = staleness_file(workspace.lake)
+    with replacing(file, beside=file.parent) as scratch:
+        file.parent.mkdir(parents=True, exist_ok=True)
         table.write_parquet(scratch)
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _rows(

@@ -37,7 +37,7 @@ from g2is_assets.store.tombstones import (
     read_tombstones,
 )
 from g2is_assets.store.version import Version
-from g2is_assets.store.versions import MODELS, SCRATCH_NAME, assets_of, entries, folders, partitions_of, versions_of
+from g2is_assets.store.versions import SCRATCH_NAME, assets_of, entries, partitions_of, versions_of
 from g2is_assets.store.views import rebuild_views
 
 
@@ -252,7 +252,7 @@ def _remove_copies(lake: Lake, report: Erased, dry_run: bool) -> None:
         for partition in partitions_of(lake, asset):
             copies = entries(lake.place(asset, partition) / MAPPED)
             report.copies += [copy for copy in copies if copy not in serving]
-    below = [path for stage in folders(lake.root) if stage.name != MODELS for path in stage.rglob(".*")]
+    below = [path for asset in assets_of(lake) for path in lake.place(asset).rglob(".*")]
     scratch = [path for path in [*entries(lake.root), *below] if SCRATCH_NAME.fullmatch(path.name)]
     report.copies += [path for path in scratch if path not in report.copies]
     for path in report.copies if not dry_run else ():

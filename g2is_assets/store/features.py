@@ -5,8 +5,6 @@ it. A copy is named by the digest of what it is a copy of, so a stale one is nev
 again.
 """
 
-import os
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -19,7 +17,7 @@ from g2is_assets.contracts.gradients import VECTORS
 from g2is_assets.core.rows import BLOCK_ROWS
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import known_sha256
-from g2is_assets.store.files import read_parquet, writing
+from g2is_assets.store.files import read_parquet, replacing
 from g2is_assets.store.tombstones import expected_files
 from g2is_assets.store.version import Version
 
@@ -100,19 +98,13 @@ def mapped_vectors(shard: Version, kind: str) -> NDArray[np.float16]:
         return np.load(copy, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         pass  # not there yet, or cut off: made below
-    file = shard.folder / VECTORS.file
-    vectors = vectors_in(shard, kind)
-    if known_sha256(file) != _digest(shard):
-        raise StoreError(f"{file} is damaged: its digest differs from its record; materialise the gradients again")
-    scratch = copy.with_name(f".{uuid.uuid4().hex}.npy")
-    with writing(copy):
+    vectors, path = vectors_in(shard, kind), shard.folder / VECTORS.file
+    if known_sha256(path) != _digest(shard):
+        raise StoreError(f"{path} is damaged: its digest differs from its record; materialise the gradients again")
+    with replacing(copy) as scratch:
         copy.parent.mkdir(exist_ok=True)
-        try:
-            np.save(scratch, vectors, allow_pickle=False)
-            os.replace(scratch, copy)
-        except OSError:
-            scratch.unlink(missing_ok=True)
-            raise
+        with scratch.open("wb") as file:
+            np.save(file, vectors, allow_pickle=False)
     return np.load(copy, mmap_mode="r", allow_pickle=False)
 
 

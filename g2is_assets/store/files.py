@@ -65,20 +65,34 @@ def is_refusal(error: Exception) -> bool:
     return any(text in str(error) for text in said)
 
 
-def write_atomically(path: Path, text: str, mend: str = MEND) -> None:
-    """Write a small file under a temporary name and rename it: readers see the old text or the new, never half.
+@contextmanager
+def replacing(path: Path, beside: Path | None = None, mend: str = MEND) -> Iterator[Path]:
+    """A scratch path that becomes a file or folder when the block ends: readers see the old one or the new, never half.
+
+    Args:
+        path: What it becomes. A folder that is there must be empty.
+        beside: Where the scratch path lies, if not beside it: inside a version it would belong to its payload.
+        mend: The remedy to name.
 
     Raises:
-        StoreError: The machine refused; the old text stands.
+        StoreError: The machine refused; what was there stands, and nothing else is left.
     """
-    scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    scratch = (beside or path).with_name(f".writing-{uuid.uuid4().hex}")
     with writing(path, mend=mend):
         try:
-            scratch.write_text(text, encoding="utf-8")
+            yield scratch
             os.replace(scratch, path)
-        except OSError:
-            scratch.unlink(missing_ok=True)
-            raise
+        finally:
+            if scratch.is_dir():
+                shutil.rmtree(scratch, ignore_errors=True)
+            else:
+                scratch.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str, mend: str = MEND) -> None:
+    """Write a small file, whole or not at all."""
+    with replacing(path, mend=mend) as scratch:
+        scratch.write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -90,22 +104,15 @@ def made_whole(folder: Path) -> Iterator[Path]:
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise StoreError(f"{folder} exists and is not an empty folder; name a new one, or remove it")
-    scratch = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-    with writing(folder, mend=MEND_OUT):
-        try:
-            scratch.mkdir(parents=True)
-            yield scratch
-            os.replace(scratch, folder)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    with replacing(folder, mend=MEND_OUT) as scratch:
+        scratch.mkdir(parents=True)
+        yield scratch
 
 
 def write_into(folder: Path, name: str, content: bytes) -> None:
     """Write a file of a version, whole or not at all."""
-    # The scratch file lies beside the version: inside, it would make the version differ from its manifest.
-    scratch = folder.with_name(f".writing-{uuid.uuid4().hex}")
-    scratch.write_bytes(content)
-    os.replace(scratch, folder / name)
+    with replacing(folder / name, beside=folder) as scratch:
+        scratch.write_bytes(content)
 
 
 def read_parquet(path: Path, columns: list[str] | None = None, n_rows: int | None = None) -> pl.DataFrame:

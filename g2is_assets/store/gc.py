@@ -18,7 +18,7 @@ from g2is_assets.store.manifest import PRUNED, read_manifest
 from g2is_assets.store.pruning import plan_pruning
 from g2is_assets.store.serving import served_name
 from g2is_assets.store.version import Version
-from g2is_assets.store.versions import SCRATCH_NAME, VERSION_NAME, assets_of, entries, folders, partitions_of
+from g2is_assets.store.versions import SCRATCH_NAME, assets_of, entries, partitions_of, version_folders
 from g2is_assets.store.views import rebuild_views
 
 VERSIONS: Final = "old versions"
@@ -88,7 +88,7 @@ class _Sweep:
             self.report.left_alone.append(f"{self.lake.place(asset)}: all stays as long as a version cannot be read")
         for partition in partitions_of(self.lake, asset):
             place = self.lake.place(asset, partition)
-            versions, all_read = self.versions(place)
+            versions, all_read = self.versions(asset, partition)
             if not all_read:
                 self.unread.add(asset)
             if owners & self.unread:
@@ -101,12 +101,10 @@ class _Sweep:
             self.scratch(place)
             self.copies(place, kept)
 
-    def versions(self, place: Path) -> tuple[list[Version], bool]:
-        """The unpruned versions of a place, and whether all could be read; prunings that were begun are finished."""
+    def versions(self, asset: str, partition: str | None) -> tuple[list[Version], bool]:
+        """A partition's unpruned versions, and whether all could be read; prunings that were begun are finished."""
         found, all_read = [], True
-        for folder in folders(place):
-            if not VERSION_NAME.fullmatch(folder.name):
-                continue
+        for folder in version_folders(self.lake, asset, partition):
             try:
                 version = Version(folder, read_manifest(folder))
                 if (folder / PRUNED).exists():

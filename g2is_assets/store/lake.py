@@ -5,7 +5,7 @@ versions names the one that readers follow. Versions that are parts of others ha
 writes below a stage.
 """
 
-import errno
+import hashlib
 import json
 import shutil
 import uuid
@@ -17,7 +17,8 @@ from typing import Final
 
 from g2is_assets.contracts.tables import is_part
 from g2is_assets.errors import ContractError, MissingInputError, StoreError
-from g2is_assets.hashing import known_json, load_known, moved
+from g2is_assets.hashing import known_json, known_sha256, load_known, moved
+from g2is_assets.store.backend import LocalBackend
 from g2is_assets.store.files import write_atomically, writing
 from g2is_assets.store.manifest import (
     MANIFEST,
@@ -55,7 +56,7 @@ class Lake:
         Raises:
             StoreError: It was made by a version of this project that laid lakes out otherwise.
         """
-        self.root = root
+        self.root, self.backend = root, LocalBackend(root)
         load_known(root / KNOWN_FILE)
         marker = root / LAYOUT_FILE
         said = marker.read_text(encoding="utf-8").strip() if marker.is_file() else None
@@ -70,9 +71,13 @@ class Lake:
         if self.root.is_dir():
             write_atomically(self.root / KNOWN_FILE, known_json())
 
+    def key(self, path: Path) -> str:
+        """What the backend calls a path of the lake."""
+        return path.relative_to(self.root).as_posix()
+
     def place(self, asset: str, partition: str | None = None) -> Path:
         """The folder that holds an asset's versions."""
-        return self.root.joinpath(*asset.split("/"), *([partition] if partition else []))
+        return self.backend.get(f"{asset}/{partition}" if partition else asset)
 
     def find(self, asset: str, partition: str | None = None) -> Version | None:
         """The current version, or None if there is none.
@@ -105,19 +110,26 @@ class Lake:
             raise MissingInputError(f"{label} has not been materialised in {self.root}; materialise it first")
         return version
 
-    def find_whole(self, asset: str, data_version: str | None = None, partition: str | None = None) -> Version | None:
-        """An asset's current version, or the one with that content, if its files are all there."""
-        place = self.place(asset, partition)
-        try:
-            if data_version is None:
-                current = self.find(asset, partition)
-                return self.whole(current.folder) if current else None
-        except StoreError:
-            return None  # damaged or pruned: as good as absent
-        for folder in sorted(place.glob(f"*-{data_version[:12]}*")):
+    def find_whole(self, name: str, data_version: str | None = None, partition: str | None = None) -> Version | None:
+        """An asset's current version, or the newest with that content, if it is whole.
+
+        Args:
+            name: The asset, or as an input is named: with a table behind it, whose content alone counts.
+            data_version: The content; None is what is current.
+            partition: Of the asset.
+        """
+        asset, place = asset_of(name), self.place(asset_of(name), partition)
+        with suppress(StoreError):  # damaged or pruned: as good as absent
+            current = self.find(asset, partition)
+            if current and data_version in (None, current.as_input_of(name).data_version):
+                return self.whole(current.folder)
+        if data_version is None:
+            return None
+        found = place.glob("[!.]*-*" if name != asset else f"*-{data_version[:12]}*")
+        for folder in sorted(found, key=lambda folder: -folder.stat().st_mtime_ns):
             with suppress(StoreError):  # another one may have been made in its place
                 version = self.whole(folder)
-                if version.manifest.data_version == data_version:
+                if version.as_input_of(name).data_version == data_version:
                     return version
         return None
 
@@ -168,27 +180,13 @@ class Lake:
             StoreError: It is damaged or no longer kept whole.
         """
         name = next(name for name in version.manifest.inputs if asset_of(name) == asset)
-        found = self._with_content(name, version.manifest.inputs[name].data_version, partition)
+        found = self.find_whole(name, version.manifest.inputs[name].data_version, partition)
         if found is None:
             label = f"{version.manifest.asset}[{version.manifest.partition}]"
             raise StoreError(
                 f"{label} was made from a version of {asset} that is no longer whole; materialise it again"
             )
         return found
-
-    def _with_content(self, name: str, data_version: str, partition: str | None) -> Version | None:
-        """The whole version whose content, or the content of whose table, an input names; the newest of several."""
-        asset = asset_of(name)
-        if name == asset:
-            return self.find_whole(asset, data_version, partition)
-        current = self.find_whole(asset, partition=partition)
-        folders = sorted(self.place(asset, partition).glob(f"[!.]*/{MANIFEST}"), key=lambda f: -f.stat().st_mtime_ns)
-        for folder in ([current.folder] if current else []) + [file.parent for file in folders]:
-            with suppress(StoreError):
-                version = self.whole(folder)
-                if version.as_input_of(name).data_version == data_version:
-                    return version
-        return None
 
     def make(
         self,
@@ -291,12 +289,8 @@ class Lake:
                 self.point(place, folder.name)
                 return version
             final = place / (f"{name}-{uuid.uuid4().hex[:6]}" if taken else name)
-            try:
-                draft.folder.rename(final)
-                break
-            except OSError as error:
-                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-                    raise  # else another process was quicker by a moment: look at what it made
+            if self.backend.put_if_absent(self.key(final), draft.folder):
+                break  # else another process was quicker by a moment: look at what it made
         for file in files:
             moved(draft.folder / file, final / file)
         self.point(place, final.name)
@@ -306,11 +300,17 @@ class Lake:
 
     def point(self, place: Path, version: str) -> None:
         """Make a version the one that readers follow; of parts of other versions there is none."""
-        if is_part("/".join(place.relative_to(self.root).parts[:2])):
+        if is_part("/".join(self.key(place).split("/")[:2])):
             return
-        pointer, text = place / "current.json", json.dumps({"version": version}) + "\n"
-        if not pointer.exists() or pointer.read_bytes() != text.encode():
-            write_atomically(pointer, text)
+        self.replace(place / "current.json", json.dumps({"version": version}) + "\n")
+
+    def replace(self, file: Path, text: str) -> None:
+        """Let a file that tells which of several things counts say this from now on; the last writer wins."""
+        content = text.encode()
+        wanted = hashlib.sha256(content).hexdigest()
+        while (found := known_sha256(file) if file.is_file() else None) != wanted:
+            if self.backend.swap(self.key(file), found, content):
+                return
 
     def retire(self, folder: Path) -> None:
         """Prune a damaged version, made again or of no use; without a manifest that can be read, all of it goes."""

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Final
 
 from g2is_assets.errors import StoreError
-from g2is_assets.store.files import write_atomically
 from g2is_assets.store.lake import Lake
 
 ADAPTER: Final = "finetune/adapter"
@@ -36,4 +35,4 @@ def served_folder(lake: Lake, domain: str) -> Path | None:
 
 def promote(lake: Lake, domain: str, version: str) -> None:
     """From now on serve this version of the domain's adapter."""
-    write_atomically(lake.place(ADAPTER, domain) / SERVED, json.dumps({"version": version}) + "\n")
+    lake.replace(lake.place(ADAPTER, domain) / SERVED, json.dumps({"version": version}) + "\n")

@@ -1,8 +1,6 @@
 """The DuckDB lens: one view per current table, over the Parquet files; rebuilt and replaced whole at any time."""
 
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 import duckdb
@@ -11,7 +9,7 @@ from g2is_assets.contracts.audit import STALENESS
 from g2is_assets.contracts.tables import main_table, view_of
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import looks_untouched
-from g2is_assets.store.files import is_refusal, read_parquet, writing
+from g2is_assets.store.files import is_refusal, read_parquet, replacing
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
 from g2is_assets.store.versions import assets_of, partitions_of
@@ -32,12 +30,6 @@ def rebuild_views(lake: Lake) -> Path:
     A table of several domains is one view. So is the main table of the parts that versions are made of, such as
     `gradients_pool_vectors`. A damaged version is left out with a warning, so that it does not hide the others.
     """
-    with writing(lake.root / DATABASE):
-        return _rebuild(lake)
-
-
-def _rebuild(lake: Lake) -> Path:
-    lake.root.mkdir(parents=True, exist_ok=True)
     files: dict[str, list[Path]] = {}
     for version in _current_versions(lake):
         asset = "/".join(version.folder.relative_to(lake.root).parts[:2])
@@ -50,9 +42,9 @@ def _rebuild(lake: Lake) -> Path:
             files.setdefault(view_of(asset, main.table), []).append(part.folder / main.file)
     if staleness_file(lake).is_file():
         files[view_of(STALENESS.assets[0], STALENESS.table)] = [staleness_file(lake)]
-    with tempfile.TemporaryDirectory(dir=lake.root, prefix=".views-") as scratch:
-        made = Path(scratch) / DATABASE
-        with duckdb.connect(str(made)) as connection:
+    with replacing(lake.root / DATABASE) as scratch:
+        lake.root.mkdir(parents=True, exist_ok=True)
+        with duckdb.connect(str(scratch)) as connection:
             for view, paths in sorted(files.items()):
                 listed = ", ".join(_literal(str(path)) for path in dict.fromkeys(paths))
                 # Folder names such as `n=1` are no columns.
@@ -64,7 +56,6 @@ def _rebuild(lake: Lake) -> Path:
                         raise
                     log.warning("view %s left out: %s", view, error)
             connection.execute("CHECKPOINT")  # raises where the disk is full; closing would not
-        os.replace(made, lake.root / DATABASE)
     return lake.root / DATABASE
 
 

@@ -192,7 +192,7 @@ def mend(lake: Lake, version: Version, recipe: Recipe, run_id: str) -> Version:
         manifest = before.model_copy(update=links | stamp)
         (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         final = place / f"{manifest.input_digest[:12]}-{manifest.data_version[:12]}-{scratch.name[-6:]}"
-        scratch.rename(final)
+        lake.backend.put_if_absent(lake.key(final), scratch)
     except OSError as error:
         raise StoreError(f"{place} cannot be written: {error}; free space or set G2IS_HOME to another place") from error
     finally:

@@ -361,7 +361,7 @@ def test_scratch_of_killed_runs_and_copies_of_nothing_go_too(lake: Lake) -> None
         (scratch / "pool.parquet", text),
         (half_shard / "vectors.parquet", half),
         (store / MAPPED / f"{'0' * 64}.sgd.npy", half),
-        (store / MAPPED / f".{'0' * 32}.npy", half),
+        (store / MAPPED / f".writing-{'0' * 32}", half),
     ):
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(content)

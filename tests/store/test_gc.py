@@ -151,18 +151,18 @@ def grown(lake: Lake) -> Lake:
 
 def scratch(lake: Lake) -> list[Path]:
     place, store = lake.place("instructions/pool"), store_of(lake).place
-    (lake.root / ".views-x1_").mkdir()
     (place / f".writing-{'a' * 32}" / "adapter").mkdir(parents=True)
     files = [
         place / f".writing-{'a' * 32}" / "adapter" / "half.bin",
-        place / f".current.json-{'b' * 32}",
+        place / f".writing-{'b' * 32}",
+        lake.root / f".writing-{'d' * 32}",
         store / f".writing-{'c' * 32}",
-        store / MAPPED / f".{'e' * 32}.npy",
+        store / MAPPED / f".writing-{'e' * 32}",
     ]
     for file in files:
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(b"half")
-    return [lake.root / ".views-x1_", files[0].parents[1], *files[1:]]
+    return [files[0].parents[1], *files[1:]]
 
 
 def test_what_current_and_newest_versions_need_stays_to_the_byte(lake: Lake) -> None:

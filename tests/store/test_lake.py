@@ -147,7 +147,7 @@ def test_a_table_that_breaks_its_contract_is_never_written(lake: Lake) -> None:
 
 
 def test_a_refused_table_leaves_no_file_in_the_draft(tmp_path: Path) -> None:
-    draft = Draft(tmp_path)
+    draft = Draft(tmp_path, "run")
     with pytest.raises(ContractError):
         Writer(2, 1)(draft)
     assert list(tmp_path.iterdir()) == []

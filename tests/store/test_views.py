@@ -92,7 +92,7 @@ def test_a_lake_without_versions_has_no_views(tmp_path: Path) -> None:
 
 
 def test_what_other_processes_write_and_remove_meanwhile_is_no_matter(lake: Lake) -> None:
-    others, done = lake.root / ".views-other", threading.Event()
+    others, done = lake.root / ".writing-other", threading.Event()
 
     def come_and_go() -> None:
         while not done.is_set():
