@@ -17,26 +17,21 @@ Compute = Callable[[Iterable[list[str]]], Iterator[Vectors]]
 """From batches of row ids to their vectors, in order."""
 
 
-def store_of(task: Task) -> VectorStore:
-    """The store of a stage that keeps vectors; the settings that address it are those of its recipe."""
-    vectors = {name: value for name, value in task.recipe.settings.items() if name != "store"}
-    return VectorStore(task.workspace.lake, vectors)
-
-
-def fill(draft: Draft, task: Task, store: VectorStore, n_tokens: dict[str, int], compute: Compute) -> Filled:
-    """Compute the vectors of the rows that the store lacks; the shards become parts of the draft.
+def fill(draft: Draft, task: Task, n_tokens: dict[str, int], compute: Compute, served: pl.Series) -> Filled:
+    """Compute the vectors that no shard has; write which of the rows served have one and where, and which have none.
 
     Args:
-        draft: Of the version whose rows they are.
-        task: Of the stage.
-        store: Its store.
-        n_tokens: Token count by row id, in the order of the instructions table.
-        compute: Gives them.
+        draft: Of the version whose rows they are; the shards become parts of it.
+        task: Of the stage; the settings of its recipe address the shards.
+        n_tokens: Token count of every row by row id, in the order of the instructions table.
+        compute: Gives vectors.
+        served: Row ids of the version's own rows; the others are computed for what else the stage makes of them.
     """
     from g2is_assets.training.text import plan_batches
 
     settings = task.workspace.project.settings.gradients
-    filled = store.fill(
+    address = {name: value for name, value in task.recipe.settings.items() if name != "store"}
+    filled = VectorStore(task.workspace.lake, address).fill(
         n_tokens,
         lambda lengths: plan_batches(lengths, settings.batch_tokens),
         compute,
@@ -45,20 +40,18 @@ def fill(draft: Draft, task: Task, store: VectorStore, n_tokens: dict[str, int],
         settings.batch_tokens,
     )
     draft.made_of(filled.shards)
-    return filled
-
-
-def write_index(draft: Draft, filled: Filled, served: pl.Series) -> pl.DataFrame:
-    """Write which of the rows served have vectors and where, and which were set aside; returns the index."""
-    set_aside = pl.DataFrame(
-        {"row_id": list(filled.set_aside), "reason": list(filled.set_aside.values())}, schema=SET_ASIDE.schema
-    ).sort("row_id")
     here = pl.col("row_id").is_in(served.implode())
-    index, set_aside = filled.index.filter(here), set_aside.filter(here)
-    draft.write(INDEX, index)
+    set_aside = pl.DataFrame(sorted(filled.set_aside.items()), schema=SET_ASIDE.schema, orient="row").filter(here)
+    draft.write(INDEX, filled.index.filter(here))
     draft.write(SET_ASIDE, set_aside)
-    draft.metric(n_computed=filled.n_computed, n_tokens_computed=filled.n_tokens_computed, n_set_aside=len(set_aside))
-    return index
+    draft.metric(
+        n_computed=filled.n_computed,
+        n_tokens_computed=filled.n_tokens_computed,
+        n_reused=len(n_tokens) - filled.n_computed,
+        n_damaged_shards=filled.n_damaged_shards,
+        n_set_aside=len(set_aside),
+    )
+    return filled
 
 
 def stored_features(

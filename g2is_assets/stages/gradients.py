@@ -16,12 +16,12 @@ from g2is_assets.core.rows import unit_rows
 from g2is_assets.errors import SourceError, StoreError
 from g2is_assets.progress import track
 from g2is_assets.settings.selection import FeatureKind
-from g2is_assets.stages.features import fill, store_of, write_index
+from g2is_assets.stages.features import fill
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.erasure import with_text
 from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.vectors import Filled, Vectors, VectorStore, address_of
+from g2is_assets.store.vectors import Filled, Vectors, address_of
 from g2is_assets.store.version import Draft
 
 VECTORS_VERSION: Final = "1"
@@ -72,11 +72,10 @@ def pool(draft: Draft, task: Task) -> None:
     settings is never mixed in. Rows without a usable gradient are listed with the reason. The mean vector of the
     warmup sample's rows, for mean removal, stands beside them.
     """
-    store, sample = store_of(task), with_text(task.read(SAMPLE))
-    means = _pinned_means(task, store)
+    sample, means = with_text(task.read(SAMPLE)), _pinned_means(task)
     # Also rows of the sample that have left the pool since.
-    filled = _fill(draft, task, store, task.read(POOL), sample if means is None else None)
-    draft.write(MEANS, _means(store, filled, sample) if means is None else means)
+    filled = _fill(draft, task, task.read(POOL), sample if means is None else None)
+    draft.write(MEANS, _means(task, filled, sample) if means is None else means)
 
 
 @stage(
@@ -93,12 +92,10 @@ def target(draft: Draft, task: Task) -> None:
 
     Test rows have none: they take no part in selection.
     """
-    _fill(draft, task, store_of(task), task.read(TARGET).filter(pl.col("split") == "validation"))
+    _fill(draft, task, task.read(TARGET).filter(pl.col("split") == "validation"))
 
 
-def _fill(
-    draft: Draft, task: Task, store: VectorStore, table: pl.DataFrame, also: pl.DataFrame | None = None
-) -> Filled:
+def _fill(draft: Draft, task: Task, table: pl.DataFrame, also: pl.DataFrame | None = None) -> Filled:
     """Compute what the store lacks of these rows, and of others that are not served; write the index."""
     from g2is_assets.training.gradients import BatchCost, BatchGradients, GradientWorker, summarise
     from g2is_assets.training.text import Example, examples
@@ -113,9 +110,8 @@ def _fill(
         items: list[list[Example]] = [[by_id[row_id] for row_id in batch] for batch in batches]
         # Plain arguments, so that a worker can also be made in another process.
         checkpoint = task.version("warmup/checkpoint").folder
-        make_worker = partial(
-            GradientWorker, workspace.model, checkpoint, store.kinds, settings.gradients, settings.device
-        )
+        kinds = task.recipe.settings["kinds"]
+        make_worker = partial(GradientWorker, workspace.model, checkpoint, kinds, settings.gradients, settings.device)
         with track("gradients", sum(row.n_tokens for batch in items for row in batch), "tokens") as progress:
             result: BatchGradients
             for batch, result in zip(items, workspace.engine.map(make_worker, items), strict=True):
@@ -126,38 +122,37 @@ def _fill(
                 yield Vectors([row.row_id for row in batch], n_tokens, result.losses.numpy(), features)
 
     begun = time.monotonic()
-    filled = fill(draft, task, store, {row_id: example.n_tokens for row_id, example in by_id.items()}, compute)
-    index = write_index(draft, filled, table["row_id"])
+    filled = fill(draft, task, {e.row_id: e.n_tokens for e in by_id.values()}, compute, table["row_id"])
+    losses = filled.index.join(table, on="row_id", how="semi")["loss"]
     draft.metric(
-        n_reused=len(by_id) - filled.n_computed,
-        n_damaged_shards=filled.n_damaged_shards,
-        mean_loss=float(index["loss"].mean() or 0.0),  # type: ignore[arg-type]
+        mean_loss=float(losses.mean() or 0.0),  # type: ignore[arg-type]
         **summarise(costs, time.monotonic() - begun),
     )
     return filled
 
 
-def _pinned_means(task: Task, store: VectorStore) -> pl.DataFrame | None:
+def _pinned_means(task: Task) -> pl.DataFrame | None:
     """The means that were taken with this checkpoint and sample: they stay, whatever the pool becomes."""
     with suppress(StoreError):  # damaged: taken anew
         before = task.workspace.lake.find("gradients/pool")
         if before and "warmup/sample" in before.manifest.inputs:
             made_from = (before.manifest.settings["store"], before.manifest.inputs["warmup/sample"].data_version)
-            if made_from == (store.address, task.version("warmup/sample").manifest.data_version):
+            if made_from == (task.recipe.settings["store"], task.version("warmup/sample").manifest.data_version):
                 return before.read(MEANS)
     return None
 
 
-def _means(store: VectorStore, filled: Filled, sample: pl.DataFrame) -> pl.DataFrame:
+def _means(task: Task, filled: Filled, sample: pl.DataFrame) -> pl.DataFrame:
     """Contract `gradients/pool means`: the mean unit vector of each kind over the warmup sample's rows."""
     shards = {shard.name: shard for shard in filled.shards}
     drawn = filled.index.filter(pl.col("row_id").is_in(sample["row_id"].implode()))
     if drawn.is_empty():
         raise SourceError("no row of the warmup sample has a gradient; draw another with `redraw: true`")
     rows = []
-    for kind in store.kinds:
-        total = np.zeros(store.sketch_dim)
-        for _, values in StoredFeatures(shards, drawn, kind).blocks():
+    for kind in task.recipe.settings["kinds"]:
+        source = StoredFeatures(shards, drawn, kind)
+        total = np.zeros(source.shape[1])
+        for _, values in source.blocks():
             total += unit_rows(values).sum(axis=0, dtype=np.float64)
         rows.append({"kind": kind, "n_rows": len(drawn), "mean": (total / len(drawn)).astype(np.float32)})
-    return pl.DataFrame(rows, schema=MEANS.schema_of_width(store.sketch_dim))
+    return pl.DataFrame(rows, schema=MEANS.schema_of_width(task.recipe.settings["sketch_dim"]))

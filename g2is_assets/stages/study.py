@@ -21,7 +21,7 @@ from g2is_assets.settings.config import KnowledgeSettings
 from g2is_assets.settings.project import Project
 from g2is_assets.settings.selection import selection_settings
 from g2is_assets.stages.choosing import EMBEDDING, Chooser
-from g2is_assets.stages.features import fill, store_of, write_index
+from g2is_assets.stages.features import fill
 from g2is_assets.stages.stage import MadeFrom, Place, RecipeNow, Task, Versions, stage
 from g2is_assets.stages.studies import BASE, load_studies
 from g2is_assets.stages.study_cells import DomainCells
@@ -80,9 +80,7 @@ def embedding(draft: Draft, task: Task) -> None:
                 progress(sum(n_tokens))
                 yield Vectors(batch, n_tokens, np.zeros(len(batch), dtype=np.float32), {EMBEDDING: values})
 
-    filled = fill(draft, task, store_of(task), {row_id: row.n_tokens for row_id, row in by_id.items()}, compute)
-    write_index(draft, filled, rows["row_id"])
-    draft.metric(n_reused=len(by_id) - filled.n_computed)
+    fill(draft, task, {row_id: row.n_tokens for row_id, row in by_id.items()}, compute, rows["row_id"])
 
 
 def _subset_inputs(_: Project, place: Place) -> list[str]:
