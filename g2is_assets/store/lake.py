@@ -24,10 +24,10 @@ from g2is_assets.store.manifest import (
     MANIFEST,
     PRUNED,
     Manifest,
-    contradiction,
     data_version,
     describe_files,
     git_revision,
+    known_contradiction,
     library_versions,
     user_name,
 )
@@ -142,7 +142,7 @@ class Lake:
         version = Version(folder, _read_manifest(folder))
         if (folder / PRUNED).exists():
             raise StoreError(f"{folder} was pruned; materialise the asset again")
-        if fault := contradiction(version.manifest):
+        if fault := known_contradiction(folder):
             raise StoreError(f"{folder / MANIFEST} was altered: {fault}; materialise the asset again")
         if describe_files(folder) != expected_files(folder, version.manifest):
             raise StoreError(f"{folder} differs from its manifest; materialise the asset again")
@@ -166,11 +166,15 @@ class Lake:
     def find_part(self, name: str, data_version: str) -> Version | None:
         """The whole version that a manifest names as a part, or one of that content made in its place."""
         place, content = self.place(asset_of(name), partition_of(name)), name.partition("[")[0].rpartition("/")[2]
-        for folder in [place / content, *sorted(place.glob(f"{content}-*"))]:
-            with suppress(StoreError):
-                version = self.whole(folder)
-                if version.manifest.data_version == data_version:
-                    return version
+        for folders in (
+            [place / content],
+            place.glob(f"{content}-*"),
+        ):  # many stand there: looked for only where needed
+            for folder in sorted(folders):
+                with suppress(StoreError):
+                    version = self.whole(folder)
+                    if version.manifest.data_version == data_version:
+                        return version
         return None
 
     def input_of(self, version: Version, asset: str, partition: str | None = None) -> Version:

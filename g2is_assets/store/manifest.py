@@ -104,12 +104,26 @@ def read_manifest(folder: Path) -> Manifest:
     """
     file = folder / MANIFEST
     try:
-        stat = file.stat()
-        return _parsed(file, (stat.st_size, stat.st_mtime_ns, stat.st_ino))
+        return _parsed(*_state(file))
     except (OSError, ValueError, ValidationError) as error:
         raise StoreError(
             f"{file} is missing or damaged ({type(error).__name__}); materialise the asset again"
         ) from error
+
+
+def known_contradiction(folder: Path) -> str | None:
+    """`contradiction` of a manifest that can be read, not looked for again in a file that is as it was."""
+    return _contradiction(*_state(folder / MANIFEST))
+
+
+def _state(file: Path) -> tuple[Path, tuple[int, ...]]:
+    stat = file.stat()
+    return file, (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=16384)
+def _contradiction(file: Path, state: tuple[int, ...]) -> str | None:
+    return contradiction(_parsed(file, state))
 
 
 @lru_cache(maxsize=16384)
