@@ -105,8 +105,8 @@ def walks(
         walk = gradient_walk(source, core.components, budgets, method="g2is", **options)
         seen = [refusals for refusals in walk.refusals if refusals is not None]
         left = np.setdiff1d(np.arange(source.shape[0]), walk.rows)
-        conflict = np.mean([(s.first_conflict_step[left] >= 0).mean() for s in seen])
-        refused = np.mean([((s.first_conflict_step < 0) & (s.n_inconsistent > 0))[left].mean() for s in seen])
+        conflict = np.mean([(s.conflict_step[left] >= 0).mean() for s in seen])
+        refused = np.mean([((s.conflict_step < 0) & (s.n_inconsistent > 0))[left].mean() for s in seen])
         home = measure_home(source, walk.rows, validation)
         mix = Counter(origin[row] for row in walk.rows).most_common(4)
         lines.append(

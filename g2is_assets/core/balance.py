@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from g2is_assets.core.rows import ZERO_NORM, FeatureSource, UnitRows, as_source, exact_rows, unit_rows
 from g2is_assets.core.walk import ComponentWalk, Consistency, Rules
-from g2is_assets.core.walk_state import Pulls, Trace, Walk, WalkState
+from g2is_assets.core.walk_state import Record, Walk, WalkState
 
 
 def balanced_walk(
@@ -73,12 +73,12 @@ def balanced_walk(
     mean, nodes = mean_feature(own), nodes_of(own, fair)
     rules = Rules(delta, consistency, min_core_cosine, no_conflict, conflicts_across=False, exact=True)
     state = WalkState(UnitRows(source, memory_bytes), across=False, conflict=no_conflict, exact=True, compact=False)
-    trace = Trace()
+    trace: list[Record] = []
     with np.errstate(invalid="ignore"):  # as in `gradient_walk`
         core = unit_rows(mean[None])[0]
         walk = BalancedWalk(0, core, state, rules, nodes=nodes, factors=scale, redundancy=redundancy)
         walk.run(budget, trace)
-    return trace.finish([walk.ended], [walk.refusals])
+    return Walk.of(trace, [walk.ended], [walk.refusals])
 
 
 def mean_feature(validation: ArrayLike) -> NDArray[np.float64]:
@@ -159,18 +159,18 @@ class BalancedWalk(ComponentWalk):
             record |= {"nearest_row": nearest, "nearest_cosine": float(self.state.dots(here, towards)[0])}
         return record
 
-    def _absorb(self, step: int, number: int, vector: NDArray[np.float32]) -> None:
-        super()._absorb(step, number, vector)
+    def _absorb(self, step: int, number: int) -> None:
+        super()._absorb(step, number)
         closer = self.state.to_last > self.nearest
         self.nearest[closer], self.nearest_row[closer] = self.state.to_last[closer], number
 
     def _close(self) -> None:
         super()._close()
         assert self.refusals
-        pulls = Pulls(
+        self.refusals = replace(
+            self.refusals,
             pull=self._pull().astype(np.float32),
             redundancy=(self.weight * self.state.to_sum).astype(np.float32),
             nearest_row=self.nearest_row,
             nearest_cosine=self.nearest,
         )
-        self.refusals = replace(self.refusals, pulls=pulls)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from g2is_assets.core.knowledge import allocate_budgets
 from g2is_assets.core.rows import ZERO_NORM, FeatureSource, UnitRows, as_source, exact_rows, unit_rows
-from g2is_assets.core.walk_state import TIE, Ended, Refusals, Trace, Walk, WalkState
+from g2is_assets.core.walk_state import TIE, Ended, Record, Refusals, Walk, WalkState
 
 Method = Literal["reference", "g2is"]
 Consistency = Literal["previous", "best", "anchor"]
@@ -95,7 +95,7 @@ def gradient_walk(
     exact = method == "g2is"
     rules = Rules(delta, consistency, min_core_cosine, no_conflict, conflicts_across, exact)
     state = WalkState(UnitRows(source, memory_bytes), across=conflicts_across, conflict=no_conflict, exact=exact)
-    trace = Trace()
+    trace: list[Record] = []
     # Every vector is finite by now, yet some BLAS kernels raise the invalid flag on unused vector lanes.
     with np.errstate(invalid="ignore"):
         walks = [ComponentWalk(number, core, state, rules) for number, core in enumerate(unit_rows(cores))]
@@ -103,12 +103,12 @@ def gradient_walk(
             walk.run(int(limit), trace)
         if reallocate:
             _reallocate(walks, limits, trace)
-    return trace.finish([walk.ended for walk in walks], [walk.refusals for walk in walks])
+    return Walk.of(trace, [walk.ended for walk in walks], [walk.refusals for walk in walks])
 
 
-def _reallocate(walks: list["ComponentWalk"], limits: NDArray[np.int64], trace: Trace) -> None:
+def _reallocate(walks: list["ComponentWalk"], limits: NDArray[np.int64], trace: list[Record]) -> None:
     while True:
-        short = int(limits.sum()) - len(trace.records)
+        short = int(limits.sum()) - len(trace)
         able = [number for number, walk in enumerate(walks) if walk.ended == "budget"]
         if short == 0 or not able:
             return
@@ -127,7 +127,6 @@ class ComponentWalk:
     ended: Ended = "no budget"
     refusals: Refusals | None = None
     taken: list[int] = field(default_factory=list)
-    vectors: list[NDArray[np.float32]] = field(default_factory=list)
     reached: list[float] = field(default_factory=list)
     n_choices: int = 0
 
@@ -146,7 +145,7 @@ class ComponentWalk:
         self.sum: NDArray[Any] = np.zeros(len(self.core), dtype=np.float64 if self.rules.exact else np.float32)
         self.core_dot = 0.0
 
-    def run(self, n_more: int, trace: Trace) -> None:
+    def run(self, n_more: int, trace: list[Record]) -> None:
         """Take up to `n_more` rows; every row taken leaves `state` and enters `trace`."""
         if n_more == 0:
             return
@@ -164,8 +163,8 @@ class ComponentWalk:
         self.state.begin(self.number)
         self.to_core = self.core_cosine[self.state.rows.index]
         self.allowed = self.above_floor[self.state.rows.index]
-        for step, (number, vector) in enumerate(zip(self.taken, self.vectors, strict=True)):
-            self._absorb(step, number, vector)  # going on: the rows' knowledge of this walk is made again
+        for step, number in enumerate(self.taken):
+            self._absorb(step, number)  # going on: the rows' knowledge of this walk is made again
 
     def _choose(self) -> Choice | None:
         """The next row; if there is none, `ended` says why."""
@@ -232,7 +231,7 @@ class ComponentWalk:
         return self.state.to_last if self.taken else self.to_core
 
     def _exact_score(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
-        towards = exact_rows(self.vectors[-1][None])[0] if self.taken else self.exact_core
+        towards = exact_rows(self.state.vectors[self.taken[-1]][None])[0] if self.taken else self.exact_core
         return self.state.dots(positions, towards)
 
     def _exact_consistency(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -249,12 +248,13 @@ class ComponentWalk:
         top = np.float32(self.core_dot) + self.to_core
         return np.abs(np.divide(top, norm, out=np.zeros_like(norm), where=norm > ZERO_NORM))
 
-    def _take(self, choice: Choice, trace: Trace) -> None:
+    def _take(self, choice: Choice, trace: list[Record]) -> None:
         state, step, position, reached = self.state, len(self.taken), choice.position, choice.reached
         number, vector = int(state.rows.index[position]), state.rows.vector(position)
         core_cosine = float(self.to_core[position])
         coherence = float(state.to_last[position]) if self.taken else np.nan
-        min_cosine, min_row = state.smallest_cosine(position)
+        min_row = int(state.minimum_row[position])
+        min_cosine = float(state.minimum[position]) if min_row >= 0 else np.nan
         if self.rules.exact:
             here = np.array([position])
             reached = float(self._exact_consistency(here)[0])
@@ -276,22 +276,21 @@ class ComponentWalk:
             "score": choice.score,
             "margin": choice.margin,
         }
-        trace.add(**record | self._more(position))
+        trace.append(record | self._more(position))
         self.sum = self.sum + (exact_rows(vector[None])[0] if self.rules.exact else vector)
         self.core_dot += core_cosine
         self.taken.append(number)
-        self.vectors.append(vector)
         self.reached.append(reached)
         state.free[number] = False
         state.vectors[number] = vector
-        self._absorb(step, number, vector)
+        self._absorb(step, number)
 
     def _more(self, position: int) -> dict[str, float]:
         """What a kind of walk records otherwise, or besides, of the row that it takes."""
         return {}
 
-    def _absorb(self, step: int, number: int, vector: NDArray[np.float32]) -> None:
-        kept = self.state.absorb(step, number, vector)
+    def _absorb(self, step: int, number: int) -> None:
+        kept = self.state.absorb(step, number)
         if kept is not None:
             self.to_core, self.allowed = self.to_core[kept], self.allowed[kept]
 
@@ -302,12 +301,9 @@ class ComponentWalk:
         order = np.lexsort((state.rows.index[left], -self._score()[left]))
         rank[state.rows.index[left[order]]] = np.arange(1, len(left) + 1)
         self.refusals = Refusals(
-            first_conflict_component=state.first_component.copy(),
-            first_conflict_step=state.first_step.copy(),
-            first_conflict_row=state.first_row.copy(),
-            first_conflict_cosine=state.first_cosine.copy(),
-            n_inconsistent=self.n_inconsistent,
-            n_choices=self.n_choices,
-            rank=rank,
             core_cosine=self.core_cosine,
+            n_inconsistent=self.n_inconsistent,
+            rank=rank,
+            n_choices=self.n_choices,
+            **{f"conflict_{name}": array.copy() for name, array in state.first_conflict.items()},
         )

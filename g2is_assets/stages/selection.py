@@ -1,21 +1,24 @@
-"""Stage `selection`: the gradient walk's subset."""
+"""Stage `selection`: the walk's subset, and its tables, in which ids stand for the row numbers of the mathematics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.instructions import count_tokens
 from g2is_assets.contracts.knowledge import COMPONENTS
 from g2is_assets.contracts.selection import BUDGETS, EXCLUDED, LEFT, SUBSET
 from g2is_assets.core.knowledge import measure_home, strongest_pulls
+from g2is_assets.core.walk_state import Walk
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.choosing import Chooser
 from g2is_assets.stages.features import stored_features
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.version import Draft
-from g2is_assets.store.walk_tables import budgets_table, count_refusals, left_table, subset_table
 
 
 def _inputs(project: Project, place: Place) -> Sequence[str]:
@@ -69,3 +72,96 @@ def subset(draft: Draft, task: Task) -> None:
     home = measure_home(source, walk.rows, validation)
     draft.metric(home_cosine=home.subset, home_cosine_random=home.random, home_cosine_top=home.top)
     draft.metric(n_validation_unserved=home.unserved, n_validation_unserved_top=home.unserved_top)
+
+
+def subset_table(
+    walk: Walk,
+    ids: NDArray[np.str_],
+    domain: str,
+    pulls: tuple[NDArray[np.int64], NDArray[np.float64]],
+    own_ids: NDArray[np.str_],
+) -> pl.DataFrame:
+    """Contract `selection/subset`.
+
+    Args:
+        walk: The walk.
+        ids: (n,) ids of the rows that it walked over.
+        domain: The domain.
+        pulls: As `core.knowledge.strongest_pulls` gives them.
+        own_ids: (v,) ids of the domain's validation rows.
+    """
+    pulled_by = [
+        [{"row_id": str(own_ids[row]), "cosine": float(cosine)} for row, cosine in zip(*pair, strict=True)]
+        for pair in zip(*pulls, strict=True)
+    ]
+    taken = {"order": np.arange(len(walk.rows)), "row_id": walk.rows, "pulled_by": pulled_by}
+    return _named(SUBSET, vars(walk) | taken, ids, domain)
+
+
+def left_table(walk: Walk, ids: NDArray[np.str_], domain: str) -> pl.DataFrame:
+    """Contract `selection/subset left`: eligible rows that no component took."""
+    left = np.setdiff1d(np.arange(len(ids)), walk.rows)
+    left = left[np.argsort(ids[left], kind="stable")]
+    parts = [pl.DataFrame(schema=LEFT.schema)]
+    for component, seen in enumerate(walk.refusals):
+        if seen is not None:
+            of_left = {name: array[left] for name, array in vars(seen).items() if isinstance(array, np.ndarray)}
+            parts.append(
+                _named(LEFT, of_left | {"component": np.full(len(left), component), "row_id": left}, ids, domain)
+            )
+    return pl.concat(parts)
+
+
+def _named(contract: Contract, arrays: Mapping[str, Any], ids: NDArray[np.str_], domain: str) -> pl.DataFrame:
+    """A table of a walk's arrays, with ids for row numbers and null for what stands for none, -1 and NaN."""
+    values: dict[str, Any] = {"domain": [domain] * len(arrays["row_id"])}
+    for name, column in contract.columns.items():
+        if column.row_of and name in arrays:
+            values[name] = [str(ids[row]) if row >= 0 else None for row in arrays[name]]
+        elif name != "domain":
+            values[name] = arrays.get(name, [None] * len(arrays["row_id"]))
+    numbers = [pl.col(n).replace(-1, None) for n, c in contract.columns.items() if c.nullable and c.dtype == pl.Int32]
+    return pl.DataFrame(values, schema=contract.schema).with_columns(pl.col(pl.Float64).fill_nan(None), *numbers)
+
+
+def budgets_table(walk: Walk, domain: str, weights: NDArray[np.float64], budgets: NDArray[np.int64]) -> pl.DataFrame:
+    """Contract `selection/subset budgets`, from the weights (c,) and budgets (c,) of the components."""
+    return pl.DataFrame(
+        {
+            "domain": [domain] * len(budgets),
+            "component": np.arange(len(budgets)),
+            "weight": weights,
+            "budget": budgets,
+            "n_taken": np.bincount(walk.component, minlength=len(budgets)),
+            "n_choices": [0 if seen is None else seen.n_choices for seen in walk.refusals],
+            "ended": walk.ended,
+        },
+        schema=BUDGETS.schema,
+    )
+
+
+def count_refusals(
+    left: pl.DataFrame, budgets: pl.DataFrame, min_core_cosine: float | None, distortion: float
+) -> dict[str, int]:
+    """How many candidates each rule refused, a candidate being a row left and a component.
+
+    A conflict counts where a choice came after it: with the last row taken, none did. A row below the floor is refused
+    by that alone.
+
+    Args:
+        left: Contract `selection/subset left`.
+        budgets: Contract `selection/subset budgets`.
+        min_core_cosine: The floor, if there is one.
+        distortion: Standard error of a sketched cosine near 0.
+    """
+    floor = -np.inf if min_core_cosine is None else min_core_cosine
+    above = left.filter(pl.col("core_cosine") >= floor).join(budgets.select("component", "n_choices"), on="component")
+    earlier = pl.col("conflict_component") != pl.col("component")
+    conflict = above.filter(earlier | (pl.col("conflict_step") < pl.col("n_choices")))
+    return {
+        "n_candidates": len(left),
+        "n_refused_by_conflict": len(conflict),
+        "n_refused_within_distortion": conflict.filter(pl.col("conflict_cosine") > -distortion).height,
+        "n_refused_by_consistency": left.filter(pl.col("n_inconsistent") > 0).height,
+        "n_refused_by_core_cosine": len(left) - len(above),
+    }

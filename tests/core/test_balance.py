@@ -237,13 +237,12 @@ def test_of_a_row_left_it_knows_pull_redundancy_place_in_line_and_nearest_row_ta
     features = [[1.0, 0.0], [0.6, 0.8], [0.8, -0.6], [-1.0, 0.0]]
     seen = balanced_walk(features, EAST, 1, redundancy=0.5).refusals[0]
     assert seen is not None
-    assert seen.pulls is not None
     left = [1, 2, 3]
-    np.testing.assert_allclose(seen.pulls.pull[left], [0.6, 0.8, -1.0], atol=1e-6)
-    np.testing.assert_allclose(seen.pulls.redundancy[left], np.array([0.6, 0.8, -1.0]) / 4, atol=1e-6)
+    np.testing.assert_allclose(seen.pull[left], [0.6, 0.8, -1.0], atol=1e-6)
+    np.testing.assert_allclose(seen.redundancy[left], np.array([0.6, 0.8, -1.0]) / 4, atol=1e-6)
     assert seen.rank[left].tolist() == [2, 1, 3]
-    assert seen.pulls.nearest_row[left].tolist() == [0, 0, 0]
-    np.testing.assert_allclose(seen.pulls.nearest_cosine[left], [0.6, 0.8, -1.0], atol=1e-6)
+    assert seen.nearest_row[left].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(seen.nearest_cosine[left], [0.6, 0.8, -1.0], atol=1e-6)
 
 
 def test_the_target_is_as_long_as_the_validation_rows_are_alike():

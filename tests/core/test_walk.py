@@ -472,11 +472,11 @@ def test_every_row_left_has_its_first_conflict_as_the_definition_says(problem: P
             cosines = rows[z] @ rows[own].T
             assume(not len(own) or np.abs(cosines).min() > MARGIN)
             conflicts = np.flatnonzero(cosines < 0)
-            assert seen.first_conflict_step[z] == (conflicts[0] if len(conflicts) else -1)
-            assert seen.first_conflict_row[z] == (own[conflicts[0]] if len(conflicts) else -1)
+            assert seen.conflict_step[z] == (conflicts[0] if len(conflicts) else -1)
+            assert seen.conflict_row[z] == (own[conflicts[0]] if len(conflicts) else -1)
             assert (seen.rank[z] >= 1) == (len(conflicts) == 0)
             if len(conflicts):
-                assert seen.first_conflict_cosine[z] == pytest.approx(cosines[conflicts[0]], abs=1e-6)
+                assert seen.conflict_cosine[z] == pytest.approx(cosines[conflicts[0]], abs=1e-6)
 
 
 @given(problem=problems(), options=st.sampled_from(OPTIONS))
@@ -497,9 +497,9 @@ def test_with_conflicts_across_the_first_conflict_names_component_and_step_of_it
     walk = walk_of(problem, method="g2is", conflicts_across=True)
     place = {row: (c, s) for row, c, s in zip(walk.rows, walk.component, walk.step, strict=True)}
     for component, seen in enumerate(walk.refusals):
-        for z in np.flatnonzero(seen.first_conflict_row >= 0) if seen is not None else []:
-            assert (seen.first_conflict_component[z], seen.first_conflict_step[z]) == place[seen.first_conflict_row[z]]
-            assert seen.first_conflict_component[z] <= component
+        for z in np.flatnonzero(seen.conflict_row >= 0) if seen is not None else []:
+            assert (seen.conflict_component[z], seen.conflict_step[z]) == place[seen.conflict_row[z]]
+            assert seen.conflict_component[z] <= component
 
 
 def test_a_floor_closer_than_float32_can_tell_is_decided_in_float64():
@@ -540,7 +540,7 @@ def test_consistency_refusals_are_counted_at_every_choice():
     seen = walk.refusals[0]
     assert (walk.rows.tolist(), walk.ended) == ([0], ["consistency"])
     assert (seen.n_choices, seen.n_inconsistent.tolist()) == (1, [0, 1, 1, 0])
-    assert (seen.first_conflict_row[3], seen.first_conflict_cosine[3]) == (0, -1.0)
+    assert (seen.conflict_row[3], seen.conflict_cosine[3]) == (0, -1.0)
 
 
 @pytest.mark.parametrize("method", ["reference", "g2is"])

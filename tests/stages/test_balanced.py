@@ -12,7 +12,7 @@ from g2is_assets.core.knowledge import strongest_pulls
 from g2is_assets.core.rows import ArrayFeatures
 from g2is_assets.stages.balanced import balance_was_kept
 from g2is_assets.stages.evaluators import Verdict, WalkRules
-from g2is_assets.store.walk_tables import left_table, subset_table
+from g2is_assets.stages.selection import left_table, subset_table
 
 RNG = np.random.default_rng(4)
 POOL = ArrayFeatures((RNG.normal(size=(80, 12)) + 0.2).astype(np.float16))
