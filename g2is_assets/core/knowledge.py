@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from g2is_assets.core.rows import BLOCK_ROWS, FeatureSource, exact_rows, unit_rows
+from g2is_assets.settings.config import KnowledgeSettings
 
 Nodes = Literal["rows", "mean"]
 
@@ -28,6 +29,13 @@ class CoreKnowledge:
     weights: NDArray[np.float64]
     shares: NDArray[np.float64]
     flipped: NDArray[np.bool_]
+
+
+def knowledge_of(validation: ArrayLike, settings: KnowledgeSettings) -> CoreKnowledge:
+    """The domain's nodes in the mixed graph, of the kind that the settings say: see the two functions below."""
+    if settings.nodes != "components":
+        return domain_nodes(validation, settings.nodes)
+    return core_knowledge(validation, **settings.model_dump(exclude_none=True, exclude={"nodes"}))
 
 
 def domain_nodes(validation: ArrayLike, nodes: Nodes) -> CoreKnowledge:

@@ -16,9 +16,9 @@ from g2is_assets.contracts.graph import GROUPS
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.selection import EXCLUDED
 from g2is_assets.core.leakage import Text, find_leaks
+from g2is_assets.core.problem import Nodes, Problem, Selection
 from g2is_assets.core.rows import FeatureSource, FoldedFeatures
 from g2is_assets.core.selectors import SELECTORS
-from g2is_assets.core.selectors.problem import Nodes, Problem, Selection
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.settings.selection import selection_settings
 from g2is_assets.stages.features import all_rows, stored_features

@@ -11,9 +11,9 @@ from g2is_assets.contracts.finetune import ADAPTER_LOG, ANSWERS, BASELINE_LOG, B
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.selection import EXCLUDED, SUBSET
+from g2is_assets.core.problem import Problem
 from g2is_assets.core.sampling import paired_difference
 from g2is_assets.core.selectors import SELECTORS
-from g2is_assets.core.selectors.problem import Problem
 from g2is_assets.progress import say, track
 from g2is_assets.stages import evaluators
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage

@@ -5,7 +5,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.contracts.knowledge import COMPONENTS, LOADINGS, SPECTRUM
-from g2is_assets.core.knowledge import core_knowledge, domain_nodes
+from g2is_assets.core.knowledge import knowledge_of
 from g2is_assets.core.rows import unit_rows
 from g2is_assets.errors import SourceError
 from g2is_assets.stages.features import all_rows, stored_features
@@ -30,10 +30,7 @@ def components(draft: Draft, task: Task) -> None:
     row_ids, source = stored_features(task.workspace, task.version("gradients/target"), "sgd")
     features = all_rows(source)
     try:
-        if settings.nodes == "components":
-            found = core_knowledge(features, **settings.model_dump(exclude_none=True, exclude={"nodes"}))
-        else:
-            found = domain_nodes(features, settings.nodes)
+        found = knowledge_of(features, settings)
     except ValueError as error:
         raise SourceError(f"domain '{task.domain}', {len(row_ids)} validation gradients: {error}") from error
     kept, domain = len(found.components), pl.lit(task.domain).alias("domain")

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from g2is_assets.contracts import study as contracts
+from g2is_assets.core.problem import Problem, Selection
 from g2is_assets.core.selectors import SELECTORS
-from g2is_assets.core.selectors.problem import Problem, Selection
 from g2is_assets.errors import MissingInputError, SettingsError, StudyPaused
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import load_project

@@ -7,15 +7,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from g2is_assets.core.balance import balanced_walk, mean_feature
-from g2is_assets.core.rows import unit_rows
+from g2is_assets.core.knowledge import allocate_budgets, knowledge_of
+from g2is_assets.core.problem import Problem, Selection, Selector
+from g2is_assets.core.rows import FeatureSource, exact_rows, unit_rows
 from g2is_assets.core.sampling import hash_sample
-from g2is_assets.core.selectors.problem import Problem, Selection, Selector
-from g2is_assets.core.selectors.ranking import cosines, in_turn, largest
-from g2is_assets.core.selectors.walking import select_by_walk
+from g2is_assets.core.walk import gradient_walk
 from g2is_assets.settings.config import KnowledgeSettings
-from g2is_assets.settings.selection import WALKS, BalancedSelection, ReferenceSelection
+from g2is_assets.settings.selection import WALKS, AnySelection, BalancedSelection, ReferenceSelection
 
 SELECTORS: Final[dict[str, Selector]] = {}
 """All selectors by name, in the order in which they stand below."""
@@ -63,8 +64,7 @@ def by_embedding(problem: Problem) -> Selection:
 
     The embeddings are those of `training.evaluate`: similarity without gradients.
     """
-    source, own = problem.embedding_features()
-    return in_turn(problem, cosines(source, unit_rows(own)))
+    return in_turn(problem, *problem.embedding_features())
 
 
 @_selector("less", features="adam")
@@ -86,8 +86,7 @@ def less_round_robin(problem: Problem) -> Selection:
 
     The round robin of Ivison et al. 2025 over the features of LESS: no validation row goes without.
     """
-    source, own = problem.gradient_features("adam")
-    return in_turn(problem, cosines(source, unit_rows(own)))
+    return in_turn(problem, *problem.gradient_features("adam"))
 
 
 @_selector("g2is_reference", features="adam")
@@ -142,3 +141,73 @@ def g2is_without_graph(problem: Problem) -> Selection:
 def g2is_without_gradient(problem: Problem) -> Selection:
     """The walk of `g2is` with embeddings in the place of gradient features: what gradients add to it is their part."""
     return select_by_walk(problem, problem.embedding_features(), problem.settings, problem.knowledge_settings)
+
+
+def select_by_walk(
+    problem: Problem,
+    features: tuple[FeatureSource, NDArray[np.floating]],
+    settings: AnySelection,
+    knowledge: KnowledgeSettings,
+) -> Selection:
+    """The walk of these settings over the features (e, d) of eligible rows and (v, d) of the domain.
+
+    A balanced walk has one component, the domain's mean; the others share the budget out among the domain's nodes.
+    """
+    source, own = features
+    options: dict[str, Any] = {
+        "memory_bytes": int(1e9 * settings.memory_gb),
+        "delta": settings.delta,
+        "consistency": settings.consistency,
+        "min_core_cosine": settings.min_core_cosine,
+        "no_conflict": settings.no_conflict,
+    }
+    if settings.walk == "balanced":
+        options |= {"redundancy": settings.redundancy, "fair": settings.fair}
+        walk = balanced_walk(source, own, problem.budget, **options)
+        split = np.ones(1), np.array([problem.budget])
+    else:
+        if problem.nodes is not None:
+            directions, weights = problem.nodes
+        else:
+            found = knowledge_of(own, knowledge)
+            directions, weights = found.components, found.weights
+        split = weights, allocate_budgets(problem.budget, weights)
+        options |= {"conflicts_across": settings.conflicts_across, "reallocate": settings.reallocate}
+        options |= {"method": "reference" if settings.walk == "reference" else "g2is"}
+        walk = gradient_walk(source, directions, split[1], **options)
+    return Selection(problem.eligible[walk.rows], walk.score, walk, split)
+
+
+def cosines(source: FeatureSource, directions: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(n, v) dot products of unit rows with directions, in float64, rounded to float32.
+
+    Equal rows then have equal scores, so that ties can go to the lower row.
+    """
+    found = np.empty((source.shape[0], len(directions)), dtype=np.float32)
+    towards = directions.astype(np.float64).T
+    for numbers, values in source.blocks():
+        found[numbers] = exact_rows(unit_rows(values)) @ towards
+    return found
+
+
+def largest(problem: Problem, scores: NDArray[np.floating]) -> Selection:
+    """The eligible rows with the largest scores, (e,), ties to the lower row."""
+    order = np.argsort(-scores, kind="stable")[: problem.budget]
+    return Selection(problem.eligible[order], scores[order].astype(np.float64))
+
+
+def in_turn(problem: Problem, source: FeatureSource, own: NDArray[np.floating]) -> Selection:
+    """Each row of `own` (v, d) in turn takes the free eligible row with the largest cosine, ties to the lower row."""
+    scores = cosines(source, unit_rows(own))
+    # No validation row looks further down its list than the budget.
+    lists = np.argsort(-scores, axis=0, kind="stable")[: problem.budget].T
+    places, free, taken, found = [0] * len(lists), np.ones(len(scores), dtype=bool), [], []
+    for turn in range(problem.budget):
+        column = turn % len(lists)
+        while not free[lists[column][places[column]]]:
+            places[column] += 1
+        row = int(lists[column][places[column]])
+        free[row] = False
+        taken.append(row)
+        found.append(scores[row, column])
+    return Selection(problem.eligible[np.array(taken, dtype=np.int64)], np.array(found, dtype=np.float64))
