@@ -1,11 +1,12 @@
 """What a version's checks say of it: the checks in the UI ask for the current one, `audit/report` for the one it shows.
 
-Each reads what its evaluator needs; the sentence below a function is the check's description in the UI and on the page.
+Each reads of the version, and of what it was made from, what its evaluator needs.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 import polars as pl
@@ -16,27 +17,12 @@ from g2is_assets.contracts.knowledge import COMPONENTS
 from g2is_assets.contracts.selection import BUDGETS, EXCLUDED, LEFT, SUBSET
 from g2is_assets.core.balance import mean_feature
 from g2is_assets.reports.page.material import Checked
-from g2is_assets.settings.selection import selection_settings
+from g2is_assets.settings.selection import AnySelection, selection_settings
 from g2is_assets.stages import evaluators
-from g2is_assets.stages.balanced import balance_was_kept
-from g2is_assets.stages.evaluators import Verdict, WalkRules
+from g2is_assets.stages.evaluators import Verdict
 from g2is_assets.stages.features import all_rows, stored_features
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.version import Version
-
-
-def graph_is_sound(workspace: Workspace, version: Version) -> Verdict:
-    """Neighbours and conflicts are sorted, no row is its own, and an edge has the same cosine from both ends."""
-    nodes, edges = version.read(NODES), version.read(EDGES)
-    return evaluators.graph_is_sound(nodes, edges)
-
-
-def components_are_orthonormal_and_oriented(workspace: Workspace, version: Version) -> Verdict:
-    """Core-knowledge directions are orthonormal, and each points towards the mean validation gradient."""
-    gradients = workspace.lake.input_of(version, "gradients/target", version.manifest.partition)
-    mean = all_rows(stored_features(workspace, gradients, "sgd")[1]).mean(axis=0)
-    nodes = version.manifest.settings["nodes"]
-    return evaluators.components_are_orthonormal_and_oriented(_directions(version), mean, nodes)
 
 
 def subset_keeps_the_rules(workspace: Workspace, version: Version) -> Verdict:
@@ -44,9 +30,7 @@ def subset_keeps_the_rules(workspace: Workspace, version: Version) -> Verdict:
 
     Every step of a balanced walk is made again, against all rows that were there.
     """
-    domain = version.manifest.partition
-    settings = selection_settings(version.manifest.settings)
-    rules = WalkRules(**{f.name: getattr(settings, f.name) for f in fields(WalkRules)})
+    domain, settings = version.manifest.partition, _settings(version)
     subset = version.read(SUBSET)
     left = version.read(LEFT) if settings.walk == "balanced" else None
     seen = subset["row_id"] if left is None else pl.concat([subset["row_id"], left["row_id"]])
@@ -58,50 +42,10 @@ def subset_keeps_the_rules(workspace: Workspace, version: Version) -> Verdict:
     features = source.rows(np.array([position[row_id] for row_id in subset["row_id"]]))
     if left is None or settings.walk != "balanced":
         cores = _directions(workspace.lake.input_of(version, "knowledge/components", domain))
-        return evaluators.subset_keeps_the_rules(subset, features, cores, rules)
-    own = workspace.lake.input_of(version, "gradients/target", domain)
-    validation = all_rows(stored_features(workspace, own, "sgd")[1])
-    kept = evaluators.subset_keeps_the_rules(subset, features, mean_feature(validation)[None], rules)
-    balance = (settings.redundancy, settings.fair)
-    return kept.also(balance_was_kept(subset, left, row_ids, source, validation, *balance, rules))
-
-
-def budgets_add_up(workspace: Workspace, version: Version) -> Verdict:
-    """The components' budgets sum to the domain's, together they took the subset's rows, a shortfall has its cause."""
-    budgets = version.read(BUDGETS)
-    total, reallocate = (
-        int(version.manifest.metrics["budget"]),
-        selection_settings(version.manifest.settings).reallocate,
-    )
-    return evaluators.budgets_add_up(budgets, version.manifest.n_rows["subset"], total, reallocate)
-
-
-def constraints_bite(workspace: Workspace, version: Version) -> Verdict:
-    """Every rule of the walk that is in force refused some candidate; a rule that refuses nothing does nothing."""
-    settings = selection_settings(version.manifest.settings)
-    ruled = {
-        "conflict": settings.no_conflict,
-        "consistency": settings.delta > 0,
-        "core_cosine": settings.min_core_cosine is not None,
-    }
-    graph = workspace.lake.input_of(version, "graph/neighbors")
-    return evaluators.constraints_bite(version.manifest.metrics, graph.manifest.metrics, ruled)
-
-
-def walk_stays_home(workspace: Workspace, version: Version) -> Verdict:
-    """The subset's mean gradient is nearer to that of the plain top rows than to that of a random subset."""
-    return evaluators.walk_stays_home(version.manifest.metrics)
-
-
-def pool_is_free_of_leaks(workspace: Workspace, version: Version) -> Verdict:
-    """No pool row repeats a validation or test row; those that do are never trained on, unless the domain says so."""
-    excluded = version.read(EXCLUDED)
-    return evaluators.pool_is_free_of_leaks(excluded, bool(version.manifest.settings["allow_leaks"]))
-
-
-def tuned_beats_base_and_random(workspace: Workspace, version: Version) -> Verdict:
-    """The G2IS adapter is better than the base model and than a random subset of the same size."""
-    return evaluators.tuned_beats(version.manifest.metrics)
+        return evaluators.subset_keeps_the_rules(subset, features, cores, settings)
+    validation = _validation(workspace, version)
+    kept = evaluators.subset_keeps_the_rules(subset, features, mean_feature(validation)[None], settings)
+    return kept.also(evaluators.balance_was_kept(subset, left, row_ids, source, validation, settings))
 
 
 @dataclass(frozen=True)
@@ -110,36 +54,81 @@ class Examined:
 
     Attributes:
         asset: Whose version it is of.
-        evaluate: Gives the verdict.
+        evaluator: Gives the verdict; its name and docstring are those of the check.
         severity: Of a failure: `error`, or `warning` for a finding.
+        read: What the evaluator is given of a version: its metrics by default.
         beside: What else it looks at and runs after, besides the asset.
     """
 
     asset: str
-    evaluate: Callable[[Workspace, Version], Verdict]
+    evaluator: Callable[..., Verdict]
     severity: Literal["error", "warning"]
+    read: Callable[[Workspace, Version], tuple[Any, ...]] = lambda _, version: (version.manifest.metrics,)
     beside: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The check's name."""
-        return self.evaluate.__name__
+        return self.evaluator.__name__
 
     @property
     def description(self) -> str:
         """What it says if it passes."""
-        return " ".join((self.evaluate.__doc__ or "").split())
+        return " ".join((inspect.getdoc(self.evaluator) or "").partition("Args:")[0].split())
+
+    def evaluate(self, workspace: Workspace, version: Version) -> Verdict:
+        """What it says of a version."""
+        return self.evaluator(*self.read(workspace, version))
+
+
+def _settings(subset: Version) -> AnySelection:
+    return selection_settings(subset.manifest.settings)
+
+
+def _directions(knowledge: Version) -> NDArray[np.float32]:
+    return knowledge.read(COMPONENTS)["direction"].to_numpy()
+
+
+def _validation(workspace: Workspace, version: Version) -> NDArray[np.float32]:
+    """(v, d) gradients of the domain's validation rows that a version was made from."""
+    gradients = workspace.lake.input_of(version, "gradients/target", version.manifest.partition)
+    return all_rows(stored_features(workspace, gradients, "sgd")[1])
+
+
+def _of_knowledge(workspace: Workspace, version: Version) -> tuple[Any, ...]:
+    mean = _validation(workspace, version).mean(axis=0)
+    return _directions(version), mean, version.manifest.settings["nodes"]
+
+
+def _of_budgets(_: Workspace, version: Version) -> tuple[Any, ...]:
+    made = version.manifest
+    return version.read(BUDGETS), made.n_rows["subset"], int(made.metrics["budget"]), _settings(version).reallocate
+
+
+def _of_rules(workspace: Workspace, version: Version) -> tuple[Any, ...]:
+    graph = workspace.lake.input_of(version, "graph/neighbors")
+    return version.manifest.metrics, graph.manifest.metrics, _settings(version)
 
 
 EXAMINED: Final = (
-    Examined("graph/neighbors", graph_is_sound, "error"),
-    Examined("knowledge/components", components_are_orthonormal_and_oriented, "error"),
-    Examined("selection/subset", subset_keeps_the_rules, "error"),
-    Examined("selection/subset", budgets_add_up, "error"),
-    Examined("selection/subset", constraints_bite, "warning", ("graph/neighbors",)),
-    Examined("selection/subset", walk_stays_home, "warning"),
-    Examined("selection/subset", pool_is_free_of_leaks, "warning"),
-    Examined("finetune/evaluation", tuned_beats_base_and_random, "warning"),
+    Examined(
+        "graph/neighbors",
+        evaluators.graph_is_sound,
+        "error",
+        lambda _, version: (version.read(NODES), version.read(EDGES)),
+    ),
+    Examined("knowledge/components", evaluators.components_are_orthonormal_and_oriented, "error", _of_knowledge),
+    Examined("selection/subset", subset_keeps_the_rules, "error", lambda workspace, version: (workspace, version)),
+    Examined("selection/subset", evaluators.budgets_add_up, "error", _of_budgets),
+    Examined("selection/subset", evaluators.constraints_bite, "warning", _of_rules, ("graph/neighbors",)),
+    Examined("selection/subset", evaluators.walk_stays_home, "warning"),
+    Examined(
+        "selection/subset",
+        evaluators.pool_is_free_of_leaks,
+        "warning",
+        lambda _, version: (version.read(EXCLUDED), _settings(version).allow_leaks),
+    ),
+    Examined("finetune/evaluation", evaluators.tuned_beats_base_and_random, "warning"),
 )
 """Checks that depend on nothing but the version and what it was made from."""
 
@@ -152,7 +141,3 @@ def checked(workspace: Workspace, versions: Mapping[str, Version]) -> list[Check
         said = (check.name, check.description, check.severity, verdict.passed, verdict.description)
         found.append(Checked(*said))
     return found
-
-
-def _directions(knowledge: Version) -> NDArray[np.float32]:
-    return knowledge.read(COMPONENTS)["direction"].to_numpy()

@@ -1,4 +1,8 @@
-"""Pure evaluators of stored tables and arrays: each returns whether it passed, with the numbers behind it."""
+"""Pure evaluators of stored tables and arrays: each returns whether it passed, with the numbers behind it.
+
+What stands first in a docstring, before the arguments, is the check's description in the UI and in `audit/report`.
+Tables are those of the contracts in `contracts/` that bear the argument's name.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +12,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from g2is_assets.core.balance import node_weights, nodes_of
 from g2is_assets.core.policy import denied, in_force
-from g2is_assets.core.rows import ZERO_NORM
+from g2is_assets.core.rows import ZERO_NORM, FeatureSource, exact_rows, unit_rows
 from g2is_assets.settings.config import LicensesSettings
+from g2is_assets.settings.selection import AnySelection, BalancedSelection
 from g2is_assets.trail.verify import ALTERED, STATES, Finding
 
 COSINE_TOLERANCE: Final = 1e-6
 """Slack for cosines of float32 vectors."""
 FP16_NORM_TOLERANCE: Final = 1e-3
 """Slack for norms of unit vectors stored in half precision."""
+STEPS: Final = 512
+"""Steps of a balanced walk compared at a time: 16 MB of directions at 8,192 columns."""
 
 Metrics = Mapping[str, int | float | str]
 
@@ -36,13 +44,9 @@ class Verdict:
 
 
 def features_are_unit(blocks: Iterable[NDArray[np.floating]]) -> Verdict:
-    """Every stored vector is finite and has norm 1 within half precision.
-
-    Args:
-        blocks: (m, d) arrays that together are all vectors.
-    """
-    parts = [np.linalg.norm(block.astype(np.float32), axis=1) for block in blocks]
-    norms = np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+    """Every stored vector, of blocks (m, d) that together are all, is finite and has norm 1 within half precision."""
+    empty = np.empty(0, dtype=np.float32)
+    norms = np.concatenate([empty, *(np.linalg.norm(block.astype(np.float32), axis=1) for block in blocks)])
     worst = float(np.abs(norms - 1).max(initial=0.0)) if np.isfinite(norms).all() else float("inf")
     bad = int((~(np.abs(norms - 1) <= FP16_NORM_TOLERANCE)).sum())
     numbers = {"n_vectors": len(norms), "n_bad": bad, "largest_deviation": min(worst, 1e30)}
@@ -52,12 +56,12 @@ def features_are_unit(blocks: Iterable[NDArray[np.floating]]) -> Verdict:
 def components_are_orthonormal_and_oriented(
     directions: NDArray[np.float32], mean: NDArray[np.float32], nodes: str = "components"
 ) -> Verdict:
-    """Directions are of norm 1; principal ones are orthonormal, and none points away from the mean validation feature.
+    """Core-knowledge directions are orthonormal, and each points towards the mean validation gradient.
 
     Args:
         directions: (c, d).
         mean: (d,), of the domain's validation features.
-        nodes: What the directions are; `rows` and `mean` need not be orthogonal.
+        nodes: What the directions are; `rows` and `mean` need only be of norm 1.
     """
     gram = directions.astype(np.float64) @ directions.T.astype(np.float64)
     off = gram - np.eye(len(gram))
@@ -68,38 +72,22 @@ def components_are_orthonormal_and_oriented(
     return Verdict(passed, f"deviation from orthonormality {deviation:.1e}, towards the mean {towards:.1e}", numbers)
 
 
-@dataclass(frozen=True)
-class WalkRules:
-    """What a subset is held to; names as in the settings."""
-
-    delta: float
-    consistency: str
-    min_core_cosine: float | None
-    conflicts_across: bool
-    no_conflict: bool = True
-
-
 def subset_keeps_the_rules(
-    subset: pl.DataFrame, features: NDArray[np.floating], cores: NDArray[np.floating], rules: WalkRules
+    subset: pl.DataFrame, features: NDArray[np.floating], cores: NDArray[np.floating], rules: AnySelection
 ) -> Verdict:
     """No two rows conflict that must not, every step kept its consistency, and no row is below the core-cosine floor.
 
     Args:
-        subset: Contract `selection/subset`.
+        subset: The rows taken.
         features: (n, d), the subset's vectors in its order; everything is taken anew, in float64.
         cores: (c, d), the domain's nodes; of a balanced walk the mean validation feature alone.
-        rules: What the walk was held to.
+        rules: What the walk was held to, as set.
     """
     rows, directions = _unit(features), _unit(cores)
-    conflicts, below, broken, smallest = 0, 0, 0, 1.0
-    groups = [part for _, part in subset.group_by("component", maintain_order=True)]
-    for part in groups:
-        own = rows[part["order"].to_numpy()]
-        core = directions[part["component"][0]]
-        if not rules.conflicts_across:
-            pairs = (own @ own.T)[np.triu_indices(len(own), 1)]
-            conflicts += int((~(pairs >= -COSINE_TOLERANCE)).sum())  # NaN counts too
-            smallest = min(smallest, float(pairs.min(initial=1.0)))
+    conflicts, below, broken, smallest, groups = 0, 0, 0, 1.0, []
+    for _, part in subset.group_by("component", maintain_order=True):
+        own, core = rows[part["order"].to_numpy()], directions[part["component"][0]]
+        groups.append(own)
         if rules.min_core_cosine is not None:
             below += int((~(own @ core >= rules.min_core_cosine - COSINE_TOLERANCE)).sum())
         sums = np.cumsum(own, axis=0)
@@ -107,11 +95,11 @@ def subset_keeps_the_rules(
         against = {"previous": reached, "best": np.maximum.accumulate(reached), "anchor": np.full(len(own), reached[0])}
         floor = rules.delta * against[rules.consistency][:-1] - COSINE_TOLERANCE
         broken += int((~(reached[1:] >= floor)).sum())
-    if rules.conflicts_across:
-        pairs = (rows @ rows.T)[np.triu_indices(len(rows), 1)]
-        conflicts = int((~(pairs >= -COSINE_TOLERANCE)).sum())
-        smallest = float(pairs.min(initial=1.0))
-    conflicts = conflicts if rules.no_conflict else 0
+    for together in [rows] if rules.conflicts_across else groups:
+        pairs = (together @ together.T)[np.triu_indices(len(together), 1)]
+        smallest = min(smallest, float(pairs.min(initial=1.0)))
+        if rules.no_conflict:
+            conflicts += int((~(pairs >= -COSINE_TOLERANCE)).sum())  # NaN counts too
     return Verdict(
         conflicts == broken == below == 0,
         f"{conflicts} pairs in conflict, {broken} steps below their consistency, {below} rows below the core cosine",
@@ -125,10 +113,79 @@ def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > ZERO_NORM)  # NaN stays NaN
 
 
-def budgets_add_up(budgets: pl.DataFrame, n_rows: int, total: int, reallocate: bool = False) -> Verdict:
-    """The components' budgets sum to the domain's, and together they took the subset's rows; a shortfall has its cause.
+def balance_was_kept(
+    subset: pl.DataFrame,
+    left: pl.DataFrame,
+    row_ids: Sequence[str],
+    source: FeatureSource,
+    validation: NDArray[np.floating],
+    settings: BalancedSelection,
+) -> Verdict:
+    """Every row taken has the pull and redundancy that its record says, and no row that was allowed had a better score.
 
-    A component takes more than its budget only where unmet budget is reallocated.
+    Args:
+        subset: The rows taken.
+        left: The others, with what the rules on top refused.
+        row_ids: (n,) ids of the rows of both.
+        source: (n, d), their features.
+        validation: (v, d), the domain's.
+        settings: Those of the walk.
+    """
+    place = {row_id: number for number, row_id in enumerate(row_ids)}
+    numbers = np.array([place[row_id] for row_id in subset["row_id"]])
+    taken = exact_rows(unit_rows(source.rows(numbers)))
+    sums = np.cumsum(taken, axis=0) - taken  # of the rows before
+    nodes = nodes_of(validation, settings.fair)
+    targets = node_weights(nodes, sums) @ nodes
+    weights = settings.redundancy / np.arange(1, len(taken) + 1)
+    pull, repeated = np.einsum("md,md->m", taken, targets), weights * np.einsum("md,md->m", taken, sums)
+    said = subset.select("pull", "redundancy").to_numpy()
+    misstated = int((~(np.abs(said - np.column_stack([pull, repeated])) <= COSINE_TOLERANCE).all(axis=1)).sum())
+    until = _held_until(subset, left, place, settings)
+    worst = np.zeros(len(taken))
+    for start in range(0, len(taken), STEPS):
+        steps = np.arange(start, min(start + STEPS, len(taken)))
+        directions = (targets[steps] - weights[steps, None] * sums[steps]).astype(np.float32)
+        scores = (pull - repeated)[steps]
+        for rows, values in source.blocks():
+            lead = unit_rows(values) @ directions.T - scores
+            lead[steps >= until[rows, None]] = 0
+            worst[steps] = np.maximum(worst[steps], lead.max(axis=0))
+    passed_over = int((worst > COSINE_TOLERANCE).sum())
+    return Verdict(
+        misstated == passed_over == 0,
+        f"of {len(taken)} steps {misstated} differ from their record, {passed_over} passed over a better row",
+        {"n_misstated": misstated, "n_passed_over": passed_over, "largest_lead": float(worst.max(initial=0.0))},
+    )
+
+
+def _held_until(
+    subset: pl.DataFrame, left: pl.DataFrame, place: dict[str, int], rules: BalancedSelection
+) -> NDArray[np.int64]:
+    """(n,) up to which step, not included, a row may not have beaten the row taken.
+
+    A row taken: up to its own; a row left: to the end, or until a row was taken that it conflicts with. A row that
+    consistency or the floor may have refused is not compared.
+    """
+    steps = {row_id: order if rules.delta == 0 else 0 for order, row_id in enumerate(subset["row_id"])}
+    floor = -np.inf if rules.min_core_cosine is None else rules.min_core_cosine + COSINE_TOLERANCE
+    for row in left.select("row_id", "conflict_step", "n_inconsistent", "core_cosine").iter_rows(named=True):
+        allowed = row["n_inconsistent"] == 0 and row["core_cosine"] >= floor
+        end = len(subset) if row["conflict_step"] is None else row["conflict_step"] + 1
+        steps[row["row_id"]] = end if allowed else 0
+    until = np.zeros(len(place), dtype=np.int64)
+    until[[place[row_id] for row_id in steps]] = list(steps.values())
+    return until
+
+
+def budgets_add_up(budgets: pl.DataFrame, n_rows: int, total: int, reallocate: bool = False) -> Verdict:
+    """The components' budgets sum to the domain's, together they took the subset's rows, a shortfall has its cause.
+
+    Args:
+        budgets: Of the components.
+        n_rows: Rows of the subset.
+        total: The domain's budget.
+        reallocate: Whether unmet budget is reallocated; only then may a component take more than its own.
     """
     allotted, taken = int(budgets["budget"].sum()), int(budgets["n_taken"].sum())
     exceeded = 0 if reallocate else int((budgets["n_taken"] > budgets["budget"]).sum())
@@ -137,22 +194,16 @@ def budgets_add_up(budgets: pl.DataFrame, n_rows: int, total: int, reallocate: b
     unexplained += int(reallocate and taken < total and (budgets["ended"] == "budget").any())
     passed = allotted == total and taken == n_rows <= total and exceeded == unexplained == 0
     causes = ", ".join(f"{n} by {cause}" for cause, n in sorted(short["ended"].value_counts().rows()))
-    numbers = {"budget": total, "allotted": allotted, "taken": taken, "short": total - taken, "n_short": len(short)}
     return Verdict(
         passed,
         f"{allotted} of {total} rows allotted, {taken} taken, {n_rows} in the subset; components that ended short: "
         f"{causes or 'none'}",
-        numbers,
+        {"budget": total, "allotted": allotted, "taken": taken, "short": total - taken, "n_short": len(short)},
     )
 
 
 def graph_is_sound(nodes: pl.DataFrame, edges: pl.DataFrame) -> Verdict:
-    """Lists are whole, sorted and without self-edges, and an edge that both ends list has one cosine.
-
-    Args:
-        nodes: Contract `graph/neighbors`.
-        edges: Contract `graph/neighbors edges`.
-    """
+    """Neighbours and conflicts are sorted, no row is its own, and an edge has the same cosine from both ends."""
     own = int((edges["row_id"] == edges["other_row_id"]).sum())
     previous = pl.col("cosine").shift().over("row_id", "relation", order_by="rank")
     step = pl.col("cosine") - previous
@@ -183,14 +234,19 @@ def graph_is_sound(nodes: pl.DataFrame, edges: pl.DataFrame) -> Verdict:
     return Verdict(not any(numbers.values()), f"{len(edges)} edges: {faults}", numbers)
 
 
-def constraints_bite(selection: Metrics, graph: Metrics, ruled: Mapping[str, bool]) -> Verdict:
-    """Every rule in force refused some candidate; where none is, there is nothing to complain of.
+def constraints_bite(selection: Metrics, graph: Metrics, rules: AnySelection) -> Verdict:
+    """Every rule of the walk that is in force refused some candidate; a rule that refuses nothing does nothing.
 
     Args:
         selection: Metrics of `selection/subset`.
         graph: Metrics of `graph/neighbors`, for the shares of negative edges.
-        ruled: Whether each of `conflict`, `consistency` and `core_cosine` is in force.
+        rules: What the walk was held to, as set.
     """
+    ruled = {
+        "conflict": rules.no_conflict,
+        "consistency": rules.delta > 0,
+        "core_cosine": rules.min_core_cosine is not None,
+    }
     refused = {rule: int(selection[f"n_refused_by_{rule}"]) for rule, on in ruled.items() if on}
     idle = [rule.replace("_", " ") for rule, n in refused.items() if n == 0]
     near = int(selection["n_refused_within_distortion"])
@@ -208,10 +264,7 @@ def constraints_bite(selection: Metrics, graph: Metrics, ruled: Mapping[str, boo
 
 
 def walk_stays_home(selection: Metrics) -> Verdict:
-    """The subset's mean feature is nearer to that of the plain top rows than to that of a random subset.
-
-    Nearness is the cosine to the domain's mean validation feature.
-    """
+    """The subset's mean gradient is nearer to that of the plain top rows than to that of a random subset."""
     subset, random, top = (float(selection[f"home_cosine{end}"]) for end in ("", "_random", "_top"))
     return Verdict(
         subset >= (random + top) / 2,
@@ -221,10 +274,10 @@ def walk_stays_home(selection: Metrics) -> Verdict:
 
 
 def pool_is_free_of_leaks(excluded: pl.DataFrame, allowed: bool) -> Verdict:
-    """No pool row repeats a row of the domain; those that do are left out, unless the domain allows them.
+    """No pool row repeats a validation or test row; those that do are never trained on, unless the domain says so.
 
     Args:
-        excluded: Contract `selection/subset excluded`.
+        excluded: Rows that were not eligible.
         allowed: Whether the domain's settings allow leaks, so that none was looked for.
     """
     if allowed:
@@ -267,8 +320,8 @@ def sample_holds_no_withheld_row(
     )
 
 
-def tuned_beats(metrics: Metrics) -> Verdict:
-    """The G2IS adapter has a lower mean test NLL than the base model and than the random subset of the same size."""
+def tuned_beats_base_and_random(metrics: Metrics) -> Verdict:
+    """The G2IS adapter is better than the base model and than a random subset of the same size."""
     names = [f"minus_{other}{end}" for other in ("base", "random") for end in ("", "_low", "_high")]
     numbers = {name: float(metrics[name]) for name in names}
     said = []
@@ -284,13 +337,7 @@ def tuned_beats(metrics: Metrics) -> Verdict:
 
 
 def chain_is_whole(findings: Sequence[Finding], n_versions: int, n_files: int) -> Verdict:
-    """Nothing behind the adapter was altered; what was erased or pruned on purpose is recorded and only counted.
-
-    Args:
-        findings: What the verification of the chain said.
-        n_versions: Versions along it.
-        n_files: Their payload files.
-    """
+    """Nothing behind the adapter was altered; what was erased or pruned on purpose is recorded and only counted."""
     counts = {state: sum(finding.state == state for finding in findings) for state in STATES}
     altered = [finding for finding in findings if finding.state == ALTERED]
     first = f"; first {altered[0].where}: {altered[0].what}" if altered else ""

@@ -99,7 +99,10 @@ def _train(draft: Draft, task: Task, row_ids: Sequence[str], log: Contract) -> N
 def _promote(task: Task, version: Version) -> None:
     """Serve the adapter that was evaluated, unless it has to be better than base and random and is not."""
     domain, metrics = task.domain, version.manifest.metrics
-    if task.workspace.project.domain(domain).promote == "always" or evaluators.tuned_beats(metrics).passed:
+    if (
+        task.workspace.project.domain(domain).promote == "always"
+        or evaluators.tuned_beats_base_and_random(metrics).passed
+    ):
         promote(task.workspace.lake, domain, task.version("finetune/adapter").folder.name)
     else:
         say(f"{domain}: the adapter is not better than base and random, so it is not promoted (`promote`)")

@@ -1,7 +1,6 @@
 """The check of a balanced walk, on walks made for real and then falsified."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -10,24 +9,24 @@ import pytest
 from g2is_assets.core.balance import balanced_walk
 from g2is_assets.core.knowledge import strongest_pulls
 from g2is_assets.core.rows import ArrayFeatures
-from g2is_assets.stages.balanced import balance_was_kept
-from g2is_assets.stages.evaluators import Verdict, WalkRules
+from g2is_assets.settings.selection import BalancedSelection
+from g2is_assets.stages.evaluators import Verdict, balance_was_kept
 from g2is_assets.stages.selection import left_table, subset_table
 
 RNG = np.random.default_rng(4)
 POOL = ArrayFeatures((RNG.normal(size=(80, 12)) + 0.2).astype(np.float16))
 OWN = (RNG.normal(size=(5, 12)) + 0.3).astype(np.float32)
 IDS = np.array([f"row{i:02d}" for i in range(80)])
-NONE = WalkRules(delta=0.0, consistency="previous", min_core_cosine=None, conflicts_across=False, no_conflict=False)
+NONE = BalancedSelection()
 RULES = {
     "none": NONE,
-    "no_conflict": replace(NONE, no_conflict=True),
-    "floor": replace(NONE, min_core_cosine=0.3),
-    "consistency": replace(NONE, delta=0.99),
+    "no_conflict": BalancedSelection(no_conflict=True),
+    "floor": BalancedSelection(min_core_cosine=0.3),
+    "consistency": BalancedSelection(delta=0.99),
 }
 
 
-def tables(rules: WalkRules = NONE, fair: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
+def tables(rules: BalancedSelection = NONE, fair: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
     asked = {"delta": rules.delta, "min_core_cosine": rules.min_core_cosine, "no_conflict": rules.no_conflict}
     walk = balanced_walk(POOL, OWN, 12, fair=fair, **asked)
     own_ids = np.array([f"own{i}" for i in range(5)])
@@ -36,9 +35,14 @@ def tables(rules: WalkRules = NONE, fair: bool = False) -> tuple[pl.DataFrame, p
 
 
 def judge(
-    subset: pl.DataFrame, left: pl.DataFrame, rules: WalkRules = NONE, redundancy: float = 0.25, fair: bool = False
+    subset: pl.DataFrame,
+    left: pl.DataFrame,
+    rules: BalancedSelection = NONE,
+    redundancy: float = 0.25,
+    fair: bool = False,
 ) -> Verdict:
-    return balance_was_kept(subset, left, IDS.tolist(), POOL, OWN, redundancy, fair, rules)
+    settings = rules.model_copy(update={"redundancy": redundancy, "fair": fair})
+    return balance_was_kept(subset, left, IDS.tolist(), POOL, OWN, settings)
 
 
 @pytest.mark.parametrize("fair", [False, True])

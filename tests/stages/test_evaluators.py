@@ -1,6 +1,5 @@
 """Every evaluator is seen passing and failing on arrays made by hand."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,9 +7,9 @@ import polars as pl
 import pytest
 
 from g2is_assets.settings.config import LicensesSettings
+from g2is_assets.settings.selection import AnySelection, BalancedSelection, GradientSelection
 from g2is_assets.stages.evaluators import (
     Verdict,
-    WalkRules,
     budgets_add_up,
     components_are_orthonormal_and_oriented,
     constraints_bite,
@@ -19,7 +18,7 @@ from g2is_assets.stages.evaluators import (
     pool_is_free_of_leaks,
     sample_holds_no_withheld_row,
     subset_keeps_the_rules,
-    tuned_beats,
+    tuned_beats_base_and_random,
     walk_stays_home,
 )
 
@@ -102,7 +101,11 @@ def walked(*components: int) -> pl.DataFrame:
 
 
 EAST = single([1, 0], [0, 1])
-PUBLISHED = WalkRules(delta=0.8, consistency="previous", min_core_cosine=None, conflicts_across=False)
+PUBLISHED = GradientSelection(delta=0.8)
+
+
+def replace(rules: AnySelection, **others: Any) -> AnySelection:
+    return rules.model_copy(update=others)
 
 
 def test_a_walk_without_conflict_that_keeps_its_consistency_passes() -> None:
@@ -157,7 +160,7 @@ def test_consistency_is_measured_against_the_value_that_the_rules_name() -> None
     walk = walked(0, 0, 0)
 
     def broken(consistency: str) -> float:
-        rules = WalkRules(delta=0.9, consistency=consistency, min_core_cosine=None, conflicts_across=False)
+        rules = replace(PUBLISHED, delta=0.9, consistency=consistency)
         return subset_keeps_the_rules(walk, rows, EAST, rules).numbers["n_inconsistent"]
 
     sums = np.cumsum(rows / np.linalg.norm(rows, axis=1, keepdims=True), axis=0)
@@ -267,18 +270,18 @@ SHARES = {"negative_edge_share_sampled_raw": 0.001, "negative_edge_share_sampled
 
 
 def test_a_rule_in_force_that_refuses_nothing_is_named() -> None:
-    verdict = constraints_bite(SELECTION, SHARES, {"conflict": True, "consistency": True, "core_cosine": False})
+    verdict = constraints_bite(SELECTION, SHARES, GradientSelection())
     assert not verdict.passed
     assert "no candidate was refused by consistency" in verdict.description
     assert (verdict.numbers["n_refused_by_conflict"], verdict.numbers["n_refused_within_distortion"]) == (7, 3)
 
 
 def test_rules_that_all_refuse_something_pass() -> None:
-    assert constraints_bite(SELECTION, SHARES, {"conflict": True, "consistency": False, "core_cosine": False}).passed
+    assert constraints_bite(SELECTION, SHARES, GradientSelection(delta=0)).passed
 
 
 def test_where_no_rule_is_in_force_none_is_missed() -> None:
-    verdict = constraints_bite(SELECTION, SHARES, dict.fromkeys(("conflict", "consistency", "core_cosine"), False))
+    verdict = constraints_bite(SELECTION, SHARES, BalancedSelection())
     assert verdict.passed
     assert "none is in force" in verdict.description
 
@@ -333,7 +336,7 @@ ENDS = (("", 0.0), ("_low", -0.1), ("_high", 0.1))
 
 
 def test_an_adapter_better_than_both_passes_and_says_by_how_much() -> None:
-    verdict = tuned_beats(metrics(-0.5, -0.2))
+    verdict = tuned_beats_base_and_random(metrics(-0.5, -0.2))
     assert verdict.passed
     assert verdict.numbers["minus_base"] == -0.5
     assert "-0.2000 [-0.3000, -0.1000] against random" in verdict.description
@@ -342,4 +345,4 @@ def test_an_adapter_better_than_both_passes_and_says_by_how_much() -> None:
 
 @pytest.mark.parametrize(("base", "random"), [(0.1, -0.2), (-0.5, 0.1), (-0.5, 0.0), (0.0, -0.5), (float("nan"), -0.5)])
 def test_an_adapter_that_is_not_better_than_both_fails(base: float, random: float) -> None:
-    assert not tuned_beats(metrics(base, random)).passed
+    assert not tuned_beats_base_and_random(metrics(base, random)).passed
