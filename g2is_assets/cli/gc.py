@@ -23,7 +23,7 @@ from g2is_assets.store.gc import KINDS, Report, collect_garbage
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import user_name
 from g2is_assets.store.sources import find_files, find_in_files
-from g2is_assets.store.withdrawals import Withdrawal, add_withdrawals, read_withdrawals
+from g2is_assets.store.withholding import Withdrawal, add_withdrawals, read_withdrawals
 
 
 def run_withdraw(config: Path | None, asked: tuple[str, ...], reason: str, by: str | None, as_json: bool) -> None:

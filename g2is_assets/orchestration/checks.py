@@ -16,8 +16,7 @@ from g2is_assets.stages.evaluators import Verdict
 from g2is_assets.stages.features import stored_features
 from g2is_assets.stages.frame import stage_of
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.withdrawals import read_withdrawals
-from g2is_assets.store.withholding import licenses_of
+from g2is_assets.store.withholding import licenses_of, read_withdrawals
 
 PARTITION_TAG = "dagster/partition"
 SEVERITIES: Final = {"error": dg.AssetCheckSeverity.ERROR, "warning": dg.AssetCheckSeverity.WARN}

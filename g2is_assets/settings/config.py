@@ -5,6 +5,7 @@ relative to the settings file. Nothing here reads data, models or Dagster.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -83,6 +84,20 @@ class LicensesSettings(Section):
         if (self.allow or self.deny) and self.unknown is None:
             raise ValueError('say what becomes of rows without a licence: unknown = "allow" or "deny"')
         return self
+
+    @property
+    def in_force(self) -> bool:
+        """Whether a row can be denied at all."""
+        return bool(self.allow or self.deny) or self.unknown == "deny"
+
+    def denied(self, licenses: Iterable[str]) -> list[str]:
+        """Those of a row's licences that are denied; the row may be used only if there are none."""
+        return [said for said in licenses if not self._allowed(license_name(said))]
+
+    def _allowed(self, name: str) -> bool:
+        if name in ("", "unknown"):
+            return self.unknown != "deny"
+        return name not in self.deny and (not self.allow or name in self.allow)
 
 
 class LoraSettings(Section):

@@ -13,7 +13,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.core.balance import node_weights, nodes_of
-from g2is_assets.core.policy import denied, in_force
 from g2is_assets.core.rows import ZERO_NORM, FeatureSource, exact_rows, unit_rows
 from g2is_assets.settings.config import LicensesSettings
 from g2is_assets.settings.selection import AnySelection, BalancedSelection
@@ -308,8 +307,8 @@ def sample_holds_no_withheld_row(
     """
     rows = list(row_ids)
     gone = [row for row in rows if row in withdrawn]
-    refused = [row for row in rows if denied(licenses.get(row, ()), policy)]
-    n_unknown = sum(row not in licenses for row in rows) if in_force(policy) else 0
+    refused = [row for row in rows if policy.denied(licenses.get(row, ()))]
+    n_unknown = sum(row not in licenses for row in rows) if policy.in_force else 0
     due = gone or refused
     return Verdict(
         not due,

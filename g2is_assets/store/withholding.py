@@ -1,16 +1,25 @@
-"""What is withheld from an instructions table: what decides it, as part of its recipe, and the rows that it hits."""
+"""Rows that may not be used: withdrawn ones and those under a denied licence; what decides it, and what it hits.
 
+`withdrawn.jsonl` stands beside the settings, one record per line, to which lines are only ever added. It belongs to the
+project, not to the lake: a lake made anew still leaves these rows out.
+"""
+
+import json
+import os
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from g2is_assets.contracts.instructions import POOL, WITHHELD
 from g2is_assets.contracts.rows import Instruction
-from g2is_assets.core.policy import REASONS, in_force, withhold
-from g2is_assets.errors import StoreError
+from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.settings.config import LicensesSettings, Source
 from g2is_assets.settings.project import Project
 from g2is_assets.store.files import read_parquet
@@ -19,7 +28,105 @@ from g2is_assets.store.pruning import ROW_IDS
 from g2is_assets.store.sources import read_rows
 from g2is_assets.store.version import Version
 from g2is_assets.store.versions import versions_of
-from g2is_assets.store.withdrawals import read_withdrawals, require_kept
+
+
+class Withdrawal(BaseModel):
+    """One line: which row may no longer be used, why, since when (UTC) and by whose request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    row_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    reason: Annotated[str, Field(min_length=1)]
+    at: str
+    by: Annotated[str, Field(min_length=1)]
+
+    @field_validator("at")
+    @classmethod
+    def _utc(cls, value: str) -> str:
+        moment = datetime.fromisoformat(value)
+        if moment.utcoffset() is None or moment.utcoffset():
+            raise ValueError("a time in UTC is needed, such as 2026-01-31T12:00:00+00:00")
+        return value
+
+
+def read_withdrawals(file: Path) -> dict[str, Withdrawal]:
+    """The withdrawals by row id, in the file's order; of two of the same row the first. None if there is no file.
+
+    Raises:
+        SettingsError: A line is no withdrawal; the message names it.
+    """
+    found: dict[str, Withdrawal] = {}
+    for number, line in enumerate(_lines(file), start=1):
+        try:
+            entry = Withdrawal.model_validate(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise SettingsError(
+                f"{file}, line {number}: no withdrawal ({_fault(error)}); restore the line as `g2is withdraw` wrote "
+                "it: a withdrawal stands for ever"
+            ) from None
+        found.setdefault(entry.row_id, entry)
+    return found
+
+
+def add_withdrawals(file: Path, entries: Iterable[Withdrawal]) -> list[Withdrawal]:
+    """Append those that are of rows not withdrawn yet, all at once or not at all; returns them.
+
+    Raises:
+        SettingsError: The file has a damaged line, or cannot be written.
+    """
+    try:
+        with FileLock(file.with_name(f".{file.name}.lock")):
+            known, lines = read_withdrawals(file), _lines(file)
+            asked: dict[str, Withdrawal] = {}
+            for entry in entries:
+                if entry.row_id not in known:
+                    asked.setdefault(entry.row_id, entry)
+            new = list(asked.values())
+            lines += [json.dumps(entry.model_dump(), ensure_ascii=False) for entry in new]
+            if new:
+                _replace(file, "\n".join(lines) + "\n")
+            return new
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be written: {error}; nothing was withdrawn") from error
+
+
+def require_kept(withdrawals: Mapping[str, Withdrawal], recorded: Iterable[str], file: Path) -> None:
+    """Refuse a file that lacks what the current pool's manifest records: rows may have been erased on its word."""
+    missing = sorted(set(recorded) - withdrawals.keys())
+    if missing:
+        raise SettingsError(
+            f"{file}: the withdrawal of {', '.join(missing[:3])}{' and others' if missing[3:] else ''} is missing, "
+            "with which the current pool was made; restore the lines: a withdrawal stands for ever"
+        )
+
+
+def _replace(file: Path, text: str) -> None:
+    scratch = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    try:
+        with scratch.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())  # a request to withdraw outlives a power cut
+        os.replace(scratch, file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        text = file.read_text(encoding="utf-8").removesuffix("\n")
+        return text.split("\n") if text else []
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}; restore it from a backup") from error
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg'].removeprefix('Value error, ')}"
+    return f"not valid JSON: {error}"
 
 
 @dataclass(frozen=True)
@@ -33,14 +140,26 @@ class Withholding:
     def settings(self) -> dict[str, Any]:
         """Its part of the recipe: nothing where it can withhold nothing, so that earlier versions serve on."""
         policy = {"allow": sorted(self.policy.allow), "deny": sorted(self.policy.deny), "unknown": self.policy.unknown}
-        return ({"licenses": policy} if in_force(self.policy) else {}) | (
+        return ({"licenses": policy} if self.policy.in_force else {}) | (
             {"withdrawn": dict(sorted(self.withdrawn.items()))} if self.withdrawn else {}
         )
 
     def part(self, rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], pl.DataFrame]:
-        """The rows that may be used, and those that may not as a table of the contract `WITHHELD`."""
-        used, withheld = withhold(rows, self.policy, self.withdrawn)
-        return used, pl.DataFrame(withheld, schema=WITHHELD.schema).sort("row_id")
+        """The rows that may be used, and those that may not as a table of the contract `WITHHELD`.
+
+        Rows are records with the columns of that contract, but for reason and detail. One that is both withdrawn and
+        denied counts as withdrawn.
+        """
+        used, withheld = [], []
+        for row in rows:
+            if row["row_id"] in self.withdrawn:
+                withheld.append(row | {"reason": "withdrawn", "detail": self.withdrawn[row["row_id"]]})
+            elif refused := self.policy.denied(row["licenses"]):
+                withheld.append(row | {"reason": "license", "detail": ", ".join(refused)})
+            else:
+                used.append(row)
+        records = [{name: row[name] for name in WITHHELD.columns} for row in withheld]
+        return used, pl.DataFrame(records, schema=WITHHELD.schema).sort("row_id")
 
 
 def pool_withholding(project: Project, lake: Lake) -> Withholding:
@@ -103,7 +222,7 @@ def licenses_of(lake: Lake, sample: Version) -> dict[str, list[str]]:
 
 def count_withheld(withheld: pl.DataFrame) -> dict[str, int]:
     """Metrics: how many rows were withheld, by reason."""
-    return {f"n_withheld_{reason}": int((withheld["reason"] == reason).sum()) for reason in REASONS}
+    return {f"n_withheld_{reason}": int((withheld["reason"] == reason).sum()) for reason in ("withdrawn", "license")}
 
 
 def say_withheld(withheld: pl.DataFrame) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from g2is_assets.errors import SettingsError
-from g2is_assets.store.withdrawals import Withdrawal, add_withdrawals, read_withdrawals, require_kept
+from g2is_assets.store.withholding import Withdrawal, add_withdrawals, read_withdrawals, require_kept
 
 AT = "2026-01-31T12:00:00+00:00"
 GOOD = {"row_id": "0" * 32, "reason": "asked", "at": AT, "by": "ann"}

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from g2is_assets.core.policy import denied, in_force, withhold
 from g2is_assets.settings.config import LicensesSettings
+from g2is_assets.store.withholding import Withholding
 
 
 def policy(**values: Any) -> LicensesSettings:
@@ -36,19 +36,21 @@ def row(row_id: str, *licenses: str) -> dict[str, Any]:
 def test_a_row_is_allowed_only_if_every_licence_of_it_is(
     licenses: list[str], values: dict[str, Any], refused: list[str]
 ) -> None:
-    assert denied(licenses, policy(**values)) == refused
+    assert policy(**values).denied(licenses) == refused
 
 
 def test_a_policy_that_can_deny_nothing_is_not_in_force() -> None:
-    assert not in_force(policy())
-    assert not in_force(policy(unknown="allow"))
-    assert in_force(policy(unknown="deny"))
-    assert in_force(policy(deny=["x"], unknown="allow"))
+    assert not policy().in_force
+    assert not policy(unknown="allow").in_force
+    assert policy(unknown="deny").in_force
+    assert policy(deny=["x"], unknown="allow").in_force
 
 
 def test_rows_withheld_are_listed_with_their_reason_and_without_their_text() -> None:
     rows = [row("a", "MIT"), row("b", "GPL", "MIT"), row("c", "MIT"), row("d", "GPL")]
-    used, withheld = withhold(rows, policy(deny=["gpl"], unknown="allow"), {"c": "asked", "d": "asked too"})
+    withholding = Withholding(policy(deny=["gpl"], unknown="allow"), {"c": "asked", "d": "asked too"})
+    used, table = withholding.part(rows)
+    withheld = table.to_dicts()
     assert used == [rows[0]]
     assert [(r["row_id"], r["reason"], r["detail"]) for r in withheld] == [
         ("b", "license", "GPL"),
@@ -62,5 +64,5 @@ def test_rows_withheld_are_listed_with_their_reason_and_without_their_text() -> 
 def test_accents_are_compared_however_they_are_encoded() -> None:
     whole, parts = "Licence \u00c9talab", "Licence E\u0301talab"
     for said, in_row in ((whole, parts), (parts, whole)):
-        assert denied([in_row], policy(deny=[said], unknown="allow")) == [in_row]
-        assert denied([in_row], policy(allow=[said], unknown="deny")) == []
+        assert policy(deny=[said], unknown="allow").denied([in_row]) == [in_row]
+        assert policy(allow=[said], unknown="deny").denied([in_row]) == []
