@@ -10,13 +10,13 @@ from rich.table import Table
 from g2is_assets.cli.demo_plan import plan_lines
 from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.cli.jobs import run_job, watch_steps
+from g2is_assets.contracts.audit import PAGE
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import G2isError, SettingsError
 from g2is_assets.reports.words import printable, verdict
 from g2is_assets.settings.project import Project, load_project
 from g2is_assets.store.lake import Lake
-from g2is_assets.store.pages import PAGE
 from g2is_assets.store.serving import served_folder
 
 

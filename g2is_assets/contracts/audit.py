@@ -1,4 +1,7 @@
-"""Tables of the stage `audit`: what lies behind a domain's adapter, and whether it is what would come out today."""
+"""Tables of the stage `audit`: what lies behind a domain's adapter, and whether it is what would come out today.
+
+Beside its table, `audit/report` has a page.
+"""
 
 from typing import Final, Literal
 
@@ -105,3 +108,13 @@ STALENESS: Final = Contract(
     },
     main=True,
 )
+
+PAGE: Final = "report.html"
+
+HTML_HEAD: Final = '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+ERASED_PAGE: Final = (
+    f"{HTML_HEAD}<title>Report removed</title>\n<p>This report quoted rows that have been erased on request since, so "
+    "it was removed. When and which is recorded in erased.json beside it. A refresh of the domain makes the report of "
+    "today.</p>\n</html>\n"
+).encode()
+"""What stands in a page's place once it quoted a row that was erased: the same bytes always."""

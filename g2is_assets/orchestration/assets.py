@@ -9,6 +9,7 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
+from g2is_assets.contracts.audit import PAGE
 from g2is_assets.orchestration.metadata import table_metadata, version_metadata
 from g2is_assets.orchestration.retries import retried
 from g2is_assets.orchestration.runs import end_dead_runs, label, model_turn
@@ -21,7 +22,6 @@ from g2is_assets.stages.studies import Study
 from g2is_assets.stages.variants import place_of, places_of, variant_keys
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.lake import Lake
-from g2is_assets.store.pages import PAGE
 from g2is_assets.store.version import Version
 
 log = logging.getLogger(__name__)

@@ -6,15 +6,16 @@ from typing import Final
 
 import dagster as dg
 
+from g2is_assets.contracts.audit import PAGE
 from g2is_assets.errors import G2isError, StoreError
 from g2is_assets.settings.project import Project
+from g2is_assets.stages.audit import way_to
 from g2is_assets.stages.frame import recipe_of
 from g2is_assets.stages.instructions import READ_EVERY_RUN
 from g2is_assets.stages.variants import place_named
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST
-from g2is_assets.store.pages import PAGE, way_to
 from g2is_assets.store.serving import SERVED, served_folder
 from g2is_assets.store.version import Version
 from g2is_assets.trail.chain import Link, follow

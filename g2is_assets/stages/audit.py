@@ -1,13 +1,13 @@
 """Stage `audit`: the chain behind a domain's adapter, and the page about it, where people and schedules find them."""
 
-from g2is_assets.contracts.audit import LINEAGE, LINKS, QUOTED, ROWS
+from g2is_assets.contracts.audit import HTML_HEAD, LINEAGE, LINKS, PAGE, QUOTED, ROWS
 from g2is_assets.hashing import known_sha256
 from g2is_assets.settings.redaction import redacted
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.pages import PAGE, point_to
+from g2is_assets.store.files import write_atomically
 from g2is_assets.store.sources import relative_name
-from g2is_assets.store.version import Draft
+from g2is_assets.store.version import Draft, Version
 from g2is_assets.trail.chain import follow
 from g2is_assets.trail.lineage_tables import lineage_tables
 
@@ -67,7 +67,7 @@ def lineage(draft: Draft, task: Task) -> None:
         "selection/subset",
     ],
     made_from=_report_from,
-    finish=lambda task, version: point_to(version),
+    finish=lambda task, version: write_atomically(version.folder.parent / PAGE, way_to(version)),
 )
 def report(draft: Draft, task: Task) -> None:
     """One self-contained page about the domain's adapter: what it is worth, what it was trained on and why, its chain.
@@ -88,3 +88,12 @@ def report(draft: Draft, task: Task) -> None:
     draft.write(QUOTED, page.quoted)
     failed = [check.severity for check in checks if not check.passed]
     draft.metric(n_checks=len(checks), n_errors=failed.count("error"), n_warnings=failed.count("warning"))
+
+
+def way_to(version: Version) -> str:
+    """What `report.html` beside the versions says: a way to this one's page, so that its address stays the same."""
+    target = f"{version.folder.name}/{PAGE}"
+    return (
+        f'{HTML_HEAD}<meta http-equiv="refresh" content="0; url={target}">\n<title>Report</title>\n'
+        f'<p><a href="{target}">The current report</a></p>\n</html>\n'
+    )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from g2is_assets.contracts.audit import QUOTED
+from g2is_assets.contracts.audit import ERASED_PAGE, PAGE, QUOTED
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.tables import is_part
@@ -24,7 +24,6 @@ from g2is_assets.store.features import MAPPED, copies_of
 from g2is_assets.store.files import read_parquet, write_into
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import ERASED, ERASING, PRUNED, describe_bytes, describe_files
-from g2is_assets.store.pages import ERASED_PAGE, PAGE
 from g2is_assets.store.pruning import plan_pruning
 from g2is_assets.store.tombstones import (
     Change,

@@ -8,6 +8,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 
 from g2is_assets.contracts.tables import is_part, tables_of
+from g2is_assets.contracts.audit import ERASED_PAGE, PAGE
 from g2is_assets.errors import ContractError, StoreError
 from g2is_assets.hashing import known_sha256
 from g2is_assets.store.features import copies_of, vectors_in
@@ -22,7 +23,6 @@ from g2is_assets.store.manifest import (
     describe_bytes,
     describe_files,
 )
-from g2is_assets.store.pages import ERASED_PAGE, PAGE
 from g2is_assets.store.pruning import ROW_IDS, read_pruned, staying_files
 from g2is_assets.store.tombstones import expected_files, read_pending, read_tombstones
 from g2is_assets.store.version import Version

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from g2is_assets.cli import main
 from g2is_assets.cli.instance import open_instance, prepare_instance
+from g2is_assets.contracts.audit import ERASED_PAGE, PAGE
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.instructions import POOL, TARGET, WITHHELD
 from g2is_assets.contracts.warmup import SAMPLE
@@ -24,7 +25,6 @@ from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import load_project
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import ERASED, describe_bytes
-from g2is_assets.store.pages import ERASED_PAGE, PAGE
 from g2is_assets.store.tombstones import read_tombstones
 from g2is_assets.store.version import Version
 from g2is_assets.store.versions import assets_of, partitions_of, versions_of

@@ -8,11 +8,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from g2is_assets.contracts.audit import QUOTED
+from g2is_assets.contracts.audit import PAGE, QUOTED
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.store.lake import Lake
-from g2is_assets.store.pages import PAGE
 from support.projects import write_project
 
 MakeProject = Callable[..., Path]

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from g2is_assets.contracts.audit import QUOTED
 from g2is_assets.contracts.gradients import INDEX, VECTORS
+from g2is_assets.contracts.audit import ERASED_PAGE, PAGE, QUOTED
 from g2is_assets.contracts.instructions import POOL, WITHHELD
 from g2is_assets.contracts.tables import TABLES
 from g2is_assets.contracts.warmup import SAMPLE
@@ -23,7 +23,6 @@ from g2is_assets.store.features import MAPPED, StoredFeatures
 from g2is_assets.store.gc import VERSIONS, collect_garbage
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import ERASED, ERASING, PRUNED, Input
-from g2is_assets.store.pages import ERASED_PAGE, PAGE
 from g2is_assets.store.pruning import ROW_IDS, plan_pruning
 from g2is_assets.store.tombstones import read_tombstones
 from g2is_assets.store.vectors import VectorStore
