@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from g2is_assets.contracts.rows import Instruction
+from g2is_assets.contracts.instructions import Instruction
 from g2is_assets.settings.config import EMBEDDED_MODEL, GradientsSettings, Source, WarmupSettings
 from g2is_assets.store.sources import read_rows
 from g2is_assets.training.gradients import GradientWorker, floor_seconds, peak_memory_bytes

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import polars as pl
 
-from g2is_assets.contracts.rows import Instruction
+from g2is_assets.contracts.instructions import Instruction
 from g2is_assets.errors import G2isError, ModelError, SourceError, StoreError
 from g2is_assets.settings.config import EMBEDDED_MODEL, Source
 from g2is_assets.settings.project import Project

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from g2is_assets.contracts.rows import Instruction, Unusable
+from g2is_assets.contracts.instructions import Instruction, Unusable
 from g2is_assets.errors import SettingsError, SourceError
 from g2is_assets.settings.config import DOMAIN_NAME, Source
 from g2is_assets.settings.project import Project, load_domain, load_project

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import polars as pl
 
-from g2is_assets.contracts.contract import DOMAIN, Column, Contract, row_id
+from g2is_assets.contracts.contract import DOMAIN, Column, Contract, count, row_id
 
 LINEAGE: Final = Contract(
     ("audit/lineage",),
@@ -15,7 +15,7 @@ LINEAGE: Final = Contract(
     "Every version behind the domain's adapter and its evaluation, the nearest first, as its manifest describes it",
     {
         "domain": DOMAIN,
-        "depth": Column(pl.Int64, "Steps from the adapter, the shortest way", minimum=0),
+        "depth": count("Steps from the adapter, the shortest way"),
         "asset": Column(pl.String, "The asset"),
         "partition": Column(pl.String, "Its domain; null where domains share it", nullable=True),
         "version": Column(pl.String, "Folder of the version"),
@@ -59,7 +59,7 @@ ROWS: Final = Contract(
     "The pool rows that the domain's adapter was trained on, with where they come from; it stays when versions go",
     {
         "domain": DOMAIN,
-        "order": Column(pl.Int64, "Place in the subset", unique=True, minimum=0),
+        "order": count("Place in the subset", unique=True),
         "row_id": row_id("The row", unique=True),
         "sources": Column(pl.List(pl.String), "Every source that holds this row"),
         "licenses": Column(pl.List(pl.String), "Every licence under which it was found"),

@@ -65,6 +65,21 @@ def row_id(meaning: str, of: str = "", *, unique: bool = False) -> Column:
     return Column(pl.String, meaning, unique=unique, row_of=of, kept=True)
 
 
+def pool_row(meaning: str, *, nullable: bool = False) -> Column:
+    """A column that names a row of the pool besides the one that a line is about."""
+    return Column(pl.String, meaning, nullable=nullable, row_of="instructions/pool")
+
+
+def count(meaning: str, *, unique: bool = False) -> Column:
+    """A column of whole numbers from 0."""
+    return Column(pl.Int64, meaning, unique=unique, minimum=0)
+
+
+def share(meaning: str, *, nullable: bool = False) -> Column:
+    """A column of numbers in [0, 1]."""
+    return Column(pl.Float64, meaning, nullable=nullable, minimum=0, maximum=1)
+
+
 DOMAIN: Final = Column(pl.String, "The target domain")
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import Column, Contract, row_id
+from g2is_assets.contracts.contract import Column, Contract, count, pool_row, row_id, share
 
 _LIMIT: Final = 1 + 1e-5  # float32 products of unit rows overshoot 1 a little
 
@@ -14,9 +14,9 @@ EDGES: Final = Contract(
     "Every row's nearest rows and strongest conflicts, exact on the complete graph",
     {
         "row_id": row_id("The row whose edge this is", of="instructions/pool"),
-        "other_row_id": Column(pl.String, "The row at the other end", row_of="instructions/pool"),
+        "other_row_id": pool_row("The row at the other end"),
         "relation": Column(pl.String, "`neighbor` (largest cosines) or `conflict` (smallest, negative ones only)"),
-        "rank": Column(pl.Int64, "0 is the strongest", minimum=0),
+        "rank": count("0 is the strongest"),
         "cosine": Column(pl.Float64, "Cosine of the two features", minimum=-_LIMIT, maximum=_LIMIT),
     },
 )
@@ -28,9 +28,9 @@ NODES: Final = Contract(
     {
         "row_id": row_id("The row", of="instructions/pool", unique=True),
         "mean_cosine": Column(pl.Float64, "Mean cosine to the other rows", minimum=-_LIMIT, maximum=_LIMIT),
-        "conflict_share": Column(pl.Float64, "Share of the other rows with a negative cosine", minimum=0, maximum=1),
-        "in_degree": Column(pl.Int64, "How many rows list this one among their nearest", minimum=0),
-        "n_negative": Column(pl.Int64, "Number of other rows with a negative cosine", minimum=0),
+        "conflict_share": share("Share of the other rows with a negative cosine"),
+        "in_degree": count("How many rows list this one among their nearest"),
+        "n_negative": count("Number of other rows with a negative cosine"),
     },
     sorted_by=("row_id",),
     main=True,
@@ -42,11 +42,7 @@ GROUPS: Final = Contract(
     "Every row's near-duplicates: all rows that a selection is made from, and which of them count as one",
     {
         "row_id": row_id("The row", "instructions/pool", unique=True),
-        "duplicate_group": Column(
-            pl.String,
-            "First row id of its near-duplicate group, of which one row is eligible",
-            row_of="instructions/pool",
-        ),
+        "duplicate_group": pool_row("First row id of its near-duplicate group, of which one row is eligible"),
     },
     sorted_by=("row_id",),
 )
@@ -71,7 +67,7 @@ COSINES: Final = Contract(
         "features": Column(pl.String, "`raw` or `mean_removed`"),
         "low": Column(pl.Float64, "Lower edge of the bin", minimum=-1, maximum=1),
         "high": Column(pl.Float64, "Upper edge, part of the next bin but at 1", minimum=-1, maximum=1),
-        "n_pairs": Column(pl.Int64, "Pairs of rows in it", minimum=0),
+        "n_pairs": count("Pairs of rows in it"),
     },
     sorted_by=("features", "low"),
 )
@@ -82,7 +78,7 @@ DUPLICATES: Final = Contract(
     "Pairs of rows that nearly equal each other",
     {
         "row_id": row_id("The row that comes first", of="instructions/pool"),
-        "other_row_id": Column(pl.String, "The other row", row_of="instructions/pool"),
+        "other_row_id": pool_row("The other row"),
         "reason": Column(pl.String, "`cosine` of the gradients, or `text` after normalisation"),
     },
     sorted_by=("row_id", "other_row_id", "reason"),

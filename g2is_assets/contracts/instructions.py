@@ -1,10 +1,13 @@
-"""Tables of the stage `instructions`: normalised rows, and the rows set aside with their reason."""
+"""Tables of the stage `instructions`: normalised rows, and those set aside; and a row before it is in one of them."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import DOMAIN, Column, Contract, row_id
+from g2is_assets.contracts.contract import DOMAIN, Column, Contract, count, row_id
+from g2is_assets.hashing import json_sha256
 
 MESSAGES: Final = pl.List(pl.Struct({"role": pl.String(), "content": pl.String()}))
 
@@ -21,7 +24,7 @@ _ROW: Final = {
     "messages": Column(MESSAGES, "The prompt's turns, before the chat template", text=True),
     "prompt": Column(pl.String, "The prompt's turns as text, for people", text=True),
     "response": Column(pl.String, "What the model is to answer; the only part that carries loss", text=True),
-    "n_prompt_tokens": Column(pl.Int64, "Tokens of the rendered prompt", minimum=0),
+    "n_prompt_tokens": count("Tokens of the rendered prompt"),
     "n_response_tokens": Column(pl.Int64, "Response tokens left within max_length, end token included", minimum=1),
     "truncated": Column(pl.Boolean, "Whether max_length cut the response"),
     "answer": Column(pl.String, "Short exact answer, where the row has one", nullable=True, text=True),
@@ -82,3 +85,49 @@ WITHHELD: Final = Contract(
 def count_tokens(table: pl.DataFrame) -> int:
     """Tokens of all rows of such a table, prompts and responses."""
     return int(table.select(pl.sum("n_prompt_tokens", "n_response_tokens")).sum_horizontal().item())
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One usable row, before tokenization.
+
+    Attributes:
+        messages: The prompt's turns, each with `role` and `content`.
+        response: The last assistant turn.
+        source, license: As the row says, else as its pool source says, else the file's name and `unknown`.
+        id, answer, choices: As the row says.
+        file, line: Where it stands.
+    """
+
+    messages: tuple[Mapping[str, str], ...]
+    response: str
+    source: str
+    license: str
+    file: str
+    line: int
+    id: str | None = None
+    answer: str | None = None
+    choices: tuple[str, ...] | None = None
+
+    @property
+    def row_id(self) -> str:
+        """Content hash: 128 bits over messages and response."""
+        return json_sha256([[dict(m) for m in self.messages], self.response])[:32]
+
+    @property
+    def prompt(self) -> str:
+        """The prompt's turns as text, for people."""
+        if len(self.messages) == 1:
+            return self.messages[0]["content"]
+        return "\n".join(f"{m['role']}: {m['content']}" for m in self.messages)
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A row set aside, with its reason."""
+
+    file: str
+    line: int
+    id: str | None
+    source: str
+    reason: str

@@ -4,7 +4,7 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import DOMAIN, Column, Contract, row_id, vector
+from g2is_assets.contracts.contract import DOMAIN, Column, Contract, count, row_id, share, vector
 
 COMPONENTS: Final = Contract(
     ("knowledge/components",),
@@ -12,11 +12,9 @@ COMPONENTS: Final = Contract(
     "The domain's nodes in the mixed graph: principal directions, the strongest first; or rows, or their mean",
     {
         "domain": DOMAIN,
-        "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
-        "weight": Column(pl.Float64, "Share of the budget; they sum to 1", minimum=0, maximum=1),
-        "variance_share": Column(
-            pl.Float64, "Share of all variance; of principal directions only", nullable=True, minimum=0, maximum=1
-        ),
+        "component": count("0 is the strongest", unique=True),
+        "weight": share("Share of the budget; they sum to 1"),
+        "variance_share": share("Share of all variance; of principal directions only", nullable=True),
         "flipped": Column(pl.Boolean, "Whether its sign was turned towards the mean validation gradient"),
         "direction": Column(vector(pl.Float32), "Unit vector in the sketched gradient space"),
     },
@@ -30,8 +28,8 @@ SPECTRUM: Final = Contract(
     "Variance share of every direction, kept or not",
     {
         "domain": DOMAIN,
-        "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
-        "variance_share": Column(pl.Float64, "Share of all variance", minimum=0, maximum=1),
+        "component": count("0 is the strongest", unique=True),
+        "variance_share": share("Share of all variance"),
         "kept": Column(pl.Boolean, "Whether it is part of the core knowledge"),
     },
     sorted_by=("component",),
@@ -44,7 +42,7 @@ LOADINGS: Final = Contract(
     {
         "domain": DOMAIN,
         "row_id": row_id("The row in instructions/target", of="instructions/target"),
-        "component": Column(pl.Int64, "0 is the strongest", minimum=0),
+        "component": count("0 is the strongest"),
         "cosine": Column(pl.Float64, "Cosine of the row's feature to the direction", minimum=-1.00001, maximum=1.00001),
     },
     sorted_by=("row_id", "component"),

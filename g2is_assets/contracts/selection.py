@@ -4,7 +4,7 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import DOMAIN, Column, Contract, row_id
+from g2is_assets.contracts.contract import DOMAIN, Column, Contract, count, pool_row, row_id, share
 
 PULLED_BY: Final = pl.List(pl.Struct({"row_id": pl.String(), "cosine": pl.Float64()}))
 
@@ -14,18 +14,14 @@ SUBSET: Final = Contract(
     "The rows that the walk took, in order, with what it saw at each step; null where the kind of walk has none",
     {
         "domain": DOMAIN,
-        "order": Column(pl.Int64, "0 is the first row taken", unique=True, minimum=0),
+        "order": count("0 is the first row taken", unique=True),
         "row_id": row_id("The row in instructions/pool", of="instructions/pool", unique=True),
-        "component": Column(pl.Int64, "Component whose walk took it; a balanced walk has one, the mean", minimum=0),
-        "step": Column(pl.Int64, "Step of that walk; 0 is its anchor", minimum=0),
-        "predecessor": Column(
-            pl.String, "Row taken just before by the same walk", nullable=True, row_of="instructions/pool"
-        ),
+        "component": count("Component whose walk took it; a balanced walk has one, the mean"),
+        "step": count("Step of that walk; 0 is its anchor"),
+        "predecessor": pool_row("Row taken just before by the same walk", nullable=True),
         "predecessor_cosine": Column(pl.Float64, "Coherence: cosine to the predecessor", nullable=True),
         "min_cosine": Column(pl.Float64, "Smallest cosine to any row that it must not conflict with", nullable=True),
-        "min_cosine_row": Column(
-            pl.String, "The row with that smallest cosine", nullable=True, row_of="instructions/pool"
-        ),
+        "min_cosine_row": pool_row("The row with that smallest cosine", nullable=True),
         "core_cosine": Column(pl.Float64, "Cosine to the component, or of a balanced walk to the domain's mean"),
         "consistency_before": Column(pl.Float64, "Consistency that it was measured against", nullable=True),
         "consistency": Column(pl.Float64, "|cosine| of the walk's sum to the component, this row included"),
@@ -37,12 +33,7 @@ SUBSET: Final = Contract(
             pl.Float64, "Balanced: mean cosine to the domain's validation rows, as weighed then", nullable=True
         ),
         "redundancy": Column(pl.Float64, "Balanced: taken off for resembling the rows taken before", nullable=True),
-        "nearest_row": Column(
-            pl.String,
-            "Balanced: the row taken before that it resembles most",
-            nullable=True,
-            row_of="instructions/pool",
-        ),
+        "nearest_row": pool_row("Balanced: the row taken before that it resembles most", nullable=True),
         "nearest_cosine": Column(pl.Float64, "The cosine to it", nullable=True),
         "pulled_by": Column(
             PULLED_BY, "Validation rows with the largest cosine to it, at most three, the largest first"
@@ -61,15 +52,11 @@ BUDGETS: Final = Contract(
     "How the domain's budget was split over its components (a balanced walk has one, the mean), and how much was used",
     {
         "domain": DOMAIN,
-        "component": Column(pl.Int64, "0 is the strongest", unique=True, minimum=0),
-        "weight": Column(
-            pl.Float64, "Share of the budget: of variance among the kept directions, or equal", minimum=0, maximum=1
-        ),
-        "budget": Column(pl.Int64, "Rows that its walk may take", minimum=0),
-        "n_taken": Column(
-            pl.Int64, "Rows that it took; more than its budget only where others' was given to it", minimum=0
-        ),
-        "n_choices": Column(pl.Int64, "How often it looked for a next row, the anchor not counted", minimum=0),
+        "component": count("0 is the strongest", unique=True),
+        "weight": share("Share of the budget: of variance among the kept directions, or equal"),
+        "budget": count("Rows that its walk may take"),
+        "n_taken": count("Rows that it took; more than its budget only where others' was given to it"),
+        "n_choices": count("How often it looked for a next row, the anchor not counted"),
         "ended": Column(
             pl.String,
             "Why it ended: `budget` used, `no budget`, `no free row`, or the rule that refused every row left: "
@@ -85,7 +72,7 @@ LEFT: Final = Contract(
     "What each walk saw of every eligible row that no walk took",
     {
         "domain": DOMAIN,
-        "component": Column(pl.Int64, "Core-knowledge component", minimum=0),
+        "component": count("Core-knowledge component"),
         "row_id": row_id("The row in instructions/pool", of="instructions/pool"),
         "core_cosine": Column(pl.Float64, "Cosine to the component, or of a balanced walk to the domain's mean"),
         "conflict_component": Column(
@@ -95,7 +82,7 @@ LEFT: Final = Contract(
             minimum=0,
         ),
         "conflict_step": Column(pl.Int32, "Step of that component which took that row", nullable=True, minimum=0),
-        "conflict_row": Column(pl.String, "That row", nullable=True, row_of="instructions/pool"),
+        "conflict_row": pool_row("That row", nullable=True),
         "conflict_cosine": Column(pl.Float64, "The cosine to it", nullable=True, maximum=0),
         "n_inconsistent": Column(pl.Int32, "At how many choices consistency refused it", minimum=0),
         "rank": Column(
@@ -108,9 +95,7 @@ LEFT: Final = Contract(
             pl.Float64, "Balanced: mean cosine to the domain's validation rows, as weighed then", nullable=True
         ),
         "redundancy": Column(pl.Float64, "Balanced: what the next step would have taken off", nullable=True),
-        "nearest_row": Column(
-            pl.String, "Balanced: the row taken that it resembles most", nullable=True, row_of="instructions/pool"
-        ),
+        "nearest_row": pool_row("Balanced: the row taken that it resembles most", nullable=True),
         "nearest_cosine": Column(pl.Float64, "The cosine to it", nullable=True),
     },
     sorted_by=("component", "row_id"),
@@ -128,11 +113,9 @@ EXCLUDED: Final = Contract(
             pl.String,
             "`near-duplicate` of a pool row; or of a row of the domain: `equal`, `shared 13-gram`, `word trigrams`",
         ),
-        "other_row_id": Column(pl.String, "The row that it repeats", row_of="instructions/pool"),
+        "other_row_id": pool_row("The row that it repeats"),
         "split": Column(pl.String, "Whether that is a `validation` or `test` row of the domain", nullable=True),
-        "share": Column(
-            pl.Float64, "Share of that row's word trigrams found in it", nullable=True, minimum=0, maximum=1
-        ),
+        "share": share("Share of that row's word trigrams found in it", nullable=True),
     },
     sorted_by=("row_id",),
     pruned="whole",

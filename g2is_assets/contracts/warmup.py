@@ -4,7 +4,7 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import Column, Contract, row_id
+from g2is_assets.contracts.contract import Column, Contract, count, row_id
 from g2is_assets.contracts.instructions import MESSAGES
 
 SAMPLE: Final = Contract(
@@ -26,7 +26,7 @@ TRAINING_LOG: Final = Contract(
     "log",
     "One row per optimizer step or evaluation",
     {
-        "step": Column(pl.Int64, "Optimizer steps taken", minimum=0),
+        "step": count("Optimizer steps taken"),
         "epoch": Column(pl.Float64, "Passes over the rows", minimum=0),
         "train_loss": Column(pl.Float64, "Mean row loss of the step's batch, nats per token", nullable=True),
         "learning_rate": Column(pl.Float64, "Rate of the step", nullable=True),

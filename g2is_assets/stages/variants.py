@@ -5,8 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from g2is_assets.contracts.instructions import TARGET
-from g2is_assets.contracts.rows import Instruction
+from g2is_assets.contracts.instructions import TARGET, Instruction
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.errors import SettingsError
 from g2is_assets.settings.config import Source

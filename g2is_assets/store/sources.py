@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from g2is_assets.contracts.rows import Instruction, Unusable
+from g2is_assets.contracts.instructions import Instruction, Unusable
 from g2is_assets.errors import SourceError
 from g2is_assets.settings.config import Source
 from g2is_assets.settings.redaction import path_of, redacted, scrubbed

@@ -17,8 +17,7 @@ import polars as pl
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from g2is_assets.contracts.instructions import POOL, WITHHELD
-from g2is_assets.contracts.rows import Instruction
+from g2is_assets.contracts.instructions import POOL, WITHHELD, Instruction
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.settings.config import LicensesSettings, Source
 from g2is_assets.settings.project import Project

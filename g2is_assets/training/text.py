@@ -10,7 +10,7 @@ import polars as pl
 from jinja2 import TemplateError
 
 from g2is_assets.contracts import instructions as contracts
-from g2is_assets.contracts.rows import Instruction, Unusable
+from g2is_assets.contracts.instructions import Instruction, Unusable
 from g2is_assets.errors import ContractError, ModelError
 from g2is_assets.hashing import json_sha256
 

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from g2is_assets.contracts.instructions import REJECTED
-from g2is_assets.contracts.rows import Instruction, Unusable
+from g2is_assets.contracts.instructions import REJECTED, Instruction, Unusable
 from g2is_assets.errors import SourceError
 from g2is_assets.settings.config import Source
 from g2is_assets.store.sources import find_files, read_rows, relative_name

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g2is_assets.contracts import instructions as contracts
-from g2is_assets.contracts.rows import Instruction, Unusable
+from g2is_assets.contracts.instructions import Instruction, Unusable
 from g2is_assets.errors import ContractError
 from g2is_assets.training.engine import InProcessEngine
 from g2is_assets.training.text import (
