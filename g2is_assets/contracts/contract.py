@@ -1,6 +1,6 @@
 """What a contract is: all that is to be known of a table, and how a table is held to it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
@@ -145,6 +145,10 @@ class Contract:
     def write(self, table: pl.DataFrame, to: Path | BinaryIO) -> None:
         """Write a table that keeps the contract as its Parquet file."""
         table.write_parquet(to, compression=self.compression, statistics=self.compression == "zstd")
+
+    def table_of(self, records: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+        """A table of records, which may have more than its columns."""
+        return pl.DataFrame([{name: record[name] for name in self.columns} for record in records], schema=self.schema)
 
     def validate(self, table: pl.DataFrame, where: str = "") -> pl.DataFrame:
         """The table itself, if it keeps the contract.

@@ -46,14 +46,8 @@ class Lists:
     def merge(self, rows: NDArray[np.int64], other: "Lists") -> None:
         """Let some rows know of more edges, in place."""
         self.n_negative[rows] += other.n_negative
-        self.neighbors[rows], self.neighbor_cosines[rows] = _best(
-            (self.neighbors[rows], self.neighbor_cosines[rows]), (other.neighbors, other.neighbor_cosines), largest=True
-        )
-        self.conflicts[rows], self.conflict_cosines[rows] = _best(
-            (self.conflicts[rows], self.conflict_cosines[rows]),
-            (other.conflicts, other.conflict_cosines),
-            largest=False,
-        )
+        _keep_best(self.neighbors, self.neighbor_cosines, rows, other.neighbors, other.neighbor_cosines, largest=True)
+        _keep_best(self.conflicts, self.conflict_cosines, rows, other.conflicts, other.conflict_cosines, largest=False)
 
 
 @dataclass(frozen=True)
@@ -148,10 +142,9 @@ class BlockWorker:
         """What `cosines` (len(rows), len(columns)) tells `rows`."""
         news = torch.from_numpy(self.whole[rows][:, None] | self.is_new[columns][None, :])
         news &= torch.from_numpy(rows[:, None] != columns[None, :])
-        largest = torch.topk(torch.where(news, cosines, -torch.inf), min(self.n_neighbors, len(columns)), dim=1)
-        smallest = torch.topk(
-            torch.where(news, cosines, torch.inf), min(self.n_conflicts, len(columns)), dim=1, largest=False
-        )
+        near, far = min(self.n_neighbors, len(columns)), min(self.n_conflicts, len(columns))
+        largest = torch.topk(torch.where(news, cosines, -torch.inf), near, dim=1)
+        smallest = torch.topk(torch.where(news, cosines, torch.inf), far, dim=1, largest=False)
         return Lists(
             neighbors=columns[largest.indices.numpy()],
             neighbor_cosines=largest.values.numpy(),
@@ -169,14 +162,6 @@ class BlockWorker:
         return torch.from_numpy(unit_rows(self.source.rows(self.numbers(block))))
 
 
-def map_in_process(
-    make_worker: Callable[[], Callable[[tuple[int, int]], Block]], pairs: Iterable[tuple[int, int]]
-) -> Iterator[Block]:
-    """Work off the pairs one after the other."""
-    worker = make_worker()
-    return map(worker, pairs)
-
-
 def build_graph(
     features: ArrayLike | FeatureSource,
     n_neighbors: int,
@@ -185,7 +170,7 @@ def build_graph(
     block_rows: int = BLOCK_ROWS,
     *,
     known: Known | None = None,
-    map_blocks: MapBlocks = map_in_process,
+    map_blocks: MapBlocks = lambda make_worker, pairs: map(make_worker(), pairs),
     progress: Callable[[int], None] = lambda n_rows: None,
 ) -> Graph:
     """Exact nearest and most conflicting rows by blocked matrix products, each pair of blocks once.
@@ -274,15 +259,20 @@ def known_rows(previous: Graph, today: NDArray[np.int64], n: int, n_negative_gon
     )
 
 
-def _best(
-    one: tuple[NDArray[np.int64], NDArray[np.float32]],
-    other: tuple[NDArray[np.int64], NDArray[np.float32]],
+def _keep_best(
+    ends: NDArray[np.int64],
+    cosines: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    more_ends: NDArray[np.int64],
+    more_cosines: NDArray[np.float32],
+    *,
     largest: bool,
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The strongest entries of two lists, as many as the first holds, sorted."""
-    values = torch.from_numpy(np.concatenate([one[1], other[1]], axis=1))
-    top = torch.topk(values, one[1].shape[1], dim=1, largest=largest)
-    return np.take_along_axis(np.concatenate([one[0], other[0]], axis=1), top.indices.numpy(), 1), top.values.numpy()
+) -> None:
+    """Let the lists of some rows, in place, have the strongest of their entries and more, sorted."""
+    values = torch.from_numpy(np.concatenate([cosines[rows], more_cosines], axis=1))
+    top = torch.topk(values, cosines.shape[1], dim=1, largest=largest)
+    both = np.concatenate([ends[rows], more_ends], axis=1)
+    ends[rows], cosines[rows] = np.take_along_axis(both, top.indices.numpy(), 1), top.values.numpy()
 
 
 def mean_cosines(source: FeatureSource) -> NDArray[np.float64]:

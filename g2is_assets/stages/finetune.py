@@ -128,7 +128,7 @@ def evaluation(draft: Draft, task: Task) -> None:
     Then the adapter is promoted, which the domain may bind to its being better: readers of `served.json` get it.
     """
     from g2is_assets.training.evaluate import first_answers, response_nll
-    from g2is_assets.training.finetune import load_tuned
+    from g2is_assets.training.fit import load_tuned
 
     own, workspace, settings = task.read(TARGET), task.workspace, task.workspace.project.settings
     test = own.filter(pl.col("split") == "test")

@@ -1,7 +1,6 @@
 """Stage `instructions`: the pool and the domains' rows, normalised."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,7 +94,7 @@ def pool(draft: Draft, task: Task) -> None:
         count = "no usable row" if not used else "only one usable row"
         why = _reasons(found.rejected) + say_withheld(withheld)
         raise SourceError(f"the pool is empty: {count} in {names}{why}")
-    table = replace(found, rows=used).table(contracts.POOL.schema)
+    table = contracts.POOL.table_of(used)
     draft.write(contracts.POOL, table)
     _write_unused(draft, "instructions/pool", found.rejected, withheld)
     draft.metric(n_merged=found.n_merged, n_tokens=contracts.count_tokens(table))
@@ -127,8 +126,7 @@ def target(draft: Draft, task: Task) -> None:
         rejected.append(found.rejected)
         withheld.append(kept_out)
         n_merged += found.n_merged
-    schema = contracts.TARGET.schema
-    table = pl.DataFrame([{name: row[name] for name in schema} for row in rows], schema=schema).sort("split", "row_id")
+    table = contracts.TARGET.table_of(rows).sort("split", "row_id")
     _refuse_shared(table, task.domain)
     draft.write(contracts.TARGET, table)
     out = pl.concat(withheld).unique("row_id").sort("row_id")

@@ -189,7 +189,7 @@ class DomainCells:
         return cell
 
     def _train(self, trial: Trial, adapters: Path) -> Cell:
-        from g2is_assets.training.finetune import trained_on
+        from g2is_assets.training.fit import trained_on
 
         self._go_on()
         key, settings, device = self.key(trial), self._settings(trial), self.workspace.project.settings.device

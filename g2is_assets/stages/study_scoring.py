@@ -67,7 +67,7 @@ class Scoring:
 
     def fill(self, cell: Cell, adapter: Path | None, label: str) -> Cell:
         """The cell with all scores; each part is written as soon as it is made."""
-        from g2is_assets.training.finetune import load_tuned
+        from g2is_assets.training.fit import load_tuned
 
         settings = self.workspace.project.settings
         model = load_tuned(self.workspace.model, adapter, device=settings.device)

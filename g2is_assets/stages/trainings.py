@@ -51,10 +51,9 @@ def fit(
         label: For whoever watches.
 
     Returns:
-        A `training.finetune.Trained`.
+        A `training.fit.Trained`.
     """
-    from g2is_assets.training.finetune import look_at_base, train
-    from g2is_assets.training.fit import n_fit_tokens
+    from g2is_assets.training.fit import look_at_base, n_fit_tokens, train
 
     device, own = workspace.project.settings.device, encoded(workspace, validation)
     if rows.is_empty():

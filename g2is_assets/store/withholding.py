@@ -157,8 +157,7 @@ class Withholding:
                 withheld.append(row | {"reason": "license", "detail": ", ".join(refused)})
             else:
                 used.append(row)
-        records = [{name: row[name] for name in WITHHELD.columns} for row in withheld]
-        return used, pl.DataFrame(records, schema=WITHHELD.schema).sort("row_id")
+        return used, WITHHELD.table_of(withheld).sort("row_id")
 
 
 def pool_withholding(project: Project, lake: Lake) -> Withholding:

@@ -1,21 +1,30 @@
-"""LoRA training with transformers' Trainer: one rule for warmup, the subset's adapter and the random baseline."""
+"""LoRA training with transformers' Trainer: one rule for warmup, the subset's adapter and what it is compared with."""
 
+import gc
 import math
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 
 from g2is_assets.errors import ModelError
-from g2is_assets.settings.config import LoraSettings
-from g2is_assets.training.lora import convert_frozen, lora_parameters
+from g2is_assets.settings.config import FinetuneSettings, LoraSettings
+from g2is_assets.training.evaluate import response_nll
+from g2is_assets.training.lora import add_lora, convert_frozen, load_adapter, lora_parameters, save_adapter
 from g2is_assets.training.loss import packed_rows, row_losses
+from g2is_assets.training.model import ModelSource, pick_compute, pick_device
 from g2is_assets.training.text import Example, collator
+
+Progress = Callable[[int], None]
 
 MAX_GRAD_NORM: Final = 1.0
 """Batch gradients are clipped to this norm (transformers' default, as in LESS): Adam's moments are of clipped ones."""
@@ -51,7 +60,7 @@ def fit_lora(
     validation: Sequence[Example] = (),
     compute: str = "float32",
     packing: bool = False,
-    progress: Callable[[int], None] = lambda n_tokens: None,
+    progress: Progress = lambda n_tokens: None,
 ) -> Fit:
     """Train the LoRA parameters in place with AdamW; every row's mean loss weighs alike.
 
@@ -124,7 +133,7 @@ def fit_lora(
             packed=packed,
             callbacks=[_KeepBest(result), _Report(per_step, n_fit_tokens(validation, (), 1), progress)],
         )
-        trainer.remove_callback(_printer())
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     result.log = _tidy(trainer.state.log_history)
     result.optimizer = trainer.optimizer
@@ -140,6 +149,88 @@ def fit_lora(
 def n_fit_tokens(rows: Sequence[Example], validation: Sequence[Example], epochs: int) -> int:
     """Tokens that `fit_lora` passes through the model: training, and validation before it and after each epoch."""
     return epochs * sum(row.n_tokens for row in rows) + (epochs + 1) * sum(row.n_tokens for row in validation)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gave, besides the adapter.
+
+    Attributes:
+        best_epoch: Epoch kept; 0 is the untouched base model.
+        validation_nll: Mean NLL of the validation rows at each epoch, the start first.
+        n_tokens: Tokens trained on, padding not counted.
+        n_tokens_passed: The same with those of validation.
+        seconds: Wall-clock.
+        log: One record per optimizer step and evaluation.
+    """
+
+    best_epoch: int
+    validation_nll: list[float]
+    n_tokens: int
+    n_tokens_passed: int
+    seconds: float
+    log: list[dict[str, float | int | None]] = field(default_factory=list)
+
+    @property
+    def best_validation_nll(self) -> float:
+        """Of the epoch kept."""
+        return self.validation_nll[self.best_epoch]
+
+
+def train(
+    source: ModelSource,
+    rows: Sequence[Example],
+    validation: Sequence[Example],
+    settings: FinetuneSettings,
+    folder: Path,
+    *,
+    device: str = "auto",
+    progress: Progress = lambda n_tokens: None,
+) -> Trained:
+    """Train a fresh adapter and save it in `folder`: the best epoch by loss on `validation`, the base included."""
+    begun = time.monotonic()
+    gc.collect()  # the models of earlier trainings lie in cycles, and each is as large as the one to come
+    model = add_lora(source.load(device), settings, source.name)
+    fit = fit_lora(
+        model,
+        source.tokenizer(),
+        rows,
+        settings,
+        epochs=settings.epochs,
+        schedule=settings.schedule,
+        validation=validation,
+        compute=pick_compute(settings.compute, device),
+        packing=True,
+        progress=progress,
+    )
+    save_adapter(model, folder)
+    nll = [float(value) for entry in fit.log if (value := entry["validation_loss"]) is not None]
+    passed = n_fit_tokens(rows, validation, settings.epochs)
+    return Trained(fit.best_epoch, nll, fit.n_tokens, passed, time.monotonic() - begun, fit.log)
+
+
+def trained_on(device: str) -> dict[str, str]:
+    """What a training's digits hang on besides libraries: the device's name, and threads on the CPU."""
+    picked = pick_device(device)
+    name = torch.cuda.get_device_name(picked) if picked.startswith("cuda") else picked
+    return {"device": name, "threads": str(torch.get_num_threads())}
+
+
+def look_at_base(
+    source: ModelSource, validation: Sequence[Example], batch_tokens: int, *, device: str = "auto"
+) -> Trained:
+    """The base model as a training of no rows: what its validation loss is."""
+    begun = time.monotonic()
+    nll = response_nll(source.load(device), source.tokenizer(), validation, batch_tokens)
+    passed = sum(row.n_tokens for row in validation)
+    return Trained(0, [float(np.mean(nll))], 0, passed, time.monotonic() - begun)
+
+
+def load_tuned(source: ModelSource, adapter: Path | None, *, device: str = "auto") -> Any:
+    """The base model with a saved adapter, or without one, to be scored."""
+    gc.collect()  # as before a training
+    model = source.load(device)
+    return model if adapter is None else load_adapter(model, adapter)
 
 
 def _two_longest(rows: Sequence[Example], collate: Any, model: Any) -> dict[str, Tensor]:
@@ -191,7 +282,7 @@ class _KeepBest(TrainerCallback):  # type: ignore[misc]
 class _Report(TrainerCallback):  # type: ignore[misc]
     """Tells the progress display how many tokens each step took."""
 
-    def __init__(self, per_step: float, per_evaluation: int, progress: Callable[[int], None]) -> None:
+    def __init__(self, per_step: float, per_evaluation: int, progress: Progress) -> None:
         self.per_step, self.per_evaluation, self.progress = per_step, per_evaluation, progress
         self.steps = self.told = 0
 
@@ -205,15 +296,8 @@ class _Report(TrainerCallback):  # type: ignore[misc]
         self.told = done
 
 
-def _printer() -> Any:
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback
-
-
 def _tidy(history: list[dict[str, Any]]) -> list[dict[str, float | int | None]]:
     """The Trainer's log without times, so that equal runs give equal tables."""
-    kept = [entry for entry in history if "loss" in entry or "eval_loss" in entry]
     return [
         {
             "step": int(entry["step"]),
@@ -222,5 +306,6 @@ def _tidy(history: list[dict[str, Any]]) -> list[dict[str, float | int | None]]:
             "learning_rate": entry.get("learning_rate"),
             "validation_loss": entry.get("eval_loss"),
         }
-        for entry in kept
+        for entry in history
+        if "loss" in entry or "eval_loss" in entry
     ]

@@ -126,22 +126,6 @@ def per_example_gradients(model: Any, consume: Consume) -> Iterator[None]:
             hook.remove()
 
 
-def adam_direction(gradient: Tensor, exp_avg: Tensor | float, exp_avg_sq: Tensor, moments: Moments) -> Tensor:
-    """Γ = (β1·m + (1 − β1)·g) / sqrt(β2·v + (1 − β2)·g² + ε): no bias correction, ε inside the root (LESS, 2024).
-
-    Args:
-        gradient: (n_rows, p) float32, g of every row.
-        exp_avg: (p,) float32, m; 0.0 for the kind without momentum.
-        exp_avg_sq: (p,) float32, v.
-        moments: For β1, β2 and ε.
-
-    Returns:
-        (n_rows, p) float32.
-    """
-    numerator = moments.beta1 * exp_avg + (1 - moments.beta1) * gradient
-    return numerator / torch.sqrt(moments.beta2 * exp_avg_sq + (1 - moments.beta2) * gradient**2 + moments.epsilon)
-
-
 class GradientWorker:
     """Computes sketched gradients of batches at one checkpoint; loads its model once."""
 
@@ -215,7 +199,11 @@ class GradientWorker:
         return BatchGradients(features, losses.detach().cpu(), cost)
 
     def directions(self, name: str, gradient: Tensor) -> dict[str, Tensor]:
-        """One parameter's part of every wanted kind, (n_rows, size) float32; same values as `adam_direction`."""
+        """One parameter's part of every wanted kind, (n_rows, size) float32, from the rows' gradients g of that size.
+
+        Adam's is Γ = (β1·m + (1 − β1)·g) / sqrt(β2·v + (1 − β2)·g² + ε), without bias correction and with ε inside the
+        root (LESS, Xia et al. 2024); without momentum, the first term is left out.
+        """
         if self.kinds == ("sgd",):
             return {"sgd": gradient}
         terms = self.terms[name]

@@ -52,9 +52,7 @@ class Template:
     """
 
     def __init__(self, tokenizer: Any, max_length: int, system: str | None = None) -> None:
-        self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.system = system
+        self.tokenizer, self.max_length, self.system = tokenizer, max_length, system
         self._default_prefix, self._kept_prefix = self._find_default_system()
 
     def token_counts(self, messages: Sequence[Message], response: str) -> tuple[int, int]:
@@ -167,17 +165,10 @@ def collator(tokenizer: Any) -> Any:
 
 
 def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Group positions, shortest rows first, so that rows × longest stays within `batch_tokens`.
+    """Group positions into `lengths`, tokens per row, shortest first, so that rows × longest stays in `batch_tokens`.
 
-    Equal lengths keep their order, so the plan depends on the lengths alone. A row longer than the budget is a batch
-    of its own.
-
-    Args:
-        lengths: Tokens per row.
-        batch_tokens: Padded tokens that one batch may hold.
-
-    Returns:
-        Positions into `lengths`, each exactly once.
+    Equal lengths keep their order, so the plan depends on the lengths alone. A row longer than that is a batch of its
+    own.
     """
     batches: list[list[int]] = []
     for position in sorted(range(len(lengths)), key=lambda i: lengths[i]):
@@ -203,61 +194,48 @@ class Instructions:
     rejected: pl.DataFrame
     n_merged: int
 
-    def table(self, schema: pl.Schema) -> pl.DataFrame:
-        """The rows as a frame with these columns."""
-        return pl.DataFrame([{name: row[name] for name in schema} for row in self.rows], schema=schema)
-
 
 def normalise(found: Iterable[Instruction | Unusable], template: Template, limit: int | None = None) -> Instructions:
     """Count tokens, merge equal rows (all sources, licences and ids kept) and set aside those without a response.
 
-    Args:
-        found: Rows as read, usable or not.
-        template: Renders and cuts rows.
-        limit: Keep only the first rows by row id, which is a hash: a repeatable random sample.
+    With a limit, only the first rows by row id are kept; as that is a hash, they are a repeatable random sample.
     """
     rows: dict[str, dict[str, Any]] = {}
     rejected: list[Unusable] = []
-    n_merged = 0
     for item in found:
         if isinstance(item, Unusable):
             rejected.append(item)
             continue
         row_id = item.row_id
-        if row_id in rows:
-            _merge(rows[row_id], item)
-            n_merged += 1
-            continue
-        prompt, completion = template.token_counts(item.messages, item.response)
-        kept = min(completion, template.max_length - prompt)
-        if kept < 1:
-            reason = f"no response left: the prompt's {prompt} tokens fill max_length = {template.max_length}"
-            rejected.append(Unusable(item.file, item.line, item.id, item.source, reason))
-            continue
-        rows[row_id] = {
-            "row_id": row_id,
-            "ids": [item.id] if item.id else [],
-            "sources": [item.source],
-            "licenses": [item.license],
-            "messages": [dict(message) for message in item.messages],
-            "prompt": item.prompt,
-            "response": item.response,
-            "n_prompt_tokens": prompt,
-            "n_response_tokens": kept,
-            "truncated": kept < completion,
-            "n_merged": 1,
-            "answer": item.answer,
-            "choices": list(item.choices) if item.choices else None,
-        }
+        if row_id not in rows:
+            prompt, completion = template.token_counts(item.messages, item.response)
+            kept = min(completion, template.max_length - prompt)
+            if kept < 1:
+                reason = f"no response left: the prompt's {prompt} tokens fill max_length = {template.max_length}"
+                rejected.append(Unusable(item.file, item.line, item.id, item.source, reason))
+                continue
+            rows[row_id] = {
+                "row_id": row_id,
+                "messages": [dict(message) for message in item.messages],
+                "prompt": item.prompt,
+                "response": item.response,
+                "n_prompt_tokens": prompt,
+                "n_response_tokens": kept,
+                "truncated": kept < completion,
+                **dict.fromkeys(("ids", "sources", "licenses"), ()),
+                **dict.fromkeys(("answer", "choices")),
+                "n_merged": 0,
+            }
+        _merge(rows[row_id], item)
+    n_merged = sum(row["n_merged"] - 1 for row in rows.values())
     ordered = [rows[row_id] for row_id in sorted(rows)][:limit]
-    records = [{"file": r.file, "line": r.line, "id": r.id, "source": r.source, "reason": r.reason} for r in rejected]
-    return Instructions(ordered, pl.DataFrame(records, schema=contracts.REJECTED.schema), n_merged)
+    return Instructions(ordered, contracts.REJECTED.table_of(map(vars, rejected)), n_merged)
 
 
 def _merge(row: dict[str, Any], item: Instruction) -> None:
     row["sources"] = sorted({*row["sources"], item.source})
     row["licenses"] = sorted({*row["licenses"], item.license})
-    row["ids"] = sorted({*row["ids"], item.id}) if item.id else row["ids"]
+    row["ids"] = sorted({*row["ids"], item.id} - {None, ""})
     row["answer"] = row["answer"] or item.answer
     row["choices"] = row["choices"] or (list(item.choices) if item.choices else None)
     row["n_merged"] += 1

@@ -22,7 +22,7 @@ from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.measured import Cell, CellKey
 from g2is_assets.store.sources import read_rows
 from g2is_assets.training import evaluate
-from g2is_assets.training import finetune as training
+from g2is_assets.training import fit as training
 
 RATES = (0.03, 0.001)
 
@@ -72,9 +72,9 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         def refuse(*_: object, **__: object) -> None:
             raise AssertionError("trained or scored again")
 
-        monkeypatch.setattr("g2is_assets.training.finetune.train", refuse)
-        monkeypatch.setattr("g2is_assets.training.finetune.load_tuned", refuse)
-        monkeypatch.setattr("g2is_assets.training.finetune.look_at_base", refuse)
+        monkeypatch.setattr("g2is_assets.training.fit.train", refuse)
+        monkeypatch.setattr("g2is_assets.training.fit.load_tuned", refuse)
+        monkeypatch.setattr("g2is_assets.training.fit.look_at_base", refuse)
 
     return forbid
 

@@ -14,8 +14,7 @@ from transformers import AutoModelForCausalLM, MistralConfig
 from g2is_assets.errors import ModelError
 from g2is_assets.settings.config import FinetuneSettings, LoraSettings
 from g2is_assets.training.evaluate import response_nll
-from g2is_assets.training.finetune import train
-from g2is_assets.training.fit import Fit, fit_lora, n_fit_tokens
+from g2is_assets.training.fit import Fit, fit_lora, n_fit_tokens, train
 from g2is_assets.training.lora import add_lora, convert_frozen, load_adapter, lora_parameters
 from g2is_assets.training.model import ModelSource
 from g2is_assets.training.text import Example

@@ -16,7 +16,7 @@ from g2is_assets.core.projection import Sketch
 from g2is_assets.errors import ModelError
 from g2is_assets.settings.config import GradientsSettings, LoraSettings
 from g2is_assets.settings.selection import FeatureKind
-from g2is_assets.training.gradients import GradientWorker, adam_direction, per_example_gradients
+from g2is_assets.training.gradients import GradientWorker, per_example_gradients
 from g2is_assets.training.lora import add_lora, load_adapter, lora_parameters
 from g2is_assets.training.loss import APART, packed_rows, row_losses
 from g2is_assets.training.model import ModelSource, pick_compute
@@ -233,6 +233,12 @@ def test_hooks_are_gone_after_an_error_too(model: Any, examples: list[Example]):
 
 
 # --- Adam's direction ---------------------------------------------------------------------------------------------
+
+
+def adam_direction(gradient: Tensor, exp_avg: Tensor | float, exp_avg_sq: Tensor, moments: Moments) -> Tensor:
+    """Γ of LESS, the plain way: no bias correction, ε inside the root; `exp_avg` 0.0 is the kind without momentum."""
+    numerator = moments.beta1 * exp_avg + (1 - moments.beta1) * gradient
+    return numerator / torch.sqrt(moments.beta2 * exp_avg_sq + (1 - moments.beta2) * gradient**2 + moments.epsilon)
 
 
 def moments(beta1: float, beta2: float, epsilon: float) -> Moments:

@@ -286,17 +286,17 @@ def test_a_row_that_joins_displaces_at_most_one_from_a_limited_pool(template: Te
 def test_no_rows_at_all_give_empty_tables(template: Template):
     found = normalise([], template)
     assert (found.rows, found.n_merged, len(found.rejected)) == ([], 0, 0)
-    assert found.table(contracts.POOL.schema).schema == pl.Schema(contracts.POOL.schema)
+    assert contracts.POOL.table_of(found.rows).schema == pl.Schema(contracts.POOL.schema)
 
 
 def test_the_table_has_the_contracts_columns(template: Template):
-    table = normalise([row("a"), row("b")], template).table(contracts.POOL.schema)
+    table = contracts.POOL.table_of(normalise([row("a"), row("b")], template).rows)
     assert dict(table.schema) == dict(contracts.POOL.schema)
     assert len(table) == 2
 
 
 def test_the_examples_of_a_table_are_its_rows_encoded_in_order(template: Template):
-    table = normalise([row("a"), row("b", "y" * 200)], template).table(contracts.POOL.schema)
+    table = contracts.POOL.table_of(normalise([row("a"), row("b", "y" * 200)], template).rows)
     found = examples(table, template)
     assert [example.row_id for example in found] == table["row_id"].to_list()
     counted = (table["n_prompt_tokens"] + table["n_response_tokens"]).to_list()
@@ -304,7 +304,7 @@ def test_the_examples_of_a_table_are_its_rows_encoded_in_order(template: Templat
 
 
 def test_a_table_made_with_a_larger_max_length_is_refused(template: Template, tools: Any):
-    table = normalise([row("abc" * 8)], template).table(contracts.POOL.schema)
+    table = contracts.POOL.table_of(normalise([row("abc" * 8)], template).rows)
     with pytest.raises(ContractError, match=f"{table['row_id'][0]} has no response within max_length.*again"):
         examples(table, Template(tools.tokenizer(), max_length=16))
 
