@@ -21,7 +21,7 @@ from g2is_assets.contracts.gradients import INDEX, MEANS
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.core.graph import sampled_cosines
 from g2is_assets.core.knowledge import allocate_budgets, core_knowledge, measure_home
-from g2is_assets.core.rows import ArrayFeatures, CentredFeatures, FeatureSource, unit_matrix
+from g2is_assets.core.rows import ArrayFeatures, CentredFeatures, FeatureSource, UnitRows
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.store.features import StoredFeatures
 from g2is_assets.store.lake import Lake
@@ -49,7 +49,7 @@ def main() -> None:
     domains = options.domain or sorted(p.parent.name for p in (lake.place("gradients/target")).glob("*/current.json"))
     sources, row_ids = pool_features(lake, options.rows)
     lines = [
-        [name, f"{(sampled_cosines(s, len(row_ids)) < 0).mean():.2%}", f"{mean_cosine(unit_matrix(s)):.4f}"]
+        [name, f"{(sampled_cosines(s, len(row_ids)) < 0).mean():.2%}", f"{mean_cosine(UnitRows(s).matrix):.4f}"]
         for name, s in sources
     ]
     report.table(

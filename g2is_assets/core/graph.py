@@ -99,11 +99,7 @@ class BlockWorker:
     """Multiplies pairs of blocks; holds two blocks of unit rows and their product.
 
     Attributes:
-        source: The features.
         order: (n,) int64, rows in the order in which they are cut into blocks.
-        n_neighbors, n_conflicts: Most candidates per row.
-        duplicate_cosine: Cosine from which two rows count as near-duplicates.
-        block_rows: Rows of a block.
         whole: (n,) bool, rows that need all their edges.
         is_new: (n,) bool, rows that the others have not met.
     """
@@ -230,7 +226,7 @@ def build_graph(
 
 
 def known_rows(previous: Graph, today: NDArray[np.int64], n: int, n_negative_gone: NDArray[np.int64]) -> Known:
-    """What a previous graph tells about today's rows; rows that listed one that is gone are not known.
+    """What a previous graph tells about today's n rows; rows that listed one that is gone are not known.
 
     Args:
         previous: The graph before; entries of `conflicts` with an infinite cosine stand for no edge.

@@ -39,11 +39,7 @@ def knowledge_of(validation: ArrayLike, settings: KnowledgeSettings) -> CoreKnow
 
 
 def domain_nodes(validation: ArrayLike, nodes: Nodes) -> CoreKnowledge:
-    """The domain's other nodes in the mixed graph: every validation row with equal weight, or their mean alone.
-
-    Args:
-        validation: (v, d) float features, v >= 1.
-        nodes: `rows` or `mean`, of the unit rows.
+    """The domain's other nodes in the mixed graph: every unit row of (v, d) with equal weight, or their mean alone.
 
     Raises:
         ValueError: A row is zero or not finite, or the mean is zero.
@@ -114,14 +110,9 @@ def core_knowledge(
 
 
 def allocate_budgets(total: int, weights: ArrayLike) -> NDArray[np.int64]:
-    """Split a budget by weight with the largest-remainder rule.
+    """Split a budget by weights (c,), normalised here, with the largest-remainder rule: (c,) int64 that sum to it.
 
-    Args:
-        total: Number of rows to give out, >= 0.
-        weights: (c,) non-negative, not all 0; normalised here.
-
-    Returns:
-        (c,) int64 that sums to `total`. Equal remainders: the higher component (lower index) first.
+    Equal remainders: the higher component (lower index) first.
 
     Raises:
         ValueError: A negative total, or weights that are negative, not finite or all 0.
@@ -160,13 +151,9 @@ class Home:
 
 
 def measure_home(source: FeatureSource, taken: NDArray[np.int64], validation: ArrayLike, seed: int = 0) -> Home:
-    """Measure a subset beside random ones and beside the plain ranking.
+    """Measure a subset beside random ones, of the seed, and beside the plain ranking.
 
-    Args:
-        source: (n, d) pool features that the subset was chosen from.
-        taken: (m,) rows of the subset, m >= 1.
-        validation: (v, d) features of the domain's validation rows.
-        seed: Of the random subsets.
+    `source` are the (n, d) pool features that the subset (m,) was taken from, `validation` (v, d) the domain's.
 
     Raises:
         ValueError: The subset is empty.
@@ -196,13 +183,7 @@ def measure_home(source: FeatureSource, taken: NDArray[np.int64], validation: Ar
 def strongest_pulls(
     source: FeatureSource, taken: NDArray[np.int64], validation: ArrayLike, n_strongest: int = 3
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Which validation rows each row taken resembles most.
-
-    Args:
-        source: (n, d) pool features.
-        taken: (m,) rows of it.
-        validation: (v, d) features of the domain's validation rows.
-        n_strongest: How many of them.
+    """Which validation rows (v, d) each row taken (m,) of the pool (n, d) resembles most.
 
     Returns:
         Their numbers and cosines, (m, min(v, n_strongest)) each, the largest first, ties to the lower number.

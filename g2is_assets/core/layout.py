@@ -44,25 +44,8 @@ def layout(centred: FeatureSource, neighbors: NDArray[np.int64], seed: int = 0) 
     Returns:
         (n, 2) float32, centred at 0; of each axis the largest entry of the starting positions is positive.
     """
-    return _settle(principal_places(centred), neighbors[:, :N_NEAREST], seed)
-
-
-def principal_places(centred: FeatureSource) -> NDArray[np.float32]:
-    """(n, 2) float32 products of the unit rows with two leading principal directions of the first rows, sign-fixed."""
-    n = centred.shape[0]
-    sample = unit_rows(centred.rows(np.arange(min(n, SAMPLE_ROWS))))
-    sample -= sample.mean(axis=0)
-    _, vectors = np.linalg.eigh((sample @ sample.T).astype(np.float64))
-    directions = unit_rows(vectors[:, ::-1][:, :2].T @ sample)
-    places = np.empty((n, 2), dtype=np.float32)
-    for numbers, values in centred.blocks():
-        places[numbers] = unit_rows(values) @ directions.T
-    largest = places[np.abs(places).argmax(axis=0), [0, 1]]
-    return places * np.where(largest < 0, -1, 1).astype(np.float32)
-
-
-def _settle(places: NDArray[np.float32], neighbors: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
-    """Let neighbours draw near and others keep away, in steps that grow smaller."""
+    # Neighbours draw near and others keep away, in steps that grow smaller.
+    places, neighbors = principal_places(centred), neighbors[:, :N_NEAREST]
     n = len(places)
     rows = np.repeat(np.arange(n), neighbors.shape[1])
     links = coo_array((np.ones(len(rows), dtype=np.float32), (rows, neighbors.ravel())), shape=(n, n)).tocsr()
@@ -84,3 +67,17 @@ def _settle(places: NDArray[np.float32], neighbors: NDArray[np.int64], seed: int
             move += PUSH / N_OTHERS * np.clip(push, -MAX_MOVE, MAX_MOVE)
         places += (1 - step / N_STEPS) * np.clip(move, -MAX_MOVE, MAX_MOVE)
     return places - places.mean(axis=0)
+
+
+def principal_places(centred: FeatureSource) -> NDArray[np.float32]:
+    """(n, 2) float32 products of the unit rows with two leading principal directions of the first rows, sign-fixed."""
+    n = centred.shape[0]
+    sample = unit_rows(centred.rows(np.arange(min(n, SAMPLE_ROWS))))
+    sample -= sample.mean(axis=0)
+    _, vectors = np.linalg.eigh((sample @ sample.T).astype(np.float64))
+    directions = unit_rows(vectors[:, ::-1][:, :2].T @ sample)
+    places = np.empty((n, 2), dtype=np.float32)
+    for numbers, values in centred.blocks():
+        places[numbers] = unit_rows(values) @ directions.T
+    largest = places[np.abs(places).argmax(axis=0), [0, 1]]
+    return places * np.where(largest < 0, -1, 1).astype(np.float32)

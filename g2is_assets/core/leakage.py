@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +43,8 @@ Reason = Literal["equal", "shared 13-gram", "word trigrams"]
 _Gram = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Text:
-    """What leakage looks at in a row.
-
-    Attributes:
-        prompt: The whole prompt: instruction and input.
-        response: The answer.
-    """
+class Text(NamedTuple):
+    """What leakage looks at in a row: the whole prompt, that is instruction and input, and the response."""
 
     prompt: str
     response: str
@@ -94,10 +88,6 @@ def find_leaks(pool: Sequence[Text], domain: Sequence[Text]) -> list[Leak]:
     means found in more than 10 training documents; here a hit marks the whole row, as instruction rows are short, and
     common is counted over the domain, so that a row's verdict does not depend on the rest of the pool.
 
-    Args:
-        pool: (n,) texts, passed over once.
-        domain: (v,) texts, of which an index of n-grams is held in memory.
-
     Returns:
         At most one leak per pool row, in the order of the pool: the strongest reason, then the largest share, then the
         lowest domain row. Apart from that last tie, the order of the rows changes nothing.
@@ -108,14 +98,7 @@ def find_leaks(pool: Sequence[Text], domain: Sequence[Text]) -> list[Leak]:
 
 
 def equal_text_groups(texts: Sequence[Text]) -> NDArray[np.int64]:
-    """Groups of rows whose prompts and responses are equal as `words`.
-
-    Args:
-        texts: (n,) texts.
-
-    Returns:
-        (n,) int64, the lowest index of the rows with the same text, the row itself included.
-    """
+    """(n,) int64, the lowest index of the rows whose prompt and response are equal to each row's, as `words`."""
     first: dict[tuple[str, str], int] = {}
     keys = (_key(text, words(text.prompt), words(text.response)) for text in texts)
     return np.array([first.setdefault(key, row) for row, key in enumerate(keys)], dtype=np.int64)
@@ -168,7 +151,8 @@ class _Index:
             for gram in trigrams:
                 self._trigrams.setdefault(gram, []).append(row)
             for gram in set(_grams(LONG_GRAM_WORDS, prompt, response)):
-                if not _is_mostly(template, gram):
+                trigrams_of_it = list(_grams(3, gram))
+                if 2 * sum(trigram in template for trigram in trigrams_of_it) <= len(trigrams_of_it):
                     self._long_grams.setdefault(gram, []).append(row)
 
     def leak(self, pool_row: int, text: Text) -> Leak | None:
@@ -193,12 +177,6 @@ def _template(parts: Sequence[tuple[list[str], list[str]]]) -> set[_Gram]:
     """Trigrams that stand in so many of the rows (prompt and response of each) that they belong to none."""
     n_rows = Counter(gram for prompt, response in parts for gram in set(_grams(3, prompt, response)))
     return {gram for gram, n in n_rows.items() if n >= TEMPLATE_MIN_ROWS and 100 * n > TEMPLATE_PERCENT * len(parts)}
-
-
-def _is_mostly(template: set[_Gram], gram: _Gram) -> bool:
-    """Whether more than half of a long n-gram's trigrams are template."""
-    trigrams = list(_grams(3, gram))
-    return 2 * sum(trigram in template for trigram in trigrams) > len(trigrams)
 
 
 def _is_near(n_found: int, n_trigrams: int) -> bool:

@@ -27,20 +27,11 @@ class Sketch:
     """
 
     def __init__(self, sizes: Mapping[str, int], sketch_dim: int, nnz: int = 1, seed: int = 0) -> None:
-        """Draw signs and starts.
-
-        Args:
-            sizes: Number of entries of each parameter, by name.
-            sketch_dim: Number of buckets.
-            nnz: Independent repetitions, each scaled by 1/sqrt(nnz).
-            seed: Any integer; it is part of the projection's identity.
-        """
+        """Draw signs and starts for parameters of these sizes, by name, with `nnz` independent repetitions."""
         self.sketch_dim = sketch_dim
         tabled = 4 * nnz * sum(sizes.values()) <= TABLE_BYTES
         self._draws = {
-            name: [
-                _Draw.make(size, sketch_dim, nnz, f"{seed}/{name}/{repetition}", tabled) for repetition in range(nnz)
-            ]
+            name: [_Draw.make(size, sketch_dim, nnz, f"{seed}/{name}/{n}", tabled) for n in range(nnz)]
             for name, size in sizes.items()
         }
 
@@ -49,13 +40,7 @@ class Sketch:
         return torch.zeros(n_rows, self.sketch_dim)
 
     def add(self, into: Tensor, name: str, values: Tensor) -> None:
-        """Add the projection of one parameter's part of every row.
-
-        Args:
-            into: (n_rows, sketch_dim) float32, changed in place.
-            name: The parameter.
-            values: (n_rows, size of the parameter) float32.
-        """
+        """Add to (n_rows, sketch_dim) float32 the projection of a parameter's part (n_rows, its size) of every row."""
         k = self.sketch_dim
         for draw in self._draws[name]:
             signed = values * draw.signs()

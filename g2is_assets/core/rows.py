@@ -5,6 +5,7 @@ still of interest, and single rows in double precision. Where the features lie (
 `FeatureSource`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Final, Protocol, runtime_checkable
 
@@ -59,14 +60,9 @@ class FeatureSource(Protocol):
 
 
 class ArrayFeatures:
-    """An array as a source."""
+    """An (n, d) array of any float type as a source."""
 
     def __init__(self, features: ArrayLike) -> None:
-        """Take an (n, d) array of any float type.
-
-        Raises:
-            ValueError: It has not two dimensions.
-        """
         self.values = np.asarray(features)
         if self.values.ndim != 2:
             raise ValueError(f"features {self.values.shape} do not fit: (n, d) is needed")
@@ -83,21 +79,36 @@ class ArrayFeatures:
         return self.values[numbers]
 
 
-class CentredFeatures:
-    """A source with a fixed vector taken from every unit row: mean removal without a copy."""
+class _ChangedFeatures(ABC):
+    """A source whose rows are changed whenever they are read, without a copy."""
 
-    def __init__(self, source: FeatureSource, mean: NDArray[np.floating]) -> None:
-        """Wrap `source`; `mean` is (d,), in the units of its unit rows."""
-        self.source, self.mean, self.shape = source, np.asarray(mean, dtype=np.float32), source.shape
+    def __init__(self, source: FeatureSource, n_columns: int) -> None:
+        self.source, self.shape = source, (source.shape[0], n_columns)
+
+    @abstractmethod
+    def change(self, numbers: NDArray[np.int64], values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """What becomes of the values (len(numbers), d) of some rows."""
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
-        """The source's blocks, normalised, less the mean."""
+        """The source's blocks, changed."""
         for numbers, values in self.source.blocks():
-            yield numbers, _unit_block(numbers, values) - self.mean
+            yield numbers, self.change(numbers, values)
 
     def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.floating]:
-        """Those rows, normalised, less the mean."""
-        return unit_rows(self.source.rows(numbers)) - self.mean
+        """Those rows, changed."""
+        return self.change(numbers, self.source.rows(numbers))
+
+
+class CentredFeatures(_ChangedFeatures):
+    """A source with a fixed vector (d,), in the units of its unit rows, taken from each of these: mean removal."""
+
+    def __init__(self, source: FeatureSource, mean: NDArray[np.floating]) -> None:
+        super().__init__(source, source.shape[1])
+        self.mean = np.asarray(mean, dtype=np.float32)
+
+    def change(self, numbers: NDArray[np.int64], values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Normalised, less the mean."""
+        return _unit_block(numbers, values) - self.mean
 
 
 class ChosenFeatures:
@@ -121,7 +132,7 @@ class ChosenFeatures:
         return self.source.rows(self.chosen[numbers])
 
 
-class FoldedFeatures:
+class FoldedFeatures(_ChangedFeatures):
     """A source in fewer dimensions: entries that are `sketch_dim` apart are added.
 
     Of a `Sketch` this is a sketch again: each entry of a gradient keeps its random sign, so dot products stay
@@ -136,36 +147,16 @@ class FoldedFeatures:
         """
         if source.shape[1] % sketch_dim:
             raise ValueError(f"features of {source.shape[1]} columns cannot be folded to {sketch_dim}")
-        self.source, self.shape = source, (source.shape[0], sketch_dim)
+        super().__init__(source, sketch_dim)
 
-    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
-        """The source's blocks, folded."""
-        for numbers, values in self.source.blocks():
-            yield numbers, self._fold(values)
-
-    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.floating]:
-        """Those rows, folded."""
-        return self._fold(self.source.rows(numbers))
-
-    def _fold(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+    def change(self, numbers: NDArray[np.int64], values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Entries added."""
         return values.astype(np.float32).reshape(len(values), -1, self.shape[1]).sum(axis=1)
 
 
 def as_source(features: ArrayLike | FeatureSource) -> FeatureSource:
     """Arrays become sources; sources stay what they are."""
     return features if isinstance(features, FeatureSource) else ArrayFeatures(features)
-
-
-def unit_matrix(source: FeatureSource) -> NDArray[np.float32]:
-    """All rows as (n, d) float32 of norm 1 or 0, with memory for the result and one block.
-
-    Raises:
-        ValueError: An entry is not finite; the message names the row.
-    """
-    matrix = np.empty(source.shape, dtype=np.float32)
-    for numbers, values in source.blocks():
-        matrix[numbers] = _unit_block(numbers, values)
-    return matrix
 
 
 class UnitRows:

@@ -18,14 +18,10 @@ class WalkState:
     """What the walk knows of every row that it may still take; positions are into the active rows."""
 
     def __init__(self, rows: UnitRows, *, across: bool, conflict: bool, exact: bool, compact: bool = True) -> None:
-        """Start with every row free.
+        """Start with every row free and active.
 
-        Args:
-            rows: All of them, active.
-            across: Whether conflicts count across components.
-            conflict: Whether conflicts count at all.
-            exact: Whether what is near a threshold is decided in float64.
-            compact: Whether rows that can no longer be taken may leave the active ones.
+        Conflicts count across components, or at all, where so said; `exact` decides near a threshold in float64;
+        `compact` lets rows that can no longer be taken leave the active ones.
         """
         self.rows, self.across, self.conflict, self.exact, self.compact = rows, across, conflict, exact, compact
         self.free = np.ones(rows.n_rows, dtype=bool)

@@ -61,7 +61,14 @@ class Chooser:
         Raises:
             SettingsError: The budget is more than the eligible rows.
         """
-        n_rows = n_rows_of(budget, len(self.row_ids), len(self.eligible), self.task.domain)
+        n_pool, n_eligible = len(self.row_ids), len(self.eligible)
+        n_rows = max(1, round(budget * n_pool)) if budget < 1 else int(budget)
+        if n_rows > n_eligible:
+            raise SettingsError(
+                f"domain '{self.task.domain}': the budget of {n_rows} rows is larger than the pool's {n_eligible} "
+                f"eligible rows ({n_pool} with gradients, near-duplicates counted once, repeats of the domain's rows "
+                "left out); lower `budget`"
+            )
         return Problem(**self._of_pool, **self._of_domain(steering), budget=n_rows, seed=seed)
 
     def choose(self, problem: Problem) -> Selection:
@@ -81,8 +88,26 @@ class Chooser:
 
     @cached_property
     def excluded(self) -> pl.DataFrame:
-        """Contract `selection/subset excluded`, without the domain."""
-        return excluded_rows(self.pool, self._own, self._groups, allow_leaks=self.allow_leaks)
+        """Contract `selection/subset excluded`, without the domain: repeats of its rows, then near-duplicates."""
+        rows, target = self.pool, self._own
+        texts = [[Text(*pair) for pair in table.select("prompt", "response").rows()] for table in (rows, target)]
+        leaks = [] if self.allow_leaks else find_leaks(*texts)
+        found = pl.DataFrame(
+            {
+                "row_id": [rows["row_id"][leak.pool_row] for leak in leaks],
+                "reason": [leak.reason for leak in leaks],
+                "other_row_id": [target["row_id"][leak.domain_row] for leak in leaks],
+                "split": [target["split"][leak.domain_row] for leak in leaks],
+                "share": [leak.share for leak in leaks],
+            },
+            schema=pl.Schema({n: t for n, t in EXCLUDED.schema.items() if n != "domain"}),
+        )
+        # Of a group, the first row that repeats no row of the domain stands for all.
+        rest = self._groups.join(found, on="row_id", how="anti")
+        doubles = rest.with_columns(other_row_id=pl.col("row_id").min().over("duplicate_group"))
+        doubles = doubles.filter(pl.col("row_id") != pl.col("other_row_id"))
+        doubles = doubles.select("row_id", "other_row_id", reason=pl.lit("near-duplicate"))
+        return pl.concat([found, doubles], how="diagonal").sort("row_id")
 
     @cached_property
     def row_ids(self) -> list[str]:
@@ -116,7 +141,8 @@ class Chooser:
         elif features == "adam":
             given["gradients"] = {"adam": self._features("gradients/pool", "adam")}
         elif features == "gradients":
-            kind, removed = self._settings.kind, self._settings.mean_removed
+            settings = selection_settings(self.options)
+            kind, removed = settings.kind, settings.mean_removed
             name = f"{kind}/mean_removed" if removed else kind
             given["gradients"] = {name: self._features("gradients/pool", kind, mean_removed=removed)}
         return given
@@ -157,10 +183,6 @@ class Chooser:
         return embed_rows(model, workspace.template.tokenizer, encoded, settings.gradients.batch_tokens)
 
     @cached_property
-    def _settings(self) -> Any:
-        return selection_settings(self.options)
-
-    @cached_property
     def pool(self) -> pl.DataFrame:
         """Contract `instructions/pool`."""
         return self.task.read(POOL)
@@ -172,48 +194,3 @@ class Chooser:
     @cached_property
     def _groups(self) -> pl.DataFrame:
         return self.task.version("graph/neighbors/groups").read(GROUPS)
-
-
-def excluded_rows(rows: pl.DataFrame, target: pl.DataFrame, groups: pl.DataFrame, *, allow_leaks: bool) -> pl.DataFrame:
-    """Contract `selection/subset excluded`, without the domain: repeats of the domain's rows, then near-duplicates.
-
-    Args:
-        rows: Contract `instructions/pool`.
-        target: Contract `instructions/target`; test rows count as well.
-        groups: Contract `graph/neighbors groups`.
-        allow_leaks: Whether repeats of the domain's rows may be chosen.
-    """
-    texts = [[Text(*pair) for pair in table.select("prompt", "response").rows()] for table in (rows, target)]
-    leaks = [] if allow_leaks else find_leaks(*texts)
-    found = pl.DataFrame(
-        {
-            "row_id": [rows["row_id"][leak.pool_row] for leak in leaks],
-            "reason": [leak.reason for leak in leaks],
-            "other_row_id": [target["row_id"][leak.domain_row] for leak in leaks],
-            "split": [target["split"][leak.domain_row] for leak in leaks],
-            "share": [leak.share for leak in leaks],
-        },
-        schema=pl.Schema({n: t for n, t in EXCLUDED.schema.items() if n != "domain"}),
-    )
-    # Of a group, the first row that repeats no row of the domain stands for all.
-    rest = groups.join(found, on="row_id", how="anti")
-    doubles = rest.with_columns(other_row_id=pl.col("row_id").min().over("duplicate_group"))
-    doubles = doubles.filter(pl.col("row_id") != pl.col("other_row_id"))
-    doubles = doubles.select("row_id", "other_row_id", reason=pl.lit("near-duplicate"))
-    return pl.concat([found, doubles], how="diagonal").sort("row_id")
-
-
-def n_rows_of(budget: float, n_pool: int, n_eligible: int, domain: str) -> int:
-    """A budget in rows: below 1 a share of the pool's rows with gradients, rounded, at least 1; else the count itself.
-
-    Raises:
-        SettingsError: It is more than the eligible rows.
-    """
-    total = max(1, round(budget * n_pool)) if budget < 1 else int(budget)
-    if total > n_eligible:
-        raise SettingsError(
-            f"domain '{domain}': the budget of {total} rows is larger than the pool's {n_eligible} eligible rows "
-            f"({n_pool} with gradients, near-duplicates counted once, repeats of the domain's rows left out); lower "
-            "`budget`"
-        )
-    return total

@@ -12,13 +12,9 @@ from g2is_assets.contracts.instructions import POOL
 from g2is_assets.errors import StoreError
 from g2is_assets.progress import say, track
 from g2is_assets.stages.features import stored_features
-from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
+from g2is_assets.stages.stage import MadeFrom, Task, stage
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.version import Draft, Version
-
-
-def _from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
-    return MadeFrom(workspace.project.settings.graph.model_dump(mode="json"))
 
 
 @stage(
@@ -27,7 +23,7 @@ def _from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
     "4",
     {"polars", "parquet"},
     inputs=["gradients/pool", "instructions/pool"],
-    made_from=_from,
+    made_from=lambda workspace, *_: MadeFrom(workspace.project.settings.graph.model_dump(mode="json")),
 )
 def neighbors(draft: Draft, task: Task) -> None:
     """Every pool row's nearest rows and strongest conflicts by gradient cosine, with statistics of every node.

@@ -92,8 +92,7 @@ def pool(draft: Draft, task: Task) -> None:
     if len(used) < MIN_ROWS["pool"]:
         names = ", ".join(redacted(file) for file, _ in files)
         count = "no usable row" if not used else "only one usable row"
-        why = _reasons(found.rejected) + say_withheld(withheld)
-        raise SourceError(f"the pool is empty: {count} in {names}{why}")
+        raise _too_few(f"the pool is empty: {count} in {names}", found.rejected, withheld)
     table = contracts.POOL.table_of(used)
     draft.write(contracts.POOL, table)
     _write_unused(draft, "instructions/pool", found.rejected, withheld)
@@ -119,15 +118,19 @@ def target(draft: Draft, task: Task) -> None:
         found = normalise(read_all, workspace.template)
         used, kept_out = withholding.part(found.rows)
         if len(used) < MIN_ROWS[split]:
-            least = f"at least {MIN_ROWS[split]} distinct ones are needed"
-            names, why = ", ".join(map(str, files)), _reasons(found.rejected) + say_withheld(kept_out)
-            raise SourceError(f"{names}: {len(used)} usable {split} rows, {least}{why}")
+            what = f"{len(used)} usable {split} rows, at least {MIN_ROWS[split]} distinct ones are needed"
+            raise _too_few(f"{', '.join(map(str, files))}: {what}", found.rejected, kept_out)
         rows += [{**row, "domain": task.domain, "split": split} for row in used]
         rejected.append(found.rejected)
         withheld.append(kept_out)
         n_merged += found.n_merged
     table = contracts.TARGET.table_of(rows).sort("split", "row_id")
-    _refuse_shared(table, task.domain)
+    both = table.filter(pl.col("row_id").is_duplicated())
+    if len(both):
+        raise SourceError(
+            f"domain '{task.domain}': {both['row_id'].n_unique()} rows are both validation and test, such as "
+            f"{both['prompt'][0][:60]!r}; test rows must be others"
+        )
     draft.write(contracts.TARGET, table)
     out = pl.concat(withheld).unique("row_id").sort("row_id")
     _write_unused(draft, "instructions/target", pl.concat(rejected), out)
@@ -135,27 +138,22 @@ def target(draft: Draft, task: Task) -> None:
     draft.metric(**counts, n_merged=n_merged)
 
 
-def _refuse_shared(table: pl.DataFrame, domain: str) -> None:
-    both = table.filter(pl.col("row_id").is_duplicated())
-    if len(both):
-        raise SourceError(
-            f"domain '{domain}': {both['row_id'].n_unique()} rows are both validation and test, such as "
-            f"{both['prompt'][0][:60]!r}; test rows must be others"
-        )
-
-
 def _write_unused(draft: Draft, asset: str, rejected: pl.DataFrame, withheld: pl.DataFrame) -> None:
     """Write the rows that cannot or may not be used, and tell whoever watches of the first of them."""
     draft.write(contracts.REJECTED, rejected)
     draft.write(contracts.WITHHELD, withheld)
     draft.metric(**count_withheld(withheld), n_rejected=len(rejected))
-    for row in rejected.head(1).iter_rows(named=True):
+    for first in _reasons(rejected.head(1)):
         count = "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
-        first = f"{row['file']}, line {row['line']}: {row['reason']}"
         say(f"{asset}: {count} set aside, the first: {first}; see g2is sql 'FROM {asset.replace('/', '_')}_rejected'")
 
 
-def _reasons(rejected: pl.DataFrame) -> str:
-    """Why rows were set aside, by the first few."""
-    said = [f"{row['file']}, line {row['line']}: {row['reason']}" for row in rejected.head(3).iter_rows(named=True)]
-    return f" ({len(rejected)} set aside; {'; '.join(said)})" if said else ""
+def _reasons(rejected: pl.DataFrame) -> list[str]:
+    return [f"{row['file']}, line {row['line']}: {row['reason']}" for row in rejected.iter_rows(named=True)]
+
+
+def _too_few(what: str, rejected: pl.DataFrame, withheld: pl.DataFrame) -> SourceError:
+    """What is lacking, and why rows were set aside or withheld, by the first few."""
+    said = "; ".join(_reasons(rejected.head(3)))
+    why = f" ({len(rejected)} set aside; {said})" if said else ""
+    return SourceError(f"{what}{why}{say_withheld(withheld)}")

@@ -2,23 +2,26 @@
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from g2is_assets.contracts.knowledge import COMPONENTS, LOADINGS, SPECTRUM
 from g2is_assets.core.knowledge import knowledge_of
 from g2is_assets.core.rows import unit_rows
 from g2is_assets.errors import SourceError
 from g2is_assets.stages.features import all_rows, stored_features
-from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
-from g2is_assets.stages.workspace import Workspace
+from g2is_assets.stages.stage import MadeFrom, Task, stage
 from g2is_assets.store.version import Draft
 
 
-def _from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
-    return MadeFrom(workspace.project.domain(place.domain).knowledge.model_dump(mode="json"))
-
-
-@stage("knowledge/components", "domain", "3", {"numpy", "parquet"}, inputs=["gradients/target"], made_from=_from)
+@stage(
+    "knowledge/components",
+    "domain",
+    "3",
+    {"numpy", "parquet"},
+    inputs=["gradients/target"],
+    made_from=lambda workspace, place, _: MadeFrom(
+        workspace.project.domain(place.domain).knowledge.model_dump(mode="json")
+    ),
+)
 def components(draft: Draft, task: Task) -> None:
     """The domain's nodes in the mixed graph, which a walk by coherence has to serve: by default principal directions.
 
@@ -48,17 +51,13 @@ def components(draft: Draft, task: Task) -> None:
     spectrum = pl.DataFrame({"component": np.arange(len(found.shares)), "variance_share": found.shares})
     spectrum = spectrum.with_columns(domain, kept=pl.col("component") < kept)
     draft.write(SPECTRUM, spectrum.select(*SPECTRUM.columns))
-    loadings = _loadings(row_ids, features, found.components)
-    draft.write(LOADINGS, loadings.with_columns(domain).select(*LOADINGS.columns))
+    cosines = unit_rows(features) @ found.components.T
+    loadings = pl.DataFrame(
+        {
+            "row_id": np.repeat(row_ids, kept),
+            "component": np.tile(np.arange(kept), len(row_ids)),
+            "cosine": cosines.ravel().astype(np.float64),
+        }
+    )
+    draft.write(LOADINGS, loadings.sort("row_id", "component").with_columns(domain).select(*LOADINGS.columns))
     draft.metric(n_components=kept, variance_kept=float(found.shares[:kept].sum()))
-
-
-def _loadings(row_ids: list[str], features: NDArray[np.float32], directions: NDArray[np.float32]) -> pl.DataFrame:
-    """Cosine of every row to every direction."""
-    cosines = unit_rows(features) @ directions.T
-    table = {
-        "row_id": np.repeat(row_ids, len(directions)),
-        "component": np.tile(np.arange(len(directions)), len(row_ids)),
-        "cosine": cosines.ravel().astype(np.float64),
-    }
-    return pl.DataFrame(table).sort("row_id", "component")

@@ -16,8 +16,7 @@ from g2is_assets.core.walk_state import Walk
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.choosing import Chooser
 from g2is_assets.stages.features import stored_features
-from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
-from g2is_assets.stages.workspace import Workspace
+from g2is_assets.stages.stage import MadeFrom, Place, Task, stage
 from g2is_assets.store.version import Draft
 
 
@@ -28,11 +27,16 @@ def _inputs(project: Project, place: Place) -> Sequence[str]:
     return read if balanced else [*read, "knowledge/components"]
 
 
-def _from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
-    return MadeFrom(workspace.project.domain(place.domain).selection.model_dump(mode="json"))
-
-
-@stage("selection/subset", "domain", "5", {"numpy", "parquet"}, inputs=_inputs, made_from=_from)
+@stage(
+    "selection/subset",
+    "domain",
+    "5",
+    {"numpy", "parquet"},
+    inputs=_inputs,
+    made_from=lambda workspace, place, _: MadeFrom(
+        workspace.project.domain(place.domain).selection.model_dump(mode="json")
+    ),
+)
 def subset(draft: Draft, task: Task) -> None:
     """The rows that the walk took for this domain, in order, each with the reason.
 
@@ -58,9 +62,8 @@ def subset(draft: Draft, task: Task) -> None:
     pulls = strongest_pulls(source, walk.rows, validation)
     table, left = subset_table(walk, ids, domain, pulls, np.array(own_ids)), left_table(walk, ids, domain)
     split = budgets_table(walk, domain, *found.split)
-    draft.write(SUBSET, table)
-    draft.write(BUDGETS, split)
-    draft.write(LEFT, left)
+    for contract, rows in ((SUBSET, table), (BUDGETS, split), (LEFT, left)):
+        draft.write(contract, rows)
     draft.write(EXCLUDED, chooser.excluded.select(pl.lit(domain).alias("domain"), pl.all()))
     taken = table.join(chooser.pool, on="row_id", how="inner")
     draft.metric(budget=problem.budget, n_short_of_budget=problem.budget - len(table), n_tokens=count_tokens(taken))
@@ -81,14 +84,9 @@ def subset_table(
     pulls: tuple[NDArray[np.int64], NDArray[np.float64]],
     own_ids: NDArray[np.str_],
 ) -> pl.DataFrame:
-    """Contract `selection/subset`.
+    """Contract `selection/subset`, of a walk over rows with these ids (n,), for validation rows with those (v,).
 
-    Args:
-        walk: The walk.
-        ids: (n,) ids of the rows that it walked over.
-        domain: The domain.
-        pulls: As `core.knowledge.strongest_pulls` gives them.
-        own_ids: (v,) ids of the domain's validation rows.
+    The pulls are those that `core.knowledge.strongest_pulls` gives.
     """
     pulled_by = [
         [{"row_id": str(own_ids[row]), "cosine": float(cosine)} for row, cosine in zip(*pair, strict=True)]

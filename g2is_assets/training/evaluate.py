@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from transformers import DynamicCache
 
 from g2is_assets.core.answers import closing_sentence, final_answer, is_right
@@ -74,8 +73,7 @@ class Question:
         messages: The prompt's turns.
         answer: The right answer.
         choices: Candidate answers, the right one among them; empty where there are none.
-        before: What stands before the answer in the sentence that gives it, as the row's own response has it.
-        after: What stands after it.
+        before, after: What stands around the answer in the sentence that gives it, as the row's own response has it.
     """
 
     row_id: str
@@ -103,25 +101,17 @@ class Choices:
     Attributes:
         row_id: The row.
         log_likelihoods: Of every candidate, in nats, the end token included; empty where one exceeds `max_length`.
-        n_tokens: Tokens of each.
         answer: Place of the right one.
     """
 
     row_id: str
     log_likelihoods: tuple[float, ...]
-    n_tokens: tuple[int, ...]
     answer: int
 
     @property
     def right(self) -> bool | None:
         """Whether the right candidate is the likeliest as a whole, as TruthfulQA's MC1 counts; None if not scored."""
         return int(np.argmax(self.log_likelihoods)) == self.answer if self.log_likelihoods else None
-
-    @property
-    def right_per_token(self) -> bool | None:
-        """The same with likelihoods per token."""
-        per_token = np.divide(self.log_likelihoods, self.n_tokens) if self.log_likelihoods else None
-        return None if per_token is None else int(per_token.argmax()) == self.answer
 
 
 def nll_and_choices(
@@ -138,16 +128,9 @@ def nll_and_choices(
     that a model trained on such responses is asked in their form; the reasoning before it is left out, for it would
     give the answer away. A prompt passes through the model once, for the row's own response and all candidates.
 
-    Args:
-        model: With or without an adapter.
-        template: Renders the candidates.
-        rows: The rows, in any order.
-        asked: Questions of some of them; those without candidates are passed over.
-        batch_tokens: Padded tokens per batch.
-        progress: Told how many rows and candidates were done.
-
     Returns:
-        Losses in the order of the rows, and a `Choices` for every question with candidates, in the order given.
+        Losses in nats per token, in the order of the rows, and a `Choices` for every question with candidates, in the
+        order given.
 
     Raises:
         ValueError: A question is of none of the rows, or its prompt is not the row's.
@@ -158,13 +141,8 @@ def nll_and_choices(
     encoded = {question.row_id: _candidates(template, question) for question in with_choices}
     nll, likelihoods = _nll_and_candidates(model, template.tokenizer, rows, encoded, batch_tokens, progress)
     return nll, [
-        Choices(
-            question.row_id,
-            tuple(likelihoods.get(question.row_id, ())),
-            tuple(row.n_tokens - row.n_prompt for row in encoded[question.row_id]),
-            question.choices.index(question.answer),
-        )
-        for question in with_choices
+        Choices(one.row_id, tuple(likelihoods.get(one.row_id, ())), one.choices.index(one.answer))
+        for one in with_choices
     ]
 
 
@@ -198,14 +176,8 @@ def answer(
 ) -> list[Answered]:
     """Greedy answers to questions, in the order given; `core.answers.is_right` says what counts.
 
-    Args:
-        model: With or without an adapter.
-        template: Renders the prompts; a response ends with its `ending`, the tokenizer's end token, or `stop`.
-        asked: The questions.
-        batch_tokens: Padded tokens per batch, those to generate included.
-        max_new_tokens: Most tokens of a response.
-        stop: Other strings that end a response; neither they nor the ending are part of the text.
-        progress: Told how many rows were done.
+    A response ends with the template's `ending`, the tokenizer's end token or one of `stop`, which are no part of its
+    text. The padded tokens of a batch, `batch_tokens`, include those to generate.
     """
     prompts = [template.prompt_ids(question.messages) for question in asked]
     ends = [end for end in dict.fromkeys([template.ending, str(template.tokenizer.eos_token), *stop]) if end]
@@ -226,8 +198,7 @@ def first_answers(
 ) -> list[str]:
     """Greedy responses to an instructions table's rows, in its order, also of rows without a short answer."""
     asked = [Question(row_id, messages, answer="") for row_id, messages in rows.select("row_id", "messages").rows()]
-    answered = answer(model, template, asked, batch_tokens, max_new_tokens=max_new_tokens)
-    return [one.text for one in answered]
+    return [one.text for one in answer(model, template, asked, batch_tokens, max_new_tokens=max_new_tokens)]
 
 
 def _go_on(
@@ -264,18 +235,12 @@ def embed_rows(
     tokenizer: Any,
     rows: Sequence[Example],
     batch_tokens: int,
-    progress: Callable[[int], None] = lambda n_rows: None,
+    progress: Progress = lambda n_rows: None,
 ) -> NDArray[np.float32]:
     """RDS+ (Ivison et al. 2025): the mean of the last hidden states of prompt and response, later tokens weighing more.
 
-    Token i of n weighs i / (1 + ... + n). The hidden states are the last layer's, after the final norm.
-
-    Args:
-        model: The base model, without an adapter.
-        tokenizer: Its tokenizer, for padding.
-        rows: Rendered rows.
-        batch_tokens: Padded tokens per batch; it changes an embedding by less than 1e-5.
-        progress: Told how many rows were done.
+    Token i of n weighs i / (1 + ... + n). The hidden states are the base model's of the last layer, after the final
+    norm. `batch_tokens` changes an embedding by less than 1e-5.
 
     Returns:
         (n, hidden size) float32 unit rows, in the order given.
@@ -284,20 +249,13 @@ def embed_rows(
     embeddings = np.empty((len(rows), model.config.get_text_config().hidden_size), dtype=np.float32)
     for positions in plan_batches([row.n_tokens for row in rows], batch_tokens):
         batch = collate([rows[i].features() for i in positions])
+        mask = batch["attention_mask"].to(device)
+        places = mask.cumsum(dim=1) * mask  # 0 for padding, on either side: it weighs nothing
+        given = {"attention_mask": mask, "position_ids": (places - 1).clamp(min=0), "use_cache": False}
         with torch.no_grad():
-            mask = batch["attention_mask"].to(device)
-            pooled = _pool(model, batch["input_ids"].to(device), mask)
+            states = model.base_model(input_ids=batch["input_ids"].to(device), **given).last_hidden_state
+            weights = places.float() / places.sum(dim=1, keepdim=True)
+            pooled = torch.einsum("np,nph->nh", weights, states.float())
         embeddings[positions] = unit_rows(pooled.cpu().numpy())
         progress(len(positions))
     return embeddings
-
-
-def _pool(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
-    """(n_rows, hidden size) float32 weighted means; padding, on either side, weighs nothing."""
-    places = mask.cumsum(dim=1) * mask
-    positions = (places - 1).clamp(min=0)
-    states = model.base_model(
-        input_ids=input_ids, attention_mask=mask, position_ids=positions, use_cache=False
-    ).last_hidden_state
-    weights = places.float() / places.sum(dim=1, keepdim=True)
-    return torch.einsum("np,nph->nh", weights, states.float())

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from g2is_assets.errors import ModelError
@@ -78,8 +77,3 @@ def load_adapter(model: Any, folder: Path) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the adapter in {folder} cannot be loaded: {reason}; materialise it again") from error
-
-
-def adapter_tensors(folder: Path) -> dict[str, Tensor]:
-    """The adapter's tensors by canonical name."""
-    return dict(load_file(folder / ADAPTER_FILE))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from g2is_assets.core.balance import balanced_walk
 from g2is_assets.core.knowledge import allocate_budgets, core_knowledge
 from g2is_assets.core.problem import Problem
-from g2is_assets.core.rows import ArrayFeatures, ChosenFeatures, FoldedFeatures, unit_matrix
+from g2is_assets.core.rows import ArrayFeatures, ChosenFeatures, FoldedFeatures, UnitRows
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.core.walk import gradient_walk
@@ -226,7 +226,7 @@ def test_chosen_features_are_those_rows_under_their_own_numbers():
     values = np.random.default_rng(0).normal(size=(2500, 3)).astype(np.float32)
     chosen = np.array([2400, 3, 1025])
     source = ChosenFeatures(ArrayFeatures(values), chosen)
-    np.testing.assert_array_equal(unit_matrix(source), unit_matrix(ArrayFeatures(values[chosen])))
+    np.testing.assert_array_equal(UnitRows(source).matrix, UnitRows(ArrayFeatures(values[chosen])).matrix)
     np.testing.assert_array_equal(source.rows(np.array([2, 0])), values[[1025, 2400]])
 
 

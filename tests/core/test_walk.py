@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from g2is_assets.core.knowledge import allocate_budgets
-from g2is_assets.core.rows import ArrayFeatures, CentredFeatures, unit_matrix, unit_rows
+from g2is_assets.core.rows import ArrayFeatures, CentredFeatures, UnitRows, unit_rows
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.core.walk_state import Walk
 
@@ -624,5 +624,5 @@ def test_a_source_may_give_its_rows_in_any_order_of_blocks():
 def test_centred_features_are_unit_rows_less_their_mean():
     features = np.array([[2.0, 0.0], [0.0, 5.0]])
     centred = CentredFeatures(ArrayFeatures(features), np.array([0.5, 0.5]))
-    np.testing.assert_allclose(unit_matrix(centred), [[0.5**0.5, -(0.5**0.5)], [-(0.5**0.5), 0.5**0.5]], atol=1e-7)
+    np.testing.assert_allclose(UnitRows(centred).matrix, [[0.5**0.5, -(0.5**0.5)], [-(0.5**0.5), 0.5**0.5]], atol=1e-7)
     np.testing.assert_allclose(centred.rows(np.array([1])), [[-0.5, 0.5]])

@@ -10,7 +10,6 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, MistralConfig
 
 from g2is_assets.training.evaluate import (
-    Choices,
     Question,
     answer,
     embed_rows,
@@ -83,8 +82,6 @@ def test_candidates_have_the_likelihood_of_the_whole_response(
         expected = [log_likelihood(model, template, question, text) for text in texts]
         assert choices.log_likelihoods == pytest.approx(expected, abs=1e-4)
         assert choices.right is (expected.index(max(expected)) == question.choices.index(question.answer))
-        per_token = [value / n for value, n in zip(expected, choices.n_tokens, strict=True)]
-        assert choices.right_per_token is (per_token.index(max(per_token)) == choices.answer)
 
 
 @pytest.mark.parametrize("kind", ["mistral", "gpt2"])
@@ -107,16 +104,11 @@ def test_a_window_of_attention_and_learned_positions_are_kept(
         assert choices.log_likelihoods == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_long_candidate_may_be_the_likeliest_per_token_and_not_as_a_whole() -> None:
-    scored = Choices("a", log_likelihoods=(-4.0, -6.0), n_tokens=(2, 6), answer=1)
-    assert (scored.right, scored.right_per_token) == (False, True)
-
-
 def test_a_question_whose_candidate_would_be_cut_is_not_scored(model: Any, source: ModelSource) -> None:
     n_tokens = sum(Template(source.tokenizer(), 999).token_counts(ASKED[0].messages, "yes"))
     template = Template(source.tokenizer(), n_tokens)
     [scored] = nll_and_choices(model, template, rows_of(template, ASKED[:1]), ASKED[:1], 1000)[1]
-    assert (scored.right, scored.right_per_token, scored.log_likelihoods) == (None, None, ())
+    assert (scored.right, scored.log_likelihoods) == (None, ())
 
 
 def test_a_question_of_no_row_is_refused(model: Any, template: Template) -> None:
