@@ -1,6 +1,7 @@
-"""Stage `graph`: the stored part of the instruction graph."""
+"""Stage `graph`: the stored part of the instruction graph, and its tables, in which ids stand for row numbers."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,12 @@ from g2is_assets.stages.features import stored_features
 from g2is_assets.stages.stage import MadeFrom, Task, stage
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.version import Draft, Version
+
+if TYPE_CHECKING:
+    from g2is_assets.core.graph import Graph
+
+N_BINS: Final = 200
+"""Bins of the histogram of cosines, each 0.01 wide; 0 is an edge."""
 
 
 @stage(
@@ -34,7 +41,6 @@ def neighbors(draft: Draft, task: Task) -> None:
     """
     from g2is_assets.core.graph import build_graph
     from g2is_assets.core.leakage import Text, equal_text_groups
-    from g2is_assets.store.graph_tables import graph_tables
 
     workspace, settings = task.workspace, task.workspace.project.settings.graph
     gradients = task.version("gradients/pool")
@@ -56,10 +62,9 @@ def neighbors(draft: Draft, task: Task) -> None:
             map_blocks=workspace.engine.map,
             progress=progress,
         )
-    tables = graph_tables(graph, row_ids, same_text)
-    for contract, table in zip((NODES, EDGES, DUPLICATES, GROUPS), tables, strict=True):
+    *tables, groups = graph_tables(graph, row_ids, same_text)
+    for contract, table in zip((NODES, EDGES, DUPLICATES, GROUPS), (*tables, groups), strict=True):
         draft.write(contract, table)
-    groups = tables[3]
     draft.metric(
         mean_cosine=float(graph.mean_cosine.mean()),
         negative_edge_share=float(graph.conflict_share.mean()),
@@ -80,11 +85,11 @@ def _draw_up(
     """What people look at, and nothing is selected by: the map, and how the cosines are spread."""
     from g2is_assets.core.graph import sampled_cosines
     from g2is_assets.core.layout import layout
-    from g2is_assets.store.graph_tables import cosine_histogram, map_table
 
     raw = stored_features(workspace, gradients, kind)[1]
     centred = stored_features(workspace, gradients, kind, mean_removed=True)[1]
-    draft.write(MAP, map_table(row_ids, layout(centred, neighbors)))
+    places = layout(centred, neighbors)
+    draft.write(MAP, pl.DataFrame({"row_id": row_ids, "x": places[:, 0], "y": places[:, 1]}, schema=MAP.schema))
     sampled = {"mean_removed": sampled_cosines(centred), "raw": sampled_cosines(raw)}
     draft.write(COSINES, cosine_histogram(sampled))
     draft.metric(**{f"negative_edge_share_sampled_{n}": float((c < 0).mean()) for n, c in sampled.items()})
@@ -93,7 +98,6 @@ def _draw_up(
 def _known(task: Task) -> Any:
     """What the current graph tells about today's vectors; None where it was made otherwise or most rows are new."""
     from g2is_assets.core.graph import count_negative, known_rows
-    from g2is_assets.store.graph_tables import graph_from_tables
 
     workspace, recipe, gradients = task.workspace, task.recipe, task.version("gradients/pool")
     lake = workspace.lake
@@ -123,3 +127,91 @@ def _known(task: Task) -> Any:
 def _vectors_of(gradients: Version) -> tuple[Any, Any]:
     """What a row's vector depends on besides the row: the store's settings and the pinned mean."""
     return gradients.manifest.settings["store"], gradients.manifest.files["means.parquet"].sha256
+
+
+def graph_tables(
+    graph: "Graph", row_ids: list[str], same_text: NDArray[np.int64]
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Tables of the contracts `graph/neighbors`, `... edges`, `... duplicates` and `... groups`.
+
+    Args:
+        graph: Of the rows, in their order.
+        row_ids: Their ids, sorted.
+        same_text: (n,) lowest index of the rows with the same normalised text.
+    """
+    from g2is_assets.core.graph import duplicate_groups
+
+    ids = np.array(row_ids)
+    first = np.flatnonzero(same_text != np.arange(len(ids)))
+    by_text = np.stack([same_text[first], first], axis=1)
+    groups = duplicate_groups(len(ids), np.concatenate([graph.duplicates, by_text]))
+    statistics = {name: getattr(graph, name) for name in NODES.columns if name != "row_id"}
+    nodes = pl.DataFrame({"row_id": row_ids} | statistics, schema=NODES.schema)
+    near = _edges(ids, graph.neighbors, graph.neighbor_cosines, "neighbor")
+    far = _edges(ids, graph.conflicts, graph.conflict_cosines, "conflict").filter(pl.col("cosine") < 0)
+    pairs = [(graph.duplicates, "cosine"), (by_text, "text")]
+    duplicates = pl.concat(
+        pl.DataFrame(
+            {"row_id": ids[p[:, 0]], "other_row_id": ids[p[:, 1]], "reason": [reason] * len(p)},
+            schema=DUPLICATES.schema,
+        )
+        for p, reason in pairs
+    )
+    together = pl.DataFrame({"row_id": row_ids, "duplicate_group": ids[groups]}, schema=GROUPS.schema)
+    return nodes, pl.concat([near, far]), duplicates.sort(DUPLICATES.sorted_by), together
+
+
+def cosine_histogram(cosines: Mapping[str, NDArray[np.float32]]) -> pl.DataFrame:
+    """Contract `graph/neighbors cosines` of the cosines by name of the features."""
+    edges = np.linspace(-1, 1, N_BINS + 1)
+    parts = []
+    for name, values in sorted(cosines.items()):
+        counts, _ = np.histogram(np.clip(values, -1, 1), edges)
+        part = {"features": [name] * N_BINS, "low": edges[:-1], "high": edges[1:], "n_pairs": counts}
+        parts.append(pl.DataFrame(part, schema=COSINES.schema))
+    return pl.concat(parts)
+
+
+def graph_from_tables(nodes: pl.DataFrame, edges: pl.DataFrame, duplicates: pl.DataFrame) -> "Graph":
+    """The graph that `graph_tables` wrote; where a row has fewer conflicts than others, an infinite cosine says so."""
+    from g2is_assets.core.graph import Graph
+
+    n, lists = len(nodes), {}
+
+    def numbers(column: pl.Series) -> NDArray[np.int64]:
+        return column.replace_strict(nodes["row_id"], pl.int_range(n, eager=True), return_dtype=pl.Int64).to_numpy()
+
+    for relation, absent in (("neighbor", -np.inf), ("conflict", np.inf)):
+        part = edges.filter(pl.col("relation") == relation)
+        width = int(part["rank"].max()) + 1 if len(part) else 0  # type: ignore[arg-type]
+        others, cosines = np.zeros((n, width), dtype=np.int64), np.full((n, width), absent, dtype=np.float32)
+        where = numbers(part["row_id"]), part["rank"].to_numpy()
+        others[where], cosines[where] = numbers(part["other_row_id"]), part["cosine"].to_numpy()
+        lists[relation] = (others, cosines)
+    pairs = duplicates.filter(pl.col("reason") == "cosine")
+    return Graph(
+        neighbors=lists["neighbor"][0],
+        neighbor_cosines=lists["neighbor"][1],
+        conflicts=lists["conflict"][0],
+        conflict_cosines=lists["conflict"][1],
+        mean_cosine=nodes["mean_cosine"].to_numpy(),
+        n_negative=nodes["n_negative"].to_numpy(),
+        in_degree=nodes["in_degree"].to_numpy(),
+        duplicates=np.stack([numbers(pairs["row_id"]), numbers(pairs["other_row_id"])], axis=1),
+    )
+
+
+def _edges(
+    ids: NDArray[np.str_], others: NDArray[np.int64], cosines: NDArray[np.float32], relation: str
+) -> pl.DataFrame:
+    n_rows, n_others = others.shape
+    return pl.DataFrame(
+        {
+            "row_id": np.repeat(ids, n_others),
+            "other_row_id": ids[others.ravel()],
+            "relation": [relation] * (n_rows * n_others),
+            "rank": np.tile(np.arange(n_others), n_rows),
+            "cosine": cosines.ravel().astype(np.float64),
+        },
+        schema=EDGES.schema,
+    )

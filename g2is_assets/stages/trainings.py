@@ -51,7 +51,7 @@ def fit(
         label: For whoever watches.
 
     Returns:
-        A `training.fit.Trained`.
+        A `training.fit.Fit`.
     """
     from g2is_assets.training.fit import look_at_base, n_fit_tokens, train
 

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,21 +32,30 @@ MAX_GRAD_NORM: Final = 1.0
 
 @dataclass
 class Fit:
-    """What a training run leaves behind, besides the model's weights.
+    """What a training leaves behind, besides the model's weights.
 
     Attributes:
         log: One record per optimizer step and evaluation: epoch, step, train_loss, learning_rate, validation_loss.
+        validation_nll: Mean NLL of the validation rows at each epoch, the start first; empty without such rows.
         best_epoch: Epoch whose weights the model now has; 0 is the untouched start.
-        best_loss: Its validation loss; NaN without validation rows.
-        optimizer: The Trainer's AdamW, with its moments.
-        n_tokens: Tokens that passed through training, padding not counted.
+        n_tokens: Tokens trained on, padding not counted.
+        n_tokens_passed: The same with those of validation.
+        seconds: Wall-clock of `train`, with that of loading and saving.
+        optimizer: The Trainer's AdamW, with its moments, while the model is there.
     """
 
     log: list[dict[str, float | int | None]] = field(default_factory=list)
+    validation_nll: list[float] = field(default_factory=list)
     best_epoch: int = 0
-    best_loss: float = math.nan
-    optimizer: Any = None
     n_tokens: int = 0
+    n_tokens_passed: int = 0
+    seconds: float = 0.0
+    optimizer: Any = None
+
+    @property
+    def best_validation_nll(self) -> float:
+        """Of the epoch kept; NaN without validation rows."""
+        return self.validation_nll[self.best_epoch] if self.validation_nll else math.nan
 
 
 def fit_lora(
@@ -121,8 +130,9 @@ def fit_lora(
             dataloader_pin_memory=False,
             label_names=["labels"],
         )
-        result = Fit(n_tokens=epochs * sum(row.n_tokens for row in rows))
-        per_step = result.n_tokens / (epochs * math.ceil(len(rows) / settings.batch_size))
+        n_tokens = epochs * sum(row.n_tokens for row in rows)
+        result = Fit(n_tokens=n_tokens, n_tokens_passed=n_fit_tokens(rows, validation, epochs))
+        per_step = n_tokens / (epochs * math.ceil(len(rows) / settings.batch_size))
         trainer = _RowMeanTrainer(
             model=model,
             args=arguments,
@@ -136,6 +146,7 @@ def fit_lora(
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     result.log = _tidy(trainer.state.log_history)
+    result.validation_nll = [float(loss) for entry in result.log if (loss := entry["validation_loss"]) is not None]
     result.optimizer = trainer.optimizer
     model.eval()
     losses = [entry[name] for entry in result.log for name in ("train_loss", "validation_loss")]
@@ -151,32 +162,6 @@ def n_fit_tokens(rows: Sequence[Example], validation: Sequence[Example], epochs:
     return epochs * sum(row.n_tokens for row in rows) + (epochs + 1) * sum(row.n_tokens for row in validation)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a training gave, besides the adapter.
-
-    Attributes:
-        best_epoch: Epoch kept; 0 is the untouched base model.
-        validation_nll: Mean NLL of the validation rows at each epoch, the start first.
-        n_tokens: Tokens trained on, padding not counted.
-        n_tokens_passed: The same with those of validation.
-        seconds: Wall-clock.
-        log: One record per optimizer step and evaluation.
-    """
-
-    best_epoch: int
-    validation_nll: list[float]
-    n_tokens: int
-    n_tokens_passed: int
-    seconds: float
-    log: list[dict[str, float | int | None]] = field(default_factory=list)
-
-    @property
-    def best_validation_nll(self) -> float:
-        """Of the epoch kept."""
-        return self.validation_nll[self.best_epoch]
-
-
 def train(
     source: ModelSource,
     rows: Sequence[Example],
@@ -186,7 +171,7 @@ def train(
     *,
     device: str = "auto",
     progress: Progress = lambda n_tokens: None,
-) -> Trained:
+) -> Fit:
     """Train a fresh adapter and save it in `folder`: the best epoch by loss on `validation`, the base included."""
     begun = time.monotonic()
     gc.collect()  # the models of earlier trainings lie in cycles, and each is as large as the one to come
@@ -204,9 +189,7 @@ def train(
         progress=progress,
     )
     save_adapter(model, folder)
-    nll = [float(value) for entry in fit.log if (value := entry["validation_loss"]) is not None]
-    passed = n_fit_tokens(rows, validation, settings.epochs)
-    return Trained(fit.best_epoch, nll, fit.n_tokens, passed, time.monotonic() - begun, fit.log)
+    return replace(fit, optimizer=None, seconds=time.monotonic() - begun)
 
 
 def trained_on(device: str) -> dict[str, str]:
@@ -216,14 +199,12 @@ def trained_on(device: str) -> dict[str, str]:
     return {"device": name, "threads": str(torch.get_num_threads())}
 
 
-def look_at_base(
-    source: ModelSource, validation: Sequence[Example], batch_tokens: int, *, device: str = "auto"
-) -> Trained:
+def look_at_base(source: ModelSource, validation: Sequence[Example], batch_tokens: int, *, device: str = "auto") -> Fit:
     """The base model as a training of no rows: what its validation loss is."""
     begun = time.monotonic()
     nll = response_nll(source.load(device), source.tokenizer(), validation, batch_tokens)
     passed = sum(row.n_tokens for row in validation)
-    return Trained(0, [float(np.mean(nll))], 0, passed, time.monotonic() - begun)
+    return Fit(validation_nll=[float(np.mean(nll))], n_tokens_passed=passed, seconds=time.monotonic() - begun)
 
 
 def load_tuned(source: ModelSource, adapter: Path | None, *, device: str = "auto") -> Any:
@@ -259,16 +240,16 @@ class _KeepBest(TrainerCallback):  # type: ignore[misc]
     """Keeps a copy of the LoRA weights with the lowest validation loss and puts it back at the end."""
 
     def __init__(self, result: Fit) -> None:
-        self.result = result
+        self.result, self.lowest = result, math.inf
         self.weights: dict[str, Tensor] = {}
 
     def on_evaluate(
         self, _args: Any, state: Any, _control: Any, *, model: Any, metrics: dict[str, float], **_: Any
     ) -> None:
         loss = metrics["eval_loss"]
-        if not self.weights or loss < self.result.best_loss:
+        if not self.weights or loss < self.lowest:
             self.weights = {name: p.detach().clone() for name, p in lora_parameters(model).items()}
-            self.result.best_loss, self.result.best_epoch = loss, round(state.epoch or 0)
+            self.lowest, self.result.best_epoch = loss, round(state.epoch or 0)
 
     def on_train_end(self, args: Any, _state: Any, _control: Any, *, model: Any, **_: Any) -> None:
         if not self.weights:

@@ -14,7 +14,7 @@ from g2is_assets.contracts import knowledge as knowledge_contracts
 from g2is_assets.contracts import selection as selection_contracts
 from g2is_assets.contracts.warmup import TRAINING_LOG
 from g2is_assets.reports.pictures import common, data, graph, training
-from g2is_assets.store.graph_tables import cosine_histogram
+from g2is_assets.stages.graph import cosine_histogram
 
 ODD = ("$x^{$ <b>", "日本語の出典", "a very long name of a source that goes on and on", "", "plain")
 

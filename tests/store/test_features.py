@@ -14,9 +14,9 @@ from g2is_assets.core.knowledge import strongest_pulls
 from g2is_assets.core.rows import as_source
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.errors import StoreError
+from g2is_assets.stages.graph import graph_from_tables, graph_tables
 from g2is_assets.stages.selection import count_refusals, left_table, subset_table
 from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.graph_tables import graph_from_tables, graph_tables
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.vectors import Vectors, VectorStore
 from g2is_assets.store.version import Version
