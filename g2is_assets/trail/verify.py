@@ -7,8 +7,8 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from g2is_assets.contracts.tables import is_part, tables_of
 from g2is_assets.contracts.audit import ERASED_PAGE, PAGE
+from g2is_assets.contracts.tables import is_part, tables_of
 from g2is_assets.errors import ContractError, StoreError
 from g2is_assets.hashing import known_sha256
 from g2is_assets.store.features import copies_of, vectors_in

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from g2is_assets.contracts.gradients import INDEX, VECTORS
 from g2is_assets.contracts.audit import ERASED_PAGE, PAGE, QUOTED
+from g2is_assets.contracts.gradients import INDEX, VECTORS
 from g2is_assets.contracts.instructions import POOL, WITHHELD
 from g2is_assets.contracts.tables import TABLES
 from g2is_assets.contracts.warmup import SAMPLE
