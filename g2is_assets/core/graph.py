@@ -171,18 +171,11 @@ def build_graph(
 ) -> Graph:
     """Exact nearest and most conflicting rows by blocked matrix products, each pair of blocks once.
 
-    Memory: the result, two blocks of float32 rows and their product. Equal cosines may list either row. A graph that
-    goes on from `known` agrees with one made anew up to the rounding of float32 products.
-
-    Args:
-        features: (n, d) float or a source of them, n >= 2, normalised here.
-        n_neighbors: k >= 1; at most n - 1 are returned.
-        n_conflicts: c >= 0; at most n - 1 are returned.
-        duplicate_cosine: Cosine from which two rows count as near-duplicates.
-        block_rows: Rows of one block.
-        known: Rows whose edges are known but for new rows; only what is missing is multiplied. None: nothing is.
-        map_blocks: Where the pairs are worked off.
-        progress: Called after each pair with the number of rows that it stands for; they sum to n.
+    Features are (n, d) float or a source, normalised here; of neighbours (k >= 1) and conflicts (c >= 0) at most
+    n - 1 are returned. From `duplicate_cosine` on, two rows count as near-duplicates. Memory: the result, two blocks of
+    float32 rows and their product. Equal cosines may list either row. Of rows known already only what is missing is
+    multiplied; such a graph agrees with one made anew up to rounding of float32 products. `progress` is called after
+    each pair with the number of rows that it stands for; they sum to n.
 
     Raises:
         ValueError: Fewer than 2 rows.

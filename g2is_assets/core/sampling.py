@@ -24,14 +24,7 @@ def hash_sample(row_ids: Sequence[str], n_rows: int, salt: str) -> list[str]:
 def paired_difference(
     first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Mean of first - second with its percentile bootstrap interval over rows.
-
-    Args:
-        first: (n,) scores, n >= 2.
-        second: (n,) scores of the same rows in the same order.
-        confidence: Of the interval.
-        n_resamples: Bootstrap draws.
-        seed: Of the draws.
+    """Mean of first - second, (n,) scores of the same rows, with its percentile bootstrap interval over rows.
 
     Returns:
         (mean, low, high). It covers the choice of rows only, not seeds of training or of the random subset.
@@ -77,12 +70,8 @@ def mean_paired_difference(
     make it too narrow in the seeds' part, by about (s - 1) / s in variance; that is said where results are quoted.
     Every domain has rows and seeds of its own; the domains are not drawn.
 
-    Args:
-        pairs: Per domain (s, n) scores of one and (t, n) of the other, s and t >= 1 seeds, n >= 2 rows, of the same
-            rows in the same order; with t = s, of the same seeds too. s, t and n may differ between domains.
-        confidence: Of the interval.
-        n_resamples: Bootstrap draws.
-        seed: Of the draws.
+    The pairs are per domain (s, n) scores of one and (t, n) of the other, s and t >= 1 seeds, n >= 2 rows, of the same
+    rows in the same order; with t = s, of the same seeds too. s, t and n may differ between domains.
 
     Returns:
         (mean, low, high).

@@ -237,16 +237,12 @@ class ComponentWalk:
     def _exact_consistency(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         dots = self.state.dots
         squared = self.sum @ self.sum + 2 * dots(positions, self.sum) + self.state.squared_now()[positions]
-        norm = np.sqrt(np.maximum(squared, 0))
-        top = self.core_dot + dots(positions, self.exact_core)
-        return np.abs(np.divide(top, norm, out=np.zeros_like(norm), where=norm > ZERO_NORM))
+        return _cosine(self.core_dot + dots(positions, self.exact_core), squared)
 
     def _consistency(self) -> NDArray[np.floating]:
         """|cosine(sum(S + z), K)| for every active row z: closed form from running dot products."""
         squared = np.float32(self.sum @ self.sum) + 2 * self.state.to_sum + self.state.squared_now()
-        norm = np.sqrt(np.maximum(squared, 0))
-        top = np.float32(self.core_dot) + self.to_core
-        return np.abs(np.divide(top, norm, out=np.zeros_like(norm), where=norm > ZERO_NORM))
+        return _cosine(np.float32(self.core_dot) + self.to_core, squared)
 
     def _take(self, choice: Choice, trace: list[Record]) -> None:
         state, step, position, reached = self.state, len(self.taken), choice.position, choice.reached
@@ -307,3 +303,9 @@ class ComponentWalk:
             n_choices=self.n_choices,
             **{f"conflict_{name}": array.copy() for name, array in state.first_conflict.items()},
         )
+
+
+def _cosine(dots: NDArray[np.floating], squared: NDArray[np.floating]) -> NDArray[Any]:
+    """|cosine| to a unit vector, from dot products with it and squared norms; 0 for a norm of zero."""
+    norm = np.sqrt(np.maximum(squared, 0))
+    return np.abs(np.divide(dots, norm, out=np.zeros_like(norm), where=norm > ZERO_NORM))

@@ -121,11 +121,7 @@ def inherited(selection: AnySelection, own: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_domain(folder: Path, settings: Settings) -> Domain:
-    """Read and check one domain's folder.
-
-    Raises:
-        SettingsError: As for the whole project.
-    """
+    """Read and check one domain's folder; raises as for the whole project."""
     if not DOMAIN_NAME.fullmatch(folder.name):
         raise SettingsError(f"{folder}: a domain's name must match {DOMAIN_NAME.pattern}; rename the folder")
     if folder.name == ALL_DOMAINS:

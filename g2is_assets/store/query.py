@@ -39,12 +39,7 @@ class View:
 
 
 def ask(lake: Lake, asked: str, limit: int | None = None) -> Answer:
-    """The answer to one SELECT (or FROM, WITH, SHOW, DESCRIBE, SUMMARIZE).
-
-    Args:
-        lake: The lake.
-        asked: The query.
-        limit: Rows to return at most.
+    """The answer to one SELECT (or FROM, WITH, SHOW, DESCRIBE, SUMMARIZE), with so many rows at most.
 
     Raises:
         MissingInputError: There is no lake yet.

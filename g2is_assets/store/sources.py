@@ -4,7 +4,7 @@ import glob
 import json
 import os
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,10 +47,7 @@ def relative_name(file: str, folder: Path) -> str:
 def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction | Unusable]:
     """Rows of a JSONL or Parquet file or URI, usable or set aside with a reason.
 
-    Args:
-        file: Path or URI.
-        source: Its name and licence serve rows that carry none.
-        folder: Rows name their file relative to it.
+    The source's name and licence serve rows that carry none; rows name their file relative to the folder.
 
     Raises:
         SourceError: The file is missing, broken or in an unknown format; the message names the line or columns.
@@ -59,9 +56,9 @@ def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction |
     if "://" not in file and not local.is_file():
         raise SourceError(f"{file} does not exist or is no file")
     if path_of(file).endswith(".parquet"):
-        records = _parquet(file)
+        records = _table(file, "Parquet", lambda: pl.read_parquet(file, glob="://" in file))
     elif path_of(file).endswith((".jsonl", ".ndjson")):
-        records = _json_uri(file) if "://" in file else _jsonl(local)
+        records = _table(file, "JSONL", pl.scan_ndjson(file).collect) if "://" in file else _jsonl(local)
     else:
         raise SourceError(f"{redacted(file)}: the name must end in .jsonl or .parquet")
     base = Source(path=file, source=source.source or Path(path_of(file)).stem, license=source.license)
@@ -72,13 +69,7 @@ def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction |
 def find_in_files(
     files: Iterable[tuple[str, Source]], folder: Path, rows: Collection[str]
 ) -> tuple[dict[str, list[tuple[str, int]]], list[str]]:
-    """Where rows stand: file and line by row id; and what is wrong with files that cannot be searched.
-
-    Args:
-        files: Files or URIs with their source.
-        folder: Files are named relative to it.
-        rows: Row ids.
-    """
+    """Where rows stand: file, relative to the folder, and line by row id; and what is wrong with unsearchable files."""
     found: dict[str, list[tuple[str, int]]] = {}
     faults = []
     for file, source in files:
@@ -112,26 +103,14 @@ def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise SourceError(f"{file} cannot be read: {error}") from error
 
 
-def _parquet(file: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _table(file: str, kind: str, read: Callable[[], pl.DataFrame]) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        table = pl.read_parquet(file, glob="://" in file)
+        table = read()
     except (Exception, pl.exceptions.PanicException) as error:  # Polars and its cloud readers raise many kinds
-        raise _unreadable(file, "Parquet", error) from None
+        reason = scrubbed((str(error).strip().splitlines() or [type(error).__name__])[0], file)
+        # Without the cause, whose text may hold the credentials of an address: Dagster stores causes.
+        raise SourceError(f"{redacted(file)} cannot be read as {kind}: {reason}; mend or replace the file") from None
     yield from enumerate(table.iter_rows(named=True), start=1)
-
-
-def _json_uri(uri: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        table = pl.scan_ndjson(uri).collect()
-    except (Exception, pl.exceptions.PanicException) as error:  # likewise
-        raise _unreadable(uri, "JSONL", error) from None
-    yield from enumerate(table.iter_rows(named=True), start=1)
-
-
-def _unreadable(file: str, kind: str, error: BaseException) -> SourceError:
-    """Raised without its cause, whose text may hold the credentials of an address: Dagster stores causes."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return SourceError(f"{redacted(file)} cannot be read as {kind}: {scrubbed(reason, file)}; mend or replace the file")
 
 
 def _normalise(record: Mapping[str, Any], file: str, line: int, base: Source) -> Instruction | Unusable:

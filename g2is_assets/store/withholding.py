@@ -196,12 +196,7 @@ def target_withholding(project: Project, files: Iterable[Path]) -> Withholding:
 
 
 def licenses_of(lake: Lake, sample: Version) -> dict[str, list[str]]:
-    """Licences by row id, of all rows of the current pool and of the pool that a sample was drawn from, also pruned.
-
-    Args:
-        lake: The lake.
-        sample: A version of `warmup/sample`.
-    """
+    """Licences by row id, of all rows of the current pool and of that which a sample was drawn from, also pruned."""
     drawn_from = sample.manifest.inputs["instructions/pool"].data_version
     pools = lake.find_whole("instructions/pool", drawn_from), lake.find_whole("instructions/pool")
     found: dict[str, list[str]] = {}

@@ -74,20 +74,11 @@ def fit_lora(
     """Train the LoRA parameters in place with AdamW; every row's mean loss weighs alike.
 
     With validation rows, the epoch with the lowest mean of their row losses is kept, the untouched start (step 0)
-    included, the earlier one on a tie. Deterministic for one seed, thread count and machine.
-
-    Args:
-        model: PEFT model from `add_lora`; on return it holds the kept weights, in evaluation mode.
-        tokenizer: For padding.
-        rows: Training rows, at least one.
-        settings: Rate, batch size, seed.
-        epochs: Passes over the rows.
-        schedule: Learning-rate schedule: `linear`, `cosine` or `constant`, without warm-up steps.
-        validation: Rows that choose the epoch; empty keeps the last one.
-        compute: `float32`, or `bfloat16` for mixed precision: products in bfloat16, LoRA weights and losses float32;
-            the frozen linear layers are left in bfloat16.
-        packing: Train on a batch's rows as one sequence without padding, where the model keeps them apart.
-        progress: Called with tokens done, `n_fit_tokens` of them in all.
+    included, the earlier one on a tie; without, the last. On return the model holds the kept weights, in evaluation
+    mode. Deterministic for one seed, thread count and machine. The schedule has no warm-up steps. With `bfloat16`,
+    products are in that, LoRA weights and losses float32; the frozen linear layers are left in bfloat16. With packing,
+    a batch's rows are one sequence without padding, where the model keeps them apart. `progress` is called with tokens
+    done, `n_fit_tokens` of them in all.
 
     Raises:
         ModelError: A loss is not finite.

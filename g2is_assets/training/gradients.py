@@ -25,7 +25,7 @@ from g2is_assets.training.lora import canonical_name, load_adapter, lora_paramet
 from g2is_assets.training.loss import row_losses
 from g2is_assets.training.model import ModelSource, pick_compute
 from g2is_assets.training.text import Example, collator
-from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments
+from g2is_assets.training.warmup import MOMENTS_FILE, load_moments
 
 Consume = Callable[[str, Tensor], None]
 
@@ -137,15 +137,10 @@ class GradientWorker:
         settings: GradientsSettings,
         device: str = "auto",
     ) -> None:
-        """Load model, adapter and moments.
+        """Load the base model, and adapter and moments from the folder that `train_warmup` wrote.
 
-        Args:
-            source: The base model.
-            checkpoint: Folder written by `train_warmup`.
-            kinds: Feature kinds to compute from one backward pass.
-            settings: Sketch size, nnz and seed, and what the passes compute in; weights, gradients, mix and sketch are
-                float32 in any case.
-            device: `auto`, `cpu` or `cuda`.
+        All kinds come from one backward pass. Whatever the passes compute in, weights, gradients, mix and sketch are
+        float32.
         """
         self.kinds = tuple(kinds)
         self.model = load_adapter(source.load(device), checkpoint / "adapter")
@@ -164,7 +159,12 @@ class GradientWorker:
         )
         self.sketch.to(self.device)
         self.n_calls = 0
-        self.terms = {name: _AdamTerms(name, moments, self.device) for name in parameters}
+        # The terms of Adam's direction that are the same for every row, flattened.
+        self.momentum = {n: (moments.beta1 * m).flatten().to(self.device) for n, m in moments.exp_avg.items()}
+        self.squared = {
+            n: (moments.beta2 * v + moments.epsilon).flatten().to(self.device) for n, v in moments.exp_avg_sq.items()
+        }
+        self.one_minus_beta1, self.one_minus_beta2 = 1 - moments.beta1, 1 - moments.beta2
         self.collate = collator(source.tokenizer())
 
     def __call__(self, examples: Sequence[Example]) -> BatchGradients:
@@ -206,22 +206,11 @@ class GradientWorker:
         """
         if self.kinds == ("sgd",):
             return {"sgd": gradient}
-        terms = self.terms[name]
         # The root is shared by both Adam kinds, and what is the same for every row was computed once.
-        scale = torch.addcmul(terms.squared, gradient, gradient, value=terms.one_minus_beta2).rsqrt_()
-        fresh = (gradient * scale).mul_(terms.one_minus_beta1)
-        every = {"sgd": gradient, "adam_without_momentum": fresh, "adam": scale.mul_(terms.momentum).add_(fresh)}
+        scale = torch.addcmul(self.squared[name], gradient, gradient, value=self.one_minus_beta2).rsqrt_()
+        fresh = (gradient * scale).mul_(self.one_minus_beta1)
+        every = {"sgd": gradient, "adam_without_momentum": fresh, "adam": scale.mul_(self.momentum[name]).add_(fresh)}
         return {kind: every[kind] for kind in self.kinds}
-
-
-class _AdamTerms:
-    """The terms of Adam's direction that are the same for every row, flattened."""
-
-    def __init__(self, name: str, moments: Moments, device: torch.device) -> None:
-        self.momentum = (moments.beta1 * moments.exp_avg[name]).flatten().to(device)
-        self.squared = (moments.beta2 * moments.exp_avg_sq[name] + moments.epsilon).flatten().to(device)
-        self.one_minus_beta1 = 1 - moments.beta1
-        self.one_minus_beta2 = 1 - moments.beta2
 
 
 class Gram:
@@ -278,9 +267,7 @@ def floor_seconds(
 def summarise(costs: Sequence[BatchCost], elapsed_s: float) -> dict[str, float]:
     """Rates, shares, distance to the floor, distortion and memory of a materialisation; 0 for what was not sampled.
 
-    Args:
-        costs: Of all batches.
-        elapsed_s: From the first batch asked for to the last shard written, the worker's start included.
+    `elapsed_s` is from the first batch asked for to the last shard written, the worker's start included.
     """
     total = sum(cost.total_s for cost in costs)
     sampled = [cost for cost in costs if cost.floor_s is not None]

@@ -75,11 +75,8 @@ def packed_rows(model: Any, batch: Mapping[str, Tensor]) -> Iterator[bool]:
     """Whether `row_losses(packed=True)` holds for the model, found by trying: both ways give the same losses.
 
     On a CPU each row attends by itself meanwhile, instead of under a mask over all rows: the work of attention
-    then grows with the sum of squared lengths, not with the square of their sum.
-
-    Args:
-        model: A causal language model, with or without PEFT.
-        batch: As for `row_losses`, of at least two rows; with the longest one that will come, for an attention window.
+    then grows with the sum of squared lengths, not with the square of their sum. The batch has at least two rows, with
+    the longest one that will come, for an attention window.
     """
     usual = model.config._attn_implementation
     with torch.no_grad():
@@ -119,20 +116,8 @@ def _rows_apart(
     """Causal attention within each row of one packed sequence, as transformers calls it.
 
     In float32 also where the rest is bfloat16: without matrix units for it, a CPU's bfloat16 attention is the slower.
-
-    Args:
-        query: (1, n_heads, n_positions, head_dim).
-        key: (1, n_key_heads, n_positions, head_dim).
-        value: Likewise.
-        position_ids: (1, n_positions) int64; a row begins where it is 0.
-        scaling: Of the products of query and key; None is 1 / √head_dim.
-        dropout: Share of the weights left out.
-        sliding_window: How far back a position sees, itself included.
-        softcap: Bound of the scores.
-        s_aux: Attention sinks.
-
-    Returns:
-        (1, n_positions, n_heads, head_dim), and no weights.
+    Query, key and value are (1, heads, n_positions, head_dim); a row begins where a position id is 0. The result is
+    (1, n_positions, n_heads, head_dim), without weights.
 
     Raises:
         ValueError: The attention is not plain for these rows.
@@ -165,17 +150,10 @@ def candidate_log_likelihoods(
 ) -> list[float]:
     """Log-likelihood of every candidate's response, summed over its tokens, in nats, in the order given.
 
-    The candidates go on from the prompts in the cache; the result is that of whole rows up to rounding.
-
-    Args:
-        model: A causal language model, with or without an adapter.
-        cache: Keys and values of a batch of rows, at every position; it is left as it was.
-        mask: (n_rows, n_positions) int64 attention mask of that batch, padded on either side.
-        candidates: Each with the number of the row in the batch that begins with its prompt.
-        pad_token_id: Fills up shorter candidates; it counts for nothing.
-        batch_tokens: Tokens per batch as if padded to the longest candidate, the prompt counted for each; where long
-            prompts with short responses meet the opposite, padding may double them.
-        progress: Told how many candidates were done.
+    The candidates go on from the prompts in the cache, keys and values of a batch of rows with an attention mask
+    (n_rows, n_positions), padded on either side; it is left as it was. Each has the number of the row that begins with
+    its prompt. The result is that of whole rows up to rounding. `batch_tokens` counts as if padded to the longest
+    candidate, the prompt for each; where long prompts with short responses meet the opposite, padding may double them.
     """
     totals = [0.0] * len(candidates)
     for chosen in plan_batches([row.n_tokens for _, row in candidates], batch_tokens):

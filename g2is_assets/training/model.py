@@ -115,7 +115,7 @@ def pick_compute(compute: str, device: str) -> str:
 
 
 def find_model(name: str, cache: Path, revision: str | None = None, *, fetch: bool = True) -> ModelSource:
-    """Resolve the `model` setting to a local folder, fetching and converting the embedded model if it is asked for.
+    """The model that the settings name, in a local folder; a copy that was converted lies in the cache.
 
     Args:
         name: The embedded model's name, a local folder, or a Hugging Face id.
@@ -137,13 +137,9 @@ def find_model(name: str, cache: Path, revision: str | None = None, *, fetch: bo
 
 
 def model_folder(name: str, cache: Path, revision: str | None = None, *, fetch: bool = False) -> Path:
-    """The folder of a model, into which nobody has looked yet.
+    """The folder of a model as `find_model` names it, into which nobody has looked yet.
 
-    Args:
-        name: As in `find_model`.
-        cache: As there.
-        revision: As there.
-        fetch: Whether to get a model of the hub that is not on this machine yet.
+    Only a model of the hub is fetched.
 
     Raises:
         ModelError: It is not there.
