@@ -54,11 +54,7 @@ class Problem:
     nodes: Nodes | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what does not fit.
-
-        Raises:
-            ValueError: Lengths differ, eligible rows are not ascending numbers of rows, or the budget exceeds them.
-        """
+        """Refuse lengths that differ, eligible rows that are not ascending row numbers, and a budget beyond them."""
         n, eligible = len(self.row_ids), self.eligible
         sources = [*self.gradients.values(), *([self.embeddings] if self.embeddings is not None else [])]
         if len(self.n_response_tokens) != n or any(source.shape[0] != n for source in sources):
@@ -81,11 +77,7 @@ class Problem:
         return KnowledgeSettings.model_validate(dict(self.knowledge))
 
     def gradient_features(self, kind: str, mean_removed: bool = False) -> tuple[FeatureSource, NDArray[np.floating]]:
-        """Features of the eligible rows, and the domain's.
-
-        Raises:
-            ValueError: They are not there.
-        """
+        """Features of the eligible rows, and the domain's; an error where they are not there."""
         name = f"{kind}/mean_removed" if mean_removed else kind
         if name not in self.gradients or self.target is None:
             raise ValueError(
@@ -94,11 +86,7 @@ class Problem:
         return ChosenFeatures(self.gradients[name], self.eligible), self.target
 
     def embedding_features(self) -> tuple[FeatureSource, NDArray[np.floating]]:
-        """Embeddings of the eligible rows, and the domain's.
-
-        Raises:
-            ValueError: They are not there.
-        """
+        """Embeddings of the eligible rows, and the domain's; an error where they are not there."""
         if self.embeddings is None or self.target_embeddings is None:
             raise ValueError(f"domain '{self.domain}': no embeddings of pool and domain")
         return ChosenFeatures(self.embeddings, self.eligible), self.target_embeddings

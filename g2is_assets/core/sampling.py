@@ -84,7 +84,13 @@ def mean_paired_difference(
         raise ValueError("there is no domain to compare in")
     rng, means, draws = np.random.default_rng(seed), [], []
     for first, second in pairs:
-        one, other = _on_the_same_rows(first, second)
+        one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+        fits = one.ndim == other.ndim == 2 and one.shape[1] == other.shape[1] >= 2 and min(len(one), len(other)) >= 1
+        if not fits or not (np.isfinite(one).all() and np.isfinite(other).all()):
+            raise ValueError(
+                "paired scores need two finite (seeds, rows >= 2) arrays of the same rows, got "
+                f"{one.shape}, {other.shape}"
+            )
         rows = _shares(rng, one.shape[1], n_resamples)
         seeds = _shares(rng, len(one), n_resamples)
         others = seeds if len(one) == len(other) else _shares(rng, len(other), n_resamples)
@@ -97,14 +103,3 @@ def mean_paired_difference(
 def _shares(rng: np.random.Generator, n: int, n_resamples: int) -> NDArray[np.float64]:
     """(n_resamples, n) draws with replacement: each one's share of its draw."""
     return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples) / n
-
-
-def _on_the_same_rows(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both as arrays."""
-    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    fits = one.ndim == other.ndim == 2 and one.shape[1] == other.shape[1] >= 2 and min(len(one), len(other)) >= 1
-    if not fits or not (np.isfinite(one).all() and np.isfinite(other).all()):
-        raise ValueError(
-            f"paired scores need two finite (seeds, rows >= 2) arrays of the same rows, got {one.shape}, {other.shape}"
-        )
-    return one, other

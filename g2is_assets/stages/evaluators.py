@@ -122,13 +122,7 @@ def balance_was_kept(
 ) -> Verdict:
     """Every row taken has the pull and redundancy that its record says, and no row that was allowed had a better score.
 
-    Args:
-        subset: The rows taken.
-        left: The others, with what the rules on top refused.
-        row_ids: (n,) ids of the rows of both.
-        source: (n, d), their features.
-        validation: (v, d), the domain's.
-        settings: Those of the walk.
+    The ids (n,) and features (n, d) are of all rows, those taken and those left; validation is (v, d).
     """
     place = {row_id: number for number, row_id in enumerate(row_ids)}
     numbers = np.array([place[row_id] for row_id in subset["row_id"]])

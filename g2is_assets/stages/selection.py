@@ -144,13 +144,7 @@ def count_refusals(
     """How many candidates each rule refused, a candidate being a row left and a component.
 
     A conflict counts where a choice came after it: with the last row taken, none did. A row below the floor is refused
-    by that alone.
-
-    Args:
-        left: Contract `selection/subset left`.
-        budgets: Contract `selection/subset budgets`.
-        min_core_cosine: The floor, if there is one.
-        distortion: Standard error of a sketched cosine near 0.
+    by that alone. The distortion is the standard error of a sketched cosine near 0.
     """
     floor = -np.inf if min_core_cosine is None else min_core_cosine
     above = left.filter(pl.col("core_cosine") >= floor).join(budgets.select("component", "n_choices"), on="component")

@@ -7,7 +7,7 @@ driver that calls them alone writes files.
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import torch
 
@@ -22,40 +22,32 @@ MAX_RETRIES: Final = 3
 """How often Ray starts a dead worker again, and how often it repeats an item that died with it."""
 
 
-class Engine(Protocol):
-    """Maps items through workers."""
-
-    def map(self, make_worker: Callable[[], Callable[[Item], Result]], items: Iterable[Item]) -> Iterator[Result]:
-        """Results in the order of the items; each worker is made once and keeps its model."""
-        ...
-
-
 def set_threads(threads: int) -> None:
     """Let torch use so many threads in this process; 0 leaves the choice to it."""
     if threads:
         torch.set_num_threads(threads)
 
 
-def make_engine(name: Literal["in_process", "ray"], workers: int) -> Engine:
+def make_engine(name: Literal["in_process", "ray"], workers: int) -> "Engine":
     """The engine that the settings ask for; each worker uses as many threads as this process.
 
     Raises:
         SettingsError: Ray is asked for and not installed.
     """
-    return RayEngine(workers, torch.get_num_threads()) if name == "ray" else InProcessEngine()
+    return RayEngine(workers, torch.get_num_threads()) if name == "ray" else Engine()
 
 
-class InProcessEngine:
+class Engine:
     """One worker in this process."""
 
     def map(self, make_worker: Callable[[], Callable[[Item], Result]], items: Iterable[Item]) -> Iterator[Result]:
-        """Results in the order of the items, computed as they are asked for."""
+        """Results in the order of the items, computed as they are asked for; a worker is made once, with its model."""
         worker = make_worker()
         for item in items:
             yield worker(item)
 
 
-class RayEngine:
+class RayEngine(Engine):
     """Ray actors, on this machine or on the cluster that `RAY_ADDRESS` names; the model's files must be there too."""
 
     def __init__(self, workers: int, threads: int) -> None:

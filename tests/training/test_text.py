@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from g2is_assets.contracts import instructions as contracts
 from g2is_assets.contracts.instructions import Instruction, Unusable
 from g2is_assets.errors import ContractError
-from g2is_assets.training.engine import InProcessEngine
+from g2is_assets.training.engine import Engine
 from g2is_assets.training.text import (
     IGNORED,
     Example,
@@ -360,7 +360,7 @@ def test_the_engine_makes_one_worker_and_computes_results_as_they_are_asked_for(
         made.append(1)
         return worker
 
-    results = InProcessEngine().map(make_worker, [3, 1, 2])
+    results = Engine().map(make_worker, [3, 1, 2])
     assert next(results) == 9
     assert seen == [3]
     assert list(results) == [1, 4]
