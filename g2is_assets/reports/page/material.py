@@ -38,15 +38,7 @@ PICTURES: Final = {
 
 @dataclass(frozen=True)
 class Checked:
-    """One check's result.
-
-    Attributes:
-        name: Of the check.
-        description: What it says if it passes.
-        severity: Of a failure: `error`, or `warning` for a finding.
-        passed: Whether it did.
-        said: The verdict, with its numbers.
-    """
+    """One check's result: `description` is what it says if it passes, `said` its verdict, with the numbers."""
 
     name: str
     description: str
@@ -57,13 +49,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a stage: without anything that a row says, since erasure does not redraw it.
-
-    Attributes:
-        stage: Its heading.
-        caption: What is to be seen, for those who cannot see it too.
-        png: The picture.
-    """
+    """A picture under the heading `stage`: without anything that a row says, since erasure does not redraw it."""
 
     stage: str
     caption: str
@@ -75,19 +61,11 @@ class Material:
     """Everything that a page says, as tables by contract.
 
     Attributes:
-        domain, title: The target domain and what people call it.
-        model: The base model, as the settings name it.
-        evaluation: Metrics of `finetune/evaluation`.
-        n_scored: Rows behind them.
-        answers: Its table of answers.
-        made: Manifest of `selection/subset`.
-        subset, excluded: Its tables.
-        pool, rejected, withheld: Tables of `instructions/pool`.
-        target, target_rejected, target_withheld: Tables of `instructions/target`.
-        places: The map of `graph/neighbors`.
-        lineage, links: Tables of `audit/lineage`.
-        checks: Results of checks.
-        pictures: Of the stages.
+        domain, title, model: The target domain, what people call it, and the base model as the settings name it.
+        evaluation, n_scored, answers: Metrics of `finetune/evaluation`, the rows behind them, and its table of answers.
+        made: Manifest of `selection/subset`; then its tables, and those of `instructions/pool` and of
+            `instructions/target`.
+        places: The map of `graph/neighbors`; then the tables of `audit/lineage`.
     """
 
     domain: str
@@ -125,15 +103,7 @@ class Material:
 def read_material(
     lake: Lake, versions: Mapping[str, Version], checks: Sequence[Checked], *, domain: str, title: str, model: str
 ) -> Material:
-    """Read the tables that a page is made of, and draw its pictures.
-
-    Args:
-        lake: Where the versions lie.
-        versions: By asset: those that `audit/report` is made from.
-        checks: Results of checks of these versions.
-        domain: The target domain.
-        title: What people call it.
-        model: The base model, as the settings name it.
+    """Read the tables that a page is made of from the versions of `audit/report`'s inputs, and draw their pictures.
 
     Raises:
         StoreError: A table is missing or damaged.
