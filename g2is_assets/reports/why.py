@@ -1,18 +1,18 @@
 """Why a row was taken for a domain, or left: the stored trace in words."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from dataclasses import dataclass
+from typing import Any, Final
 
 import polars as pl
 
-from g2is_assets.contracts import gradients as gradient_contracts
 from g2is_assets.contracts import selection as contracts
 from g2is_assets.contracts.contract import Contract
+from g2is_assets.contracts.gradients import SET_ASIDE
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.reports.rows import MIN_PREFIX, answers_to, only_one, say_why_not
-from g2is_assets.reports.words import printable
+from g2is_assets.reports.words import beginning, printable
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import Manifest
 from g2is_assets.store.version import Version
@@ -31,87 +31,67 @@ class Answer:
     Attributes:
         row_id: The row.
         state: `taken`, `left`, `excluded` or `without gradient`.
-        records: The stored trace: one record if taken or excluded, one per component if left.
-        lines: The same in words.
+        records, lines: The stored trace, one record if taken or excluded, one per component if left; and in words.
     """
 
     row_id: str
     state: str
     records: list[dict[str, Any]]
-    lines: list[str] = field(default_factory=list)
+    lines: list[str]
 
 
 def explain(lake: Lake, domain: str, asked: str) -> Answer:
-    """Look a row up in the current version of the domain's subset.
-
-    Args:
-        lake: The lake.
-        domain: A domain whose subset has been materialised.
-        asked: A row id, the beginning of one (8 characters or more), or an id that a source gave the row.
+    """Look a row up in the current version of a domain's subset, by its id, 8 characters of it, or a source's id.
 
     Raises:
         SettingsError: No row or several rows of the pool answer to `asked`.
         MissingInputError: The subset has not been materialised.
     """
-    version = lake.current("selection/subset", domain)
-    row = _find_in_pool(lake, asked) or _find_in_selection(version, asked) or _refuse(lake, asked)
-    quoted = _Quoted(lake, domain)
-    line = f"{row['row_id']}  {printable(', '.join(row['sources']))}  {_short(row['prompt'])}"
+    version, pool = lake.current("selection/subset", domain), lake.current("instructions/pool")
+    where = answers_to(asked) | pl.col("ids").list.contains(asked)
+    found = _find(pool, POOL, where, "row_id", "sources", "prompt").to_dicts()
+    row = only_one(found, asked) or _find_in_selection(version, asked)
+    if row is None:
+        say_why_not(pool, asked)
+        raise SettingsError(
+            f"no row is '{asked}'; give a row id, its first {MIN_PREFIX} characters or more, or a source's id. "
+            "List some: SELECT row_id, ids, prompt FROM instructions_pool LIMIT 10"
+        )
+    row_id, quoted = row["row_id"], _quoting(lake, domain)
+    line = f"{row_id}  {printable(', '.join(row['sources']))}  {beginning(row['prompt'], SHOWN)}"
     for state, contract, words in (
-        ("taken", contracts.SUBSET, _taken_row),
-        ("excluded", contracts.EXCLUDED, _excluded),
-        ("left", contracts.LEFT, _left),
+        ("taken", contracts.SUBSET, lambda records: _taken(records[0], version.manifest, quoted)),
+        ("excluded", contracts.EXCLUDED, lambda records: _excluded(records[0], quoted)),
+        ("left", contracts.LEFT, lambda records: _left(records, version, quoted)),
     ):
-        records = _records(version, contract, row["row_id"])
+        table = _find(version, contract, pl.col("row_id") == row_id)
+        records = (table.sort("component") if "component" in table.columns else table).to_dicts()
         if records:
-            return Answer(row["row_id"], state, records, [line, *words(records, version, quoted)])
-    return _without_gradient(lake, row["row_id"], line)
+            return Answer(row_id, state, records, [line, *words(records)])
+    reasons = lake.current("gradients/pool").read(SET_ASIDE).filter(row_id=row_id)["reason"]
+    if reasons.is_empty():
+        raise SettingsError(f"row {row_id} came into the pool after this selection; refresh the domain")
+    return Answer(row_id, "without gradient", [], [line, f"Not eligible: {reasons[0]}."])
 
 
 def taken_lines(record: Mapping[str, Any], made: Manifest, prompts: Mapping[str, str]) -> list[str]:
-    """Why a row of a subset was taken, in words.
-
-    Args:
-        record: The row as `selection/subset` has it.
-        made: The manifest of that subset.
-        prompts: Of the rows to quote, by id.
-    """
+    """Why a row of the subset `made` was taken, in words that quote other rows by these prompts."""
     return _taken(record, made, lambda row_id: _quoted(row_id, prompts.get(row_id)))
 
 
 def first_reasons(lake: Lake, version: Version, n_rows: int) -> list[str]:
     """Why the first rows of a subset were taken, in their order."""
-    quoted = _Quoted(lake, str(version.manifest.partition))
+    quoted = _quoting(lake, str(version.manifest.partition))
     taken = _find(version, contracts.SUBSET, pl.col("order") < n_rows).sort("order")
     return [" ".join(_taken(row, version.manifest, quoted)) for row in taken.iter_rows(named=True)]
 
 
-def _find_in_pool(lake: Lake, asked: str) -> dict[str, Any] | None:
-    where = answers_to(asked) | pl.col("ids").list.contains(asked)
-    found = _find(lake.current("instructions/pool"), POOL, where, "row_id", "sources", "prompt")
-    return only_one(found.to_dicts(), asked)
-
-
 def _find_in_selection(version: Version, asked: str) -> dict[str, Any] | None:
     """A row that has left the pool since, of which only the id is known."""
-    found: set[str] = set()
-    for contract in (contracts.SUBSET, contracts.EXCLUDED, contracts.LEFT):
-        found |= set(_find(version, contract, answers_to(asked), "row_id")["row_id"])
+    tables = (contracts.SUBSET, contracts.EXCLUDED, contracts.LEFT)
+    found = {row_id for table in tables for row_id in _find(version, table, answers_to(asked), "row_id")["row_id"]}
     gone = {"sources": ["no longer in the pool"], "prompt": ""}
     return only_one([{"row_id": row_id, **gone} for row_id in sorted(found)], asked)
-
-
-def _refuse(lake: Lake, asked: str) -> NoReturn:
-    say_why_not(lake.current("instructions/pool"), asked)
-    raise SettingsError(
-        f"no row is '{asked}'; give a row id, its first {MIN_PREFIX} characters or more, or a source's id. "
-        "List some: SELECT row_id, ids, prompt FROM instructions_pool LIMIT 10"
-    )
-
-
-def _records(version: Version, contract: Contract, row_id: str) -> list[dict[str, Any]]:
-    found = _find(version, contract, pl.col("row_id") == row_id)
-    return found.sort("component").to_dicts() if "component" in found.columns else found.to_dicts()
 
 
 def _find(version: Version, contract: Contract, where: pl.Expr, *columns: str) -> pl.DataFrame:
@@ -124,29 +104,25 @@ def _find(version: Version, contract: Contract, where: pl.Expr, *columns: str) -
         raise StoreError(f"{file} is missing or damaged: {reason}; materialise the asset again") from error
 
 
-class _Quoted:
-    """Prompts of other rows, of the pool or the domain, looked up once each."""
+def _quoting(lake: Lake, domain: str) -> Quote:
+    """Rows of the pool or the domain by their prompts, looked up as they are asked for."""
+    target = lake.find("instructions/target", domain)
+    tables = [(lake.current("instructions/pool"), POOL), *([(target, TARGET)] if target else [])]
 
-    def __init__(self, lake: Lake, domain: str) -> None:
-        target = lake.find("instructions/target", domain)
-        self.tables = [(lake.current("instructions/pool"), POOL), *([(target, TARGET)] if target else [])]
-
-    def __call__(self, row_id: str) -> str:
+    def quoted(row_id: str) -> str:
         here = pl.col("row_id") == row_id
-        found = [text for place in self.tables for text in _find(*place, here, "prompt")["prompt"]]
+        found = [text for place in tables for text in _find(*place, here, "prompt")["prompt"]]
         return _quoted(row_id, found[0] if found else None)
+
+    return quoted
 
 
 def _quoted(row_id: str, prompt: str | None) -> str:
-    return row_id if prompt is None else f"{row_id[:8]} ({_short(prompt)})"
-
-
-def _taken_row(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) -> list[str]:
-    return _taken(records[0], version.manifest, quoted)
+    return row_id if prompt is None else f"{row_id[:8]} ({beginning(prompt, SHOWN)})"
 
 
 def _taken(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
-    if _is_balanced(made):
+    if made.settings["walk"] == "balanced":
         return _taken_in_balance(row, made, quoted)
     lines = [f"Taken as row {row['order'] + 1} of {made.n_rows['subset']}, by component {row['component']}."]
     if row["step"] == 0:
@@ -172,10 +148,6 @@ def _taken(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
     return [*lines, *_pulled_by(row, quoted)]
 
 
-def _is_balanced(made: Manifest) -> bool:
-    return made.settings["walk"] == "balanced"
-
-
 def _taken_in_balance(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
     lead = "the only row allowed" if row["margin"] is None else f"{row['margin']:.4f} ahead of the next row allowed"
     lines = [
@@ -197,8 +169,7 @@ def _pulled_by(row: Mapping[str, Any], quoted: Quote) -> list[str]:
     return [f"The validation rows that it resembles most: {own}."] if pairs else []
 
 
-def _excluded(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) -> list[str]:
-    row = records[0]
+def _excluded(row: Mapping[str, Any], quoted: Quote) -> list[str]:
     if row["split"] is None:
         return [f"Not eligible: a near-duplicate of {quoted(row['other_row_id'])}, which stands for both."]
     rule = {"equal": "equal text", "shared 13-gram": "13 words in a row that both hold"}.get(row["reason"])
@@ -209,7 +180,7 @@ def _excluded(records: Sequence[dict[str, Any]], version: Version, quoted: Quote
 def _left(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) -> list[str]:
     budgets = version.read(contracts.BUDGETS)
     floor = version.manifest.settings["min_core_cosine"]
-    if _is_balanced(version.manifest):
+    if version.manifest.settings["walk"] == "balanced":
         return _left_in_balance(records[0], version, budgets.row(0, named=True), quoted)
     lines = ["Not taken. What each component's walk saw of it:"]
     for row in records:
@@ -251,19 +222,6 @@ def _reason(row: dict[str, Any], walk: dict[str, Any], floor: float | None, quot
     return f"allowed at every step, others were nearer{rank} ({walk['n_taken']} of {walk['budget']} rows taken)"
 
 
-def _without_gradient(lake: Lake, row_id: str, line: str) -> Answer:
-    set_aside = lake.current("gradients/pool").read(gradient_contracts.SET_ASIDE)
-    found = set_aside.filter(pl.col("row_id") == row_id)["reason"].to_list()
-    if not found:
-        raise SettingsError(f"row {row_id} came into the pool after this selection; refresh the domain")
-    return Answer(row_id, "without gradient", [], [line, f"Not eligible: {found[0]}."])
-
-
 def _ordinal(n: int) -> str:
     ending = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
     return f"{n}{ending}"
-
-
-def _short(text: str) -> str:
-    line = printable(text)
-    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
