@@ -27,11 +27,7 @@ def answers_to(asked: str) -> pl.Expr:
 
 
 def only_one(found: list[dict[str, Any]], asked: str) -> dict[str, Any] | None:
-    """The record found, if any.
-
-    Raises:
-        SettingsError: There are several.
-    """
+    """The record found, if any; several are a SettingsError."""
     if len(found) > 1:
         raise SettingsError(f"{len(found)} rows answer to '{asked}': {', '.join(r['row_id'] for r in found[:5])}")
     return found[0] if found else None

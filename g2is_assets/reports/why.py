@@ -59,11 +59,12 @@ def explain(lake: Lake, domain: str, asked: str) -> Answer:
         )
     row_id, quoted = row["row_id"], _quoting(lake, domain)
     line = f"{row_id}  {printable(', '.join(row['sources']))}  {beginning(row['prompt'], SHOWN)}"
-    for state, contract, words in (
-        ("taken", contracts.SUBSET, lambda records: _taken(records[0], version.manifest, quoted)),
-        ("excluded", contracts.EXCLUDED, lambda records: _excluded(records[0], quoted)),
-        ("left", contracts.LEFT, lambda records: _left(records, version, quoted)),
-    ):
+    traces: dict[str, tuple[Contract, Callable[[list[dict[str, Any]]], list[str]]]] = {
+        "taken": (contracts.SUBSET, lambda records: _taken(records[0], version.manifest, quoted)),
+        "excluded": (contracts.EXCLUDED, lambda records: _excluded(records[0], quoted)),
+        "left": (contracts.LEFT, lambda records: _left(records, version, quoted)),
+    }
+    for state, (contract, words) in traces.items():
         table = _find(version, contract, pl.col("row_id") == row_id)
         records = (table.sort("component") if "component" in table.columns else table).to_dicts()
         if records:
