@@ -12,8 +12,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from g2is_assets.cli.options import print_json
 from g2is_assets.contracts.rows import Instruction, Unusable
 from g2is_assets.errors import SettingsError, SourceError
+from g2is_assets.reports.words import printable
 from g2is_assets.settings.config import DOMAIN_NAME, Source
 from g2is_assets.settings.project import Project, load_domain, load_project
 from g2is_assets.store.sources import read_rows
@@ -29,14 +31,9 @@ PAGE: Final = 500
 def add_domain(
     config: Path | None, name: str, validation: Path, test: Path | None, said: Mapping[str, str | float | None]
 ) -> None:
-    """Make a domain's folder from its rows and settings, whole or not at all, and say what to do next.
+    """Make a domain's folder from its rows and what `domain.toml` is to say, and tell what to do next.
 
-    Args:
-        config: The settings file.
-        name: The domain's name.
-        validation: Its validation rows.
-        test: Its test rows, if there are any.
-        said: What `domain.toml` is to say; None is left out.
+    The folder is there whole or not at all.
 
     Raises:
         SettingsError: The name or a value is refused, or the domain exists.
@@ -63,7 +60,7 @@ def add_domain(
         draft = scratch / name
         draft.mkdir(parents=True)
         for split, file in files.items():
-            shutil.copyfile(file, draft / f"{split}{_ending(file)}")
+            shutil.copyfile(file, draft / f"{split}{'.parquet' if file.suffix == '.parquet' else '.jsonl'}")
         (draft / "domain.toml").write_text(_toml(said), encoding="utf-8")
         check_cron(load_domain(draft, project.settings))
         draft.rename(folder)
@@ -74,18 +71,14 @@ def add_domain(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     again = f" --config {config}" if config else ""
-    print_lines(
-        f"Added {folder}",
-        f"Next: g2is demo{again} --domain {name}, or in `g2is ui` reload the definitions and launch refresh_domain.",
+    click.echo(f"Added {folder}")
+    click.echo(
+        f"Next: g2is demo{again} --domain {name}, or in `g2is ui` reload the definitions and launch refresh_domain."
     )
 
 
 def list_domains(config: Path | None, as_json: bool) -> None:
-    """Print every domain with its budget, schedule, last refresh and state.
-
-    Raises:
-        G2isError: The settings are wrong.
-    """
+    """Print every domain with its budget, schedule, last refresh and state."""
     from g2is_assets.stages.staleness import staleness
     from g2is_assets.stages.workspace import Workspace
 
@@ -111,15 +104,9 @@ def list_domains(config: Path | None, as_json: bool) -> None:
             }
         )
     if as_json:
-        click.echo(json.dumps(records, indent=2))
+        print_json(records)
     else:
         _print_table(records)
-
-
-def print_lines(*lines: str) -> None:
-    """Plain lines, neither wrapped nor taken for markup."""
-    for line in lines:
-        Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _usable(file: Path, split: str) -> dict[str, Instruction]:
@@ -134,17 +121,14 @@ def _usable(file: Path, split: str) -> dict[str, Instruction]:
             n_repeated += 1
         else:
             found[row.row_id] = row
-    print_lines(f"{split}: {len(found)} usable rows, {n_repeated} repeated, {len(rejected)} rejected ({file})")
-    print_lines(*(f"  line {row.line}: {row.reason}" for row in rejected[:SHOWN]))
+    click.echo(f"{split}: {len(found)} usable rows, {n_repeated} repeated, {len(rejected)} rejected ({file})")
+    for row in rejected[:SHOWN]:
+        click.echo(f"  line {row.line}: {printable(row.reason)}")
     if len(rejected) > SHOWN:
-        print_lines(f"  and {len(rejected) - SHOWN} more")
+        click.echo(f"  and {len(rejected) - SHOWN} more")
     if len(found) < MIN_ROWS:
         raise SourceError(f"{file}: {len(found)} usable {split} rows, at least {MIN_ROWS} distinct ones are needed")
     return found
-
-
-def _ending(file: Path) -> str:
-    return ".parquet" if file.suffix == ".parquet" else ".jsonl"
 
 
 def _toml(values: Mapping[str, str | float | None]) -> str:
@@ -163,13 +147,13 @@ def _last_refreshes(project: Project) -> dict[str, str]:
         return {}
     import dagster as dg
 
-    from g2is_assets.cli.instance import open_instance, prepare_instance
+    from g2is_assets.cli.jobs import open_instance
     from g2is_assets.orchestration.automation import REFRESH_DOMAIN
 
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
     last: dict[str, str] = {}
     wanted, cursor = dg.RunsFilter(job_name=REFRESH_DOMAIN, statuses=ended), None
-    with open_instance(prepare_instance(project)) as instance:
+    with open_instance(project) as instance:
         while last.keys() != project.domains.keys():
             records = instance.get_run_records(wanted, limit=PAGE, cursor=cursor)  # the newest first
             for record in records:
