@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from g2is_assets.errors import StoreError
 from g2is_assets.reports.audit import origins
 from g2is_assets.reports.words import difference_to, printable
+from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.parsing import license_name
-from g2is_assets.settings.project import Domain
+from g2is_assets.settings.project import Domain, Project
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
 from g2is_assets.store.versions import versions_of
@@ -28,35 +27,34 @@ HUB_LICENSES: Final = frozenset(
 """Licences that the Hugging Face hub knows by name; any other is `other` there, and stands in the card as it is."""
 
 
-@dataclass(frozen=True)
-class Base:
+class Base(NamedTuple):
     """The model that an adapter belongs on.
 
     Attributes:
         name: As `adapter_config.json` has it.
+        on_hub: Whether the name is a hub's, rather than a local folder's.
         quantised: Whether it was the embedded copy, whose weights are rounded to 4 bits.
     """
 
     name: str
+    on_hub: bool
     quantised: bool
 
-    @property
-    def on_hub(self) -> bool:
-        """Whether the name is a hub's, rather than a local folder's."""
-        return "/" in self.name
 
-
-def base_of(adapter: Version) -> str:
-    """The base model's name.
+def base_of(project: Project, adapter: Version) -> Base:
+    """The base model.
 
     Raises:
         StoreError: The adapter's config is damaged.
     """
+    from g2is_assets.training.model import UPSTREAM_ID
+
     file = adapter.folder / "adapter" / "adapter_config.json"
     try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+        name = str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{file} is missing or damaged; materialise finetune/adapter again") from error
+    return Base(name, "/" in name, quantised=name == UPSTREAM_ID and project.settings.model == EMBEDDED_MODEL)
 
 
 def evaluation_of(lake: Lake, adapter: Version) -> Version | None:
@@ -70,15 +68,7 @@ def evaluation_of(lake: Lake, adapter: Version) -> Version | None:
 
 
 def model_card(lake: Lake, domain: Domain, adapter: Version, chain: Sequence[Link], base: Base, folder: str) -> str:
-    """The text of README.md.
-
-    Args:
-        lake: The lake.
-        domain: The target domain.
-        adapter: The version of its adapter.
-        chain: All that it was made from.
-        base: The base model.
-        folder: Name of the folder that the card lies in.
+    """The text of README.md in a folder of that name, from the chain behind a domain's adapter.
 
     Raises:
         StoreError: A table behind the adapter is damaged.
@@ -189,8 +179,3 @@ def _limits(evaluation: Version | None, base: Base) -> str:
 def _safe(text: Any) -> str:
     """Other people's words in a cell of a table."""
     return printable(str(text)).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
-def copied_files(adapter: Version) -> list[Path]:
-    """The files of a PEFT folder, by name."""
-    return sorted(file for file in (adapter.folder / "adapter").iterdir() if file.is_file())

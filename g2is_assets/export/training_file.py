@@ -5,7 +5,6 @@ Rows keep the walk's order and say where they come from. Nothing of a row is los
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -49,21 +48,10 @@ _ENTRIES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-@dataclass(frozen=True)
-class TrainingFile:
-    """What is to be written.
-
-    Attributes:
-        records: One per row, in the walk's order.
-        notes: What a person who trains on it has to know.
-    """
-
-    records: list[dict[str, Any]]
-    notes: list[str]
-
-
-def training_file(project: Project, lake: Lake, subset: Version, form: Format) -> TrainingFile:
-    """The rows of a subset in a format.
+def training_file(
+    project: Project, lake: Lake, subset: Version, form: Format
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of a subset in a format, in the walk's order, and what a person who trains on them has to know.
 
     Args:
         project: Its withdrawals and licence policy are those of today.
@@ -89,17 +77,13 @@ def training_file(project: Project, lake: Lake, subset: Version, form: Format) -
     ]
     bodies = [{"messages": each} for each in turns] if form == "messages" else _alpaca(rows["row_id"].to_list(), turns)
     records = [body | source for body, source in zip(bodies, provenance, strict=True)]
-    return TrainingFile(records, _notes(rows, turns))
+    return records, _notes(rows, turns)
 
 
 def refuse_withheld(project: Project, lake: Lake, rows: pl.DataFrame, holder: str) -> None:
-    """Let nothing out that holds, or was trained on, rows that may not be used any more.
+    """Let nothing out that holds, or was trained on, rows that may not be used any more by today's policy.
 
-    Args:
-        project: Its withdrawals and licence policy are those of today.
-        lake: The lake.
-        rows: With `row_id`, `sources` and `licenses`.
-        holder: What holds them, for the message.
+    Of the rows `row_id`, `sources` and `licenses` are read; the message says what `holder` holds them.
 
     Raises:
         SettingsError: There are such rows.
