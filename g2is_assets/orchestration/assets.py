@@ -1,4 +1,7 @@
-"""Every stage as Dagster sees it: one factory makes an asset of each, with its inputs, partitions and metadata."""
+"""Every stage as Dagster sees it: one factory makes an asset of each, with its inputs, partitions and metadata.
+
+Of metadata standard keys come first, then `g2is/...` numbers, the same on every run.
+"""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,9 +12,9 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
-from g2is_assets.orchestration.metadata import table_metadata, version_metadata
-from g2is_assets.orchestration.retries import retried
-from g2is_assets.orchestration.runs import end_dead_runs, label, model_turn
+from g2is_assets.contracts.contract import Column, type_name
+from g2is_assets.contracts.tables import main_table, view_of
+from g2is_assets.orchestration.runs import end_dead_runs, label, model_turn, retried
 from g2is_assets.reports import words
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.catalog import STAGES, STUDY
@@ -70,7 +73,6 @@ def build_assets(project: Project, studies: Mapping[str, Study]) -> dict[str, dg
 def _asset(
     stage: Stage, partitions: dg.PartitionsDefinition | None, inputs: Iterable[str], project: Project
 ) -> dg.AssetsDefinition:
-    """A stage as an asset."""
     described: dict[str, Any] = {
         "key": stage.key.split("/"),
         "group_name": stage.group,
@@ -157,3 +159,55 @@ def _draw(lake: Lake, version: Version) -> dict[str, bytes]:
     from g2is_assets.reports.drawn import draw  # loads matplotlib
 
     return draw(lake, version)
+
+
+def table_metadata(asset: str) -> dict[str, Any]:
+    """What is known of an asset's main table before anything is materialised: its view, its columns, their lineage."""
+    contract = main_table(asset)
+    schema = dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name,
+                type_name(contract.schema[name]),
+                description=column.meaning,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable, unique=column.unique, other=_bounds(column)
+                ),
+            )
+            for name, column in contract.columns.items()
+        ]
+    )
+    found = {"dagster/table_name": view_of(asset, contract.table), "dagster/column_schema": schema}
+    # Row ids of an asset's are the one kind of column that is handed on as it is.
+    lineage = {
+        name: [dg.TableColumnDep(dg.AssetKey(column.row_of.split("/")), "row_id")]
+        for name, column in contract.columns.items()
+        if column.row_of
+    }
+    return found | ({"dagster/column_lineage": dg.TableColumnLineage(lineage)} if lineage else {})
+
+
+def _bounds(column: Column) -> list[str]:
+    bounds = (("at least", column.minimum), ("at most", column.maximum))
+    return [f"{words} {bound:g}" for words, bound in bounds if bound is not None]
+
+
+def version_metadata(version: Version, written: bool, shown: Mapping[str, str]) -> dict[str, Any]:
+    """Metadata of the materialisation of a version, `written` now or served again, with Markdown for people by name."""
+    manifest = version.manifest
+    table = main_table(manifest.asset).table
+    count = "dagster/row_count" if manifest.partition is None else "dagster/partition_row_count"
+    metadata: dict[str, Any] = {
+        "dagster/uri": str(version.folder),
+        **table_metadata(manifest.asset),
+        count: manifest.n_rows[table],
+    }
+    metadata |= {f"g2is/{name}": dg.MetadataValue.md(text) for name, text in shown.items()}
+    metadata |= {f"g2is/n_rows_{name}": n_rows for name, n_rows in manifest.n_rows.items() if name != table}
+    metadata |= {f"g2is/{name}": value for name, value in manifest.metrics.items()}
+    return metadata | {
+        "g2is/computed": int(written),
+        "g2is/n_bytes": sum(record.n_bytes for record in manifest.files.values()),
+        "g2is/version": version.folder.name,
+        "g2is/manifest_sha256": version.as_input.manifest_sha256,
+    }

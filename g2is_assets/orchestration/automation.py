@@ -1,6 +1,6 @@
 """Jobs and schedules: what is refreshed together, and when. A domain's job never writes an asset that others share."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -12,55 +12,42 @@ from g2is_assets.stages.catalog import STAGES, refreshed
 
 REFRESH_POOL: Final = "refresh_pool"
 REFRESH_DOMAIN: Final = "refresh_domain"
-STUDY_EMBEDDING: Final = "study_embedding"
-STUDY_DOMAIN: Final = "study_domain"
-STUDY_VARIANT: Final = "study_variant"
-STUDY_LEADERBOARD: Final = "study_leaderboard"
+JOBS: Final[dict[str, tuple[str, list[str]]]] = {
+    REFRESH_POOL: (
+        "Bring pool, checkpoint, pool gradients and graph up to date; skip what has not changed.",
+        [stage.key for stage in refreshed("project")],
+    ),
+    REFRESH_DOMAIN: (
+        "Bring one domain up to date, from its rows to the evaluated adapter; skip the unchanged.",
+        [stage.key for stage in refreshed("domain")],
+    ),
+}
+"""What all domains share, and one domain's partition: description and assets by the job's name."""
+STUDY_JOBS: Final = {
+    "study_embedding": ("Embed the pool's rows that are new, for selectors by similarity.", ["study/embedding"]),
+    "study_domain": (
+        "Bring up to date what the variants of a study read of a domain.",
+        ["instructions/target", "gradients/target"],
+    ),
+    "study_variant": (
+        "Select, train and score one variant in one domain; what was trained before is read.",
+        [stage.key for stage in STAGES if stage.partition == "variant"],
+    ),
+    "study_leaderboard": ("Compare everything that has been scored.", ["study/leaderboard"]),
+}
+"""The same of studies; `study_variant` runs for one domain and variant, from its subset to its scores."""
 NIGHTLY: Final = "0 3 * * *"
 """The schedule of a domain that names none; it waits to be switched on."""
 OWNER_TAG: Final = "g2is/owner"
 """Tag of a domain's runs: Dagster knows owners of assets, not of partitions."""
 
 
-def build_jobs() -> list[Any]:
-    """`refresh_pool` for what all domains share, `refresh_domain` for one domain's partition."""
+def build_jobs(jobs: Mapping[str, tuple[str, list[str]]]) -> list[Any]:
+    """Jobs of `JOBS` or `STUDY_JOBS`."""
     return [
-        _job(
-            REFRESH_POOL,
-            "Bring pool, checkpoint, pool gradients and graph up to date; skip what has not changed.",
-            *(stage.key for stage in refreshed("project")),
-        ),
-        _job(
-            REFRESH_DOMAIN,
-            "Bring one domain up to date, from its rows to the evaluated adapter; skip the unchanged.",
-            *(stage.key for stage in refreshed("domain")),
-        ),
+        dg.define_asset_job(name, dg.AssetSelection.assets(*(key.split("/") for key in keys)), description=description)
+        for name, (description, keys) in jobs.items()
     ]
-
-
-def build_study_jobs() -> list[Any]:
-    """Jobs of studies; `study_variant` runs for one domain and variant, from its subset to its scores."""
-    variant = [stage.key for stage in STAGES if stage.partition == "variant"]
-    return [
-        _job(STUDY_EMBEDDING, "Embed the pool's rows that are new, for selectors by similarity.", "study/embedding"),
-        _job(
-            STUDY_DOMAIN,
-            "Bring up to date what the variants of a study read of a domain.",
-            "instructions/target",
-            "gradients/target",
-        ),
-        _job(
-            STUDY_VARIANT,
-            "Select, train and score one variant in one domain; what was trained before is read.",
-            *variant,
-        ),
-        _job(STUDY_LEADERBOARD, "Compare everything that has been scored.", "study/leaderboard"),
-    ]
-
-
-def _job(name: str, description: str, *keys: str) -> Any:
-    assets = [dg.AssetKey(key.split("/")) for key in keys]
-    return dg.define_asset_job(name, selection=dg.AssetSelection.assets(*assets), description=description)
 
 
 def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
@@ -101,22 +88,17 @@ def check_cron(domain: Domain) -> None:
 
 
 def _schedule_of(domain: Domain) -> dg.ScheduleDefinition:
+    def request(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        """A run of this domain's partition, once per tick."""
+        tick = context.scheduled_execution_time.isoformat()
+        return dg.RunRequest(run_key=tick, partition_key=domain.name, tags={OWNER_TAG: domain.owner})
+
     return dg.ScheduleDefinition(
         name=f"refresh_{domain.name}",
         job_name=REFRESH_DOMAIN,
         cron_schedule=domain.refresh or NIGHTLY,
         execution_timezone=domain.timezone,
-        execution_fn=_request(domain),
+        execution_fn=request,
         default_status=dg.DefaultScheduleStatus.RUNNING if domain.refresh else dg.DefaultScheduleStatus.STOPPED,
         description=f"Refresh the domain {domain.name} ({domain.title}) alone. Owner: {domain.owner}.",
     )
-
-
-def _request(domain: Domain) -> Callable[[dg.ScheduleEvaluationContext], dg.RunRequest]:
-    """A run of this domain's partition, once per tick."""
-
-    def request(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        tick = context.scheduled_execution_time.isoformat()
-        return dg.RunRequest(run_key=tick, partition_key=domain.name, tags={OWNER_TAG: domain.owner})
-
-    return request

@@ -4,8 +4,7 @@ Staleness says whether there is work; a digest of the content behind it says whe
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import dagster as dg
@@ -46,7 +45,7 @@ def build_sensor(project: Project, jobs: Sequence[Any]) -> dg.SensorDefinition:
             now = load_project(project.path)
         except SettingsError as error:  # no run could start either
             return dg.SkipReason(f"nothing is refreshed until this is mended: {error}")
-        tick = _Tick(Workspace(now, looking=True), context.instance, frozenset(project.domains), context.cursor)
+        tick = _Tick(Workspace(now, looking=True), context.instance, project.domains, context.cursor)
         tick.look()
         reason = "; ".join(tick.notes) or "nothing is stale"
         skip = None if tick.requests else dg.SkipReason(reason)
@@ -63,22 +62,18 @@ def build_sensor(project: Project, jobs: Sequence[Any]) -> dg.SensorDefinition:
     )
 
 
-@dataclass
 class _Tick:
     """One look: what is due, and of it what is asked for now."""
 
-    workspace: Workspace
-    instance: dg.DagsterInstance
-    partitions: frozenset[str]
-    before: str | None
-    requests: list[dg.RunRequest] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    seen: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        memory = json.loads(self.before or "{}")
-        self.seen_before: dict[str, str] = memory.get("seen", {})
-        self.asked: dict[str, str] = memory.get("asked", {})
+    def __init__(
+        self, workspace: Workspace, instance: dg.DagsterInstance, partitions: Collection[str], before: str | None
+    ) -> None:
+        self.workspace, self.instance, self.partitions = workspace, instance, partitions
+        memory: dict[str, dict[str, str]] = json.loads(before or "{}")
+        self.seen_before, self.asked = memory.get("seen", {}), memory.get("asked", {})
+        self.seen: dict[str, str] = {}
+        self.requests: list[dg.RunRequest] = []
+        self.notes: list[str] = []
 
     @property
     def cursor(self) -> str:
@@ -119,25 +114,16 @@ class _Tick:
         if self.asked.get(scope) == content or (runs and not runs[0].is_success):
             self.notes.append(f"{name}: a run was asked for with this content; see how it ended")
             return False
-        if self.seen_before.get(scope) == content:
-            self.request(domain, content, len(runs))
-            self.asked[scope] = content
-        else:
+        if self.seen_before.get(scope) != content:
             self.notes.append(f"{name} has changed; it is refreshed if the next look sees the same")
-        return True
-
-    def request(self, domain: str | None, content: str, n_before: int) -> None:
-        """Ask for a run; `n_before` runs with this content make its key a new one."""
+            return True
         job = REFRESH_DOMAIN if domain else REFRESH_POOL
         owner = {OWNER_TAG: self.workspace.project.domain(domain).owner} if domain else {}
-        self.requests.append(
-            dg.RunRequest(
-                run_key=f"{job}/{domain or ''}/{content}/{n_before}",
-                job_name=job,
-                partition_key=domain,
-                tags={CONTENT_TAG: content} | owner,
-            )
-        )
+        key = f"{job}/{scope}/{content}/{len(runs)}"  # runs with this content, before this one, make the key a new one
+        request = dg.RunRequest(key, job_name=job, partition_key=domain, tags={CONTENT_TAG: content} | owner)
+        self.requests.append(request)
+        self.asked[scope] = content
+        return True
 
     def in_flight(self) -> set[str]:
         """What is being refreshed, or will be, by a process that is alive."""
