@@ -37,11 +37,7 @@ START_S: Final = 20.0
 
 
 def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
-    """Materialise through Dagster, in this process, with progress; a failing domain does not stop the others.
-
-    Raises:
-        G2isError: The settings are wrong, the pool failed, or a domain did; the message says which and why.
-    """
+    """Materialise through Dagster, in this process, with progress; a failing domain does not stop the others."""
     project = load_project(config)
     if not project.domains:
         raise SettingsError(f"{project.path.parent / project.settings.domains} holds no domain folder; add one")

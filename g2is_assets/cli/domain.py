@@ -24,8 +24,6 @@ MIN_ROWS: Final = 2
 """Usable rows that a file needs at least: principal directions and intervals need two."""
 SHOWN: Final = 5
 """Rejected rows that are spelt out."""
-PAGE: Final = 500
-"""Runs of Dagster's history read at a time."""
 
 
 def add_domain(
@@ -34,10 +32,6 @@ def add_domain(
     """Make a domain's folder from its rows and what `domain.toml` is to say, and tell what to do next.
 
     The folder is there whole or not at all.
-
-    Raises:
-        SettingsError: The name or a value is refused, or the domain exists.
-        SourceError: The rows cannot be used.
     """
     from g2is_assets.orchestration.automation import check_cron
 
@@ -148,22 +142,15 @@ def _last_refreshes(project: Project) -> dict[str, str]:
     import dagster as dg
 
     from g2is_assets.cli.jobs import open_instance
-    from g2is_assets.orchestration.automation import REFRESH_DOMAIN
+    from g2is_assets.orchestration.automation import ENDED, REFRESH_DOMAIN
 
-    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
     last: dict[str, str] = {}
-    wanted, cursor = dg.RunsFilter(job_name=REFRESH_DOMAIN, statuses=ended), None
     with open_instance(project) as instance:
-        while last.keys() != project.domains.keys():
-            records = instance.get_run_records(wanted, limit=PAGE, cursor=cursor)  # the newest first
-            for record in records:
-                name = record.dagster_run.tags.get("dagster/partition")
-                if name in project.domains and name not in last:
-                    when = datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), UTC)
-                    last[name] = f"{when:%Y-%m-%d %H:%M} UTC, {record.dagster_run.status.value.lower()}"
-            if len(records) < PAGE:
-                break
-            cursor = records[-1].dagster_run.run_id
+        for name in project.domains:
+            wanted = dg.RunsFilter(job_name=REFRESH_DOMAIN, statuses=ENDED, tags={"dagster/partition": name})
+            for record in instance.get_run_records(wanted, limit=1):  # the newest first
+                when = datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), UTC)
+                last[name] = f"{when:%Y-%m-%d %H:%M} UTC, {record.dagster_run.status.value.lower()}"
     return last
 
 

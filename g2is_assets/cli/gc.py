@@ -27,11 +27,7 @@ from g2is_assets.store.withdrawals import Withdrawal, add_withdrawals, read_with
 
 
 def run_withdraw(config: Path | None, asked: tuple[str, ...], reason: str, by: str | None, as_json: bool) -> None:
-    """Withdraw all of these rows or, if one is not known, none.
-
-    Raises:
-        G2isError: A row is not known, or the file of withdrawals is damaged.
-    """
+    """Withdraw all of these rows or, if one is not known, none."""
     project, lake = open_lake(config)
     rows = list(dict.fromkeys(find_row(lake, row) for row in asked))
     at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -61,12 +57,7 @@ def run_withdraw(config: Path | None, asked: tuple[str, ...], reason: str, by: s
 
 
 def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, dry_run: bool, as_json: bool) -> None:
-    """Erase these rows, and say what still holds something of them.
-
-    Raises:
-        G2isError: A run is in progress, a row is not withdrawn or still used, or a part of the lake is damaged and
-            could not be searched.
-    """
+    """Erase these rows, unless one is not withdrawn or still used, and say what still holds something of them."""
     from g2is_assets.orchestration.runs import no_runs
 
     project, lake = open_lake(config)
@@ -139,11 +130,7 @@ def _withdrawn(lake: Lake, asked: str, withdrawals: dict[str, Withdrawal]) -> st
 
 
 def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, as_json: bool) -> None:
-    """Collect the garbage of the project's lake and print what went, or would go.
-
-    Raises:
-        G2isError: The settings are wrong, a run is in progress, or a file of the lake cannot be read or deleted.
-    """
+    """Collect the garbage of the project's lake, while no run is in progress, and print what went, or would go."""
     from g2is_assets.orchestration.runs import no_runs
 
     project, lake = open_lake(config)

@@ -28,11 +28,7 @@ BORDER: Final = 3
 
 
 def run_sql(config: Path | None, query: str | None, limit: int | None, form: str) -> None:
-    """Print the answer to a query, or without one the views, as `table`, `json` or `csv`.
-
-    Raises:
-        G2isError: There is no lake, or the query cannot be answered.
-    """
+    """Print the answer to a query, or without one the views, as `table`, `json` or `csv`."""
     _, lake = open_lake(config)
     if query is None:
         return _print_views(list_views(lake), form)

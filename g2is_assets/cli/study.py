@@ -56,11 +56,7 @@ def run(
 
 
 def _places(study: "Study", domains: Sequence[str], variants: Sequence[str]) -> "list[Place]":
-    """What was asked for, domain by domain.
-
-    Raises:
-        SettingsError: The study has no such domain or variant.
-    """
+    """What was asked for, domain by domain; a SettingsError if the study has no such domain or variant."""
     from g2is_assets.stages.stage import Place
 
     for kind, asked, known in (("domain", domains, study.domains), ("variant", variants, study.said.variants)):

@@ -19,11 +19,7 @@ WORKSPACE = "load_from:\n  - python_module: g2is_assets.orchestration.definition
 
 
 def run_ui(config: Path | None, host: str, port: int) -> None:
-    """Serve until interrupted; if one of the two processes ends, the other is ended too.
-
-    Raises:
-        G2isError: One of them could not start or ended by itself.
-    """
+    """Serve until interrupted; if one of the two processes ends by itself, the other is ended too."""
     if host not in LOCAL:
         click.echo(NO_LOGIN.format(host=host), err=True)
     with open_instance(load_project(config)) as instance:

@@ -26,24 +26,13 @@ _FROM_POOL: Final = ("row_id", "ids", "sources", "licenses")
 _FROM_WALK: Final = ("domain", "order", "component", "step", "core_cosine", "score", "pull")
 _ENTRIES: Final[dict[str, dict[str, Any]]] = {
     "alpaca": {
-        "columns": {
-            "prompt": "instruction",
-            "query": "input",
-            "response": "output",
-            "system": "system",
-            "history": "history",
-        }
+        "columns": {"prompt": "instruction", "query": "input", "response": "output"}
+        | {name: name for name in ("system", "history")}
     },
     "messages": {
         "formatting": "sharegpt",
         "columns": {"messages": "messages"},
-        "tags": {
-            "role_tag": "role",
-            "content_tag": "content",
-            "user_tag": "user",
-            "assistant_tag": "assistant",
-            "system_tag": "system",
-        },
+        "tags": {f"{name}_tag": name for name in ("role", "content", "user", "assistant", "system")},
     },
 }
 

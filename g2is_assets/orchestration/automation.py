@@ -27,7 +27,7 @@ STUDY_JOBS: Final = {
     "study_embedding": ("Embed the pool's rows that are new, for selectors by similarity.", ["study/embedding"]),
     "study_domain": (
         "Bring up to date what the variants of a study read of a domain.",
-        ["instructions/target", "gradients/target"],
+        [stage.key for stage in refreshed("domain") if stage.key.endswith("/target")],
     ),
     "study_variant": (
         "Select, train and score one variant in one domain; what was trained before is read.",
@@ -38,6 +38,7 @@ STUDY_JOBS: Final = {
 """The same of studies; `study_variant` runs for one domain and variant, from its subset to its scores."""
 NIGHTLY: Final = "0 3 * * *"
 """The schedule of a domain that names none; it waits to be switched on."""
+ENDED: Final = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 OWNER_TAG: Final = "g2is/owner"
 """Tag of a domain's runs: Dagster knows owners of assets, not of partitions."""
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from g2is_assets.errors import G2isError, SettingsError
 from g2is_assets.hashing import json_sha256, known_sha256
-from g2is_assets.orchestration.automation import OWNER_TAG, REFRESH_DOMAIN, REFRESH_POOL
+from g2is_assets.orchestration.automation import ENDED, OWNER_TAG, REFRESH_DOMAIN, REFRESH_POOL
 from g2is_assets.orchestration.runs import end_dead_runs
 from g2is_assets.settings.project import Project, load_project
 from g2is_assets.stages.catalog import refreshed
@@ -27,14 +27,7 @@ CONTENT_TAG: Final = "g2is/content"
 """Tag of a run that the sensor asked for: digest of the content that it was asked for."""
 POOL: Final = ""
 """What `refresh_pool` refreshes, where a domain's name stands for its partition."""
-UNFINISHED: Final = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.MANAGED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
+UNFINISHED: Final = [status for status in dg.DagsterRunStatus if status not in ENDED]
 
 
 def build_sensor(project: Project, jobs: Sequence[Any]) -> dg.SensorDefinition:

@@ -31,13 +31,12 @@ def draw(lake: Lake, version: Version) -> dict[str, bytes]:
         MissingError: What it was made from is no longer there.
         StoreError: A file of the version is missing or damaged.
     """
-    kept = kept_pictures(version)
-    if kept is not None:
-        return kept
-    asset = version.manifest.asset
-    drawn = PICTURES[asset](Seen(lake, version)) if asset in PICTURES else {}
-    keep_pictures(version, drawn)
-    return drawn
+    pictures = kept_pictures(version)
+    if pictures is None:
+        draw_asset = PICTURES.get(version.manifest.asset, lambda seen: {})
+        pictures = draw_asset(Seen(lake, version))
+        keep_pictures(version, pictures)
+    return pictures
 
 
 def _draw_rows(seen: Seen) -> dict[str, bytes]:
@@ -75,10 +74,8 @@ def _draw_graph(seen: Seen) -> dict[str, bytes]:
 
 
 def _draw_knowledge(seen: Seen) -> dict[str, bytes]:
-    return {
-        "spectrum": data.spectrum_picture(seen.own(SPECTRUM)),
-        "loadings": data.loadings_picture(seen.own(LOADINGS)),
-    }
+    spectrum, loadings = seen.own(SPECTRUM), seen.own(LOADINGS)
+    return {"spectrum": data.spectrum_picture(spectrum), "loadings": data.loadings_picture(loadings)}
 
 
 def _draw_selection(seen: Seen) -> dict[str, bytes]:

@@ -33,14 +33,11 @@ def build_page(material: Material) -> Page:
     """The page of a domain's adapter; equal tables give an equal page."""
     points = sections.draw_map(material)
     context = {
-        "domain": material.domain,
-        "title": material.title,
-        "model": material.model,
+        **{name: getattr(material, name) for name in ("domain", "title", "model", "checks")},
         "head": sections.head_of(material.lineage),
         "n_taken": len(material.subset),
         "n_pool": len(material.pool),
         "verdict": _verdict(material),
-        "checks": material.checks,
         "sources": sections.mix(material, "sources"),
         "licenses": sections.mix(material, "licenses"),
         "lengths": sections.lengths(material),
@@ -99,7 +96,7 @@ def _render(context: Mapping[str, Any], points: Mapping[str, Any]) -> str:
     page = environment.get_template("report.html.j2").render(
         **context, style=Markup(style), script=Markup(script), points=as_json(points), policy=_policy(style, script)
     )
-    return page if page.endswith("\n") else page + "\n"
+    return page.rstrip("\n") + "\n"
 
 
 def as_json(value: Mapping[str, Any]) -> Markup:

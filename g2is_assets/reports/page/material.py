@@ -1,6 +1,7 @@
 """What a page is made of, and where it is read from: the only module of the page that opens files of the lake."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -13,25 +14,28 @@ from g2is_assets.store.manifest import Manifest
 from g2is_assets.store.version import Version
 
 PICTURES: Final = {
-    "instructions/pool": {"rows": ("Pool", "Rows of the pool by source, lengths of responses, and what was kept out.")},
-    "graph/neighbors": {
-        "cosines": (
-            "Instruction graph",
-            "How the cosines of pairs of pool rows are spread; negative ones are conflicts.",
-        )
-    },
-    "knowledge/components": {
-        "spectrum": ("Core knowledge", "Share of variance that each direction of the domain's gradients holds."),
-        "loadings": ("Core knowledge by row", "Which validation rows have much of which direction."),
-    },
-    "selection/subset": {"steps": ("Selection", "What the selection saw at each step, from the first row taken.")},
-    "finetune/evaluation": {
-        "scores": (
-            "Evaluation",
-            "Mean loss of each model, and this adapter's difference to the others, with intervals.",
-        ),
-        "losses": ("Training", "Loss during training of this adapter and of that of random rows, by step."),
-    },
+    ("instructions/pool", "rows"): ("Pool", "Rows of the pool by source, lengths of responses, and what was kept out."),
+    ("graph/neighbors", "cosines"): (
+        "Instruction graph",
+        "How the cosines of pairs of pool rows are spread; negative ones are conflicts.",
+    ),
+    ("knowledge/components", "spectrum"): (
+        "Core knowledge",
+        "Share of variance that each direction of the domain's gradients holds.",
+    ),
+    ("knowledge/components", "loadings"): (
+        "Core knowledge by row",
+        "Which validation rows have much of which direction.",
+    ),
+    ("selection/subset", "steps"): ("Selection", "What the selection saw at each step, from the first row taken."),
+    ("finetune/evaluation", "scores"): (
+        "Evaluation",
+        "Mean loss of each model, and this adapter's difference to the others, with intervals.",
+    ),
+    ("finetune/evaluation", "losses"): (
+        "Training",
+        "Loss during training of this adapter and of that of random rows, by step.",
+    ),
 }
 """Heading and caption of each picture that is shown, in the order of the stages."""
 
@@ -130,15 +134,13 @@ def read_material(
         lineage=lineage.read(audit.LINEAGE),
         links=lineage.read(audit.LINKS),
         checks=checks,
-        pictures=[picture for asset in PICTURES for picture in _pictures(lake, versions[asset])],
+        pictures=list(_pictures(lake, versions)),
     )
 
 
-def _pictures(lake: Lake, version: Version) -> list[Picture]:
+def _pictures(lake: Lake, versions: Mapping[str, Version]) -> Iterator[Picture]:
     from g2is_assets.reports.drawn import draw  # loads matplotlib
 
-    try:
-        drawn = draw(lake, version)
-    except MissingError:  # what an old graph was made from may have been pruned
-        return []
-    return [Picture(*said, drawn[name]) for name, said in PICTURES[version.manifest.asset].items()]
+    for (asset, name), said in PICTURES.items():
+        with suppress(MissingError):  # what an old graph was made from may have been pruned
+            yield Picture(*said, draw(lake, versions[asset])[name])
