@@ -63,12 +63,9 @@ def base_of(project: Project, adapter: Version) -> Base:
 
 def evaluation_of(lake: Lake, adapter: Version) -> Version | None:
     """The last evaluation of this very adapter, also if another one is current or it was pruned."""
-    found = [
-        version
-        for version in versions_of(lake, "finetune/evaluation")[0]
-        if version.manifest.inputs.get("finetune/adapter") == adapter.as_input
-    ]
-    return max(found, key=lambda version: version.manifest.created_at, default=None)
+    versions = versions_of(lake, "finetune/evaluation")[0]
+    own = (version for version in versions if version.manifest.inputs.get("finetune/adapter") == adapter.as_input)
+    return max(own, key=lambda version: version.manifest.created_at, default=None)
 
 
 def model_card(lake: Lake, domain: Domain, adapter: Version, chain: Sequence[Link], base: Base, folder: str) -> str:

@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
@@ -44,14 +44,9 @@ REMIND_S: Final = 60.0
 """Between two lines about the same wait, in seconds."""
 
 
-@contextmanager
-def turn(instance: dg.DagsterInstance) -> Iterator[None]:
+def turn(instance: dg.DagsterInstance) -> AbstractContextManager[object]:
     """Let one process at a time look at which runs are alive, and change it."""
-    if not instance.is_persistent:
-        yield
-        return
-    with FileLock(Path(instance.root_directory) / "turn.lock"):
-        yield
+    return FileLock(Path(instance.root_directory) / "turn.lock") if instance.is_persistent else nullcontext()
 
 
 @contextmanager

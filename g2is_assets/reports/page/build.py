@@ -85,13 +85,8 @@ def _quoted(material: Material, shown: list[str]) -> pl.DataFrame:
 
 def _render(context: Mapping[str, Any], points: Mapping[str, Any]) -> str:
     """The template filled, with data of the map for the script."""
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     page = environment.get_template("report.html.j2").render(
         **context, style=Markup(style), script=Markup(script), points=as_json(points), policy=_policy(style, script)

@@ -139,17 +139,18 @@ def _on_grid(places: np.ndarray) -> tuple[list[int], list[int]]:
 
 def mix(material: Material, column: Literal["sources", "licenses"]) -> list[dict[str, Any]]:
     """The subset by source or licence beside the pool, the most taken first: `name`, numbers and shares of rows."""
-    n_rows, parts = {}, []
-    for whose, table in (("pool", material.pool), ("taken", material.taken)):
-        n_rows[whose] = max(len(table), 1)
-        parts.append(table.select(pl.col(column).explode().alias("name")).group_by("name").len(f"n_{whose}"))
-    both = parts[0].join(parts[1], on="name", how="left").fill_null(0)
+    tables = {"pool": material.pool, "taken": material.taken}
+    pool, taken = (
+        table.select(pl.col(column).explode().alias("name")).group_by("name").len(f"n_{whose}")
+        for whose, table in tables.items()
+    )
+    both = pool.join(taken, on="name", how="left").fill_null(0)
     both = both.sort(["n_taken", "n_pool", "name"], descending=[True, True, False])
     if len(both) > SHOWN:
         rest = both[SHOWN - 1 :]
         others = rest.select(pl.lit(f"{len(rest)} others").alias("name"), pl.sum("n_pool", "n_taken"))
         both = pl.concat([both.head(SHOWN - 1), others])
-    shares = {f"{whose}_share": pl.col(f"n_{whose}") / n for whose, n in n_rows.items()}
+    shares = {f"{whose}_share": pl.col(f"n_{whose}") / max(len(table), 1) for whose, table in tables.items()}
     return [row | {"name": printable(row["name"])} for row in both.with_columns(**shares).iter_rows(named=True)]
 
 
