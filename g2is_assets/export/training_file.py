@@ -42,12 +42,8 @@ def training_file(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of a subset in a format, in the walk's order, and what a person who trains on them has to know.
 
-    Args:
-        project: Its withdrawals and licence policy are those of today.
-        lake: The lake.
-        subset: A version of `selection/subset`.
-        form: `messages` ends with the response as the assistant's turn. `alpaca` has the last user turn as
-            `instruction`, earlier pairs as `history`, and an empty `input`, since the pool has both in one text.
+    `messages` ends with the response as the assistant's turn. `alpaca` has the last user turn as `instruction`, earlier
+    pairs as `history`, and an empty `input`, since the pool has both in one text.
 
     Raises:
         SettingsError: The subset holds rows that may no longer be used, or rows that `alpaca` cannot hold.

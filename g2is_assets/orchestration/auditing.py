@@ -55,16 +55,11 @@ class Examination:
 def examine(
     project: Project, lake: Lake, head: Version, witness: Sequence[str], *, current: bool, expect: str | None = None
 ) -> Examination:
-    """Recompute every digest behind a version.
+    """Recompute every digest behind the version `head`, and compare today's settings and files with those recorded.
 
-    Args:
-        project: Its settings and files are compared with those that current versions were made from.
-        lake: Where the head lies.
-        head: The version.
-        witness: Digests that Dagster's events say, the last one first, as `reported_digests` returns them.
-        current: Whether the head is what readers follow: then the last event must name it, and the domain's
-            evaluation, lineage and report are examined with it.
-        expect: The digest that the head must have, or its beginning; the events are not asked then.
+    `witness` are the digests that Dagster's events say, the last one first (`reported_digests`). If readers follow the
+    head (`current`), the last must name it, and the domain's evaluation, lineage and report are examined with it. Where
+    a digest or its beginning is to be expected (`expect`), the events are not asked.
     """
     beside = list(_beside(lake, head)) if current else []
     chain = follow(lake, [*beside, head], parts=True)  # the lineage first: it knows the model's files by name
@@ -131,12 +126,10 @@ def _served(lake: Lake, adapter: Version) -> Iterator[Finding]:
 
 def _way(beside: Sequence[Version]) -> Iterator[Finding]:
     """Whether the file that leads people to the report leads there."""
-    for version in beside:
-        pointer = version.folder.parent / PAGE
-        if version.manifest.asset != "audit/report" or not pointer.exists():
-            continue
-        if pointer.read_text(encoding="utf-8", errors="replace") != way_to(version):
-            yield Finding(ALTERED, str(pointer), f"it does not lead to {version.folder.name}; refresh the domain")
+    for report in (version for version in beside if version.manifest.asset == "audit/report"):
+        pointer = report.folder.parent / PAGE
+        if pointer.exists() and pointer.read_text(encoding="utf-8", errors="replace") != way_to(report):
+            yield Finding(ALTERED, str(pointer), f"it does not lead to {report.folder.name}; refresh the domain")
 
 
 def _head(head: Version, witness: Sequence[str], current: bool, expect: str | None) -> Iterator[Finding]:
@@ -148,10 +141,8 @@ def _head(head: Version, witness: Sequence[str], current: bool, expect: str | No
         yield Finding("unwitnessed", where, "no event of Dagster tells its digest; give it with --expect")
     elif digest != witness[0] and (current or digest not in witness):
         said = f"Dagster's last event says {witness[0][:12]}" if current else "no event of Dagster says so"
-        what = (
-            f"its digest is {digest[:12]}, {said}; a refresh that was killed just then leaves this too: refresh again"
-        )
-        yield Finding(ALTERED, where, what)
+        killed = "a refresh that was killed just then leaves this too: refresh again"
+        yield Finding(ALTERED, where, f"its digest is {digest[:12]}, {said}; {killed}")
 
 
 def _outside(project: Project) -> Today:

@@ -44,8 +44,7 @@ def find_row(lake: Lake, asked: str) -> str:
     for version in versions:
         for file in (main_table(version.manifest.asset).file, WITHHELD.file, ROW_IDS):
             found |= _answering(version.folder / file, asked)
-    row = only_one([{"row_id": row_id} for row_id in sorted(found)], asked)
-    if row:
+    if row := only_one([{"row_id": row_id} for row_id in sorted(found)], asked):
         return str(row["row_id"])
     for version in versions:
         say_why_not(version, asked)

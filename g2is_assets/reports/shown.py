@@ -98,16 +98,14 @@ class Seen:
 
 def _tables(version: Version) -> str:
     """Every file of a version: how many rows, which view, and what it holds."""
-    manifest, rows = version.manifest, []
+    manifest, rows, lines = version.manifest, [], []
     for file, record in sorted(manifest.files.items()):
         table = file.removesuffix(".parquet")
         view = view_of(manifest.asset, table) if table in manifest.n_rows else None
-        contract = TABLES.get((manifest.asset, table))
-        meaning = contract.meaning if contract else None
-        rows.append((file, manifest.n_rows.get(table), f"{record.n_bytes / 1000:,.1f}", view, meaning))
-    header = words.table(("file", "rows", "kB", "view in g2is.duckdb"), [row[:4] for row in rows])
-    lines = [f"* {words.escaped(str(view))}: {words.escaped(meaning, 200)}" for *_, view, meaning in rows if meaning]
-    return f"{header}\n\n" + "\n".join(lines)
+        rows.append((file, manifest.n_rows.get(table), f"{record.n_bytes / 1000:,.1f}", view))
+        if contract := TABLES.get((manifest.asset, table)):
+            lines.append(f"* {words.escaped(str(view))}: {words.escaped(contract.meaning, 200)}")
+    return words.table(("file", "rows", "kB", "view in g2is.duckdb"), rows) + "\n\n" + "\n".join(lines)
 
 
 def _first_rows(seen: Seen, n_rows: int) -> str:

@@ -127,11 +127,8 @@ def _taken(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
         return _taken_in_balance(row, made, quoted)
     lines = [f"Taken as row {row['order'] + 1} of {made.n_rows['subset']}, by component {row['component']}."]
     if row["step"] == 0:
-        lines.append(
-            "It is that walk's anchor: of the rows allowed the nearest to the component, "
-            f"cosine {row['core_cosine']:.4f}."
-        )
-        return [*lines, *_pulled_by(row, quoted)]
+        nearest = f"of the rows allowed the nearest to the component, cosine {row['core_cosine']:.4f}."
+        return [*lines, f"It is that walk's anchor: {nearest}", *_pulled_by(row, quoted)]
     lines.append(
         f"Step {row['step']}: of the rows allowed the nearest to the one taken before, {quoted(row['predecessor'])}, "
         f"cosine {row['predecessor_cosine']:.4f}."
@@ -141,12 +138,13 @@ def _taken(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
             f"In conflict with none: its smallest cosine to a row taken is {row['min_cosine']:.4f}, to "
             f"{quoted(row['min_cosine_row'])}."
         )
-    delta = made.settings["delta"]
-    lines.append(
-        f"Consistency {row['consistency']:.4f}, where {delta} x {row['consistency_before']:.4f} was needed. "
-        f"Cosine to the component {row['core_cosine']:.4f}."
-    )
-    return [*lines, *_pulled_by(row, quoted)]
+    needed = f"{made.settings['delta']} x {row['consistency_before']:.4f}"
+    return [
+        *lines,
+        f"Consistency {row['consistency']:.4f}, where {needed} was needed. Cosine to the component "
+        f"{row['core_cosine']:.4f}.",
+        *_pulled_by(row, quoted),
+    ]
 
 
 def _taken_in_balance(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
@@ -186,9 +184,8 @@ def _left(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) ->
     lines = ["Not taken. What each component's walk saw of it:"]
     for row in records:
         walk = budgets.row(by_predicate=pl.col("component") == row["component"], named=True)
-        lines.append(
-            f"  component {row['component']} (cosine {row['core_cosine']:+.4f}): {_reason(row, walk, floor, quoted)}"
-        )
+        why = _reason(row, walk, floor, quoted)
+        lines.append(f"  component {row['component']} (cosine {row['core_cosine']:+.4f}): {why}")
     return lines
 
 

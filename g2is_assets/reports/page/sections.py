@@ -206,11 +206,7 @@ def _withheld(of: str, table: pl.DataFrame) -> list[tuple[str, str, int]]:
 
 
 def head_of(lineage: pl.DataFrame) -> dict[str, Any]:
-    """The adapter's own row.
-
-    Raises:
-        StoreError: The lineage does not have it.
-    """
+    """The adapter's own row; a StoreError if the lineage does not have it."""
     found = lineage.filter(asset="finetune/adapter", depth=0).to_dicts()
     if len(found) != 1:
         raise StoreError("audit/lineage names no adapter; materialise it again")
