@@ -78,7 +78,7 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
 def impact(config: Path | None, row_id: str | None, source: str | None, license_: str | None, as_json: bool) -> None:
     """List every adapter, past and present, that was exposed to a row, a source or a licence, and how."""
     from g2is_assets.reports.audit import exposure_lines
-    from g2is_assets.reports.rows import find_row
+    from g2is_assets.reports.why import find_row
     from g2is_assets.trail.exposure import Exposures
 
     if not (row_id or source or license_) or (row_id and (source or license_)):

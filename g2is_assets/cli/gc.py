@@ -14,7 +14,7 @@ from rich.table import Table
 from g2is_assets.cli.options import open_lake, print_json
 from g2is_assets.errors import SettingsError, SourceError, StoreError
 from g2is_assets.reports.audit import adapter_line, consequences, trained_on
-from g2is_assets.reports.rows import find_row
+from g2is_assets.reports.why import find_row
 from g2is_assets.settings.config import Source
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.catalog import kept_up_to_date

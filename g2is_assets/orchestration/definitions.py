@@ -5,10 +5,9 @@ from pathlib import Path
 import dagster as dg
 
 from g2is_assets.orchestration.assets import build_assets
-from g2is_assets.orchestration.automation import JOBS, STUDY_JOBS, build_jobs, build_schedules
+from g2is_assets.orchestration.automation import JOBS, STUDY_JOBS, build_jobs, build_schedules, build_sensor
 from g2is_assets.orchestration.checks import CHECKS
 from g2is_assets.orchestration.runs import run_resource
-from g2is_assets.orchestration.sensors import build_sensor
 from g2is_assets.settings.project import load_project
 from g2is_assets.stages.studies import load_studies
 
