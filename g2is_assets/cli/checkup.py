@@ -165,16 +165,14 @@ def _usable(files: tuple[Path, ...]) -> int:
 
 def check_dagster(project: Project, port: int) -> Iterator[Finding]:
     """The instance, the port of the UI, and whether somebody looks after schedules."""
-    folder = project.home / ".dagster"
+    folder, heartbeat = project.home / ".dagster", None
     there = standing(folder)
-    heartbeat: float | None = None
     if not os.access(there, os.W_OK | os.X_OK):
         yield Finding("dagster", "problem", f"{there} is not writable", "make it so, or set G2IS_HOME elsewhere")
     elif not (folder / "dagster.yaml").is_file():
         yield Finding("dagster", "ok", f"no history yet; the first command that needs it makes {folder}")
     else:
-        finding, heartbeat = _look_at_instance(folder)
-        yield finding
+        heartbeat = yield from _look_at_instance(folder)
     alive = heartbeat is not None and time.time() - heartbeat < ALIVE_S
     yield _check_port(port, alive)
     scheduled = sorted(name for name, domain in project.domains.items() if domain.refresh)
@@ -187,8 +185,8 @@ def check_dagster(project: Project, port: int) -> Iterator[Finding]:
         yield Finding("schedules", "ok", "no domain has a schedule, so no daemon is needed")
 
 
-def _look_at_instance(folder: Path) -> tuple[Finding, float | None]:
-    """Whether an instance opens; and its scheduler's last heartbeat."""
+def _look_at_instance(folder: Path) -> Generator[Finding, None, float | None]:
+    """Whether an instance opens; returns its scheduler's last heartbeat."""
     import dagster as dg
 
     file = folder / "dagster.yaml"
@@ -197,9 +195,10 @@ def _look_at_instance(folder: Path) -> tuple[Finding, float | None]:
             n_runs, heartbeats = instance.get_runs_count(), instance.get_daemon_heartbeats()
     except Exception as error:  # Dagster and its databases raise many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return Finding("dagster", "problem", f"{folder} cannot be opened: {reason}", f"mend or remove {file}"), None
-    beat = heartbeats.get("SCHEDULER")
-    return Finding("dagster", "ok", f"{n_runs} runs in {folder}"), beat.timestamp if beat else None
+        yield Finding("dagster", "problem", f"{folder} cannot be opened: {reason}", f"mend or remove {file}")
+        return None
+    yield Finding("dagster", "ok", f"{n_runs} runs in {folder}")
+    return beat.timestamp if (beat := heartbeats.get("SCHEDULER")) else None
 
 
 def _check_port(port: int, alive: bool) -> Finding:

@@ -86,11 +86,8 @@ def list_domains(config: Path | None, as_json: bool) -> None:
         records.append(
             {
                 "domain": name,
-                "title": domain.title,
                 "budget": domain.selection.budget,
-                "refresh": domain.refresh,
-                "timezone": domain.timezone,
-                "owner": domain.owner,
+                **{key: getattr(domain, key) for key in ("title", "refresh", "timezone", "owner")},
                 "last_refresh": last.get(name),
                 "state": next((state for state in ("missing", "stale", "unknown") if state in states), "current"),
                 "stale": bool(own["stale"].any()),

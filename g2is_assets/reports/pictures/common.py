@@ -126,10 +126,10 @@ def sample(table: pl.DataFrame, n_rows: int = MAX_POINTS) -> tuple[pl.DataFrame,
     return table[chosen], f"a sample of {n_rows:,} of {len(table):,} rows"
 
 
-def bars(ax: Any, labels: Sequence[str], values: Sequence[float], color: str = BLUE, form: str = "{:,.0f}") -> None:
+def bars(ax: Any, labels: Sequence[str], values: Sequence[float], color: str = BLUE) -> None:
     """Horizontal bars from top to bottom, each with its number."""
     drawn = ax.barh(range(len(labels)), values, color=color)
-    ax.bar_label(drawn, [form.format(value) for value in values], fontsize=7, padding=2)
+    ax.bar_label(drawn, [f"{value:,.0f}" for value in values], fontsize=7, padding=2)
     ax.set_yticks(range(len(labels)), [name(label) for label in labels])
     ax.set_ylim(max(len(labels), 6) - 0.4, -0.6)
     ax.margins(x=0.18)
