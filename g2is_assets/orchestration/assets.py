@@ -4,7 +4,7 @@ Of metadata standard keys come first, then `g2is/...` numbers, the same on every
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Event
 from typing import Any, Final
@@ -51,27 +51,20 @@ def build_assets(project: Project, studies: Mapping[str, Study]) -> dict[str, dg
     """One asset for every stage, by key; those of studies only where there is one."""
     domains = dg.StaticPartitionsDefinition(sorted(project.domains))
     variants = dg.StaticPartitionsDefinition(variant_keys(studies.values()))
-    partitions: dict[str, dg.PartitionsDefinition | None] = {
-        "project": None,
-        "domain": domains,
-        "variant": dg.MultiPartitionsDefinition({"domain": domains, "variant": variants}) if studies else None,
+    kinds: dict[str, tuple[dg.PartitionsDefinition | None, Sequence[Place]]] = {
+        "project": (None, [PROJECT]),
+        "domain": (domains, [Place(domain) for domain in project.domains]),
+        "variant": (
+            dg.MultiPartitionsDefinition({"domain": domains, "variant": variants}) if studies else None,
+            places_of(studies.values()),
+        ),
     }
-    places: dict[str, Sequence[Place]] = {
-        "project": [PROJECT],
-        "domain": [Place(domain) for domain in project.domains],
-        "variant": places_of(studies.values()),
-    }
-    return {
-        stage.key: _asset(
-            stage, partitions[stage.partition], stage.all_inputs(project, places[stage.partition]), project
-        )
-        for stage in STAGES
-        if studies or stage.group != STUDY
-    }
+    stages = [stage for stage in STAGES if studies or stage.group != STUDY]
+    return {stage.key: _asset(project, stage, *kinds[stage.partition]) for stage in stages}
 
 
 def _asset(
-    stage: Stage, partitions: dg.PartitionsDefinition | None, inputs: Iterable[str], project: Project
+    project: Project, stage: Stage, partitions: dg.PartitionsDefinition | None, places: Sequence[Place]
 ) -> dg.AssetsDefinition:
     described: dict[str, Any] = {
         "key": stage.key.split("/"),
@@ -80,7 +73,7 @@ def _asset(
         "owners": [project.settings.owner],
         "code_version": stage.code_version,
         "description": stage.description,
-        "deps": [key.split("/") for key in inputs],
+        "deps": [key.split("/") for key in stage.all_inputs(project, places)],
         "partitions_def": partitions,
         "metadata": table_metadata(stage.key),
         "pool": MODEL_POOL if stage.uses_model else None,
@@ -105,7 +98,8 @@ def _asset(
 def _materialise(
     context: dg.AssetExecutionContext, workspace: Workspace, stage: Stage, *, force: bool = False
 ) -> dg.MaterializeResult:
-    stop_at, run = context.run.tags.get(STOP_AT), context.run
+    run, place = context.run, _place(context, workspace)
+    stop_at = float(said) if (said := run.tags.get(STOP_AT)) else None
     if STOPPED.is_set():
         raise KeyboardInterrupt
 
@@ -117,21 +111,13 @@ def _materialise(
             yield waited
 
     with retried(context):
-        made = make(
-            workspace,
-            stage.key,
-            _place(context, workspace),
-            context.run.run_id,
-            force=force,
-            stop_at=float(stop_at) if stop_at else None,
-            turn=turn,
-        )
+        made = make(workspace, stage.key, place, run.run_id, force=force, stop_at=stop_at, turn=turn)
     metadata = version_metadata(made.version, made.written, _shown(workspace, made.version))
     page = made.version.folder / PAGE
     if page.is_file():
         address = page.resolve()
-        metadata |= {"g2is/page": dg.MetadataValue.path(str(address))}
-        metadata |= {"g2is/page_url": dg.MetadataValue.url(address.as_uri())}
+        metadata["g2is/page"] = dg.MetadataValue.path(str(address))
+        metadata["g2is/page_url"] = dg.MetadataValue.url(address.as_uri())
     return dg.MaterializeResult(data_version=dg.DataVersion(made.version.manifest.data_version), metadata=metadata)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, get_origin, get_type_hints
 
 import polars as pl
 
@@ -62,14 +62,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that a page says, as tables by contract.
+    """Everything that a page says; each table stands with the asset and the contract that it is read by.
 
     Attributes:
         domain, title, model: The target domain, what people call it, and the base model as the settings name it.
-        evaluation, n_scored, answers: Metrics of `finetune/evaluation`, the rows behind them, and its table of answers.
-        made: Manifest of `selection/subset`; then its tables, and those of `instructions/pool` and of
-            `instructions/target`.
-        places: The map of `graph/neighbors`; then the tables of `audit/lineage`.
+        evaluation, n_scored: Metrics of `finetune/evaluation`, and the rows behind them.
+        made: Manifest of `selection/subset`.
     """
 
     domain: str
@@ -77,19 +75,19 @@ class Material:
     model: str
     evaluation: Mapping[str, int | float | str]
     n_scored: int
-    answers: pl.DataFrame
     made: Manifest
-    subset: pl.DataFrame
-    excluded: pl.DataFrame
-    pool: pl.DataFrame
-    rejected: pl.DataFrame
-    withheld: pl.DataFrame
-    target: pl.DataFrame
-    target_rejected: pl.DataFrame
-    target_withheld: pl.DataFrame
-    places: pl.DataFrame
-    lineage: pl.DataFrame
-    links: pl.DataFrame
+    answers: Annotated[pl.DataFrame, "finetune/evaluation", finetune.ANSWERS]
+    subset: Annotated[pl.DataFrame, "selection/subset", selection.SUBSET]
+    excluded: Annotated[pl.DataFrame, "selection/subset", selection.EXCLUDED]
+    pool: Annotated[pl.DataFrame, "instructions/pool", instructions.POOL]
+    rejected: Annotated[pl.DataFrame, "instructions/pool", instructions.REJECTED]
+    withheld: Annotated[pl.DataFrame, "instructions/pool", instructions.WITHHELD]
+    target: Annotated[pl.DataFrame, "instructions/target", instructions.TARGET]
+    target_rejected: Annotated[pl.DataFrame, "instructions/target", instructions.REJECTED]
+    target_withheld: Annotated[pl.DataFrame, "instructions/target", instructions.WITHHELD]
+    places: Annotated[pl.DataFrame, "graph/neighbors", graph.MAP]
+    lineage: Annotated[pl.DataFrame, "audit/lineage", audit.LINEAGE]
+    links: Annotated[pl.DataFrame, "audit/lineage", audit.LINKS]
     checks: Sequence[Checked]
     pictures: Sequence[Picture] = ()
 
@@ -112,29 +110,18 @@ def read_material(
     Raises:
         StoreError: A table is missing or damaged.
     """
-    pool, target, subset = (versions[a] for a in ("instructions/pool", "instructions/target", "selection/subset"))
-    lineage, evaluation = versions["audit/lineage"], versions["finetune/evaluation"]
+    evaluation, fields = versions["finetune/evaluation"], get_type_hints(Material, include_extras=True)
+    tables = {name: hint.__metadata__ for name, hint in fields.items() if get_origin(hint) is Annotated}
     return Material(
         domain=domain,
         title=title,
         model=model,
         evaluation=evaluation.manifest.metrics,
         n_scored=evaluation.read(finetune.SCORES)["row_id"].n_unique(),
-        answers=evaluation.read(finetune.ANSWERS),
-        made=subset.manifest,
-        subset=subset.read(selection.SUBSET),
-        excluded=subset.read(selection.EXCLUDED),
-        pool=pool.read(instructions.POOL),
-        rejected=pool.read(instructions.REJECTED),
-        withheld=pool.read(instructions.WITHHELD),
-        target=target.read(instructions.TARGET),
-        target_rejected=target.read(instructions.REJECTED),
-        target_withheld=target.read(instructions.WITHHELD),
-        places=versions["graph/neighbors"].read(graph.MAP),
-        lineage=lineage.read(audit.LINEAGE),
-        links=lineage.read(audit.LINKS),
+        made=versions["selection/subset"].manifest,
         checks=checks,
         pictures=list(_pictures(lake, versions)),
+        **{name: versions[asset].read(contract) for name, (asset, contract) in tables.items()},
     )
 
 
