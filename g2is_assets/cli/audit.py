@@ -10,7 +10,7 @@ import click
 from g2is_assets.cli.options import config_option, json_option, open_lake, print_json
 from g2is_assets.errors import MissingInputError, SettingsError, StoreError
 from g2is_assets.hashing import hashed_anew
-from g2is_assets.settings.project import Project
+from g2is_assets.settings.project import Project, load_project
 
 
 @click.group(epilog="Example: g2is audit verify schedule_reasoning")
@@ -30,11 +30,12 @@ def verify(config: Path | None, domain_or_path: str | None, expect: str | None, 
 
     Without an argument, every domain that has an adapter. A path is that of a version's folder, or of a file in one.
     """
-    project, lake = open_lake(config)
+    project = load_project(config)
     if domain_or_path is None and expect:
         raise SettingsError("--expect needs a domain or a path")
     asked = [domain_or_path]
     if domain_or_path is None:
+        _, lake = open_lake(config)
         asked = [d for d in sorted(project.domains) if (lake.place("finetune/adapter", d) / "current.json").exists()]
         if not asked:
             raise MissingInputError(f"no domain has an adapter in {lake.root}; materialise one first")
@@ -130,17 +131,17 @@ def _report(project: Project, asked: str, expect: str | None) -> dict[str, Any]:
     from g2is_assets.store.lake import Lake
     from g2is_assets.trail.chain import label_of, version_at
 
-    own, current = Lake(project.home / "lake"), asked in project.domains or not Path(asked).exists()
+    home, current = project.home / "lake", asked in project.domains or not Path(asked).exists()
+    if current:
+        project.domain(asked)
     try:
-        if current:
-            project.domain(asked)
-        lake, head = (own, own.current("finetune/adapter", asked)) if current else version_at(Path(asked))
+        lake, head = (Lake(home), Lake(home).current("finetune/adapter", asked)) if current else version_at(Path(asked))
     except StoreError as error:  # where a chain begins is part of it
         findings = [{"state": "altered", "where": asked, "what": str(error)}]
         lines = [f"{asked}: BROKEN at its head: {error}"]
         return {"head": asked, "manifest_sha256": None, "whole": False, "findings": findings, "lines": lines}
     witness: list[str] = []
-    if not expect and lake.root.resolve() == own.root.resolve() and (project.home / ".dagster").is_dir():
+    if not expect and lake.root.resolve() == home.resolve() and (project.home / ".dagster").is_dir():
         with open_instance(project) as instance:
             witness = reported_digests(instance, head)
     with hashed_anew():

@@ -139,14 +139,14 @@ def show(config: Path | None, name: str, part: str, domain: str | None, as_json:
     from g2is_assets.reports.leaderboard import leaderboard_tables
     from g2is_assets.stages.studies import find_study
 
-    project, lake = open_lake(config)
-    is_open = find_study(project, name).said.final
+    is_open = find_study(load_project(config), name).said.final
     if part == "final" and not is_open:
         raise SettingsError(
             f"the final rows of study '{name}' are not opened; when nothing is to be chosen any more, set `final = "
             f"true` in its file and run `g2is study run {name}`"
         )
     wanted = {"study": name, "part": part} | ({"domain": domain} if domain else {})
+    _, lake = open_lake(config)
     board = lake.current("study/leaderboard").read(LEADERBOARD).filter(**wanted)
     if board.is_empty():
         raise MissingInputError(f"nothing has been scored yet of {wanted}; run `g2is study run {name}`")
