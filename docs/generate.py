@@ -27,6 +27,7 @@ FILES = (("g2is.toml", Settings), ("domains/<name>/domain.toml", DomainFile), ("
 LIST = "## Every file\n"
 OTHERS = {
     "dagster.yaml": "Dagster's instance settings, as a project gets them at first.",
+    "model_card.md.j2": "The model card, as a template.",
     "report.css": "The report's style.",
     "report.html.j2": "The report's template.",
     "report.js": "What the report can do without a network.",

@@ -1,6 +1,5 @@
 """The command `g2is`. Heavy imports happen inside the commands, so that help answers at once."""
 
-import json
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +8,7 @@ import click
 from g2is_assets import __version__
 from g2is_assets.cli.audit import audit
 from g2is_assets.cli.export import export
-from g2is_assets.cli.options import config_option, json_option, stoppable
+from g2is_assets.cli.options import config_option, json_option, json_or_table_option, open_lake, print_json, stoppable
 from g2is_assets.cli.study import study
 from g2is_assets.errors import G2isError
 
@@ -83,7 +82,7 @@ def add(config: Path | None, name: str, validation: Path, test: Path | None, **s
 
 @domain.command("list", epilog="Example: g2is domain list --json")
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_or_table_option
 def list_(config: Path | None, as_json: bool) -> None:
     """List the domains: budget, schedule, last refresh, and whether they are stale and why."""
     from g2is_assets.cli.domain import list_domains
@@ -109,14 +108,9 @@ def list_(config: Path | None, as_json: bool) -> None:
     help="Instead, erase a withdrawn row's text and vectors from every version; may be repeated.",
 )
 @click.option("--reason", help="With --erase: why, for the record; default: the withdrawal's reason.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_or_table_option
 def gc(
-    config: Path | None,
-    dry_run: bool,
-    min_age_hours: float,
-    rows: tuple[str, ...],
-    reason: str | None,
-    as_json: bool,
+    config: Path | None, dry_run: bool, min_age_hours: float, rows: tuple[str, ...], reason: str | None, as_json: bool
 ) -> None:
     """Prune old versions, and delete what no version needs.
 
@@ -141,7 +135,7 @@ def gc(
 @click.option("--row", "rows", multiple=True, required=True, metavar="ROW", help="The row; may be repeated.")
 @click.option("--reason", required=True, help="Why it may no longer be used.")
 @click.option("--by", help="Who says so; default: the user of this machine.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def withdraw(config: Path | None, rows: tuple[str, ...], reason: str, by: str | None, as_json: bool) -> None:
     """Record that a row may no longer be used, and say what follows.
 
@@ -163,14 +157,11 @@ def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
     ROW_ID may also be its first 8 characters or more, or the id that the source gave the row.
     """
     from g2is_assets.reports.why import explain
-    from g2is_assets.settings.project import load_project
-    from g2is_assets.store.lake import Lake
 
-    project = load_project(config)
-    project.domain(domain)
-    answer = explain(Lake(project.home / "lake"), domain, row_id)
+    _, lake = open_lake(config, domain)
+    answer = explain(lake, domain, row_id)
     if as_json:
-        click.echo(json.dumps({"row_id": answer.row_id, "state": answer.state, "trace": answer.records}, indent=2))
+        print_json({"row_id": answer.row_id, "state": answer.state, "trace": answer.records})
     else:
         click.echo("\n".join(answer.lines))
 

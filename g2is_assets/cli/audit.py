@@ -1,21 +1,16 @@
 """`g2is audit`: is it untouched, where from, what contains it, what changed. Heavy imports happen inside."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from g2is_assets.cli.options import config_option, json_option
+from g2is_assets.cli.options import config_option, json_option, open_lake, print_json
 from g2is_assets.errors import MissingInputError, SettingsError, StoreError
 from g2is_assets.hashing import hashed_anew
 from g2is_assets.settings.project import Project, load_project
-
-if TYPE_CHECKING:
-    from g2is_assets.store.lake import Lake
-    from g2is_assets.store.version import Version
 
 
 @click.group(epilog="Example: g2is audit verify schedule_reasoning")
@@ -38,10 +33,15 @@ def verify(config: Path | None, domain_or_path: str | None, expect: str | None, 
     project = load_project(config)
     if domain_or_path is None and expect:
         raise SettingsError("--expect needs a domain or a path")
-    asked = [domain_or_path] if domain_or_path is not None else _with_adapter(project)
-    reports = [_report(project, name, expect) for name in asked]
+    asked = [domain_or_path]
+    if domain_or_path is None:
+        _, lake = open_lake(config)
+        asked = [d for d in sorted(project.domains) if (lake.place("finetune/adapter", d) / "current.json").exists()]
+        if not asked:
+            raise MissingInputError(f"no domain has an adapter in {lake.root}; materialise one first")
+    reports = [_report(project, str(name), expect) for name in asked]
     if as_json:
-        click.echo(json.dumps([{k: v for k, v in report.items() if k != "lines"} for report in reports], indent=2))
+        print_json([{k: v for k, v in report.items() if k != "lines"} for report in reports])
     else:
         for report in reports:
             click.echo("\n".join(report["lines"]))
@@ -60,13 +60,11 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
     from g2is_assets.reports.audit import chain_json, chain_lines, origins
     from g2is_assets.trail.chain import follow
 
-    project = load_project(config)
-    lake, head = _adapter(project, domain)
-    chain = follow(lake, [head])
+    _, lake = open_lake(config, domain)
+    chain = follow(lake, [lake.current("finetune/adapter", domain)])
     mix = origins(lake, chain)
     if as_json:
-        click.echo(json.dumps({"domain": domain, "trained_on": mix, "chain": chain_json(chain)}, indent=2))
-        return
+        return print_json({"domain": domain, "trained_on": mix, "chain": chain_json(chain)})
     for name, counts in mix.items():
         click.echo(f"Rows trained on, by {name}: {', '.join(f'{key} {n}' for key, n in counts.items())}")
     click.echo("\n".join(chain_lines(chain)))
@@ -81,13 +79,12 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
 def impact(config: Path | None, row_id: str | None, source: str | None, license_: str | None, as_json: bool) -> None:
     """List every adapter, past and present, that was exposed to a row, a source or a licence, and how."""
     from g2is_assets.reports.audit import exposure_lines
-    from g2is_assets.reports.rows import find_row
-    from g2is_assets.store.lake import Lake
+    from g2is_assets.reports.why import find_row
     from g2is_assets.trail.exposure import Exposures
 
     if not (row_id or source or license_) or (row_id and (source or license_)):
         raise SettingsError("name a --row, or a --source, a --license or both")
-    lake = Lake(load_project(config).home / "lake")
+    _, lake = open_lake(config)
     if not lake.root.is_dir():
         raise MissingInputError(f"{lake.root} does not exist: nothing has been materialised yet; run g2is demo first")
     exposures = Exposures(lake)
@@ -96,8 +93,7 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
     unreadable = list(dict.fromkeys(exposures.unreadable))
     if as_json:
         records = [asdict(exposure) | {"version": str(exposure.version)} for exposure in found]
-        click.echo(json.dumps({"n_rows": len(rows), "exposures": records, "unreadable": unreadable}, indent=2))
-        return
+        return print_json({"n_rows": len(rows), "exposures": records, "unreadable": unreadable})
     what = f"row {next(iter(rows))}" if row_id else f"{len(rows)} rows"
     count = {0: "no exposure", 1: "1 exposure"}.get(len(found), f"{len(found)} exposures")
     click.echo(f"{what}: {count} in {lake.root}")
@@ -116,52 +112,38 @@ def diff(config: Path | None, domain: str, before: str, after: str, as_json: boo
     BEFORE and AFTER are version folders of the subset or of an adapter, or their first characters.
     """
     from g2is_assets.reports.audit import difference_lines
-    from g2is_assets.store.lake import Lake
     from g2is_assets.trail.subset_diff import compare, subset_of
 
-    project = load_project(config)
-    project.domain(domain)
-    lake = Lake(project.home / "lake")
+    _, lake = open_lake(config, domain)
     found = compare(lake, subset_of(lake, domain, before), subset_of(lake, domain, after))
     if as_json:
         names = {"before": found.before.folder.name, "after": found.after.folder.name}
         changes = [asdict(change) for change in found.changes]
-        click.echo(json.dumps(names | {"n_kept": found.n_kept, "causes": found.causes, "changes": changes}, indent=2))
-    else:
-        click.echo("\n".join(difference_lines(found)))
-
-
-def _adapter(project: Project, domain: str) -> "tuple[Lake, Version]":
-    from g2is_assets.store.lake import Lake
-
-    project.domain(domain)
-    lake = Lake(project.home / "lake")
-    return lake, lake.current("finetune/adapter", domain)
-
-
-def _with_adapter(project: Project) -> list[str]:
-    """Domains that have an adapter, whatever its state."""
-    from g2is_assets.store.lake import Lake
-
-    lake = Lake(project.home / "lake")
-    found = [d for d in sorted(project.domains) if (lake.place("finetune/adapter", d) / "current.json").exists()]
-    if not found:
-        raise MissingInputError(f"no domain has an adapter in {lake.root}; materialise one first")
-    return found
+        return print_json(names | {"n_kept": found.n_kept, "causes": found.causes, "changes": changes})
+    click.echo("\n".join(difference_lines(found)))
 
 
 def _report(project: Project, asked: str, expect: str | None) -> dict[str, Any]:
     """What verification says of a domain's adapter, or of the version at a path."""
-    from g2is_assets.orchestration.auditing import examine
+    from g2is_assets.cli.jobs import open_instance
+    from g2is_assets.orchestration.auditing import examine, reported_digests
     from g2is_assets.reports.audit import finding_lines
+    from g2is_assets.store.lake import Lake
     from g2is_assets.trail.chain import label_of, version_at
 
-    current = asked in project.domains or not Path(asked).exists()
+    home, current = project.home / "lake", asked in project.domains or not Path(asked).exists()
+    if current:
+        project.domain(asked)
     try:
-        lake, head = _adapter(project, asked) if current else version_at(Path(asked))
+        lake, head = (Lake(home), Lake(home).current("finetune/adapter", asked)) if current else version_at(Path(asked))
     except StoreError as error:  # where a chain begins is part of it
-        return _unreadable(asked, error)
-    witness = [] if expect else _witness(project, lake, head)
+        findings = [{"state": "altered", "where": asked, "what": str(error)}]
+        lines = [f"{asked}: BROKEN at its head: {error}"]
+        return {"head": asked, "manifest_sha256": None, "whole": False, "findings": findings, "lines": lines}
+    witness: list[str] = []
+    if not expect and lake.root.resolve() == home.resolve() and (project.home / ".dagster").is_dir():
+        with open_instance(project) as instance:
+            witness = reported_digests(instance, head)
     with hashed_anew():
         found = examine(project, lake, head, witness, current=current, expect=expect)
     digest = head.as_input.manifest_sha256
@@ -177,19 +159,3 @@ def _report(project: Project, asked: str, expect: str | None) -> dict[str, Any]:
             *(f"  {line}" for line in finding_lines(found.findings)),
         ],
     }
-
-
-def _unreadable(asked: str, error: StoreError) -> dict[str, Any]:
-    findings = [{"state": "altered", "where": asked, "what": str(error)}]
-    lines = [f"{asked}: BROKEN at its head: {error}"]
-    return {"head": asked, "manifest_sha256": None, "whole": False, "findings": findings, "lines": lines}
-
-
-def _witness(project: Project, lake: "Lake", head: "Version") -> list[str]:
-    from g2is_assets.cli.instance import open_instance, prepare_instance
-    from g2is_assets.orchestration.auditing import reported_digests
-
-    if lake.root.resolve() != (project.home / "lake").resolve() or not (project.home / ".dagster").is_dir():
-        return []
-    with open_instance(prepare_instance(project)) as instance:
-        return reported_digests(instance, head)

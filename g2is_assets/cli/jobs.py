@@ -1,4 +1,4 @@
-"""Running a job of the definitions in this process, with progress in the terminal."""
+"""Jobs run in this process, with progress in the terminal, in the project's persistent Dagster instance."""
 
 import os
 import signal
@@ -6,24 +6,54 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
 
+import dagster as dg
+from filelock import FileLock
 from rich.console import Console
 
+from g2is_assets.orchestration.assets import STOPPED
+from g2is_assets.orchestration.definitions import build_defs
+from g2is_assets.orchestration.runs import end_dead_runs
 from g2is_assets.progress import show_on
 from g2is_assets.settings.project import Project
-
-if TYPE_CHECKING:
-    import dagster as dg
+from g2is_assets.store.files import write_atomically, writing
 
 QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+SHIPPED: Final = Path(__file__).parents[1] / "orchestration" / "dagster.yaml"
+
+_loaded: dict[str, dg.Definitions] = {}
+"""Definitions of the run under way, by settings file: Dagster asks for its job several times."""
+
+
+def prepare_instance(project: Project) -> Path:
+    """Make `<home>/.dagster` with the shipped `dagster.yaml` and point this process and its children to it."""
+    folder = project.home / ".dagster"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / SHIPPED.name).exists():
+            write_atomically(folder / SHIPPED.name, SHIPPED.read_text(encoding="utf-8"))
+    os.environ["DAGSTER_HOME"] = str(folder)
+    os.environ["G2IS_CONFIG"] = str(project.path)
+    return folder
+
+
+@contextmanager
+def open_instance(project: Project) -> Iterator[dg.DagsterInstance]:
+    """The project's instance, made if there is none yet, after runs of killed processes were ended in it."""
+    folder = prepare_instance(project)
+    with writing(folder), ExitStack() as stack:
+        # Dagster creates its tables on first use, and two processes must not do so at once.
+        with FileLock(folder / "opening.lock"):
+            instance = stack.enter_context(dg.DagsterInstance.get())
+            end_dead_runs(instance)
+        yield instance
 
 
 def watch_steps() -> None:
     """Show the progress of steps on the terminal, without the libraries' notes about their own future."""
-    import dagster as dg
-
     # A copy of the stream, since Dagster captures the original while a step runs.
     show_on(Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8")))
     for category in (FutureWarning, dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
@@ -31,23 +61,13 @@ def watch_steps() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 
 
-_loaded: "dict[str, dg.Definitions]" = {}
-"""Definitions of the run under way, by settings file: Dagster asks for its job several times."""
-
-
-def job_of(config: str, name: str) -> "dg.JobDefinition":
+def job_of(config: str, name: str) -> dg.JobDefinition:
     """A job of a project, by name: how Dagster finds it."""
-    from g2is_assets.orchestration.definitions import build_defs
-
     return (_loaded.get(config) or build_defs(config)).resolve_job_def(name)
 
 
-def run_job(instance: "dg.DagsterInstance", project: Project, job: str, tags: dict[str, str]) -> None:
+def run_job(instance: dg.DagsterInstance, project: Project, job: str, tags: dict[str, str]) -> None:
     """Run a job in this process, with the executor of the definitions, and raise what its steps raise."""
-    import dagster as dg
-
-    from g2is_assets.orchestration.definitions import build_defs
-
     where = {"config": str(project.path), "name": job}
     found = dg.build_reconstructable_job("g2is_assets.cli.jobs", "job_of", reconstructable_kwargs=where)
     try:
@@ -66,8 +86,6 @@ def held_interrupts() -> Iterator[None]:
 
     While a step works Dagster has its own handler; between two, this one notes it, and no further step begins.
     """
-    from g2is_assets.orchestration.assets import STOPPED
-
     before = signal.signal(signal.SIGINT, lambda *_: STOPPED.set())
     try:
         yield
@@ -82,8 +100,6 @@ def held_interrupts() -> Iterator[None]:
 @contextmanager
 def interrupts_that_count() -> Iterator[None]:
     """Send a Ctrl-C again that fell into a finaliser, where Python prints what is raised and goes on."""
-    import dagster as dg
-
     usual = sys.unraisablehook
 
     def look(lost: Any) -> None:

@@ -15,9 +15,8 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from g2is_assets.cli.options import open_lake, print_json
 from g2is_assets.reports.words import printable
-from g2is_assets.settings.project import load_project
-from g2is_assets.store.lake import Lake
 from g2is_assets.store.query import Answer, View, ask, list_views
 
 SHOWN_ROWS: Final = 40
@@ -29,21 +28,10 @@ BORDER: Final = 3
 
 
 def run_sql(config: Path | None, query: str | None, limit: int | None, form: str) -> None:
-    """Print the answer to a query, or the views.
-
-    Args:
-        config: The settings file.
-        query: One SELECT, or None for the views.
-        limit: Rows to print at most.
-        form: `table`, `json` or `csv`.
-
-    Raises:
-        G2isError: There is no lake, or the query cannot be answered.
-    """
-    lake = Lake(load_project(config).home / "lake")
+    """Print the answer to a query, or without one the views, as `table`, `json` or `csv`."""
+    _, lake = open_lake(config)
     if query is None:
-        _print_views(list_views(lake), form)
-        return
+        return _print_views(list_views(lake), form)
     answer = ask(lake, query, SHOWN_ROWS if limit is None and form == "table" else limit)
     if form == "json":
         records = [dict(zip(answer.columns, map(_plain, row), strict=True)) for row in answer.rows]
@@ -62,7 +50,7 @@ def _print_views(views: list[View], form: str) -> None:
         names = ("name", "type", "meaning")
         columns = [[dict(zip(names, column, strict=True)) for column in view.columns] for view in views]
         records = [asdict(view) | {"columns": each} for view, each in zip(views, columns, strict=True)]
-        click.echo(json.dumps(records, indent=2))
+        print_json(records)
     elif form == "csv":
         _print_csv(["view", "column", "type", "meaning"], [(v.name, *column) for v in views for column in v.columns])
     else:
@@ -71,13 +59,10 @@ def _print_views(views: list[View], form: str) -> None:
             console.print(Text.assemble((view.name, "bold"), f"  {view.meaning}" if view.meaning else ""))
             table = Table(box=None, show_header=False, padding=(0, 1, 0, 2))
             for name, kind, meaning in view.columns:
-                table.add_row(Text(name), Text(_short(kind)), Text(meaning or ""))
+                # What a struct is made of is told by --json.
+                short = f"STRUCT{'[]' if kind.endswith('[]') else ''}" if kind.startswith("STRUCT") else kind
+                table.add_row(Text(name), Text(short), Text(meaning or ""))
             console.print(table)
-
-
-def _short(kind: str) -> str:
-    """A column's type in few characters: what a struct is made of is told by --json."""
-    return f"STRUCT{'[]' if kind.endswith('[]') else ''}" if kind.startswith("STRUCT") else kind
 
 
 def _print_table(answer: Answer) -> None:
@@ -118,9 +103,8 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, list | dict):
-        return printable(json.dumps(_plain(value), ensure_ascii=False))
-    return printable(str(_plain(value)))
+    plain = _plain(value)
+    return printable(json.dumps(plain, ensure_ascii=False) if isinstance(plain, list | dict) else str(plain))
 
 
 def _plain(value: Any) -> Any:

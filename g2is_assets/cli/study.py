@@ -1,17 +1,22 @@
 """`g2is study`: selectors side by side. Heavy imports happen inside."""
 
-import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from g2is_assets.cli.options import config_option, json_option, stoppable
-from g2is_assets.errors import MissingInputError, SettingsError
-from g2is_assets.settings.project import load_project
+from g2is_assets.cli.options import config_option, json_option, open_lake, print_json, stoppable
+from g2is_assets.errors import G2isError, MissingInputError, SettingsError, StudyPaused
+from g2is_assets.settings.project import Project, load_project
 
 if TYPE_CHECKING:
-    import polars as pl
+    import dagster as dg
+    from rich.console import Console
+
+    from g2is_assets.stages.stage import Place
+    from g2is_assets.stages.studies import Study
 
 
 @click.group(epilog="Example: g2is study run sample")
@@ -33,10 +38,81 @@ def run(
     Pool, gradients and domains come first, then it says how much is missing and how long that may take. Stop it at any
     time: finished trainings are kept.
     """
-    from g2is_assets.cli.study_run import run_study
-
     with stoppable("trainings are"):
-        run_study(config, name, domains, variants, hours)
+        from rich.console import Console
+
+        from g2is_assets.cli.jobs import open_instance, watch_steps
+        from g2is_assets.stages.studies import find_study
+
+        begun, console = time.time(), Console()
+        project = load_project(config)
+        places = _places(find_study(project, name), domains, variants)
+        watch_steps()
+        with open_instance(project) as instance:
+            failed = _run(instance, project, console, places, None if hours is None else begun + 3600 * hours)
+        console.print(f"Took {time.time() - begun:.0f} s. The result: g2is study show {name}", markup=False)
+        if failed:
+            raise G2isError("; ".join(failed))
+
+
+def _places(study: "Study", domains: Sequence[str], variants: Sequence[str]) -> "list[Place]":
+    """What was asked for, domain by domain; a SettingsError if the study has no such domain or variant."""
+    from g2is_assets.stages.stage import Place
+
+    for kind, asked, known in (("domain", domains, study.domains), ("variant", variants, study.said.variants)):
+        if unknown := [name for name in asked if name not in known]:
+            raise SettingsError(f"{study.file} has no {kind} '{unknown[0]}'; it has {', '.join(known)}")
+    return [
+        Place(domain, study, variant)
+        for domain in study.domains
+        if not domains or domain in domains
+        for variant in study.said.variants
+        if not variants or variant in variants
+    ]
+
+
+def _run(
+    instance: "dg.DagsterInstance", project: Project, console: "Console", places: "list[Place]", stop_at: float | None
+) -> list[str]:
+    """Run everything, one job after the other; returns what failed: a variant that does stops none of the others.
+
+    What all variants read comes first, and then the plan can be told.
+    """
+    import dagster as dg
+
+    from g2is_assets.cli.jobs import run_job
+    from g2is_assets.orchestration.assets import STOP_AT
+    from g2is_assets.stages.frame import stage_of
+    from g2is_assets.stages.study_plan import plan_study
+    from g2is_assets.stages.workspace import Workspace
+
+    console.rule("pool")
+    run_job(instance, project, "refresh_pool", {})
+    if any("study/embedding" in stage_of("study/subset").inputs(project, place) for place in places):
+        run_job(instance, project, "study_embedding", {})
+    for domain in dict.fromkeys(place.domain for place in places):
+        run_job(instance, project, "study_domain", {"dagster/partition": domain})
+    console.rule(f"study {places[0].study.name}")
+    for line in plan_study(Workspace(project), places).lines:
+        console.print(line, markup=False, highlight=False)
+    failed, tags = [], {} if stop_at is None else {STOP_AT: str(stop_at)}
+    for place in places:
+        console.print(f"{place.domain}, {place.variant}", markup=False, highlight=False, style="bold")
+        keys = {"domain": place.domain, "variant": place.key}
+        partition = {f"dagster/partition/{name}": value for name, value in keys.items()}
+        partition["dagster/partition"] = str(dg.MultiPartitionKey(keys))
+        try:
+            run_job(instance, project, "study_variant", tags | partition)
+        except StudyPaused as paused:
+            console.print(str(paused), markup=False, soft_wrap=True)
+            break
+        except G2isError as error:
+            failed.append(f"{place.variant} in domain '{place.domain}' failed: {error}")
+    try:
+        run_job(instance, project, "study_leaderboard", {})
+    except MissingInputError as error:  # stopped before the first was scored
+        console.print(str(error), markup=False, soft_wrap=True)
+    return failed
 
 
 @study.command(epilog="Example: g2is study show sample")
@@ -57,17 +133,27 @@ def show(config: Path | None, name: str, part: str, domain: str | None, as_json:
     Differences are followed by their 95 % intervals over rows and seeds; below 0 is better. With two or three seeds
     the intervals are somewhat too narrow.
     """
-    board = _leaderboard(config, name, part, domain)
-    if as_json:
-        click.echo(json.dumps(board.to_dicts(), indent=2))
-        return
     from rich.console import Console
 
+    from g2is_assets.contracts.study import LEADERBOARD
     from g2is_assets.reports.leaderboard import leaderboard_tables
+    from g2is_assets.stages.studies import find_study
 
-    console = Console()
+    is_open = find_study(load_project(config), name).said.final
+    if part == "final" and not is_open:
+        raise SettingsError(
+            f"the final rows of study '{name}' are not opened; when nothing is to be chosen any more, set `final = "
+            f"true` in its file and run `g2is study run {name}`"
+        )
+    wanted = {"study": name, "part": part} | ({"domain": domain} if domain else {})
+    _, lake = open_lake(config)
+    board = lake.current("study/leaderboard").read(LEADERBOARD).filter(**wanted)
+    if board.is_empty():
+        raise MissingInputError(f"nothing has been scored yet of {wanted}; run `g2is study run {name}`")
+    if as_json:
+        return print_json(board.to_dicts())
     for table in leaderboard_tables(board):
-        console.print(table)
+        Console().print(table)
 
 
 @study.command("list", epilog="Example: g2is study list")
@@ -84,13 +170,13 @@ def list_studies(config: Path | None, as_json: bool) -> None:
         click.echo(f"left out: {fault}", err=True)
     if as_json:
         names = {"title", "budgets", "seeds", "final"}
-        records = [
-            {"study": name, "domains": one.domains, "variants": list(one.said.variants)}
-            | one.said.model_dump(mode="json", include=names)
-            for name, one in found.items()
-        ]
-        click.echo(json.dumps(records, indent=2))
-        return
+        return print_json(
+            [
+                {"study": name, "domains": one.domains, "variants": list(one.said.variants)}
+                | one.said.model_dump(mode="json", include=names)
+                for name, one in found.items()
+            ]
+        )
     for name, one in found.items():
         said = one.said
         click.echo(f"{name}: {printable(said.title)}" if said.title else name)
@@ -98,23 +184,3 @@ def list_studies(config: Path | None, as_json: bool) -> None:
         click.echo(f"  budgets {', '.join(f'{b:g}' for b in said.budgets)}; seeds {', '.join(map(str, said.seeds))}")
     if not found:
         click.echo(f"no study in {studies_folder(project)}")
-
-
-def _leaderboard(config: Path | None, name: str, part: str, domain: str | None) -> "pl.DataFrame":
-    from g2is_assets.contracts.study import LEADERBOARD
-    from g2is_assets.stages.studies import find_study
-    from g2is_assets.store.lake import Lake
-
-    project = load_project(config)
-    said = find_study(project, name).said
-    if part == "final" and not said.final:
-        raise SettingsError(
-            f"the final rows of study '{name}' are not opened; when nothing is to be chosen any more, set `final = "
-            f"true` in its file and run `g2is study run {name}`"
-        )
-    table = Lake(project.home / "lake").current("study/leaderboard").read(LEADERBOARD)
-    wanted: dict[str, Any] = {"study": name, "part": part} | ({"domain": domain} if domain else {})
-    board = table.filter(**wanted)
-    if board.is_empty():
-        raise MissingInputError(f"nothing has been scored yet of {wanted}; run `g2is study run {name}`")
-    return board

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from g2is_assets.cli.instance import open_instance, prepare_instance
+from g2is_assets.cli.jobs import open_instance
 from g2is_assets.errors import G2isError
 from g2is_assets.settings.project import load_project
 
@@ -19,39 +19,23 @@ WORKSPACE = "load_from:\n  - python_module: g2is_assets.orchestration.definition
 
 
 def run_ui(config: Path | None, host: str, port: int) -> None:
-    """Serve until interrupted; if one of the two processes ends, the other is ended too.
-
-    Raises:
-        G2isError: One of them could not start or ended by itself.
-    """
+    """Serve until interrupted; if one of the two processes ends by itself, the other is ended too."""
     if host not in LOCAL:
         click.echo(NO_LOGIN.format(host=host), err=True)
-    project = load_project(config)
-    instance = prepare_instance(project)
-    with open_instance(instance):
-        pass  # runs that were killed do not show as running, nor hold slots
+    with open_instance(load_project(config)) as instance:
+        history = instance.root_directory  # now runs that were killed do not show as running, nor hold slots
     with tempfile.TemporaryDirectory() as scratch:
-        workspace = _workspace(Path(scratch))
-        commands = {
-            "dagster-webserver": ["--host", host, "--port", str(port)],
-            "dagster-daemon": ["run"],
-        }
+        workspace = Path("workspace.yaml").resolve()
+        if not workspace.is_file():  # the project is not the current folder
+            workspace = Path(scratch) / workspace.name
+            workspace.write_text(WORKSPACE, encoding="utf-8")
+        commands = {"dagster-webserver": ["--host", host, "--port", str(port)], "dagster-daemon": ["run"]}
         children = {
             name: subprocess.Popen([Path(sys.executable).with_name(name), *arguments, "--workspace", str(workspace)])
             for name, arguments in commands.items()
         }
-        click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port} - history in {instance} - stop with Ctrl-C")
+        click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port} - history in {history} - stop with Ctrl-C")
         _wait(children)
-
-
-def _workspace(scratch: Path) -> Path:
-    """The project's `workspace.yaml`, or the same text where the project is not the current folder."""
-    here = Path("workspace.yaml")
-    if here.is_file():
-        return here.resolve()
-    made = scratch / "workspace.yaml"
-    made.write_text(WORKSPACE, encoding="utf-8")
-    return made
 
 
 def _wait(children: dict[str, subprocess.Popen[bytes]]) -> None:

@@ -5,7 +5,6 @@ Rows keep the walk's order and say where they come from. Nothing of a row is los
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -27,50 +26,24 @@ _FROM_POOL: Final = ("row_id", "ids", "sources", "licenses")
 _FROM_WALK: Final = ("domain", "order", "component", "step", "core_cosine", "score", "pull")
 _ENTRIES: Final[dict[str, dict[str, Any]]] = {
     "alpaca": {
-        "columns": {
-            "prompt": "instruction",
-            "query": "input",
-            "response": "output",
-            "system": "system",
-            "history": "history",
-        }
+        "columns": {"prompt": "instruction", "query": "input", "response": "output"}
+        | {name: name for name in ("system", "history")}
     },
     "messages": {
         "formatting": "sharegpt",
         "columns": {"messages": "messages"},
-        "tags": {
-            "role_tag": "role",
-            "content_tag": "content",
-            "user_tag": "user",
-            "assistant_tag": "assistant",
-            "system_tag": "system",
-        },
+        "tags": {f"{name}_tag": name for name in ("role", "content", "user", "assistant", "system")},
     },
 }
 
 
-@dataclass(frozen=True)
-class TrainingFile:
-    """What is to be written.
+def training_file(
+    project: Project, lake: Lake, subset: Version, form: Format
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of a subset in a format, in the walk's order, and what a person who trains on them has to know.
 
-    Attributes:
-        records: One per row, in the walk's order.
-        notes: What a person who trains on it has to know.
-    """
-
-    records: list[dict[str, Any]]
-    notes: list[str]
-
-
-def training_file(project: Project, lake: Lake, subset: Version, form: Format) -> TrainingFile:
-    """The rows of a subset in a format.
-
-    Args:
-        project: Its withdrawals and licence policy are those of today.
-        lake: The lake.
-        subset: A version of `selection/subset`.
-        form: `messages` ends with the response as the assistant's turn. `alpaca` has the last user turn as
-            `instruction`, earlier pairs as `history`, and an empty `input`, since the pool has both in one text.
+    `messages` ends with the response as the assistant's turn. `alpaca` has the last user turn as `instruction`, earlier
+    pairs as `history`, and an empty `input`, since the pool has both in one text.
 
     Raises:
         SettingsError: The subset holds rows that may no longer be used, or rows that `alpaca` cannot hold.
@@ -89,17 +62,13 @@ def training_file(project: Project, lake: Lake, subset: Version, form: Format) -
     ]
     bodies = [{"messages": each} for each in turns] if form == "messages" else _alpaca(rows["row_id"].to_list(), turns)
     records = [body | source for body, source in zip(bodies, provenance, strict=True)]
-    return TrainingFile(records, _notes(rows, turns))
+    return records, _notes(rows, turns)
 
 
 def refuse_withheld(project: Project, lake: Lake, rows: pl.DataFrame, holder: str) -> None:
-    """Let nothing out that holds, or was trained on, rows that may not be used any more.
+    """Let nothing out that holds, or was trained on, rows that may not be used any more by today's policy.
 
-    Args:
-        project: Its withdrawals and licence policy are those of today.
-        lake: The lake.
-        rows: With `row_id`, `sources` and `licenses`.
-        holder: What holds them, for the message.
+    Of the rows `row_id`, `sources` and `licenses` are read; the message says what `holder` holds them.
 
     Raises:
         SettingsError: There are such rows.

@@ -1,7 +1,10 @@
-"""Every stage as Dagster sees it: one factory makes an asset of each, with its inputs, partitions and metadata."""
+"""Every stage as Dagster sees it: one factory makes an asset of each, with its inputs, partitions and metadata.
+
+Of metadata standard keys come first, then `g2is/...` numbers, the same on every run.
+"""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Event
 from typing import Any, Final
@@ -10,9 +13,9 @@ import dagster as dg
 from pydantic import Field
 
 from g2is_assets.contracts.audit import PAGE
-from g2is_assets.orchestration.metadata import table_metadata, version_metadata
-from g2is_assets.orchestration.retries import retried
-from g2is_assets.orchestration.runs import end_dead_runs, label, model_turn
+from g2is_assets.contracts.contract import Column, type_name
+from g2is_assets.contracts.tables import main_table, view_of
+from g2is_assets.orchestration.runs import end_dead_runs, label, model_turn, retried
 from g2is_assets.reports import words
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.catalog import STAGES, STUDY
@@ -48,29 +51,21 @@ def build_assets(project: Project, studies: Mapping[str, Study]) -> dict[str, dg
     """One asset for every stage, by key; those of studies only where there is one."""
     domains = dg.StaticPartitionsDefinition(sorted(project.domains))
     variants = dg.StaticPartitionsDefinition(variant_keys(studies.values()))
-    partitions: dict[str, dg.PartitionsDefinition | None] = {
-        "project": None,
-        "domain": domains,
-        "variant": dg.MultiPartitionsDefinition({"domain": domains, "variant": variants}) if studies else None,
+    kinds: dict[str, tuple[dg.PartitionsDefinition | None, Sequence[Place]]] = {
+        "project": (None, [PROJECT]),
+        "domain": (domains, [Place(domain) for domain in project.domains]),
+        "variant": (
+            dg.MultiPartitionsDefinition({"domain": domains, "variant": variants}) if studies else None,
+            places_of(studies.values()),
+        ),
     }
-    places: dict[str, Sequence[Place]] = {
-        "project": [PROJECT],
-        "domain": [Place(domain) for domain in project.domains],
-        "variant": places_of(studies.values()),
-    }
-    return {
-        stage.key: _asset(
-            stage, partitions[stage.partition], stage.all_inputs(project, places[stage.partition]), project
-        )
-        for stage in STAGES
-        if studies or stage.group != STUDY
-    }
+    stages = [stage for stage in STAGES if studies or stage.group != STUDY]
+    return {stage.key: _asset(project, stage, *kinds[stage.partition]) for stage in stages}
 
 
 def _asset(
-    stage: Stage, partitions: dg.PartitionsDefinition | None, inputs: Iterable[str], project: Project
+    project: Project, stage: Stage, partitions: dg.PartitionsDefinition | None, places: Sequence[Place]
 ) -> dg.AssetsDefinition:
-    """A stage as an asset."""
     described: dict[str, Any] = {
         "key": stage.key.split("/"),
         "group_name": stage.group,
@@ -78,7 +73,7 @@ def _asset(
         "owners": [project.settings.owner],
         "code_version": stage.code_version,
         "description": stage.description,
-        "deps": [key.split("/") for key in inputs],
+        "deps": [key.split("/") for key in stage.all_inputs(project, places)],
         "partitions_def": partitions,
         "metadata": table_metadata(stage.key),
         "pool": MODEL_POOL if stage.uses_model else None,
@@ -103,7 +98,8 @@ def _asset(
 def _materialise(
     context: dg.AssetExecutionContext, workspace: Workspace, stage: Stage, *, force: bool = False
 ) -> dg.MaterializeResult:
-    stop_at, run = context.run.tags.get(STOP_AT), context.run
+    run, place = context.run, _place(context, workspace)
+    stop_at = float(said) if (said := run.tags.get(STOP_AT)) else None
     if STOPPED.is_set():
         raise KeyboardInterrupt
 
@@ -115,21 +111,13 @@ def _materialise(
             yield waited
 
     with retried(context):
-        made = make(
-            workspace,
-            stage.key,
-            _place(context, workspace),
-            context.run.run_id,
-            force=force,
-            stop_at=float(stop_at) if stop_at else None,
-            turn=turn,
-        )
+        made = make(workspace, stage.key, place, run.run_id, force=force, stop_at=stop_at, turn=turn)
     metadata = version_metadata(made.version, made.written, _shown(workspace, made.version))
     page = made.version.folder / PAGE
     if page.is_file():
         address = page.resolve()
-        metadata |= {"g2is/page": dg.MetadataValue.path(str(address))}
-        metadata |= {"g2is/page_url": dg.MetadataValue.url(address.as_uri())}
+        metadata["g2is/page"] = dg.MetadataValue.path(str(address))
+        metadata["g2is/page_url"] = dg.MetadataValue.url(address.as_uri())
     return dg.MaterializeResult(data_version=dg.DataVersion(made.version.manifest.data_version), metadata=metadata)
 
 
@@ -157,3 +145,55 @@ def _draw(lake: Lake, version: Version) -> dict[str, bytes]:
     from g2is_assets.reports.drawn import draw  # loads matplotlib
 
     return draw(lake, version)
+
+
+def table_metadata(asset: str) -> dict[str, Any]:
+    """What is known of an asset's main table before anything is materialised: its view, its columns, their lineage."""
+    contract = main_table(asset)
+    schema = dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name,
+                type_name(contract.schema[name]),
+                description=column.meaning,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable, unique=column.unique, other=_bounds(column)
+                ),
+            )
+            for name, column in contract.columns.items()
+        ]
+    )
+    found = {"dagster/table_name": view_of(asset, contract.table), "dagster/column_schema": schema}
+    # Row ids of an asset's are the one kind of column that is handed on as it is.
+    lineage = {
+        name: [dg.TableColumnDep(dg.AssetKey(column.row_of.split("/")), "row_id")]
+        for name, column in contract.columns.items()
+        if column.row_of
+    }
+    return found | ({"dagster/column_lineage": dg.TableColumnLineage(lineage)} if lineage else {})
+
+
+def _bounds(column: Column) -> list[str]:
+    bounds = (("at least", column.minimum), ("at most", column.maximum))
+    return [f"{words} {bound:g}" for words, bound in bounds if bound is not None]
+
+
+def version_metadata(version: Version, written: bool, shown: Mapping[str, str]) -> dict[str, Any]:
+    """Metadata of the materialisation of a version, `written` now or served again, with Markdown for people by name."""
+    manifest = version.manifest
+    table = main_table(manifest.asset).table
+    count = "dagster/row_count" if manifest.partition is None else "dagster/partition_row_count"
+    metadata: dict[str, Any] = {
+        "dagster/uri": str(version.folder),
+        **table_metadata(manifest.asset),
+        count: manifest.n_rows[table],
+    }
+    metadata |= {f"g2is/{name}": dg.MetadataValue.md(text) for name, text in shown.items()}
+    metadata |= {f"g2is/n_rows_{name}": n_rows for name, n_rows in manifest.n_rows.items() if name != table}
+    metadata |= {f"g2is/{name}": value for name, value in manifest.metrics.items()}
+    return metadata | {
+        "g2is/computed": int(written),
+        "g2is/n_bytes": sum(record.n_bytes for record in manifest.files.values()),
+        "g2is/version": version.folder.name,
+        "g2is/manifest_sha256": version.as_input.manifest_sha256,
+    }

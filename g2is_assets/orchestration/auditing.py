@@ -1,13 +1,19 @@
-"""Is a chain whole? One answer for the command line and for the check in the UI."""
+"""Is a chain whole? One answer for the command line and for the check in the UI; and what Dagster's history says.
 
-from collections.abc import Iterator, Mapping, Sequence
+The history is Dagster's own, and only read here: it is the witness of a head, and it shows the first rows of tables,
+cut short, where `preview_rows = 0` does not keep them out.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import dagster as dg
 
 from g2is_assets.contracts.audit import PAGE
+from g2is_assets.contracts.tables import TABLES
 from g2is_assets.errors import G2isError, StoreError
+from g2is_assets.reports.words import ID_SHOWN
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.audit import way_to
 from g2is_assets.stages.frame import recipe_of
@@ -23,21 +29,16 @@ from g2is_assets.trail.verify import ALTERED, Finding, Today, verify
 
 MANIFEST_DIGEST: Final = "g2is/manifest_sha256"
 """Metadata key of every materialisation: Dagster's event is the witness of a head."""
+FIRST_ROWS: Final = "g2is/first_rows"
+"""Metadata key of the first rows of a table."""
 MIN_DIGEST: Final = 12
 """Hex digits of a digest from which its beginning is enough."""
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found behind a head.
+    """What was found along the chain behind a head, the nearest to the head first."""
 
-    Attributes:
-        head: The version that was asked about.
-        chain: Every version behind it.
-        findings: What is to be said of them, the nearest to the head first.
-    """
-
-    head: Version
     chain: list[Link]
     findings: list[Finding]
 
@@ -55,44 +56,48 @@ class Examination:
 def examine(
     project: Project, lake: Lake, head: Version, witness: Sequence[str], *, current: bool, expect: str | None = None
 ) -> Examination:
-    """Recompute every digest behind a version.
+    """Recompute every digest behind the version `head`, and compare today's settings and files with those recorded.
 
-    Args:
-        project: Its settings and files are compared with those that current versions were made from.
-        lake: Where the head lies.
-        head: The version.
-        witness: Digests that Dagster's events say, the last one first, as `reported_digests` returns them.
-        current: Whether the head is what readers follow: then the last event must name it, and the domain's
-            evaluation, lineage and report are examined with it.
-        expect: The digest that the head must have, or its beginning; the events are not asked then.
+    `witness` are the digests that Dagster's events say, the last one first (`reported_digests`). If readers follow the
+    head (`current`), the last must name it, and the domain's evaluation, lineage and report are examined with it. Where
+    a digest or its beginning is to be expected (`expect`), the events are not asked.
     """
     beside = list(_beside(lake, head)) if current else []
-    heads = [*beside, head]  # the lineage first: it knows the model's files by name
-    chain = follow(lake, heads, parts=True)
+    chain = follow(lake, [*beside, head], parts=True)  # the lineage first: it knows the model's files by name
     findings = [*_head(head, witness, current, expect), *verify(lake, chain, _outside(project))]
     findings += [*_served(lake, head), *_way(beside)] if current else ()
-    if current and not any(version.manifest.asset == "audit/lineage" for version in heads):
+    if current and not any(version.manifest.asset == "audit/lineage" for version in beside):
         what = "not recorded for this adapter; materialise audit/lineage"
         findings.append(Finding("unverified", project.path.name, what))
-    return Examination(head, chain, findings)
+    return Examination(chain, findings)
 
 
 def reported_digests(instance: dg.DagsterInstance, version: Version) -> list[str]:
     """Manifest digests that Dagster's events of this version's asset and partition hold, the last event first."""
-    manifest = version.manifest
-    events = dg.AssetRecordsFilter(
-        dg.AssetKey(manifest.asset.split("/")), asset_partitions=[manifest.partition] if manifest.partition else None
-    )
-    found: list[str] = []
+    return list(_said(instance, MANIFEST_DIGEST, version.manifest.asset, version.manifest.partition))
+
+
+def assets_showing(instance: dg.DagsterInstance, rows: Collection[str]) -> dict[str, list[str]]:
+    """For each of these rows, the assets of which some materialisation shows its text, by name."""
+    found: dict[str, list[str]] = {row: [] for row in rows}
+    for asset in sorted({asset for (asset, _), contract in TABLES.items() if contract.texts or contract.quoted}):
+        texts = list(_said(instance, FIRST_ROWS, asset))
+        for row, assets in found.items():
+            if any(row[:ID_SHOWN] in text for text in texts):
+                assets.append(asset)
+    return found
+
+
+def _said(instance: dg.DagsterInstance, name: str, asset: str, partition: str | None = None) -> Iterator[str]:
+    """What the materialisations of an asset, or of a partition, say under a name, the last first."""
+    events = dg.AssetRecordsFilter(dg.AssetKey(asset.split("/")), asset_partitions=[partition] if partition else None)
     cursor, more = None, True
     while more:
         page = instance.fetch_materializations(events, limit=100, cursor=cursor)
-        for record in page.records:
-            said = record.asset_materialization.metadata.get(MANIFEST_DIGEST) if record.asset_materialization else None
-            if said is not None:
-                found.append(str(said.value))
+        for event in (record.asset_materialization for record in page.records):
+            if event and name in event.metadata:
+                yield str(event.metadata[name].value)
         cursor, more = page.cursor, page.has_more
-    return found
 
 
 def _beside(lake: Lake, adapter: Version) -> Iterator[Version]:
@@ -122,12 +127,10 @@ def _served(lake: Lake, adapter: Version) -> Iterator[Finding]:
 
 def _way(beside: Sequence[Version]) -> Iterator[Finding]:
     """Whether the file that leads people to the report leads there."""
-    for version in beside:
-        pointer = version.folder.parent / PAGE
-        if version.manifest.asset != "audit/report" or not pointer.exists():
-            continue
-        if pointer.read_text(encoding="utf-8", errors="replace") != way_to(version):
-            yield Finding(ALTERED, str(pointer), f"it does not lead to {version.folder.name}; refresh the domain")
+    for report in (version for version in beside if version.manifest.asset == "audit/report"):
+        pointer = report.folder.parent / PAGE
+        if pointer.exists() and pointer.read_text(encoding="utf-8", errors="replace") != way_to(report):
+            yield Finding(ALTERED, str(pointer), f"it does not lead to {report.folder.name}; refresh the domain")
 
 
 def _head(head: Version, witness: Sequence[str], current: bool, expect: str | None) -> Iterator[Finding]:
@@ -139,10 +142,8 @@ def _head(head: Version, witness: Sequence[str], current: bool, expect: str | No
         yield Finding("unwitnessed", where, "no event of Dagster tells its digest; give it with --expect")
     elif digest != witness[0] and (current or digest not in witness):
         said = f"Dagster's last event says {witness[0][:12]}" if current else "no event of Dagster says so"
-        what = (
-            f"its digest is {digest[:12]}, {said}; a refresh that was killed just then leaves this too: refresh again"
-        )
-        yield Finding(ALTERED, where, what)
+        killed = "a refresh that was killed just then leaves this too: refresh again"
+        yield Finding(ALTERED, where, f"its digest is {digest[:12]}, {said}; {killed}")
 
 
 def _outside(project: Project) -> Today:

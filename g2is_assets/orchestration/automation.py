@@ -1,66 +1,74 @@
-"""Jobs and schedules: what is refreshed together, and when. A domain's job never writes an asset that others share."""
+"""Jobs, schedules and the sensor: what is refreshed together, and when.
 
-from collections.abc import Callable
+A domain's job never writes an asset that others share. The sensor `watch_files` refreshes what edits of files and
+settings have made stale, each content once: staleness says whether there is work; a digest of the content behind it
+says whether this work was asked for before.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import dagster as dg
+import polars as pl
 
-from g2is_assets.errors import SettingsError
-from g2is_assets.settings.project import Domain, Project
+from g2is_assets.errors import G2isError, SettingsError
+from g2is_assets.hashing import json_sha256, known_sha256
+from g2is_assets.orchestration.runs import end_dead_runs
+from g2is_assets.settings.project import Domain, Project, load_project
 from g2is_assets.stages.catalog import STAGES, refreshed
+from g2is_assets.stages.frame import recipe_of
+from g2is_assets.stages.gradients import VECTORS_VERSION
+from g2is_assets.stages.stage import Place
+from g2is_assets.stages.staleness import staleness
+from g2is_assets.stages.workspace import Workspace
 
 REFRESH_POOL: Final = "refresh_pool"
 REFRESH_DOMAIN: Final = "refresh_domain"
-STUDY_EMBEDDING: Final = "study_embedding"
-STUDY_DOMAIN: Final = "study_domain"
-STUDY_VARIANT: Final = "study_variant"
-STUDY_LEADERBOARD: Final = "study_leaderboard"
+JOBS: Final[dict[str, tuple[str, list[str]]]] = {
+    REFRESH_POOL: (
+        "Bring pool, checkpoint, pool gradients and graph up to date; skip what has not changed.",
+        [stage.key for stage in refreshed("project")],
+    ),
+    REFRESH_DOMAIN: (
+        "Bring one domain up to date, from its rows to the evaluated adapter; skip the unchanged.",
+        [stage.key for stage in refreshed("domain")],
+    ),
+}
+"""What all domains share, and one domain's partition: description and assets by the job's name."""
+STUDY_JOBS: Final = {
+    "study_embedding": ("Embed the pool's rows that are new, for selectors by similarity.", ["study/embedding"]),
+    "study_domain": (
+        "Bring up to date what the variants of a study read of a domain.",
+        [stage.key for stage in refreshed("domain") if stage.key.endswith("/target")],
+    ),
+    "study_variant": (
+        "Select, train and score one variant in one domain; what was trained before is read.",
+        [stage.key for stage in STAGES if stage.partition == "variant"],
+    ),
+    "study_leaderboard": ("Compare everything that has been scored.", ["study/leaderboard"]),
+}
+"""The same of studies; `study_variant` runs for one domain and variant, from its subset to its scores."""
 NIGHTLY: Final = "0 3 * * *"
 """The schedule of a domain that names none; it waits to be switched on."""
+ENDED: Final = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 OWNER_TAG: Final = "g2is/owner"
 """Tag of a domain's runs: Dagster knows owners of assets, not of partitions."""
+INTERVAL_S: Final = 30
+CONTENT_TAG: Final = "g2is/content"
+"""Tag of a run that the sensor asked for: digest of the content that it was asked for."""
+POOL: Final = ""
+"""What `refresh_pool` refreshes, where a domain's name stands for its partition."""
+UNFINISHED: Final = [status for status in dg.DagsterRunStatus if status not in ENDED]
 
 
-def build_jobs() -> list[Any]:
-    """`refresh_pool` for what all domains share, `refresh_domain` for one domain's partition."""
+def build_jobs(jobs: Mapping[str, tuple[str, list[str]]]) -> list[Any]:
+    """Jobs of `JOBS` or `STUDY_JOBS`."""
     return [
-        _job(
-            REFRESH_POOL,
-            "Bring pool, checkpoint, pool gradients and graph up to date; skip what has not changed.",
-            *(stage.key for stage in refreshed("project")),
-        ),
-        _job(
-            REFRESH_DOMAIN,
-            "Bring one domain up to date, from its rows to the evaluated adapter; skip the unchanged.",
-            *(stage.key for stage in refreshed("domain")),
-        ),
+        dg.define_asset_job(name, dg.AssetSelection.assets(*(key.split("/") for key in keys)), description=description)
+        for name, (description, keys) in jobs.items()
     ]
-
-
-def build_study_jobs() -> list[Any]:
-    """Jobs of studies; `study_variant` runs for one domain and variant, from its subset to its scores."""
-    variant = [stage.key for stage in STAGES if stage.partition == "variant"]
-    return [
-        _job(STUDY_EMBEDDING, "Embed the pool's rows that are new, for selectors by similarity.", "study/embedding"),
-        _job(
-            STUDY_DOMAIN,
-            "Bring up to date what the variants of a study read of a domain.",
-            "instructions/target",
-            "gradients/target",
-        ),
-        _job(
-            STUDY_VARIANT,
-            "Select, train and score one variant in one domain; what was trained before is read.",
-            *variant,
-        ),
-        _job(STUDY_LEADERBOARD, "Compare everything that has been scored.", "study/leaderboard"),
-    ]
-
-
-def _job(name: str, description: str, *keys: str) -> Any:
-    assets = [dg.AssetKey(key.split("/")) for key in keys]
-    return dg.define_asset_job(name, selection=dg.AssetSelection.assets(*assets), description=description)
 
 
 def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
@@ -101,22 +109,137 @@ def check_cron(domain: Domain) -> None:
 
 
 def _schedule_of(domain: Domain) -> dg.ScheduleDefinition:
+    def request(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        """A run of this domain's partition, once per tick."""
+        tick = context.scheduled_execution_time.isoformat()
+        return dg.RunRequest(run_key=tick, partition_key=domain.name, tags={OWNER_TAG: domain.owner})
+
     return dg.ScheduleDefinition(
         name=f"refresh_{domain.name}",
         job_name=REFRESH_DOMAIN,
         cron_schedule=domain.refresh or NIGHTLY,
         execution_timezone=domain.timezone,
-        execution_fn=_request(domain),
+        execution_fn=request,
         default_status=dg.DefaultScheduleStatus.RUNNING if domain.refresh else dg.DefaultScheduleStatus.STOPPED,
         description=f"Refresh the domain {domain.name} ({domain.title}) alone. Owner: {domain.owner}.",
     )
 
 
-def _request(domain: Domain) -> Callable[[dg.ScheduleEvaluationContext], dg.RunRequest]:
-    """A run of this domain's partition, once per tick."""
+def build_sensor(project: Project, jobs: Sequence[Any]) -> dg.SensorDefinition:
+    """`watch_files` for a project and its two jobs, off until it is switched on."""
 
-    def request(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        tick = context.scheduled_execution_time.isoformat()
-        return dg.RunRequest(run_key=tick, partition_key=domain.name, tags={OWNER_TAG: domain.owner})
+    def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        try:
+            now = load_project(project.path)
+        except SettingsError as error:  # no run could start either
+            return dg.SkipReason(f"nothing is refreshed until this is mended: {error}")
+        tick = _Tick(Workspace(now, looking=True), context.instance, project.domains, context.cursor)
+        tick.look()
+        reason = "; ".join(tick.notes) or "nothing is stale"
+        skip = None if tick.requests else dg.SkipReason(reason)
+        return dg.SensorResult(run_requests=tick.requests, skip_reason=skip, cursor=tick.cursor)
 
-    return request
+    return dg.SensorDefinition(
+        name="watch_files",
+        evaluation_fn=watch,
+        jobs=jobs,
+        minimum_interval_seconds=INTERVAL_S,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Refresh the pool, then the domains, that edited files or settings have made stale. An edit counts "
+        "when two looks in a row see the same content; a run that failed is not repeated for the same content.",
+    )
+
+
+class _Tick:
+    """One look: what is due, and of it what is asked for now."""
+
+    def __init__(
+        self, workspace: Workspace, instance: dg.DagsterInstance, partitions: Collection[str], before: str | None
+    ) -> None:
+        self.workspace, self.instance, self.partitions = workspace, instance, partitions
+        memory: dict[str, dict[str, str]] = json.loads(before or "{}")
+        self.seen_before, self.asked = memory.get("seen", {}), memory.get("asked", {})
+        self.seen: dict[str, str] = {}
+        self.requests: list[dg.RunRequest] = []
+        self.notes: list[str] = []
+
+    @property
+    def cursor(self) -> str:
+        """What the next look has to know: content seen now, and content last asked for."""
+        return json.dumps({"seen": self.seen, "asked": self.asked}, sort_keys=True)
+
+    def look(self) -> None:
+        """Ask for the pool where it is due; else, and only while the pool is at rest, for the domains that are."""
+        self.busy = self.in_flight()  # first: what ends meanwhile is not taken for stale and at rest
+        due = staleness(self.workspace).filter("direct")
+        pool = due.filter(pl.col("domain").is_null())
+        if POOL in self.busy:
+            self.notes.append("the pool is being refreshed")
+        elif len(pool) and self.consider(POOL):
+            pass  # what the domains need is not known yet
+        elif (pool["state"] == "missing").any():
+            self.notes.append("the domains wait for the pool")
+        else:
+            for domain in due["domain"].drop_nulls().unique(maintain_order=True):
+                self.consider(domain)
+
+    def consider(self, scope: str) -> bool:
+        """Ask for a run if the content is at rest and new; whether one was asked for, or may be in the next look."""
+        name, domain = (scope, scope) if scope else ("the pool", None)
+        if scope and scope not in self.partitions:
+            self.notes.append(f"{name} is new: reload the definitions")
+            return False
+        if scope in self.busy:
+            self.notes.append(f"{name} is being refreshed")
+            return False
+        try:
+            content = _content(self.workspace, domain)
+        except (G2isError, OSError) as error:
+            self.notes.append(f"{name}: {error}")
+            return False
+        self.seen[scope] = content
+        runs = self.instance.get_runs(dg.RunsFilter(tags={CONTENT_TAG: content}))
+        if self.asked.get(scope) == content or (runs and not runs[0].is_success):
+            self.notes.append(f"{name}: a run was asked for with this content; see how it ended")
+            return False
+        if self.seen_before.get(scope) != content:
+            self.notes.append(f"{name} has changed; it is refreshed if the next look sees the same")
+            return True
+        job = REFRESH_DOMAIN if domain else REFRESH_POOL
+        owner = {OWNER_TAG: self.workspace.project.domain(domain).owner} if domain else {}
+        key = f"{job}/{scope}/{content}/{len(runs)}"  # runs with this content, before this one, make the key a new one
+        request = dg.RunRequest(key, job_name=job, partition_key=domain, tags={CONTENT_TAG: content} | owner)
+        self.requests.append(request)
+        self.asked[scope] = content
+        return True
+
+    def in_flight(self) -> set[str]:
+        """What is being refreshed, or will be, by a process that is alive."""
+        wanted = dg.RunsFilter(statuses=UNFINISHED)
+        if self.instance.is_persistent and self.instance.get_runs(wanted, limit=1):
+            end_dead_runs(self.instance)
+        runs = [run for run in self.instance.get_runs(wanted) if run.job_name in (REFRESH_POOL, REFRESH_DOMAIN)]
+        return {run.tags.get("dagster/partition", POOL) for run in runs}
+
+
+def _content(workspace: Workspace, domain: str | None) -> str:
+    """Digest of all that people can edit and that a refresh of the pool, or of a domain, may depend on.
+
+    Raises:
+        G2isError: A source or the model is not there.
+    """
+    settings = workspace.project.settings
+    if domain is None:
+        stages = {"warmup", "gradients", "graph", "model", "revision", "device"}
+        said: Any = settings.model_dump(mode="json", include=stages)
+        behind: Any = VECTORS_VERSION
+    else:
+        project = workspace.project
+        said = project.domain(domain).model_dump(mode="json", include={"knowledge", "selection", "finetune"})
+        # audit/lineage records the settings files themselves.
+        said["files"] = [known_sha256(f) for f in (project.path, project.domain(domain).file) if f.exists()]
+        found = {stage.key: workspace.lake.find(stage.key) for stage in refreshed("project")}
+        behind = {key: version and version.manifest.data_version for key, version in found.items()}
+    recipe = recipe_of(workspace, "instructions/target" if domain else "instructions/pool", Place(domain or ""))
+    code = {stage.key: stage.code_version for stage in refreshed("domain" if domain else "project")}
+    return json_sha256([recipe.input_digest, said, behind, code])

@@ -4,7 +4,7 @@ A check of a domain's asset looks at the run's partition; started alone, without
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Literal
 
 import dagster as dg
 
@@ -18,9 +18,6 @@ from g2is_assets.stages.frame import stage_of
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.withholding import licenses_of, read_withdrawals
 
-PARTITION_TAG = "dagster/partition"
-SEVERITIES: Final = {"error": dg.AssetCheckSeverity.ERROR, "warning": dg.AssetCheckSeverity.WARN}
-
 
 @dg.asset_check(asset=["warmup", "sample"], additional_deps=[["instructions", "pool"]])
 def sample_holds_no_withheld_row(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
@@ -32,26 +29,23 @@ def sample_holds_no_withheld_row(workspace: dg.ResourceParam[Workspace]) -> dg.A
         workspace.project.settings.licenses,
         read_withdrawals(workspace.project.withdrawn),
     )
-    error = verdict.numbers["n_denied"] > 0
-    return _result({"sample": verdict}, dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN)
+    return _result({"sample": verdict}, "error" if verdict.numbers["n_denied"] > 0 else "warning")
 
 
 @dg.asset_check(asset=["gradients", "pool"])
 def features_are_unit(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
     """Every pool vector of every kind is finite and of norm 1 within half precision."""
     gradients = workspace.lake.current("gradients/pool")
-
-    def evaluate(kind: str) -> Verdict:
+    verdicts: dict[str, Verdict] = {}
+    for kind in workspace.project.settings.gradients.kinds:
         source = stored_features(workspace, gradients, kind)[1]
-        return evaluators.features_are_unit(values for _, values in source.blocks())
-
-    kinds = workspace.project.settings.gradients.kinds
-    return _result({kind: evaluate(kind) for kind in kinds}, dg.AssetCheckSeverity.ERROR)
+        verdicts[kind] = evaluators.features_are_unit(values for _, values in source.blocks())
+    return _result(verdicts, "error")
 
 
 def _check(examined: Examined) -> dg.AssetChecksDefinition:
     """The check of the current version, of an asset that domains share or of a domain's."""
-    asset, severity = examined.asset, SEVERITIES[examined.severity]
+    asset = examined.asset
 
     @dg.asset_check(
         asset=asset.split("/"),
@@ -62,14 +56,12 @@ def _check(examined: Examined) -> dg.AssetChecksDefinition:
     def check(context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
         if stage_of(asset).partition == "project":
             verdict = examined.evaluate(workspace, workspace.lake.current(asset))
-            return _result({asset.split("/")[0]: verdict}, severity)
-        return _per_domain(
-            context,
-            workspace,
-            asset,
-            lambda domain: examined.evaluate(workspace, workspace.lake.current(asset, domain)),
-            severity,
-        )
+            return _result({asset.split("/")[0]: verdict}, examined.severity)
+
+        def evaluate(domain: str) -> Verdict:
+            return examined.evaluate(workspace, workspace.lake.current(asset, domain))
+
+        return _result(_per_domain(context, workspace, asset, evaluate), examined.severity)
 
     return check
 
@@ -86,36 +78,27 @@ def chain_is_whole(
         found = examine(workspace.project, workspace.lake, adapter, witness, current=True)
         return evaluators.chain_is_whole(found.findings, len(found.chain), found.n_files)
 
-    return _per_domain(context, workspace, "audit/lineage", evaluate, dg.AssetCheckSeverity.ERROR)
+    return _result(_per_domain(context, workspace, "audit/lineage", evaluate), "error")
 
 
-CHECKS = [
-    sample_holds_no_withheld_row,
-    features_are_unit,
-    *(_check(examined) for examined in EXAMINED),
-    chain_is_whole,
-]
+CHECKS = [sample_holds_no_withheld_row, features_are_unit, *map(_check, EXAMINED), chain_is_whole]
 
 
 def _per_domain(
-    context: dg.AssetCheckExecutionContext,
-    workspace: Workspace,
-    asset: str,
-    evaluate: Callable[[str], Verdict],
-    severity: dg.AssetCheckSeverity,
-) -> dg.AssetCheckResult:
-    domain = context.run.tags.get(PARTITION_TAG)
+    context: dg.AssetCheckExecutionContext, workspace: Workspace, asset: str, evaluate: Callable[[str], Verdict]
+) -> dict[str, Verdict]:
+    domain = context.run.tags.get("dagster/partition")
     names = [domain] if domain else [d for d in sorted(workspace.project.domains) if workspace.lake.find(asset, d)]
-    return _result({name: evaluate(name) for name in names}, severity)
+    return {name: evaluate(name) for name in names}
 
 
-def _result(verdicts: Mapping[str, Verdict], severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
+def _result(verdicts: Mapping[str, Verdict], severity: Literal["error", "warning"]) -> dg.AssetCheckResult:
     """One result of one or several verdicts, each named."""
     lines = [f"{name}: {verdict.description}" for name, verdict in verdicts.items()]
     numbers = {f"{name}/{key}": value for name, v in verdicts.items() for key, value in v.numbers.items()}
     return dg.AssetCheckResult(
         passed=bool(verdicts) and all(verdict.passed for verdict in verdicts.values()),
-        severity=severity,
+        severity=dg.AssetCheckSeverity.ERROR if severity == "error" else dg.AssetCheckSeverity.WARN,
         description="; ".join(lines) or "nothing has been materialised yet",
         metadata=numbers,
     )

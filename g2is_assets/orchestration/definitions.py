@@ -5,10 +5,9 @@ from pathlib import Path
 import dagster as dg
 
 from g2is_assets.orchestration.assets import build_assets
-from g2is_assets.orchestration.automation import build_jobs, build_schedules, build_study_jobs
+from g2is_assets.orchestration.automation import JOBS, STUDY_JOBS, build_jobs, build_schedules, build_sensor
 from g2is_assets.orchestration.checks import CHECKS
 from g2is_assets.orchestration.runs import run_resource
-from g2is_assets.orchestration.sensors import build_sensor
 from g2is_assets.settings.project import load_project
 from g2is_assets.stages.studies import load_studies
 
@@ -21,11 +20,11 @@ def build_defs(config_path: str | Path | None = None) -> dg.Definitions:
     """
     project = load_project(config_path)
     studies = load_studies(project)
-    jobs = build_jobs()
+    jobs = build_jobs(JOBS)
     return dg.Definitions(
         assets=list(build_assets(project, studies).values()),
         asset_checks=CHECKS,
-        jobs=[*jobs, *(build_study_jobs() if studies else [])],
+        jobs=[*jobs, *(build_jobs(STUDY_JOBS) if studies else [])],
         schedules=build_schedules(project),
         sensors=[build_sensor(project, jobs)],
         resources={"workspace": run_resource(project)},

@@ -1,4 +1,4 @@
-"""Which runs are alive, what to do about those that are not, whose turn with the model it is, and what a run does once.
+"""Runs: which are alive, whose turn with the model it is, what is done once in a run, and which faults pass.
 
 The process of a run keeps a file below `<home>/.dagster/processes/` locked for as long as the run works. The system
 gives the lock back when the process ends, however it ends, so a file that stands and can be locked belongs to a run
@@ -6,19 +6,21 @@ whose process is gone. No process ids, hence none that were given out again; and
 without such a file, which another executor or another version may have started.
 """
 
+import errno
 import logging
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
 import dagster as dg
 from filelock import FileLock, Timeout
 
-from g2is_assets.errors import StoreError
+from g2is_assets.errors import G2isError, StoreError
 from g2is_assets.progress import say
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.staleness import write_staleness
@@ -31,20 +33,20 @@ log = logging.getLogger(__name__)
 PROCESSES: Final = "processes"
 GONE: Final = "The process of this run ended without reporting back: it was killed, or the machine went down."
 
+MAX_RETRIES: Final = 3
+FIRST_DELAY_S: Final = 5.0
+"""Before the first retry, in seconds; it doubles with each."""
+PASSING: Final = frozenset({errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET})
+"""Faults of network file systems and connections."""
 POLL_S: Final = 1.0
 """Between two looks at whether the model is free, in seconds."""
 REMIND_S: Final = 60.0
 """Between two lines about the same wait, in seconds."""
 
 
-@contextmanager
-def turn(instance: dg.DagsterInstance) -> Iterator[None]:
+def turn(instance: dg.DagsterInstance) -> AbstractContextManager[object]:
     """Let one process at a time look at which runs are alive, and change it."""
-    if not instance.is_persistent:
-        yield
-        return
-    with FileLock(Path(instance.root_directory) / "turn.lock"):
-        yield
+    return FileLock(Path(instance.root_directory) / "turn.lock") if instance.is_persistent else nullcontext()
 
 
 @contextmanager
@@ -53,7 +55,7 @@ def alive(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
     if not instance.is_persistent:
         yield
         return
-    file = _file(instance, run_id)
+    file = Path(instance.root_directory) / PROCESSES / f"{run_id}.lock"
     file.parent.mkdir(exist_ok=True)
     mark = FileLock(file)
     with turn(instance):
@@ -103,11 +105,8 @@ def model_turn(folder: Path, who: str) -> Iterator[bool]:
     """Take this machine's turn with the model, or wait for it and say who has it; yields whether there was a wait.
 
     The system gives the turn back when its holder's process ends, however it ends. Runs that see different GPUs by
-    CUDA_VISIBLE_DEVICES do not wait for each other.
-
-    Args:
-        folder: The lake's, which all that share the model share.
-        who: For those that wait: the run and what it makes.
+    CUDA_VISIBLE_DEVICES do not wait for each other. The lock lies in the lake's folder, which all that share the model
+    share; `who` tells those that wait the run and what it makes.
 
     Raises:
         StoreError: The folder cannot be written.
@@ -124,7 +123,10 @@ def model_turn(folder: Path, who: str) -> Iterator[bool]:
                 waited = True
                 if time.monotonic() - said >= REMIND_S:
                     said = time.monotonic()
-                    say(f"{who.split(' in ')[-1]} waits for the model, held by {_read(holder)}")
+                    by = "another process"
+                    with suppress(OSError):
+                        by = holder.read_text(encoding="utf-8")
+                    say(f"{who.split(' in ')[-1]} waits for the model, held by {by}")
     try:
         with suppress(OSError):  # a full disk: the work itself will say so
             holder.write_text(who, encoding="utf-8")
@@ -133,19 +135,9 @@ def model_turn(folder: Path, who: str) -> Iterator[bool]:
         lock.release()
 
 
-def _read(holder: Path) -> str:
-    try:
-        return holder.read_text(encoding="utf-8")
-    except OSError:
-        return "another process"
-
-
 @contextmanager
 def no_runs(folder: Path) -> Iterator[None]:
-    """Keep runs of an instance from starting for as long as this lasts.
-
-    Args:
-        folder: The instance's folder, `<home>/.dagster`.
+    """Keep runs of the instance in `<home>/.dagster` from starting for as long as this lasts.
 
     Raises:
         StoreError: A run is in progress.
@@ -154,30 +146,20 @@ def no_runs(folder: Path) -> Iterator[None]:
         yield
         return
     with writing(folder), FileLock(folder / "turn.lock"):
-        for file in sorted((folder / PROCESSES).glob("*.lock")):
-            mark = FileLock(file)
-            try:
-                mark.acquire(blocking=False)
-            except Timeout:
-                message = f"run {file.stem[:8]} is in progress here ({folder}); try again when it has ended, or stop it"
-                raise StoreError(message) from None
-            mark.release()
+        for file, is_alive in _marks(folder):
+            if is_alive:
+                raise StoreError(
+                    f"run {file.stem[:8]} is in progress here ({folder}); try again when it has ended, or stop it"
+                )
         yield
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Report runs whose process is gone as failed.
-
-    Returns:
-        The runs that were reported.
-    """
+    """Report runs whose process is gone as failed; returns those that were reported."""
     reported = []
     with turn(instance):
-        for file in sorted(_file(instance, "").parent.glob("*.lock")):
-            mark = FileLock(file)
-            try:
-                mark.acquire(blocking=False)
-            except Timeout:
+        for file, is_alive in _marks(Path(instance.root_directory)):
+            if is_alive:
                 continue
             run = instance.get_run_by_id(file.stem)
             if run and not run.is_finished:
@@ -185,8 +167,19 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
                 say(f"run {label(run)} is reported as failed: its process is gone")
                 reported.append(run.run_id)
             file.unlink(missing_ok=True)
-            mark.release()
     return reported
+
+
+def _marks(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """The files that mark runs of an instance, and whether their processes are alive; a dead one's is locked here."""
+    for file in sorted((folder / PROCESSES).glob("*.lock")):
+        with ExitStack() as held:
+            try:
+                held.enter_context(FileLock(file, blocking=False))
+                is_alive = False
+            except Timeout:
+                is_alive = True
+            yield file, is_alive
 
 
 def label(run: dg.DagsterRun) -> str:
@@ -195,5 +188,34 @@ def label(run: dg.DagsterRun) -> str:
     return f"{run.run_id[:8]} ({run.job_name}{f' of {domain}' if domain else ''})"
 
 
-def _file(instance: dg.DagsterInstance, run_id: str) -> Path:
-    return Path(instance.root_directory) / PROCESSES / f"{run_id}.lock"
+def is_transient(error: BaseException) -> bool:
+    """Whether the same step may succeed if it is just tried again."""
+    if isinstance(error, G2isError):
+        return False
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in PASSING
+    if (ray := sys.modules.get("ray")) is None:
+        return False
+    lost = ray.exceptions
+    if isinstance(error, lost.RayActorError):
+        return not error.actor_init_failed  # a worker that cannot even start will not start later either
+    return isinstance(error, lost.WorkerCrashedError | lost.NodeDiedError | lost.ObjectLostError)
+
+
+@contextmanager
+def retried(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Have Dagster try the step again, a few times, if what runs inside meets a fault that passes by itself.
+
+    Everything else is permanent: a wrong setting, a damaged file or a bug is the same in the next attempt. While the
+    step waits, a little longer each time, it holds no slot of a pool.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_transient(error) or context.retry_number >= MAX_RETRIES:
+            raise
+        delay = FIRST_DELAY_S * 2**context.retry_number
+        say(f"{context.asset_key.to_user_string()}: {error!r}; tried again in {delay:.0f} s")
+        raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=delay) from error

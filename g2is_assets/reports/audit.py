@@ -1,18 +1,25 @@
-"""The audit trail in words: chains, findings, exposures and differences between subsets."""
+"""The audit trail in words: chains, findings, exposures, differences between subsets, and what a withdrawal entails."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 import polars as pl
 
-from g2is_assets.contracts.instructions import POOL
+from g2is_assets.contracts.contract import Contract
+from g2is_assets.contracts.gradients import INDEX
+from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.contracts.warmup import SAMPLE
+from g2is_assets.errors import StoreError
 from g2is_assets.store.files import read_parquet
 from g2is_assets.store.lake import Lake
-from g2is_assets.store.manifest import Manifest
+from g2is_assets.store.version import Version
+from g2is_assets.store.versions import partitions_of
 from g2is_assets.trail.chain import Link, content_of, label_of, nearest, rows_file
-from g2is_assets.trail.exposure import KINDS, Exposure
+from g2is_assets.trail.exposure import BASELINE, KINDS, TRAINED, Exposure, Exposures
 from g2is_assets.trail.subset_diff import Difference
 from g2is_assets.trail.verify import Finding
 
@@ -34,17 +41,23 @@ def chain_lines(chain: Sequence[Link]) -> list[str]:
             continue
         manifest = link.version.manifest
         rows = ", ".join(f"{n} rows in {name}" for name, n in manifest.n_rows.items())
-        lines.append(f"{label_of(link.version)}  version {link.version.folder.name}")
-        lines.append(f"    manifest {link.said.manifest_sha256}")
-        lines.append(f"    made by {manifest.made_by} at {manifest.created_at} in run {manifest.run_id[:8]}")
-        lines.append(
-            f"    code version {manifest.code_version}, git {manifest.git_revision}{f'; {rows}' if rows else ''}"
-        )
-        lines += _listed("settings", _flat(manifest.settings))
-        lines += _listed("from", _inputs(manifest))
+        digests = {name: (said.manifest_sha256 or said.data_version)[:12] for name, said in manifest.inputs.items()}
+        settings = {
+            name: value[:12] if isinstance(value, str) and len(value) == 64 else value
+            for name, value in manifest.settings.items()
+            if not isinstance(value, dict) and value is not None
+        }
+        lines += [
+            f"{label_of(link.version)}  version {link.version.folder.name}",
+            f"    manifest {link.said.manifest_sha256}",
+            f"    made by {manifest.made_by} at {manifest.created_at} in run {manifest.run_id[:8]}",
+            f"    code version {manifest.code_version}, git {manifest.git_revision}{f'; {rows}' if rows else ''}",
+            *_listed("settings", settings),
+            *_listed("from", dict(sorted(digests.items()))),
+        ]
         if manifest.libraries != libraries:  # said once, as long as they stay the same
             libraries = manifest.libraries
-            lines += _listed("libraries", [f"{name} {version}" for name, version in libraries.items()])
+            lines += _listed("libraries", libraries)
     return lines
 
 
@@ -94,9 +107,8 @@ def exposure_lines(found: Sequence[Exposure]) -> list[str]:
     lines: list[str] = []
     for kind, meaning in KINDS.items():
         of_kind = [exposure for exposure in found if exposure.kind == kind]
-        if not of_kind:
-            continue
-        lines.append(f"{kind} ({meaning}):")
+        if of_kind:
+            lines.append(f"{kind} ({meaning}):")
         for version in dict.fromkeys(exposure.version for exposure in of_kind):
             group = [exposure for exposure in of_kind if exposure.version == version]
             first = group[0]
@@ -112,45 +124,125 @@ def exposure_lines(found: Sequence[Exposure]) -> list[str]:
 def difference_lines(found: Difference) -> list[str]:
     """What came and went between two subsets, and why."""
     before, after = found.before, found.after
-    lines = [
+    n_came = sum(change.came for change in found.changes)
+    return [
         f"{label_of(before)}: {before.folder.name} ({before.manifest.created_at}) -> "
         f"{after.folder.name} ({after.manifest.created_at})",
-        f"{found.n_kept} rows in both; {sum(c.came for c in found.changes)} came, "
-        f"{sum(not c.came for c in found.changes)} went",
-    ]
-    lines += [f"  because of  {cause}" for cause in found.causes]
-    for change in found.changes:
-        lines.append(f"  {'+' if change.came else '-'} {change.row_id}  {change.why}")
-    return lines
-
-
-def _flat(settings: dict[str, Any]) -> list[str]:
-    return [
-        f"{name} {value[:12] if isinstance(value, str) and len(value) == 64 else value}"
-        for name, value in settings.items()
-        if not isinstance(value, dict) and value is not None
+        f"{found.n_kept} rows in both; {n_came} came, {len(found.changes) - n_came} went",
+        *(f"  because of  {cause}" for cause in found.causes),
+        *(f"  {'+' if change.came else '-'} {change.row_id}  {change.why}" for change in found.changes),
     ]
 
 
-def _inputs(manifest: Manifest) -> list[str]:
-    return [
-        f"{name} {(said.manifest_sha256 or said.data_version)[:12]}" for name, said in sorted(manifest.inputs.items())
-    ]
-
-
-def _listed(label: str, items: Sequence[str]) -> list[str]:
-    """A label and items, in as many lines as they need."""
-    lines, line = [], ""
-    for item in items:
-        if line and len(line) + len(item) > LINE:
-            lines.append(line + ",")
-            line = ""
-        line += (", " if line else "") + item
-    lines += [line] if line else []
-    return [f"    {label if number == 0 else ' ' * len(label)} {line}" for number, line in enumerate(lines)]
+def _listed(label: str, values: dict[str, Any]) -> list[str]:
+    """A label, names and values, in as many lines as they need."""
+    lines = [""]
+    for name, value in values.items():
+        item = f"{name} {value}"
+        if lines[-1] and len(lines[-1]) + len(item) > LINE:
+            lines[-1] += ","
+            lines.append(item)
+        else:
+            lines[-1] += f", {item}" if lines[-1] else item
+    return [f"    {' ' * len(label) if number else label} {line}" for number, line in enumerate(lines) if line]
 
 
 def _row(exposure: Exposure) -> str:
     where = "" if exposure.order is None else f" as row {exposure.order + 1}"
     step = "" if exposure.step is None else f" (component {exposure.component}, step {exposure.step})"
     return f"{exposure.row_id[:12]}{where}{step}"
+
+
+@dataclass(frozen=True)
+class Consequences:
+    """Where a row is used, now that it is withdrawn.
+
+    Attributes:
+        row_id, in_pool, in_sample: The row, and whether it is in the current pool, and in that of the warmup's sample.
+        domains, subsets: Domains of whose own rows it is one, and those whose current subset contains it.
+        adapters: Adapters trained on it, baselines too, in any version.
+        n_gradients: Rows whose gradients a new warmup would compute anew.
+    """
+
+    row_id: str
+    in_pool: bool
+    domains: list[str]
+    subsets: list[str]
+    adapters: list[Exposure]
+    in_sample: bool
+    n_gradients: int
+
+    @property
+    def lines(self) -> list[str]:
+        """The same in words."""
+        said = [
+            "It leaves the pool at the next refresh_pool." if self.in_pool else "The current pool does not hold it."
+        ]
+        if self.domains:
+            said.append(
+                "It leaves the own rows of these domains, whose selection it steers or measures, at their next "
+                f"refresh_domain: {', '.join(self.domains)}."
+            )
+        if self.subsets:
+            said.append(
+                f"Stale until their next refresh_domain, since their subset holds it: {', '.join(self.subsets)}."
+            )
+        said += [f"Trained on it: {adapter_line(adapter)}." for adapter in self.adapters] or [
+            "No adapter was trained on it."
+        ]
+        if self.in_sample:
+            said.append(
+                "The warmup sample holds it, so a new warmup is due: launch warmup/sample with `redraw: true`. That "
+                f"trains the checkpoint anew and computes all gradients again ({self.n_gradients} rows), and all that "
+                "follows from them."
+            )
+        return said
+
+
+def consequences(lake: Lake, row_id: str) -> Consequences:
+    """Look a row up in what the lake holds; damaged versions are passed over."""
+
+    def holding(contract: Contract) -> list[str]:
+        return [partition for partition, version in _current(lake, contract) if row_id in _rows(version, contract)]
+
+    return Consequences(
+        row_id=row_id,
+        in_pool=bool(holding(POOL)),
+        domains=holding(TARGET),
+        subsets=holding(SUBSET),
+        adapters=trained_on(lake, row_id),
+        in_sample=bool(holding(SAMPLE)),
+        n_gradients=sum(
+            version.manifest.n_rows[INDEX.table]
+            for _, version in _current(lake, INDEX)
+            if not version.manifest.asset.startswith("study/")  # embeddings are the base model's
+        ),
+    )
+
+
+def trained_on(lake: Lake, row_id: str) -> list[Exposure]:
+    """Every version of an adapter that was trained on a row, baselines and pruned ones too."""
+    return [exposure for exposure in Exposures(lake).of([row_id]) if exposure.kind in (TRAINED, BASELINE)]
+
+
+def adapter_line(exposure: Exposure) -> str:
+    """An adapter's version in words."""
+    old = "" if exposure.current else " (an old version)"
+    return f"{exposure.asset}[{exposure.domain}] {exposure.version.name}{old}"
+
+
+def _current(lake: Lake, contract: Contract) -> list[tuple[str, Version]]:
+    """The current versions that hold a table, with their partitions; none that is damaged."""
+    found = []
+    for asset in contract.assets:
+        for partition in partitions_of(lake, asset):
+            with suppress(StoreError):
+                if version := lake.find(asset, partition):
+                    found.append((partition or "", version))
+    return found
+
+
+def _rows(version: Version, contract: Contract) -> set[str]:
+    with suppress(StoreError):
+        return set(read_parquet(version.folder / contract.file, ["row_id"])["row_id"])
+    return set()

@@ -5,15 +5,9 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.finetune import SCORES
-from g2is_assets.contracts.gradients import INDEX, VECTORS
+from g2is_assets.contracts import finetune, gradients, instructions, knowledge, selection, study, warmup
 from g2is_assets.contracts.graph import COSINES, MAP
-from g2is_assets.contracts.instructions import POOL, REJECTED, WITHHELD
-from g2is_assets.contracts.knowledge import LOADINGS, SPECTRUM
-from g2is_assets.contracts.selection import SUBSET
-from g2is_assets.contracts.study import LEADERBOARD
 from g2is_assets.contracts.tables import main_table
-from g2is_assets.contracts.warmup import TRAINING_LOG
 from g2is_assets.reports.pictures import data, graph, training
 from g2is_assets.reports.shown import Seen, keep_pictures, kept_pictures
 from g2is_assets.store.files import read_parquet
@@ -31,33 +25,32 @@ def draw(lake: Lake, version: Version) -> dict[str, bytes]:
         MissingError: What it was made from is no longer there.
         StoreError: A file of the version is missing or damaged.
     """
-    kept = kept_pictures(version)
-    if kept is not None:
-        return kept
-    asset = version.manifest.asset
-    drawn = PICTURES[asset](Seen(lake, version)) if asset in PICTURES else {}
-    keep_pictures(version, drawn)
-    return drawn
+    pictures = kept_pictures(version)
+    if pictures is None:
+        asset = version.manifest.asset
+        pictures = PICTURES[asset](Seen(lake, version)) if asset in PICTURES else {}
+        keep_pictures(version, pictures)
+    return pictures
 
 
 def _draw_rows(seen: Seen) -> dict[str, bytes]:
     rows = seen.own(main_table(seen.version.manifest.asset), "sources", "n_response_tokens")
-    rejected, withheld = seen.own(REJECTED, "reason"), seen.own(WITHHELD, "reason")
+    rejected, withheld = seen.own(instructions.REJECTED, "reason"), seen.own(instructions.WITHHELD, "reason")
     return {"rows": data.rows_picture(rows, rejected, withheld)}
 
 
 def _draw_losses(name: str) -> Callable[[Seen], dict[str, bytes]]:
-    return lambda seen: {"losses": training.loss_picture({name: seen.own(TRAINING_LOG)})}
+    return lambda seen: {"losses": training.loss_picture({name: seen.own(warmup.TRAINING_LOG)})}
 
 
 def _draw_vectors(seen: Seen) -> dict[str, bytes]:
     domain = seen.version.manifest.partition is not None
     origin = "instructions/target" if domain else "instructions/pool"
-    index = seen.own(INDEX, "row_id", "loss")
+    index = seen.own(gradients.INDEX, "row_id", "loss")
     parts = list(seen.lake.parts_of(seen.version).values())
     shown = parts[:: -(-len(parts) // MAX_SHARDS)]
     norm = f"norm_{seen.version.manifest.settings['kinds'][0]}"
-    norms = pl.concat(read_parquet(part.folder / VECTORS.file, ["row_id", norm]) for part in shown)
+    norms = pl.concat(read_parquet(part.folder / gradients.VECTORS.file, ["row_id", norm]) for part in shown)
     sources = seen.behind(origin, domain=domain).own(main_table(origin), "row_id", "sources").unique("row_id")
     rows = index.join(norms, on="row_id").join(sources, on="row_id", how="left")
     rows = rows.select(
@@ -68,21 +61,22 @@ def _draw_vectors(seen: Seen) -> dict[str, bytes]:
 
 
 def _draw_graph(seen: Seen) -> dict[str, bytes]:
-    sources = seen.behind("instructions/pool").own(POOL, "row_id", "sources")
+    sources = seen.behind("instructions/pool").own(instructions.POOL, "row_id", "sources")
     places = seen.own(MAP).join(sources, on="row_id", how="left", maintain_order="left")
     places = places.select("x", "y", pl.col("sources").list.first().fill_null("?").alias("source"))
     return {"cosines": graph.cosine_picture(seen.own(COSINES)), "map": graph.map_picture(places)}
 
 
 def _draw_knowledge(seen: Seen) -> dict[str, bytes]:
-    return {
-        "spectrum": data.spectrum_picture(seen.own(SPECTRUM)),
-        "loadings": data.loadings_picture(seen.own(LOADINGS)),
-    }
+    spectrum, loadings = seen.own(knowledge.SPECTRUM), seen.own(knowledge.LOADINGS)
+    return {"spectrum": data.spectrum_picture(spectrum), "loadings": data.loadings_picture(loadings)}
 
 
 def _draw_selection(seen: Seen) -> dict[str, bytes]:
-    subset, pool = seen.own(SUBSET), seen.behind("instructions/pool").own(POOL, "row_id", "sources")
+    subset, pool = (
+        seen.own(selection.SUBSET),
+        seen.behind("instructions/pool").own(instructions.POOL, "row_id", "sources"),
+    )
     taken = subset.select("row_id").join(pool, on="row_id", how="inner")
     balanced = seen.version.manifest.settings["walk"] == "balanced"
     return {
@@ -94,12 +88,12 @@ def _draw_selection(seen: Seen) -> dict[str, bytes]:
 
 def _draw_evaluation(seen: Seen) -> dict[str, bytes]:
     trainings = {"random": "finetune/baseline", "g2is": "finetune/adapter"}
-    logs = {name: seen.behind(asset, domain=True).own(TRAINING_LOG) for name, asset in trainings.items()}
-    return {"scores": training.scores_picture(seen.own(SCORES)), "losses": training.loss_picture(logs)}
+    logs = {name: seen.behind(asset, domain=True).own(warmup.TRAINING_LOG) for name, asset in trainings.items()}
+    return {"scores": training.scores_picture(seen.own(finetune.SCORES)), "losses": training.loss_picture(logs)}
 
 
 def _draw_leaderboard(seen: Seen) -> dict[str, bytes]:
-    board = seen.own(LEADERBOARD)
+    board = seen.own(study.LEADERBOARD)
     intervals = training.interval_picture(board)
     return {"grid": training.grid_picture(board)} | ({"intervals": intervals} if intervals else {})
 

@@ -76,16 +76,10 @@ def build_leaderboard(
     seconds: pl.DataFrame,
     final: Collection[str],
 ) -> Leaderboard:
-    """All studies' leaderboard.
+    """All studies' leaderboard, from tables by their contracts with all variants, and from `instructions/pool`.
 
-    Args:
-        subset: Contract `study/subset`, of all variants.
-        adapter: Contract `study/adapter`, likewise.
-        score: Contract `study/score`, likewise.
-        general: Contract `study/score general`, likewise.
-        pool: Contract `instructions/pool`.
-        seconds: Columns study, domain, variant, budget and seconds of the selection; it may lack some.
-        final: Studies whose final rows are shown.
+    `seconds` are those of the selection by study, domain, variant and budget; it may lack some. `final` names the
+    studies whose final rows are shown.
     """
     costs = _costs(subset, adapter, pool, seconds, _general(general, subset))
     shown = score.filter((pl.col("part") == "development") | pl.col("study").is_in(list(final)))
@@ -99,11 +93,7 @@ def build_leaderboard(
 
 
 def standings_of(scores: pl.DataFrame) -> dict[str, dict[str, Standing]]:
-    """Scores of one study, part and budget, by domain and variant.
-
-    Args:
-        scores: Contract `study/score`.
-    """
+    """Scores (contract `study/score`) of one study, part and budget, by domain and variant."""
     found: dict[str, dict[str, Standing]] = {}
     for (domain, variant), table in sorted(scores.group_by("domain", "variant"), key=lambda group: group[0]):
         ordered = table.sort("seed", "row_id")
@@ -134,24 +124,16 @@ def _rows(standings: Standings, costs: Mapping[tuple[str, str], dict[str, Any]])
 
 def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over domains, counts of rows added up, the fewest seeds."""
-    merged: dict[str, Any] = {}
-    for name in rows[0]:
-        values = [row[name] for row in rows if row[name] is not None]
-        if not values:
-            merged[name] = None
-        elif name in ("n_domains", "n_rows_scored"):
-            merged[name] = sum(values)
-        else:
-            merged[name] = min(values) if name == "n_seeds" else float(np.mean(values))
-    return merged
+    counts = ("n_domains", "n_rows_scored")
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    return table.select(pl.sum(*counts), pl.min("n_seeds"), pl.exclude(*counts, "n_seeds").mean()).row(0, named=True)
 
 
 def _against(standings: Standings, domains: list[str], variant: str, rival: str) -> dict[str, Any]:
     """Columns of the comparison with one rival; empty where it lacks a domain, and for itself."""
     if variant == rival or any(rival not in standings[domain] for domain in domains):
         return {}
-    found = [paired(standings[domain][variant], standings[domain][rival]) for domain in domains]
-    pairs = [pair for pair in found if pair]
+    pairs = [pair for d in domains if (pair := paired(standings[d][variant], standings[d][rival]))]
     if len(pairs) < len(domains):
         return {}
     mean, low, high = mean_paired_difference(pairs)
@@ -200,11 +182,11 @@ def _costs(
     tokens = adapter.filter("chosen").group_by(CHOICE).agg(pl.mean("n_rows", "n_tokens"))
     lengths = subset.join(pool.select("row_id", "n_response_tokens"), on="row_id", how="left")
     lengths = lengths.group_by(CHOICE).agg(pl.col("n_response_tokens").mean().alias("mean_response_tokens"))
+    seconds = seconds.rename({"seconds": "selection_s"})
     table = tokens
     for other in (lengths, seconds, general):
         table = table.join(other, on=CHOICE, how="left")
-    table = table.with_columns(selection_s=pl.col("seconds").fill_null(0.0)).drop("seconds")
-    return table.rows_by_key(CHOICE, named=True, unique=True)
+    return table.with_columns(pl.col("selection_s").fill_null(0.0)).rows_by_key(CHOICE, named=True, unique=True)
 
 
 def _overlap(subset: pl.DataFrame) -> pl.DataFrame:
@@ -230,11 +212,7 @@ def _sources(subset: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
 
 
 def leaderboard_tables(board: pl.DataFrame) -> list[Table]:
-    """One table per budget and domain, all domains together last.
-
-    Args:
-        board: Contract `study/leaderboard`, of one study and part.
-    """
+    """Of one study and part, one table per budget and domain, all domains together last."""
     groups = board.sort(pl.col("domain") == ALL_DOMAINS, "domain", maintain_order=True)
     return [
         _terminal_table(f"{domain}, budget {budget:g}", part)
@@ -244,7 +222,8 @@ def leaderboard_tables(board: pl.DataFrame) -> list[Table]:
 
 def _terminal_table(title: str, part: pl.DataFrame) -> Table:
     seeds = part["n_seeds"].unique().sort().to_list()
-    table = Table(title=f"{title}: NLL on {part['n_rows_scored'][0]} {part['part'][0]} rows, {_span(seeds)} seed(s)")
+    span = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    table = Table(title=f"{title}: NLL on {part['n_rows_scored'][0]} {part['part'][0]} rows, {span} seed(s)")
     several = part["domain"][0] == ALL_DOMAINS
     columns = ["rank", "variant", "NLL", *(f"minus {rival}" for rival in RIVALS)]
     columns += [f"domains better, like, worse than {rival}" for rival in RIVALS] if several else []
@@ -263,16 +242,10 @@ def _terminal_table(title: str, part: pl.DataFrame) -> Table:
 
 
 def _difference(row: dict[str, Any], rival: str) -> str:
-    name = f"minus_{rival}"
-    if row[name] is None:
-        return ""
-    return str(Difference(row[name], row[f"{name}_low"], row[f"{name}_high"]))
+    found = [row[f"minus_{rival}{end}"] for end in ("", "_low", "_high")]
+    return "" if found[0] is None else str(Difference(*found))
 
 
 def _counts(row: dict[str, Any], rival: str) -> str:
     counts = [row[f"n_{how}_{rival}"] for how in ("better_than", "like", "worse_than")]
     return "" if counts[0] is None else " ".join(map(str, counts))
-
-
-def _span(values: list[int]) -> str:
-    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"

@@ -33,13 +33,10 @@ REASON_SHOWN: Final = 900
 
 
 def show(lake: Lake, version: Version, draw: Draw, n_rows: int = 5) -> dict[str, str]:
-    """Markdown by name: `tables`, `first_rows`, and each picture under its own name; those that are not kept are drawn.
+    """Markdown by name of a version that is not pruned: `tables`, `first_rows`, and each picture under its own name.
 
-    Args:
-        lake: The lake, for what the version was made from.
-        version: Any version that has not been pruned.
-        draw: Draws its pictures, if none are kept: `reports.drawn.draw`, which needs seconds to load.
-        n_rows: Rows to show of text and numbers; 0 for none.
+    Pictures that are not kept are drawn by `draw`: `reports.drawn.draw`, which needs seconds to load. Of text and
+    numbers `n_rows` rows are shown, or none.
 
     Raises:
         StoreError: A file of the version is missing or damaged.
@@ -49,9 +46,7 @@ def show(lake: Lake, version: Version, draw: Draw, n_rows: int = 5) -> dict[str,
     try:
         if n_rows:
             shown["first_rows"] = PREVIEWS.get(asset, _first_rows)(seen, n_rows)
-        pictures = kept_pictures(version)
-        if pictures is None:
-            pictures = draw(lake, version)
+        pictures = draw(lake, version) if (kept := kept_pictures(version)) is None else kept
     except MissingError as error:
         return shown | {"pictures": words.escaped(f"not drawn: {error}", limit=300)}
     return shown | {name: words.picture(png, name) for name, png in pictures.items()}
@@ -103,16 +98,14 @@ class Seen:
 
 def _tables(version: Version) -> str:
     """Every file of a version: how many rows, which view, and what it holds."""
-    manifest, rows = version.manifest, []
+    manifest, rows, lines = version.manifest, [], []
     for file, record in sorted(manifest.files.items()):
         table = file.removesuffix(".parquet")
         view = view_of(manifest.asset, table) if table in manifest.n_rows else None
-        contract = TABLES.get((manifest.asset, table))
-        meaning = contract.meaning if contract else None
-        rows.append((file, manifest.n_rows.get(table), f"{record.n_bytes / 1000:,.1f}", view, meaning))
-    header = words.table(("file", "rows", "kB", "view in g2is.duckdb"), [row[:4] for row in rows])
-    lines = [f"* {words.escaped(str(view))}: {words.escaped(meaning, 200)}" for *_, view, meaning in rows if meaning]
-    return f"{header}\n\n" + "\n".join(lines)
+        rows.append((file, manifest.n_rows.get(table), f"{record.n_bytes / 1000:,.1f}", view))
+        if contract := TABLES.get((manifest.asset, table)):
+            lines.append(f"* {words.escaped(str(view))}: {words.escaped(contract.meaning, 200)}")
+    return words.table(("file", "rows", "kB", "view in g2is.duckdb"), rows) + "\n\n" + "\n".join(lines)
 
 
 def _first_rows(seen: Seen, n_rows: int) -> str:

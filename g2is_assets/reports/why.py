@@ -1,22 +1,28 @@
-"""Why a row was taken for a domain, or left: the stored trace in words."""
+"""Which row a person means, and why it was taken for a domain or left: the stored trace in words."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
 import polars as pl
 
-from g2is_assets.contracts import gradients as gradient_contracts
 from g2is_assets.contracts import selection as contracts
 from g2is_assets.contracts.contract import Contract
-from g2is_assets.contracts.instructions import POOL, TARGET
+from g2is_assets.contracts.gradients import SET_ASIDE
+from g2is_assets.contracts.instructions import POOL, REJECTED, TARGET, WITHHELD
+from g2is_assets.contracts.tables import main_table
 from g2is_assets.errors import SettingsError, StoreError
-from g2is_assets.reports.rows import MIN_PREFIX, answers_to, only_one, say_why_not
-from g2is_assets.reports.words import printable
+from g2is_assets.reports.words import beginning, printable
+from g2is_assets.store.files import read_parquet
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import Manifest
+from g2is_assets.store.pruning import ROW_IDS
 from g2is_assets.store.version import Version
+from g2is_assets.store.versions import versions_of
 
+MIN_PREFIX: Final = 8
+"""Characters of a row id from which its beginning is enough."""
 SHOWN: Final = 80
 """Characters of a prompt that are quoted."""
 
@@ -31,87 +37,68 @@ class Answer:
     Attributes:
         row_id: The row.
         state: `taken`, `left`, `excluded` or `without gradient`.
-        records: The stored trace: one record if taken or excluded, one per component if left.
-        lines: The same in words.
+        records, lines: The stored trace, one record if taken or excluded, one per component if left; and in words.
     """
 
     row_id: str
     state: str
     records: list[dict[str, Any]]
-    lines: list[str] = field(default_factory=list)
+    lines: list[str]
 
 
 def explain(lake: Lake, domain: str, asked: str) -> Answer:
-    """Look a row up in the current version of the domain's subset.
-
-    Args:
-        lake: The lake.
-        domain: A domain whose subset has been materialised.
-        asked: A row id, the beginning of one (8 characters or more), or an id that a source gave the row.
+    """Look a row up in the current version of a domain's subset, by its id, 8 characters of it, or a source's id.
 
     Raises:
         SettingsError: No row or several rows of the pool answer to `asked`.
         MissingInputError: The subset has not been materialised.
     """
-    version = lake.current("selection/subset", domain)
-    row = _find_in_pool(lake, asked) or _find_in_selection(version, asked) or _refuse(lake, asked)
-    quoted = _Quoted(lake, domain)
-    line = f"{row['row_id']}  {printable(', '.join(row['sources']))}  {_short(row['prompt'])}"
-    for state, contract, words in (
-        ("taken", contracts.SUBSET, _taken_row),
-        ("excluded", contracts.EXCLUDED, _excluded),
-        ("left", contracts.LEFT, _left),
-    ):
-        records = _records(version, contract, row["row_id"])
+    version, pool = lake.current("selection/subset", domain), lake.current("instructions/pool")
+    where = answers_to(asked) | pl.col("ids").list.contains(asked)
+    found = _find(pool, POOL, where, "row_id", "sources", "prompt").to_dicts()
+    row = only_one(found, asked) or _find_in_selection(version, asked)
+    if row is None:
+        say_why_not(pool, asked)
+        raise SettingsError(
+            f"no row is '{asked}'; give a row id, its first {MIN_PREFIX} characters or more, or a source's id. "
+            "List some: SELECT row_id, ids, prompt FROM instructions_pool LIMIT 10"
+        )
+    row_id, quoted = row["row_id"], _quoting(lake, domain)
+    line = f"{row_id}  {printable(', '.join(row['sources']))}  {beginning(row['prompt'], SHOWN)}"
+    traces: dict[str, tuple[Contract, Callable[[list[dict[str, Any]]], list[str]]]] = {
+        "taken": (contracts.SUBSET, lambda records: _taken(records[0], version.manifest, quoted)),
+        "excluded": (contracts.EXCLUDED, lambda records: _excluded(records[0], quoted)),
+        "left": (contracts.LEFT, lambda records: _left(records, version, quoted)),
+    }
+    for state, (contract, words) in traces.items():
+        table = _find(version, contract, pl.col("row_id") == row_id)
+        records = (table.sort("component") if "component" in table.columns else table).to_dicts()
         if records:
-            return Answer(row["row_id"], state, records, [line, *words(records, version, quoted)])
-    return _without_gradient(lake, row["row_id"], line)
+            return Answer(row_id, state, records, [line, *words(records)])
+    reasons = lake.current("gradients/pool").read(SET_ASIDE).filter(row_id=row_id)["reason"]
+    if reasons.is_empty():
+        raise SettingsError(f"row {row_id} came into the pool after this selection; refresh the domain")
+    return Answer(row_id, "without gradient", [], [line, f"Not eligible: {reasons[0]}."])
 
 
 def taken_lines(record: Mapping[str, Any], made: Manifest, prompts: Mapping[str, str]) -> list[str]:
-    """Why a row of a subset was taken, in words.
-
-    Args:
-        record: The row as `selection/subset` has it.
-        made: The manifest of that subset.
-        prompts: Of the rows to quote, by id.
-    """
+    """Why a row of the subset `made` was taken, in words that quote other rows by these prompts."""
     return _taken(record, made, lambda row_id: _quoted(row_id, prompts.get(row_id)))
 
 
 def first_reasons(lake: Lake, version: Version, n_rows: int) -> list[str]:
     """Why the first rows of a subset were taken, in their order."""
-    quoted = _Quoted(lake, str(version.manifest.partition))
+    quoted = _quoting(lake, str(version.manifest.partition))
     taken = _find(version, contracts.SUBSET, pl.col("order") < n_rows).sort("order")
     return [" ".join(_taken(row, version.manifest, quoted)) for row in taken.iter_rows(named=True)]
 
 
-def _find_in_pool(lake: Lake, asked: str) -> dict[str, Any] | None:
-    where = answers_to(asked) | pl.col("ids").list.contains(asked)
-    found = _find(lake.current("instructions/pool"), POOL, where, "row_id", "sources", "prompt")
-    return only_one(found.to_dicts(), asked)
-
-
 def _find_in_selection(version: Version, asked: str) -> dict[str, Any] | None:
     """A row that has left the pool since, of which only the id is known."""
-    found: set[str] = set()
-    for contract in (contracts.SUBSET, contracts.EXCLUDED, contracts.LEFT):
-        found |= set(_find(version, contract, answers_to(asked), "row_id")["row_id"])
+    tables = (contracts.SUBSET, contracts.EXCLUDED, contracts.LEFT)
+    found = {row_id for table in tables for row_id in _find(version, table, answers_to(asked), "row_id")["row_id"]}
     gone = {"sources": ["no longer in the pool"], "prompt": ""}
     return only_one([{"row_id": row_id, **gone} for row_id in sorted(found)], asked)
-
-
-def _refuse(lake: Lake, asked: str) -> NoReturn:
-    say_why_not(lake.current("instructions/pool"), asked)
-    raise SettingsError(
-        f"no row is '{asked}'; give a row id, its first {MIN_PREFIX} characters or more, or a source's id. "
-        "List some: SELECT row_id, ids, prompt FROM instructions_pool LIMIT 10"
-    )
-
-
-def _records(version: Version, contract: Contract, row_id: str) -> list[dict[str, Any]]:
-    found = _find(version, contract, pl.col("row_id") == row_id)
-    return found.sort("component").to_dicts() if "component" in found.columns else found.to_dicts()
 
 
 def _find(version: Version, contract: Contract, where: pl.Expr, *columns: str) -> pl.DataFrame:
@@ -124,37 +111,30 @@ def _find(version: Version, contract: Contract, where: pl.Expr, *columns: str) -
         raise StoreError(f"{file} is missing or damaged: {reason}; materialise the asset again") from error
 
 
-class _Quoted:
-    """Prompts of other rows, of the pool or the domain, looked up once each."""
+def _quoting(lake: Lake, domain: str) -> Quote:
+    """Rows of the pool or the domain by their prompts, looked up as they are asked for."""
+    target = lake.find("instructions/target", domain)
+    tables = [(lake.current("instructions/pool"), POOL), *([(target, TARGET)] if target else [])]
 
-    def __init__(self, lake: Lake, domain: str) -> None:
-        target = lake.find("instructions/target", domain)
-        self.tables = [(lake.current("instructions/pool"), POOL), *([(target, TARGET)] if target else [])]
-
-    def __call__(self, row_id: str) -> str:
+    def quoted(row_id: str) -> str:
         here = pl.col("row_id") == row_id
-        found = [text for place in self.tables for text in _find(*place, here, "prompt")["prompt"]]
+        found = [text for place in tables for text in _find(*place, here, "prompt")["prompt"]]
         return _quoted(row_id, found[0] if found else None)
+
+    return quoted
 
 
 def _quoted(row_id: str, prompt: str | None) -> str:
-    return row_id if prompt is None else f"{row_id[:8]} ({_short(prompt)})"
-
-
-def _taken_row(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) -> list[str]:
-    return _taken(records[0], version.manifest, quoted)
+    return row_id if prompt is None else f"{row_id[:8]} ({beginning(prompt, SHOWN)})"
 
 
 def _taken(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
-    if _is_balanced(made):
+    if made.settings["walk"] == "balanced":
         return _taken_in_balance(row, made, quoted)
     lines = [f"Taken as row {row['order'] + 1} of {made.n_rows['subset']}, by component {row['component']}."]
     if row["step"] == 0:
-        lines.append(
-            "It is that walk's anchor: of the rows allowed the nearest to the component, "
-            f"cosine {row['core_cosine']:.4f}."
-        )
-        return [*lines, *_pulled_by(row, quoted)]
+        nearest = f"of the rows allowed the nearest to the component, cosine {row['core_cosine']:.4f}."
+        return [*lines, f"It is that walk's anchor: {nearest}", *_pulled_by(row, quoted)]
     lines.append(
         f"Step {row['step']}: of the rows allowed the nearest to the one taken before, {quoted(row['predecessor'])}, "
         f"cosine {row['predecessor_cosine']:.4f}."
@@ -164,16 +144,13 @@ def _taken(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
             f"In conflict with none: its smallest cosine to a row taken is {row['min_cosine']:.4f}, to "
             f"{quoted(row['min_cosine_row'])}."
         )
-    delta = made.settings["delta"]
-    lines.append(
-        f"Consistency {row['consistency']:.4f}, where {delta} x {row['consistency_before']:.4f} was needed. "
-        f"Cosine to the component {row['core_cosine']:.4f}."
-    )
-    return [*lines, *_pulled_by(row, quoted)]
-
-
-def _is_balanced(made: Manifest) -> bool:
-    return made.settings["walk"] == "balanced"
+    needed = f"{made.settings['delta']} x {row['consistency_before']:.4f}"
+    return [
+        *lines,
+        f"Consistency {row['consistency']:.4f}, where {needed} was needed. Cosine to the component "
+        f"{row['core_cosine']:.4f}.",
+        *_pulled_by(row, quoted),
+    ]
 
 
 def _taken_in_balance(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
@@ -197,8 +174,7 @@ def _pulled_by(row: Mapping[str, Any], quoted: Quote) -> list[str]:
     return [f"The validation rows that it resembles most: {own}."] if pairs else []
 
 
-def _excluded(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) -> list[str]:
-    row = records[0]
+def _excluded(row: Mapping[str, Any], quoted: Quote) -> list[str]:
     if row["split"] is None:
         return [f"Not eligible: a near-duplicate of {quoted(row['other_row_id'])}, which stands for both."]
     rule = {"equal": "equal text", "shared 13-gram": "13 words in a row that both hold"}.get(row["reason"])
@@ -209,14 +185,13 @@ def _excluded(records: Sequence[dict[str, Any]], version: Version, quoted: Quote
 def _left(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) -> list[str]:
     budgets = version.read(contracts.BUDGETS)
     floor = version.manifest.settings["min_core_cosine"]
-    if _is_balanced(version.manifest):
+    if version.manifest.settings["walk"] == "balanced":
         return _left_in_balance(records[0], version, budgets.row(0, named=True), quoted)
     lines = ["Not taken. What each component's walk saw of it:"]
     for row in records:
         walk = budgets.row(by_predicate=pl.col("component") == row["component"], named=True)
-        lines.append(
-            f"  component {row['component']} (cosine {row['core_cosine']:+.4f}): {_reason(row, walk, floor, quoted)}"
-        )
+        why = _reason(row, walk, floor, quoted)
+        lines.append(f"  component {row['component']} (cosine {row['core_cosine']:+.4f}): {why}")
     return lines
 
 
@@ -251,19 +226,78 @@ def _reason(row: dict[str, Any], walk: dict[str, Any], floor: float | None, quot
     return f"allowed at every step, others were nearer{rank} ({walk['n_taken']} of {walk['budget']} rows taken)"
 
 
-def _without_gradient(lake: Lake, row_id: str, line: str) -> Answer:
-    set_aside = lake.current("gradients/pool").read(gradient_contracts.SET_ASIDE)
-    found = set_aside.filter(pl.col("row_id") == row_id)["reason"].to_list()
-    if not found:
-        raise SettingsError(f"row {row_id} came into the pool after this selection; refresh the domain")
-    return Answer(row_id, "without gradient", [], [line, f"Not eligible: {found[0]}."])
-
-
 def _ordinal(n: int) -> str:
     ending = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
     return f"{n}{ending}"
 
 
-def _short(text: str) -> str:
-    line = printable(text)
-    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
+def answers_to(asked: str) -> pl.Expr:
+    """Whether column `row_id` is, or begins with, what was asked for."""
+    whole = pl.col("row_id") == asked
+    return whole | pl.col("row_id").str.starts_with(asked) if len(asked) >= MIN_PREFIX else whole
+
+
+def only_one(found: list[dict[str, Any]], asked: str) -> dict[str, Any] | None:
+    """The record found, if any; several are a SettingsError."""
+    if len(found) > 1:
+        raise SettingsError(f"{len(found)} rows answer to '{asked}': {', '.join(r['row_id'] for r in found[:5])}")
+    return found[0] if found else None
+
+
+def find_row(lake: Lake, asked: str) -> str:
+    """The id of a row that stands, or stood, in any version of the pool or of a domain's rows.
+
+    Raises:
+        SettingsError: No row or several rows answer to `asked`.
+    """
+    found: set[str] = set()
+    versions = [version for asset in WITHHELD.assets for version in versions_of(lake, asset)[0]]
+    for version in versions:
+        for file in (main_table(version.manifest.asset).file, WITHHELD.file, ROW_IDS):
+            found |= _answering(version.folder / file, asked)
+    if row := only_one([{"row_id": row_id} for row_id in sorted(found)], asked):
+        return str(row["row_id"])
+    for version in versions:
+        say_why_not(version, asked)
+    raise SettingsError(
+        f"no row in {lake.root} is or was '{asked}'; give a row id, its first {MIN_PREFIX} characters or more, or a "
+        "source's id"
+    )
+
+
+def say_why_not(version: Version, asked: str) -> None:
+    """Refuse a row that an instructions version lists as unusable or withheld, with the reason that it gives.
+
+    Raises:
+        SettingsError: It lists such a row.
+    """
+    line = _first(version, REJECTED, pl.col("id") == asked)
+    if line:
+        raise SettingsError(f"row '{asked}' was set aside ({line['file']}, line {line['line']}): {line['reason']}")
+    line = _first(version, WITHHELD, answers_to(asked) | pl.col("ids").list.contains(asked))
+    if line:
+        raise SettingsError(f"row {line['row_id']} may not be used ({line['reason']}): {line['detail']}")
+
+
+def _answering(file: Path, asked: str) -> set[str]:
+    table = _table(file, ("row_id", "ids"))
+    if table is None:
+        return set()
+    rule = answers_to(asked) | pl.col("ids").list.contains(asked) if "ids" in table.columns else answers_to(asked)
+    return set(table.filter(rule)["row_id"])
+
+
+def _table(file: Path, columns: Collection[str]) -> pl.DataFrame | None:
+    """Those of the columns that a table has; None if it is gone or damaged, for other versions know the row too."""
+    try:
+        there = read_parquet(file, n_rows=0).columns
+        return read_parquet(file, [column for column in there if column in columns])
+    except StoreError:
+        return None
+
+
+def _first(version: Version, contract: Contract, rule: pl.Expr) -> dict[str, Any] | None:
+    table = _table(version.folder / contract.file, contract.columns)
+    if table is None or not contract.columns.keys() <= set(table.columns):
+        return None
+    return next(table.filter(rule).iter_rows(named=True), None)

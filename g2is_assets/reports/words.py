@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import polars as pl
+from polars import selectors as cs
 
 _REORDER: Final = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
 """Marks that make a terminal show text in another order than it stands in."""
@@ -88,9 +89,7 @@ themselves to both; a backslash would not stop an HTML parser, and shows in what
 
 def escaped(text: str, limit: int = SHOWN) -> str:
     """Text in one line, cut, that Markdown and HTML show as it is."""
-    line = printable(text)
-    line = line if len(line) <= limit else line[: limit - 1] + "…"
-    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", line)
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", beginning(text, limit))
 
 
 def cell(value: Any, limit: int = SHOWN) -> str:
@@ -114,14 +113,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], limit: int = SHO
 
 def first_rows(rows: pl.DataFrame) -> str:
     """A small table as Markdown, without vectors and nested records."""
-    kept = [name for name, dtype in rows.schema.items() if not _is_nested(dtype)]
-    return table(kept, rows.select(kept).rows())
-
-
-def _is_nested(dtype: pl.DataType) -> bool:
-    return isinstance(dtype, pl.Array | pl.Struct) or (
-        isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct)
-    )
+    kept = rows.select(~(cs.array() | cs.struct() | cs.list(cs.struct())))
+    return table(kept.columns, kept.rows())
 
 
 def picture(png: bytes, alt: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from g2is_assets.cli.instance import open_instance, prepare_instance
+from g2is_assets.cli.jobs import open_instance
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import load_project
 from support.projects import write_project
@@ -19,7 +19,7 @@ def refresh(settings: Path, *domains: str) -> None:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("DAGSTER_HOME", "")
         environment.setenv("G2IS_CONFIG", "")
-        with open_instance(prepare_instance(load_project(settings))) as instance:
+        with open_instance(load_project(settings)) as instance:
             for domain in (None, *domains):
                 job = definitions.resolve_job_def("refresh_domain" if domain else "refresh_pool")
                 job.execute_in_process(instance=instance, run_config=QUIET, partition_key=domain)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from g2is_assets.cli import main
-from g2is_assets.cli.instance import open_instance, prepare_instance
+from g2is_assets.cli.jobs import open_instance
 from g2is_assets.orchestration.auditing import examine, reported_digests
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import Project, load_project
@@ -33,7 +33,7 @@ def refresh(settings: Path, *jobs: tuple[str, str | None], **ops: Any) -> None:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("DAGSTER_HOME", "")
         environment.setenv("G2IS_CONFIG", "")
-        with open_instance(prepare_instance(load_project(settings))) as instance:
+        with open_instance(load_project(settings)) as instance:
             for job, domain in jobs:
                 definitions.resolve_job_def(job).execute_in_process(
                     instance=instance, run_config=config if job == "refresh_pool" else QUIET, partition_key=domain

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import refresh
-from g2is_assets.cli.demo_plan import plan_lines
+from g2is_assets.cli.demo import plan_lines
 from g2is_assets.settings.project import load_project
 from g2is_assets.training import model
 from support.rows import arithmetic_row, write_jsonl
@@ -43,7 +43,7 @@ def test_a_limit_counts_and_hours_are_hours(make_project: object, monkeypatch: p
     settings = make_project()  # type: ignore[operator]
     rows = [arithmetic_row(n) for n in range(100)] * 200
     write_jsonl(settings.parent / "pool" / "many.jsonl", rows)
-    monkeypatch.setattr("g2is_assets.cli.demo_plan._parameters", lambda project: 1.345e9)
+    monkeypatch.setattr("g2is_assets.cli.demo._parameters", lambda project: 1.345e9)
     said, time = plan(settings, "sums")
     assert "about 20,0" in said
     assert time.split()[2] == "hours"

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from filelock import FileLock
 
 from g2is_assets.cli import main
-from g2is_assets.cli.instance import open_instance, prepare_instance
+from g2is_assets.cli.jobs import open_instance
 from g2is_assets.contracts.audit import ERASED_PAGE, PAGE
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.instructions import POOL, TARGET, WITHHELD
@@ -396,7 +396,7 @@ def test_erasing_again_changes_nothing(story: Story) -> None:
 def test_an_erasure_says_where_the_history_shows_the_row(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", "")  # the command sets both
     monkeypatch.setenv("G2IS_CONFIG", "")
-    with open_instance(prepare_instance(load_project(story.settings))) as instance:
+    with open_instance(load_project(story.settings)) as instance:
         metadata = {"g2is/first_rows": dg.MetadataValue.md(f"| {story.own} | its text |")}
         instance.report_runless_asset_event(
             dg.AssetMaterialization(["instructions", "target"], metadata=metadata, partition="words")

@@ -7,8 +7,8 @@ import pytest
 
 from g2is_assets.contracts.contract import Column, Contract, row_id
 from g2is_assets.contracts.tables import TABLES, main_table
-from g2is_assets.orchestration.history import FIRST_ROWS, assets_showing
-from g2is_assets.orchestration.metadata import table_metadata
+from g2is_assets.orchestration.assets import table_metadata
+from g2is_assets.orchestration.auditing import FIRST_ROWS, assets_showing
 from g2is_assets.reports.drawn import draw
 from g2is_assets.reports.shown import show
 from g2is_assets.store.erasure import erase

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from filelock import FileLock, Timeout
 
-from g2is_assets.cli.instance import prepare_instance
+from g2is_assets.cli.jobs import prepare_instance
 from g2is_assets.contracts.contract import Column, Contract
 from g2is_assets.settings.project import load_project
 from g2is_assets.store.lake import Lake

@@ -13,10 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from g2is_assets.errors import G2isError, SettingsError, SourceError
-from g2is_assets.orchestration import retries
+from g2is_assets.orchestration import runs
 from g2is_assets.orchestration.definitions import build_defs
-from g2is_assets.orchestration.retries import MAX_RETRIES, is_transient
-from g2is_assets.orchestration.runs import model_turn
+from g2is_assets.orchestration.runs import MAX_RETRIES, is_transient, model_turn
 from g2is_assets.settings.project import DomainFile
 from g2is_assets.store.lake import Lake
 from support.projects import write_project
@@ -259,7 +258,7 @@ class Faulty:
 
 def patched(monkeypatch: pytest.MonkeyPatch, faulty: Faulty, delay_s: float = 0.01) -> None:
     monkeypatch.setattr(Lake, "make", lambda *arguments, **options: faulty(*arguments, **options))
-    monkeypatch.setattr(retries, "FIRST_DELAY_S", delay_s)
+    monkeypatch.setattr(runs, "FIRST_DELAY_S", delay_s)
 
 
 def test_a_passing_fault_is_tried_again_and_keeps_nobody_from_the_model_meanwhile(

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from g2is_assets.orchestration.history import FIRST_ROWS, assets_showing
+from g2is_assets.orchestration.auditing import FIRST_ROWS, assets_showing
 
 ROW, OTHER = "0123456789abcdef" * 2, "fedcba9876543210" * 2
 

@@ -14,7 +14,7 @@ import pytest
 from g2is_assets.contracts.audit import QUOTED
 from g2is_assets.reports.page.build import as_json, build_page
 from g2is_assets.reports.page.material import Picture
-from g2is_assets.reports.page.rows import MAX_POINTS, TEXT_LIMIT
+from g2is_assets.reports.page.sections import MAX_POINTS, TEXT_LIMIT
 from support.pages import HOSTILE, N_TAKEN, material, row_id
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}

@@ -4,18 +4,16 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from g2is_assets.contracts.audit import QUOTED
+from g2is_assets.reports.page import sections
 from g2is_assets.reports.page.material import Material
-from g2is_assets.reports.page.rows import answered_rows, draw_map, taken_rows, validation_rows
-from g2is_assets.reports.page.sections import head_of, kept_out, lengths, mix, versions_behind
 from g2is_assets.reports.words import OTHERS, difference_to, verdict_with_intervals
 
 MODELS: Final = {"base": "Base model", "random": "Adapter of random rows", "g2is": "This adapter (G2IS)"}
@@ -24,14 +22,8 @@ _UNSAFE: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 """Characters of JSON, all of them within strings, that could end a script element or a line of script."""
 
 
-@dataclass(frozen=True)
-class Page:
-    """A page and what it quotes.
-
-    Attributes:
-        html: The page.
-        quoted: Contract `audit/report quoted`: every row of which it holds text.
-    """
+class Page(NamedTuple):
+    """A page, and the table `audit/report quoted` with every row of which it holds text."""
 
     html: str
     quoted: pl.DataFrame
@@ -39,27 +31,24 @@ class Page:
 
 def build_page(material: Material) -> Page:
     """The page of a domain's adapter; equal tables give an equal page."""
-    points = draw_map(material)
+    points = sections.draw_map(material)
     context = {
-        "domain": material.domain,
-        "title": material.title,
-        "model": material.model,
-        "head": head_of(material.lineage),
+        **{name: getattr(material, name) for name in ("domain", "title", "model", "checks")},
+        "head": sections.head_of(material.lineage),
         "n_taken": len(material.subset),
         "n_pool": len(material.pool),
         "verdict": _verdict(material),
-        "checks": material.checks,
-        "sources": mix(material, "sources"),
-        "licenses": mix(material, "licenses"),
-        "lengths": lengths(material),
+        "sources": sections.mix(material, "sources"),
+        "licenses": sections.mix(material, "licenses"),
+        "lengths": sections.lengths(material),
         "map": points,
-        "taken": taken_rows(material),
+        "taken": sections.taken_rows(material),
         "pictures": [(p.stage, p.caption, base64.b64encode(p.png).decode()) for p in material.pictures],
-        "validation": validation_rows(material),
-        "answers": answered_rows(material),
+        "validation": sections.rows_with_text(material.validation),
+        "answers": sections.answered_rows(material),
         "n_test": int((material.target["split"] == "test").sum()),
-        "kept_out": kept_out(material),
-        "chain": versions_behind(material.lineage, material.links),
+        "kept_out": sections.kept_out(material),
+        "chain": sections.versions_behind(material.lineage, material.links),
         "n_unknown_license": int(material.taken["licenses"].list.contains("unknown").sum()),
     }
     return Page(_render(context, points.data), _quoted(material, points.row_ids))
@@ -96,18 +85,13 @@ def _quoted(material: Material, shown: list[str]) -> pl.DataFrame:
 
 def _render(context: Mapping[str, Any], points: Mapping[str, Any]) -> str:
     """The template filled, with data of the map for the script."""
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     page = environment.get_template("report.html.j2").render(
         **context, style=Markup(style), script=Markup(script), points=as_json(points), policy=_policy(style, script)
     )
-    return page if page.endswith("\n") else page + "\n"
+    return page.rstrip("\n") + "\n"
 
 
 def as_json(value: Mapping[str, Any]) -> Markup:

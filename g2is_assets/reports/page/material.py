@@ -1,8 +1,9 @@
 """What a page is made of, and where it is read from: the only module of the page that opens files of the lake."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, get_origin, get_type_hints
 
 import polars as pl
 
@@ -13,40 +14,35 @@ from g2is_assets.store.manifest import Manifest
 from g2is_assets.store.version import Version
 
 PICTURES: Final = {
-    "instructions/pool": {"rows": ("Pool", "Rows of the pool by source, lengths of responses, and what was kept out.")},
-    "graph/neighbors": {
-        "cosines": (
-            "Instruction graph",
-            "How the cosines of pairs of pool rows are spread; negative ones are conflicts.",
-        )
-    },
-    "knowledge/components": {
-        "spectrum": ("Core knowledge", "Share of variance that each direction of the domain's gradients holds."),
-        "loadings": ("Core knowledge by row", "Which validation rows have much of which direction."),
-    },
-    "selection/subset": {"steps": ("Selection", "What the selection saw at each step, from the first row taken.")},
-    "finetune/evaluation": {
-        "scores": (
-            "Evaluation",
-            "Mean loss of each model, and this adapter's difference to the others, with intervals.",
-        ),
-        "losses": ("Training", "Loss during training of this adapter and of that of random rows, by step."),
-    },
+    ("instructions/pool", "rows"): ("Pool", "Rows of the pool by source, lengths of responses, and what was kept out."),
+    ("graph/neighbors", "cosines"): (
+        "Instruction graph",
+        "How the cosines of pairs of pool rows are spread; negative ones are conflicts.",
+    ),
+    ("knowledge/components", "spectrum"): (
+        "Core knowledge",
+        "Share of variance that each direction of the domain's gradients holds.",
+    ),
+    ("knowledge/components", "loadings"): (
+        "Core knowledge by row",
+        "Which validation rows have much of which direction.",
+    ),
+    ("selection/subset", "steps"): ("Selection", "What the selection saw at each step, from the first row taken."),
+    ("finetune/evaluation", "scores"): (
+        "Evaluation",
+        "Mean loss of each model, and this adapter's difference to the others, with intervals.",
+    ),
+    ("finetune/evaluation", "losses"): (
+        "Training",
+        "Loss during training of this adapter and of that of random rows, by step.",
+    ),
 }
 """Heading and caption of each picture that is shown, in the order of the stages."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One check's result.
-
-    Attributes:
-        name: Of the check.
-        description: What it says if it passes.
-        severity: Of a failure: `error`, or `warning` for a finding.
-        passed: Whether it did.
-        said: The verdict, with its numbers.
-    """
+    """One check's result: `description` is what it says if it passes, `said` its verdict, with the numbers."""
 
     name: str
     description: str
@@ -57,13 +53,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a stage: without anything that a row says, since erasure does not redraw it.
-
-    Attributes:
-        stage: Its heading.
-        caption: What is to be seen, for those who cannot see it too.
-        png: The picture.
-    """
+    """A picture under the heading `stage`: without anything that a row says, since erasure does not redraw it."""
 
     stage: str
     caption: str
@@ -72,22 +62,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that a page says, as tables by contract.
+    """Everything that a page says; each table stands with the asset and the contract that it is read by.
 
     Attributes:
-        domain, title: The target domain and what people call it.
-        model: The base model, as the settings name it.
-        evaluation: Metrics of `finetune/evaluation`.
-        n_scored: Rows behind them.
-        answers: Its table of answers.
+        domain, title, model: The target domain, what people call it, and the base model as the settings name it.
+        evaluation, n_scored: Metrics of `finetune/evaluation`, and the rows behind them.
         made: Manifest of `selection/subset`.
-        subset, excluded: Its tables.
-        pool, rejected, withheld: Tables of `instructions/pool`.
-        target, target_rejected, target_withheld: Tables of `instructions/target`.
-        places: The map of `graph/neighbors`.
-        lineage, links: Tables of `audit/lineage`.
-        checks: Results of checks.
-        pictures: Of the stages.
     """
 
     domain: str
@@ -95,19 +75,19 @@ class Material:
     model: str
     evaluation: Mapping[str, int | float | str]
     n_scored: int
-    answers: pl.DataFrame
     made: Manifest
-    subset: pl.DataFrame
-    excluded: pl.DataFrame
-    pool: pl.DataFrame
-    rejected: pl.DataFrame
-    withheld: pl.DataFrame
-    target: pl.DataFrame
-    target_rejected: pl.DataFrame
-    target_withheld: pl.DataFrame
-    places: pl.DataFrame
-    lineage: pl.DataFrame
-    links: pl.DataFrame
+    answers: Annotated[pl.DataFrame, "finetune/evaluation", finetune.ANSWERS]
+    subset: Annotated[pl.DataFrame, "selection/subset", selection.SUBSET]
+    excluded: Annotated[pl.DataFrame, "selection/subset", selection.EXCLUDED]
+    pool: Annotated[pl.DataFrame, "instructions/pool", instructions.POOL]
+    rejected: Annotated[pl.DataFrame, "instructions/pool", instructions.REJECTED]
+    withheld: Annotated[pl.DataFrame, "instructions/pool", instructions.WITHHELD]
+    target: Annotated[pl.DataFrame, "instructions/target", instructions.TARGET]
+    target_rejected: Annotated[pl.DataFrame, "instructions/target", instructions.REJECTED]
+    target_withheld: Annotated[pl.DataFrame, "instructions/target", instructions.WITHHELD]
+    places: Annotated[pl.DataFrame, "graph/neighbors", graph.MAP]
+    lineage: Annotated[pl.DataFrame, "audit/lineage", audit.LINEAGE]
+    links: Annotated[pl.DataFrame, "audit/lineage", audit.LINKS]
     checks: Sequence[Checked]
     pictures: Sequence[Picture] = ()
 
@@ -125,50 +105,29 @@ class Material:
 def read_material(
     lake: Lake, versions: Mapping[str, Version], checks: Sequence[Checked], *, domain: str, title: str, model: str
 ) -> Material:
-    """Read the tables that a page is made of, and draw its pictures.
-
-    Args:
-        lake: Where the versions lie.
-        versions: By asset: those that `audit/report` is made from.
-        checks: Results of checks of these versions.
-        domain: The target domain.
-        title: What people call it.
-        model: The base model, as the settings name it.
+    """Read the tables that a page is made of from the versions of `audit/report`'s inputs, and draw their pictures.
 
     Raises:
         StoreError: A table is missing or damaged.
     """
-    pool, target, subset = (versions[a] for a in ("instructions/pool", "instructions/target", "selection/subset"))
-    lineage, evaluation = versions["audit/lineage"], versions["finetune/evaluation"]
+    evaluation, fields = versions["finetune/evaluation"], get_type_hints(Material, include_extras=True)
+    tables = {name: hint.__metadata__ for name, hint in fields.items() if get_origin(hint) is Annotated}
     return Material(
         domain=domain,
         title=title,
         model=model,
         evaluation=evaluation.manifest.metrics,
         n_scored=evaluation.read(finetune.SCORES)["row_id"].n_unique(),
-        answers=evaluation.read(finetune.ANSWERS),
-        made=subset.manifest,
-        subset=subset.read(selection.SUBSET),
-        excluded=subset.read(selection.EXCLUDED),
-        pool=pool.read(instructions.POOL),
-        rejected=pool.read(instructions.REJECTED),
-        withheld=pool.read(instructions.WITHHELD),
-        target=target.read(instructions.TARGET),
-        target_rejected=target.read(instructions.REJECTED),
-        target_withheld=target.read(instructions.WITHHELD),
-        places=versions["graph/neighbors"].read(graph.MAP),
-        lineage=lineage.read(audit.LINEAGE),
-        links=lineage.read(audit.LINKS),
+        made=versions["selection/subset"].manifest,
         checks=checks,
-        pictures=[picture for asset in PICTURES for picture in _pictures(lake, versions[asset])],
+        pictures=list(_pictures(lake, versions)),
+        **{name: versions[asset].read(contract) for name, (asset, contract) in tables.items()},
     )
 
 
-def _pictures(lake: Lake, version: Version) -> list[Picture]:
+def _pictures(lake: Lake, versions: Mapping[str, Version]) -> Iterator[Picture]:
     from g2is_assets.reports.drawn import draw  # loads matplotlib
 
-    try:
-        drawn = draw(lake, version)
-    except MissingError:  # what an old graph was made from may have been pruned
-        return []
-    return [Picture(*said, drawn[name]) for name, said in PICTURES[version.manifest.asset].items()]
+    for (asset, name), said in PICTURES.items():
+        with suppress(MissingError):  # what an old graph was made from may have been pruned
+            yield Picture(*said, draw(lake, versions[asset])[name])

@@ -1,45 +1,169 @@
-"""The sections without rows' text: what the subset is made of, what was kept out, and the chain behind the adapter."""
+"""What stands in the page's sections: rows with their text, the map, what the subset is made of, and what lies behind.
+
+Text of rows comes from here alone: the rows taken, with the trace in words, the domain's own, answers, and the map.
+"""
 
 import json
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
+import numpy as np
 import polars as pl
 
+from g2is_assets.core.sampling import hash_sample
 from g2is_assets.errors import StoreError
 from g2is_assets.reports.page.material import Material
-from g2is_assets.reports.words import printable
+from g2is_assets.reports.why import taken_lines
+from g2is_assets.reports.words import beginning, printable, readable
 
 SHOWN: Final = 40
 """Sources or licences that are listed; the others are one line."""
 QUANTILES: Final = {"least": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "most": 1.0}
+TEXT_LIMIT: Final = 4000
+"""Characters of a prompt or response that are shown."""
+ANSWER_LIMIT: Final = 1200
+"""The same of a row with answers."""
+PAGE_LIMIT: Final = 1_000_000
+"""Characters that all shown texts may have together: of many rows less is shown of each."""
+SUMMARY: Final = 90
+"""Characters of a row's one line."""
+MAX_POINTS: Final = 10_000
+"""Points of the map that are not taken rows; of larger pools a sample is drawn."""
+SALT: Final = "report/map"
+"""Seed of that sample."""
+GRID: Final = 4095
+"""The longer side of the map, in its own units."""
+WORDS: Final = 60
+"""Characters of a prompt that a point shows."""
+
+
+def rows_with_text(rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows for people: `row_id`, `words`, `source`, `licenses`, `texts`, and `why`, which is empty here."""
+    limit = min(TEXT_LIMIT, PAGE_LIMIT // max(2 * len(rows), 1))
+    return [
+        {
+            "row_id": row["row_id"],
+            "words": beginning(row["prompt"], SUMMARY),
+            "source": printable(", ".join(row["sources"])),
+            "licenses": printable(", ".join(row["licenses"])),
+            "texts": _texts(row, {"prompt": "Prompt", "response": "Response"}, limit),
+            "why": [],
+        }
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+def taken_rows(material: Material) -> list[dict[str, Any]]:
+    """The subset in its order, likewise, with `why` in words."""
+    rows = material.subset.join(material.pool, on="row_id", how="inner", maintain_order="left")
+    # A trace names rows of the subset and of the domain, no others.
+    prompts = dict(pl.concat([table.select("row_id", "prompt") for table in (rows, material.validation)]).iter_rows())
+    shown = zip(rows_with_text(rows), rows.iter_rows(named=True), strict=True)
+    return [one | {"why": [printable(line) for line in taken_lines(row, material.made, prompts)]} for one, row in shown]
+
+
+def answered_rows(material: Material) -> list[dict[str, Any]]:
+    """The rows whose answers were kept, by id, with what the base model and the adapter answer."""
+    own = material.target.unique("row_id", keep="first", maintain_order=True)
+    wide = material.answers.pivot("model", index="row_id", values="response", sort_columns=True).sort("row_id")
+    headings = {"prompt": "Prompt", "response": "Reference", "base": "Base model", "g2is": "This adapter"}
+    rows = wide.join(own, on="row_id", how="inner", maintain_order="left")
+    return [{"row_id": row["row_id"], "texts": _texts(row, headings, ANSWER_LIMIT)} for row in rows.to_dicts()]
+
+
+def _texts(row: dict[str, Any], headings: dict[str, str], limit: int) -> list[tuple[str, str, str]]:
+    """Of each column its heading, its text, and a note on what was cut of it."""
+    texts = []
+    for column, heading in headings.items():
+        text, n_characters = row[column], len(row[column])
+        if n_characters <= limit:
+            texts.append((heading, readable(text), ""))
+        else:
+            note = f"The first {limit:,} of {n_characters:,} characters."
+            texts.append((heading, readable(text[:limit]) + "…", note))
+    return texts
+
+
+class Map(NamedTuple):
+    """A map of the pool.
+
+    Attributes:
+        data: For the script: taken rows first, in their order, then the others; `before` is the number of the row that
+            a taken row follows or resembles most.
+        row_ids: The rows on it, in that order.
+        n_sampled, n_others: Points that are not taken rows, and rows that could be such points.
+    """
+
+    data: dict[str, Any]
+    row_ids: list[str]
+    n_sampled: int
+    n_others: int
+
+
+def draw_map(material: Material) -> Map:
+    """Choose the points of a map and describe each; taken rows are always among them."""
+    taken = material.subset["row_id"].to_list()
+    others = material.places.filter(~pl.col("row_id").is_in(taken))["row_id"].to_list()
+    sampled = sorted(hash_sample(others, min(len(others), MAX_POINTS), SALT))
+    texts = material.pool.select("row_id", "prompt", pl.col("sources").list.join(", ").alias("source"))
+    points = (
+        pl.DataFrame({"row_id": [*taken, *sampled]}, schema={"row_id": pl.String})
+        .join(material.places, on="row_id", how="left", maintain_order="left")
+        .join(texts, on="row_id", how="left", maintain_order="left")
+    )
+    names = points.group_by("source").len().sort(["len", "source"], descending=[True, False])["source"].to_list()
+    number = {name: place for place, name in enumerate(names)}
+    order = {row_id: place for place, row_id in enumerate(taken)}
+    nearest = material.subset.select(pl.coalesce("nearest_row", "predecessor")).to_series()
+    x, y = _on_grid(points.select("x", "y").to_numpy())
+    data = {
+        "n_taken": len(taken),
+        "x": x,
+        "y": y,
+        "source": [number[name] for name in points["source"]],
+        "words": [beginning(prompt, WORDS) for prompt in points["prompt"]],
+        "sources": [printable(name) for name in names],
+        "before": [order.get(row_id, -1) for row_id in nearest],
+    }
+    return Map(data, [*taken, *sampled], len(sampled), len(others))
+
+
+def _on_grid(places: np.ndarray) -> tuple[list[int], list[int]]:
+    """Whole numbers from 0 with one scale for both axes."""
+    if not len(places):
+        return [], []
+    low, high = places.min(axis=0), places.max(axis=0)
+    scale = GRID / max(float((high - low).max()), 1e-9)
+    x, y = np.rint((places - low) * scale).astype(int).T.tolist()
+    return x, y
 
 
 def mix(material: Material, column: Literal["sources", "licenses"]) -> list[dict[str, Any]]:
     """The subset by source or licence beside the pool, the most taken first: `name`, numbers and shares of rows."""
-    n_rows, parts = {}, []
-    for whose, table in (("pool", material.pool), ("taken", material.taken)):
-        n_rows[whose] = max(len(table), 1)
-        parts.append(table.select(pl.col(column).explode().alias("name")).group_by("name").len(f"n_{whose}"))
-    both = parts[0].join(parts[1], on="name", how="left").fill_null(0)
+    tables = {"pool": material.pool, "taken": material.taken}
+    pool, taken = (
+        table.select(pl.col(column).explode().alias("name")).group_by("name").len(f"n_{whose}")
+        for whose, table in tables.items()
+    )
+    both = pool.join(taken, on="name", how="left").fill_null(0)
     both = both.sort(["n_taken", "n_pool", "name"], descending=[True, True, False])
     if len(both) > SHOWN:
         rest = both[SHOWN - 1 :]
         others = rest.select(pl.lit(f"{len(rest)} others").alias("name"), pl.sum("n_pool", "n_taken"))
         both = pl.concat([both.head(SHOWN - 1), others])
-    shares = {f"{whose}_share": pl.col(f"n_{whose}") / n for whose, n in n_rows.items()}
+    shares = {f"{whose}_share": pl.col(f"n_{whose}") / max(len(table), 1) for whose, table in tables.items()}
     return [row | {"name": printable(row["name"])} for row in both.with_columns(**shares).iter_rows(named=True)]
 
 
 def lengths(material: Material) -> list[dict[str, Any]]:
     """Quartiles of prompt and response lengths, in tokens, of the subset and of the pool."""
+
+    def quantiles(values: pl.Series) -> dict[str, int]:
+        return {name: round(values.quantile(share, "nearest") or 0) for name, share in QUANTILES.items()}
+
     return [
-        {"name": name, "taken": _quantiles(material.taken[column]), "pool": _quantiles(material.pool[column])}
+        {"name": name, "taken": quantiles(material.taken[column]), "pool": quantiles(material.pool[column])}
         for name, column in (("Prompt", "n_prompt_tokens"), ("Response", "n_response_tokens"))
     ]
-
-
-def _quantiles(values: pl.Series) -> dict[str, int]:
-    return {name: round(values.quantile(share, "nearest") or 0) for name, share in QUANTILES.items()}
 
 
 def kept_out(material: Material) -> list[tuple[str, str, int]]:
@@ -82,11 +206,7 @@ def _withheld(of: str, table: pl.DataFrame) -> list[tuple[str, str, int]]:
 
 
 def head_of(lineage: pl.DataFrame) -> dict[str, Any]:
-    """The adapter's own row.
-
-    Raises:
-        StoreError: The lineage does not have it.
-    """
+    """The adapter's own row; a StoreError if the lineage does not have it."""
     found = lineage.filter(asset="finetune/adapter", depth=0).to_dicts()
     if len(found) != 1:
         raise StoreError("audit/lineage names no adapter; materialise it again")

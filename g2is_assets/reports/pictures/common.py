@@ -35,9 +35,10 @@ MAX_LABEL: Final = 28
 """Characters of a name beside an axis."""
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """A figure of that many inches with an opaque light background, to be read on dark pages too."""
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white", dpi=DPI)
+def new_figure(width: float, height: float, *grid: int, **options: Any) -> tuple[Figure, Any]:
+    """A figure of that many inches and its subplots; its background is opaque and light, also on dark pages."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white", dpi=DPI)
+    return figure, figure.subplots(*grid, **options)
 
 
 def png(figure: Figure) -> bytes:
@@ -58,7 +59,8 @@ def png(figure: Figure) -> bytes:
 
 def nothing(said: str) -> bytes:
     """A picture of a sentence, where there is nothing to draw."""
-    figure = new_figure(6, 0.8)
+    figure, ax = new_figure(6, 0.8)
+    ax.set_axis_off()
     figure.text(0.02, 0.5, said, va="center", fontsize=10)
     return png(figure)
 
@@ -73,8 +75,10 @@ def title(ax: Any, text: str) -> None:
     ax.set_title(text, fontsize=9, loc="left")
 
 
-def plain(ax: Any, *, grid: str | None = "x") -> None:
-    """Small ticks, no box, and lines to read values along one axis."""
+def plain(ax: Any, heading: str = "", *, grid: str | None = "x") -> None:
+    """Small ticks, no box, lines to read values along one axis, and a title if there is to be one."""
+    if heading:
+        title(ax, heading)
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     if grid:
@@ -122,17 +126,17 @@ def sample(table: pl.DataFrame, n_rows: int = MAX_POINTS) -> tuple[pl.DataFrame,
     return table[chosen], f"a sample of {n_rows:,} of {len(table):,} rows"
 
 
-def bars(ax: Any, labels: Sequence[str], values: Sequence[float], color: str = BLUE, form: str = "{:,.0f}") -> None:
+def bars(ax: Any, labels: Sequence[str], values: Sequence[float], color: str = BLUE) -> None:
     """Horizontal bars from top to bottom, each with its number."""
     drawn = ax.barh(range(len(labels)), values, color=color)
-    ax.bar_label(drawn, [form.format(value) for value in values], fontsize=7, padding=2)
+    ax.bar_label(drawn, [f"{value:,.0f}" for value in values], fontsize=7, padding=2)
     ax.set_yticks(range(len(labels)), [name(label) for label in labels])
     ax.set_ylim(max(len(labels), 6) - 0.4, -0.6)
     ax.margins(x=0.18)
     plain(ax)
 
 
-def interval(ax: Any, place: int, found: tuple[float, float, float], *, size: float, color: str | None = None) -> None:
+def interval(ax: Any, place: int, found: Sequence[float], *, size: float, color: str | None = None) -> None:
     """A mean with its interval on a line; without a colour it is a difference: blue is better, orange worse."""
     mean, low, high = found
     color = color or (BLUE if high < 0 else ORANGE if low > 0 else GREY)
