@@ -77,10 +77,10 @@ def behind(settings: Path) -> list[Path]:
     """Every file behind the adapter and its proof, each kind there is."""
     root = settings.parent
     versions = [root / "lake" / stage for stage in ("instructions", "warmup", "gradients", "graph", "knowledge")]
-    versions += [root / "lake" / stage for stage in ("selection", "finetune", "audit")]
+    versions += [root / "lake" / stage for stage in ("selection", "finetune", "audit", "vectors")]
     files = [file for place in versions for file in place.rglob("*") if file.is_file()]
     derived = {"current.json", "staleness.parquet", ".pictures.json"}
-    files = [f for f in files if f.name not in derived and not f.name.startswith("plan-") and f.suffix != ".lock"]
+    files = [f for f in files if f.name not in derived and f.suffix != ".lock"]
     sources = [*root.glob("pool/*.jsonl"), *(root / "domains" / DOMAIN).iterdir(), settings]
     model = [f for f in (root / "model").iterdir() if f.suffix in {".json", ".safetensors", ".jinja"}]
     return sorted(files) + sorted(sources) + sorted(model)
