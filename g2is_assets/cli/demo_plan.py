@@ -7,11 +7,11 @@ from typing import Final
 import polars as pl
 
 from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, about_rows, look_at_weights, readable_version
+from g2is_assets.cli.study_run import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
 from g2is_assets.errors import ModelError, SourceError
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Domain, Project
 from g2is_assets.stages.staleness import staleness
-from g2is_assets.stages.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.sources import find_files
 

@@ -1,24 +1,33 @@
-"""`g2is study run`: the plan, then one job after the other, in this process."""
+"""`g2is study run`: what is still missing and how long that may take, then one job after the other, in this process."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import polars as pl
 from rich.console import Console
 
 from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.cli.jobs import run_job, watch_steps
-from g2is_assets.errors import G2isError, MissingInputError, SettingsError, StudyPaused
+from g2is_assets.contracts.instructions import POOL, TARGET, count_tokens
+from g2is_assets.contracts.study import SUBSET
+from g2is_assets.errors import G2isError, MissingInputError, SettingsError, StoreError, StudyPaused
 from g2is_assets.settings.project import Project, load_project
-from g2is_assets.stages.frame import stage_of
+from g2is_assets.stages.frame import recipe_of, stage_of
 from g2is_assets.stages.stage import Place
-from g2is_assets.stages.studies import Study, find_study
-from g2is_assets.stages.study_plan import plan_study
+from g2is_assets.stages.studies import BASE, Study, find_study
+from g2is_assets.stages.trials import DomainTrials, Work
+from g2is_assets.stages.variants import chosen_rows
 from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.measured import Cell
 
 if TYPE_CHECKING:
     import dagster as dg
+
+TRAINING_TOKENS_PER_S: Final = 200.0
+SCORING_TOKENS_PER_S: Final = 400.0
+"""Of two quiet CPU cores with the 135M model: assumed as long as no cell says what this machine does."""
 
 
 def run_study(
@@ -76,7 +85,7 @@ def _run(
     for domain in dict.fromkeys(place.domain for place in places):
         run_job(instance, project, "study_domain", {"dagster/partition": domain})
     console.rule(f"study {places[0].study.name}")
-    for line in plan_study(Workspace(project), places).lines:
+    for line in plan_lines(Workspace(project), places):
         console.print(line, markup=False, highlight=False)
     failed, tags = [], {} if stop_at is None else {STOP_AT: str(stop_at)}
     for place in places:
@@ -102,3 +111,83 @@ def _partition_tags(place: Place) -> dict[str, str]:
     keys = {"domain": place.domain, "variant": place.key}
     parts = {f"dagster/partition/{name}": value for name, value in keys.items()}
     return {"dagster/partition": str(dg.MultiPartitionKey(keys)), **parts}
+
+
+def plan_lines(workspace: Workspace, places: Sequence[Place]) -> list[str]:
+    """What is missing of these places of one study, and how long it may take; what several need is counted once."""
+    work, n_guessed, told = Work(), 0, set[str]()
+    trials = {place.domain: _trials(workspace, place) for place in places}
+    for place in places:
+        of_domain = trials[place.domain]
+        known = of_domain and _missing(workspace, place, of_domain, told)
+        n_guessed += known is None
+        work.add(known or _guess(place, of_domain))
+    cells = _measured(workspace, places[0].study)
+    training = _rate((cell.n_tokens_passed, cell.seconds) for cell in cells if cell.n_rows)
+    scoring = _rate(cell.scoring for cell in cells)
+    source = "as the cells so far took" if training and scoring else "assumed: no cell has been made yet"
+    training, scoring = training or TRAINING_TOKENS_PER_S, scoring or SCORING_TOKENS_PER_S
+    hours = (work.training_tokens / training + work.scoring_tokens / scoring) / 3600
+    lines = [
+        f"{work.n_trainings} trainings and {work.n_scorings} scorings are missing: {work.training_tokens:,} and "
+        f"{work.scoring_tokens:,} tokens",
+        f"about {hours:.1f} hours at {training:.0f} and {scoring:.0f} tokens/s ({source})",
+    ]
+    if n_guessed:
+        lines.append(f"{n_guessed} subsets are not selected yet; their rows are guessed to be of mean length")
+    return lines
+
+
+def _trials(workspace: Workspace, place: Place) -> DomainTrials | None:
+    """The trials of the place's domain; None if its rows or the pool's are not there yet."""
+    try:
+        pool = workspace.lake.current("instructions/pool").read(POOL)
+        target = workspace.lake.current("instructions/target", place.domain).read(TARGET)
+    except (MissingInputError, StoreError):
+        return None
+    return DomainTrials(workspace, place.study, place.domain, pool, target)
+
+
+def _missing(workspace: Workspace, place: Place, trials: DomainTrials, told: set[str]) -> Work | None:
+    """What a place needs; None if its rows are not selected yet, or were by other settings, or a cell is damaged."""
+    rows = pl.DataFrame(schema=SUBSET.schema)
+    try:
+        if place.said.selector != BASE:
+            version = workspace.lake.find("study/subset", place.partition)
+            now = recipe_of(workspace, "study/subset", place).input_digest
+            if version is None or version.manifest.input_digest != now:
+                return None
+            rows = version.read(SUBSET)
+        return trials.missing(chosen_rows(place, rows), told)
+    except (MissingInputError, StoreError):
+        return None
+
+
+def _guess(place: Place, trials: DomainTrials | None) -> Work:
+    """All of a place's work, its rows being of the pool's mean length."""
+    budgets, n_seeds = place.study.budgets(place.variant), len(place.study.seeds(place.variant))
+    n_trainings = 0 if place.said.selector == BASE else len(place.study.said.rates) + n_seeds - 1
+    work = Work(len(budgets) * n_trainings, len(budgets) * n_seeds)
+    if trials is None:
+        return work
+    n_pool, n_tokens = len(trials.pool), count_tokens(trials.pool)
+    for budget in budgets:
+        n_rows = max(1, round(budget * n_pool)) if budget < 1 else int(budget)
+        n_rows = n_pool if place.said.selector == "full" else n_rows
+        work.training_tokens += n_trainings * trials.tokens_of_training(n_rows * n_tokens / n_pool)
+        work.scoring_tokens += n_seeds * trials.tokens_of_scoring()
+    return work
+
+
+def _measured(workspace: Workspace, study: Study) -> list[Cell]:
+    """Every cell there is: what past trainings took; none where a file is damaged, as whoever needs it is told."""
+    try:
+        return list(study.measured(workspace.lake.root).all().values())
+    except StoreError:
+        return []
+
+
+def _rate(spent: Iterable[tuple[int, float]]) -> float | None:
+    """Tokens per second; None if nothing was done."""
+    n_tokens, seconds = (sum(column) for column in zip((0, 0.0), *spent, strict=True))
+    return n_tokens / seconds if seconds else None

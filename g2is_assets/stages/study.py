@@ -24,9 +24,16 @@ from g2is_assets.stages.choosing import EMBEDDING, Chooser
 from g2is_assets.stages.features import fill
 from g2is_assets.stages.stage import MadeFrom, Place, RecipeNow, Task, Versions, stage
 from g2is_assets.stages.studies import BASE, load_studies
-from g2is_assets.stages.study_cells import DomainCells
-from g2is_assets.stages.study_tables import adapter_table, chosen_rows, named, score_tables
-from g2is_assets.stages.variants import development_rows, places_of, steering_rows
+from g2is_assets.stages.trials import DomainTrials
+from g2is_assets.stages.variants import (
+    adapter_table,
+    chosen_rows,
+    development_rows,
+    named,
+    places_of,
+    score_tables,
+    steering_rows,
+)
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.measured import CELLS_VERSION, SCORES_VERSION
 from g2is_assets.store.vectors import Vectors, address_of
@@ -165,13 +172,13 @@ def _adapter_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
     return MadeFrom(settings, {"model": workspace.model.digest})
 
 
-def _cells(task: Task) -> DomainCells:
+def _trials(task: Task) -> DomainTrials:
     pool, target = task.read(POOL), task.read(TARGET)
-    return DomainCells(task.workspace, task.place.study, task.domain, pool, target, task.stop_at)
+    return DomainTrials(task.workspace, task.place.study, task.domain, pool, target, task.stop_at)
 
 
 def _settled(task: Task, _: Version) -> bool:
-    return _cells(task).settled(chosen_rows(task.place, task.read(SUBSET, "study/subset")))
+    return _trials(task).settled(chosen_rows(task.place, task.read(SUBSET, "study/subset")))
 
 
 @stage(
@@ -191,7 +198,7 @@ def adapter(draft: Draft, task: Task) -> None:
     were trained now are kept beside the table, under their training's digest.
     """
     chosen = chosen_rows(task.place, task.read(SUBSET, "study/subset"))
-    table = adapter_table(task.place, _cells(task).make(chosen, draft.folder / "adapters"))
+    table = adapter_table(task.place, _trials(task).make(chosen, draft.folder / "adapters"))
     draft.write(ADAPTER, table)
     kept = list((draft.folder / "adapters").glob("*"))
     draft.metric(n_cells=table["cell"].n_unique(), n_adapters_kept=len(kept))

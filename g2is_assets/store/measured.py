@@ -19,8 +19,9 @@ from typing import Any, Final, Self
 
 import polars as pl
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from g2is_assets.contracts.instructions import count_tokens
 from g2is_assets.contracts.study import CELLS
 from g2is_assets.errors import ContractError, StoreError
 from g2is_assets.hashing import canonical_json, json_sha256
@@ -40,8 +41,7 @@ class CellKey:
 
     Attributes:
         domain: The target domain.
-        model: Digest of the base model.
-        template: Digest of the chat template and cut.
+        model, template: Digests of the base model, and of the chat template and cut.
         rows: Pool rows in training order; none for the base model.
         finetune: Settings of the training, seed and rate included; none for the base model.
         validation: The domain's validation rows, which choose the epoch.
@@ -79,106 +79,53 @@ def digest_of_questions(test: pl.DataFrame, max_new_tokens: int) -> str:
     return json_sha256([SCORES_VERSION, sorted(asked), max_new_tokens])
 
 
-class CellScores(BaseModel):
-    """What a training was worth on test rows.
-
-    Attributes:
-        test: `digest_of_test` of the test rows.
-        row_id: The rows.
-        nll: Mean response NLL of each, nats per token.
-        n_response_tokens: Response tokens of each.
-        correct: Whether the likeliest choice is the answer, where a row has choices; else null.
-        n_tokens: Tokens of all rows, prompts and responses.
-        seconds: Wall-clock.
-    """
-
+class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    test: str
+
+class _Part(_Row):
+    """Scores of some rows, each list in the order of `row_id`."""
+
     row_id: list[str]
-    nll: list[float]
-    n_response_tokens: list[int]
-    correct: list[bool | None]
     n_tokens: int
     seconds: float
 
     @model_validator(mode="after")
     def _parallel(self) -> Self:
-        if len({len(self.row_id), len(self.nll), len(self.n_response_tokens), len(self.correct)}) != 1:
-            raise ValueError("row_id, nll, n_response_tokens and correct differ in length")
+        lists = {name: values for name, values in self if isinstance(values, list)}
+        if len({len(values) for values in lists.values()}) != 1:
+            raise ValueError(f"{', '.join(lists)} differ in length")
         return self
 
 
-class CellAnswers(BaseModel):
-    """Generated answers to test rows that have no choices.
+class CellScores(_Part):
+    """Losses and choices on test rows; `test` is their `digest_of_test`."""
 
-    Attributes:
-        asked: `digest_of_questions` of them.
-        row_id: The rows.
-        right: Whether the answer to each was right.
-        n_tokens: Tokens of the prompts, and of answers that are never ended.
-        seconds: Wall-clock.
-    """
+    test: str
+    nll: list[float]
+    n_response_tokens: list[int]
+    correct: list[bool | None]
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class CellAnswers(_Part):
+    """Whether generated answers are right; `asked` is the `digest_of_questions`."""
 
     asked: str
-    row_id: list[str]
     right: list[bool]
-    n_tokens: int
-    seconds: float
-
-    @property
-    def by_row(self) -> dict[str, bool]:
-        """Whether the answer was right, by row."""
-        return dict(zip(self.row_id, self.right, strict=True))
 
 
-class CellGeneral(BaseModel):
-    """Losses on rows of the pool.
+class CellGeneral(_Part):
+    """Losses on rows of the pool; without values, of none."""
 
-    Attributes:
-        version: `SCORES_VERSION` they were made with.
-        row_id: The rows.
-        nll: Mean response NLL of each, nats per token.
-        n_tokens: Tokens of these rows, prompts and responses.
-        seconds: Wall-clock.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: str
-    row_id: list[str]
-    nll: list[float]
-    n_tokens: int
-    seconds: float
-
-    @classmethod
-    def empty(cls) -> Self:
-        """Of no row."""
-        return cls(version=SCORES_VERSION, row_id=[], nll=[], n_tokens=0, seconds=0.0)
+    version: str = SCORES_VERSION
+    row_id: list[str] = []
+    nll: list[float] = []
+    n_tokens: int = 0
+    seconds: float = 0.0
 
 
-class Cell(BaseModel):
-    """A training, and its scores where it was scored.
-
-    Attributes:
-        digest: Of its key.
-        domain: The target domain.
-        n_rows: Pool rows trained on.
-        finetune: Settings of the training.
-        n_tokens: Tokens of these rows times epochs.
-        n_tokens_passed: Tokens that passed through the model, those of validation included.
-        best_epoch: Epoch kept; 0 is the untouched base.
-        validation_nll: Mean NLL of the validation rows at each epoch, the start first.
-        seconds: Wall-clock of the training.
-        made: When, by which revision, with which libraries, on what.
-        scores: Of the test rows.
-        answers: To those that have an answer and no choices.
-        general: Of rows of the pool.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Cell(_Row):
+    """A training, and its scores where it was scored: a row of `CELLS`, where every column's meaning stands."""
 
     digest: str
     domain: str
@@ -187,7 +134,7 @@ class Cell(BaseModel):
     n_tokens: int
     n_tokens_passed: int
     best_epoch: int
-    validation_nll: list[float] = Field(min_length=1)
+    validation_nll: list[float]
     seconds: float
     made: dict[str, str]
     scores: CellScores | None = None
@@ -224,6 +171,53 @@ class Cell(BaseModel):
         return sum(part.n_tokens for part in parts), sum(part.seconds for part in parts)
 
 
+@dataclass(frozen=True)
+class Exam:
+    """What trainings in a domain are scored on, and what of it a cell lacks.
+
+    Attributes:
+        test: The domain's test rows.
+        answer_tokens: Most tokens of an answer to those that have an answer and no choices; 0 asks for none.
+        general: Rows of the pool, which tell what the model has forgotten, or learned, besides the domain.
+    """
+
+    test: pl.DataFrame
+    answer_tokens: int
+    general: pl.DataFrame
+
+    @cached_property
+    def test_digest(self) -> str:
+        """Of the test rows."""
+        return digest_of_test(self.test)
+
+    @cached_property
+    def asked_digest(self) -> str:
+        """Of the questions to be answered."""
+        return digest_of_questions(self.test, self.answer_tokens)
+
+    @cached_property
+    def asked(self) -> pl.DataFrame:
+        """The test rows to be answered."""
+        return to_be_answered(self.test) if self.answer_tokens else self.test.clear()
+
+    def lacking(self, cell: Cell | None) -> dict[str, pl.DataFrame]:
+        """Rows whose scores a cell lacks, by the part of it that is to hold them; None lacks all."""
+        rows = {"scores": self.test, "answers": self.asked, "general": self.general}
+        if cell and cell.scores_on(self.test_digest):
+            del rows["scores"]
+        if cell and cell.answers_to(self.asked_digest):
+            del rows["answers"]
+        if cell and (known := cell.general_now()):
+            rows["general"] = self.general.filter(~pl.col("row_id").is_in(known.row_id))
+        return {part: table for part, table in rows.items() if len(table)}
+
+    def n_tokens(self, part: str, rows: pl.DataFrame) -> int:
+        """Tokens that pass through the model for a part's rows: of answers, those that never end."""
+        if part == "answers":
+            return int(rows["n_prompt_tokens"].sum()) + len(rows) * self.answer_tokens
+        return count_tokens(rows)
+
+
 def made_now(on: Mapping[str, str]) -> dict[str, str]:
     """What a cell says of its making: when, by which revision and libraries, and on which device with how many threads.
 
@@ -251,7 +245,7 @@ class Measured:
         Raises:
             StoreError: A file is damaged.
         """
-        for file in [self.file, *(file for file in self._files() if file != self.file)]:
+        for file in self._files():
             if cell := _cells_of(file).get(key.digest):
                 if (cell.domain, cell.n_rows, cell.finetune) != (key.domain, len(key.rows), dict(key.finetune)):
                     raise StoreError(f"{file}: {key.digest[:16]} is another training than its digest says; restore it")
@@ -264,7 +258,7 @@ class Measured:
         Raises:
             StoreError: A file is damaged.
         """
-        return {digest: cell for file in [*self._files(), self.file] for digest, cell in _cells_of(file).items()}
+        return {digest: cell for file in reversed(self._files()) for digest, cell in _cells_of(file).items()}
 
     def put(self, cell: Cell) -> None:
         """Write a cell into the study's own file, which is replaced whole; one writer at a time.
@@ -290,7 +284,8 @@ class Measured:
                     scratch.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("[!.]*.parquet"))
+        """Its own first."""
+        return [self.file, *sorted(set(self.folder.glob("[!.]*.parquet")) - {self.file})]
 
 
 def _cells_of(file: Path) -> Mapping[str, Cell]:

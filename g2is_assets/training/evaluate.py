@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from g2is_assets.core.answers import closing_sentence, final_answer, is_right
+from g2is_assets.core.answers import closing_sentence, is_right
 from g2is_assets.core.rows import unit_rows
 from g2is_assets.training.loss import candidate_log_likelihoods, row_losses
 from g2is_assets.training.text import Example, Message, Template, collator, plan_batches
@@ -50,7 +50,7 @@ def _nll_and_candidates(
         own = [(n, other) for n, i in enumerate(positions) for other in candidates.get(rows[i].row_id, ())]
         if any(other.prompt != rows[positions[n]].prompt for n, other in own):
             raise ValueError("a question has another prompt than its row: both must come from one template")
-        batch = {key: t.to(device) for key, t in collate([rows[i].features() for i in positions]).items()}
+        batch = collate([rows[i].features() for i in positions]).to(device)
         cache = DynamicCache() if own else None
         with torch.no_grad():
             values = row_losses(model, batch, cache=cache)
@@ -67,32 +67,34 @@ def _nll_and_candidates(
 
 @dataclass(frozen=True)
 class Question:
-    """A row with a short answer.
+    """What a model is asked of a row.
 
     Attributes:
         row_id: The row.
         messages: The prompt's turns.
-        answer: The right answer.
+        answer: The right answer; empty where the row has no short one.
         choices: Candidate answers, the right one among them; empty where there are none.
-        before: What stands before the answer in the sentence that gives it, as the row's own response has it.
-        after: What stands after it.
+        before, after: What stands around the answer in the sentence that gives it, as the row's own response has it.
     """
 
     row_id: str
     messages: Sequence[Message]
-    answer: str
+    answer: str = ""
     choices: tuple[str, ...] = ()
     before: str = ""
     after: str = ""
 
 
 def questions(table: pl.DataFrame) -> list[Question]:
-    """The rows of an instructions table that have an answer, in its order."""
+    """The rows of an instructions table, in its order."""
     found = []
-    for row in table.filter(pl.col("answer").is_not_null()).iter_rows(named=True):
-        before, after = closing_sentence(row["response"], row["answer"])
-        choices = tuple(row["choices"] or ())
-        found.append(Question(row["row_id"], row["messages"], row["answer"], choices, before, after))
+    for row in table.iter_rows(named=True):
+        given: dict[str, Any] = {}
+        if row["answer"] is not None:
+            before, after = closing_sentence(row["response"], row["answer"])
+            choices = tuple(row["choices"] or ())
+            given = {"answer": row["answer"], "choices": choices, "before": before, "after": after}
+        found.append(Question(row["row_id"], row["messages"], **given))
     return found
 
 
@@ -103,25 +105,17 @@ class Choices:
     Attributes:
         row_id: The row.
         log_likelihoods: Of every candidate, in nats, the end token included; empty where one exceeds `max_length`.
-        n_tokens: Tokens of each.
         answer: Place of the right one.
     """
 
     row_id: str
-    log_likelihoods: tuple[float, ...]
-    n_tokens: tuple[int, ...]
+    log_likelihoods: Sequence[float]
     answer: int
 
     @property
     def right(self) -> bool | None:
         """Whether the right candidate is the likeliest as a whole, as TruthfulQA's MC1 counts; None if not scored."""
         return int(np.argmax(self.log_likelihoods)) == self.answer if self.log_likelihoods else None
-
-    @property
-    def right_per_token(self) -> bool | None:
-        """The same with likelihoods per token."""
-        per_token = np.divide(self.log_likelihoods, self.n_tokens) if self.log_likelihoods else None
-        return None if per_token is None else int(per_token.argmax()) == self.answer
 
 
 def nll_and_choices(
@@ -158,13 +152,7 @@ def nll_and_choices(
     encoded = {question.row_id: _candidates(template, question) for question in with_choices}
     nll, likelihoods = _nll_and_candidates(model, template.tokenizer, rows, encoded, batch_tokens, progress)
     return nll, [
-        Choices(
-            question.row_id,
-            tuple(likelihoods.get(question.row_id, ())),
-            tuple(row.n_tokens - row.n_prompt for row in encoded[question.row_id]),
-            question.choices.index(question.answer),
-        )
-        for question in with_choices
+        Choices(one.row_id, likelihoods.get(one.row_id, []), one.choices.index(one.answer)) for one in with_choices
     ]
 
 
@@ -176,64 +164,36 @@ def _candidates(template: Template, question: Question) -> list[Example]:
     return [row for text in texts if (row := template.encode(question.row_id, question.messages, text))]
 
 
-@dataclass(frozen=True)
-class Answered:
-    """What a model generated for a question: the text, the final answer found in it, and whether it is right."""
-
-    row_id: str
-    text: str
-    found: str | None
-    right: bool
-
-
 def answer(
     model: Any,
     template: Template,
     asked: Sequence[Question],
     batch_tokens: int,
-    *,
-    max_new_tokens: int = 256,
-    stop: Sequence[str] = (),
+    max_new_tokens: int,
     progress: Progress = lambda n_rows: None,
-) -> list[Answered]:
-    """Greedy answers to questions, in the order given; `core.answers.is_right` says what counts.
+) -> list[tuple[str, bool]]:
+    """Greedy answers to questions, in the order given, and whether each is right (`core.answers.is_right`).
 
     Args:
         model: With or without an adapter.
-        template: Renders the prompts; a response ends with its `ending`, the tokenizer's end token, or `stop`.
+        template: Renders the prompts; a response ends with its `ending` or the tokenizer's end token.
         asked: The questions.
         batch_tokens: Padded tokens per batch, those to generate included.
         max_new_tokens: Most tokens of a response.
-        stop: Other strings that end a response; neither they nor the ending are part of the text.
         progress: Told how many rows were done.
     """
     prompts = [template.prompt_ids(question.messages) for question in asked]
-    ends = [end for end in dict.fromkeys([template.ending, str(template.tokenizer.eos_token), *stop]) if end]
     texts = [""] * len(asked)
     for positions in plan_batches([len(ids) + max_new_tokens for ids in prompts], batch_tokens):
-        found = _go_on(model, template, [prompts[i] for i in positions], ends, max_new_tokens)
+        found = _go_on(model, template, [prompts[i] for i in positions], max_new_tokens)
         for i, text in zip(positions, found, strict=True):
             texts[i] = text
         progress(len(positions))
-    return [
-        Answered(question.row_id, text, final_answer(text), is_right(text, question.answer))
-        for question, text in zip(asked, texts, strict=True)
-    ]
+    return [(text, is_right(text, question.answer)) for question, text in zip(asked, texts, strict=True)]
 
 
-def first_answers(
-    model: Any, template: Template, rows: pl.DataFrame, batch_tokens: int, max_new_tokens: int
-) -> list[str]:
-    """Greedy responses to an instructions table's rows, in its order, also of rows without a short answer."""
-    asked = [Question(row_id, messages, answer="") for row_id, messages in rows.select("row_id", "messages").rows()]
-    answered = answer(model, template, asked, batch_tokens, max_new_tokens=max_new_tokens)
-    return [one.text for one in answered]
-
-
-def _go_on(
-    model: Any, template: Template, prompts: Sequence[list[int]], ends: Sequence[str], max_new_tokens: int
-) -> list[str]:
-    """Greedy continuations of prompts, padded on the left, each cut at the first of `ends`."""
+def _go_on(model: Any, template: Template, prompts: Sequence[list[int]], max_new_tokens: int) -> list[str]:
+    """Greedy continuations of prompts, padded on the left, each cut where the response ends."""
     from transformers import GenerationConfig
 
     tokenizer, device, width = template.tokenizer, next(model.parameters()).device, max(map(len, prompts))
@@ -245,6 +205,7 @@ def _go_on(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    ends = [end for end in dict.fromkeys([template.ending, str(tokenizer.eos_token)]) if end]
     others = [end for end in ends if end != tokenizer.eos_token]
     with torch.no_grad():
         out = model.generate(
@@ -264,7 +225,7 @@ def embed_rows(
     tokenizer: Any,
     rows: Sequence[Example],
     batch_tokens: int,
-    progress: Callable[[int], None] = lambda n_rows: None,
+    progress: Progress = lambda n_rows: None,
 ) -> NDArray[np.float32]:
     """RDS+ (Ivison et al. 2025): the mean of the last hidden states of prompt and response, later tokens weighing more.
 
@@ -283,10 +244,9 @@ def embed_rows(
     collate, device = collator(tokenizer), next(model.parameters()).device
     embeddings = np.empty((len(rows), model.config.get_text_config().hidden_size), dtype=np.float32)
     for positions in plan_batches([row.n_tokens for row in rows], batch_tokens):
-        batch = collate([rows[i].features() for i in positions])
+        batch = collate([rows[i].features() for i in positions]).to(device)
         with torch.no_grad():
-            mask = batch["attention_mask"].to(device)
-            pooled = _pool(model, batch["input_ids"].to(device), mask)
+            pooled = _pool(model, batch["input_ids"], batch["attention_mask"])
         embeddings[positions] = unit_rows(pooled.cpu().numpy())
         progress(len(positions))
     return embeddings

@@ -1,21 +1,33 @@
-"""LoRA training with transformers' Trainer: one rule for warmup, the subset's adapter and the random baseline."""
+"""LoRA training with transformers' Trainer: one rule for warmup, the subset's adapter, the baseline and every trial.
 
+Beside it, what the base model is worth untrained, and loading either to be scored.
+"""
+
+import gc
 import math
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 
 from g2is_assets.errors import ModelError
-from g2is_assets.settings.config import LoraSettings
-from g2is_assets.training.lora import convert_frozen, lora_parameters
+from g2is_assets.settings.config import FinetuneSettings, LoraSettings
+from g2is_assets.training.evaluate import response_nll
+from g2is_assets.training.lora import add_lora, convert_frozen, load_adapter, lora_parameters, save_adapter
 from g2is_assets.training.loss import packed_rows, row_losses
+from g2is_assets.training.model import ModelSource, pick_compute, pick_device
 from g2is_assets.training.text import Example, collator
+
+Progress = Callable[[int], None]
 
 MAX_GRAD_NORM: Final = 1.0
 """Batch gradients are clipped to this norm (transformers' default, as in LESS): Adam's moments are of clipped ones."""
@@ -23,21 +35,93 @@ MAX_GRAD_NORM: Final = 1.0
 
 @dataclass
 class Fit:
-    """What a training run leaves behind, besides the model's weights.
+    """What a training gave, besides the model's weights.
 
     Attributes:
         log: One record per optimizer step and evaluation: epoch, step, train_loss, learning_rate, validation_loss.
         best_epoch: Epoch whose weights the model now has; 0 is the untouched start.
-        best_loss: Its validation loss; NaN without validation rows.
+        validation_nll: Mean NLL of the validation rows at each epoch, the start first; empty without such rows.
         optimizer: The Trainer's AdamW, with its moments.
-        n_tokens: Tokens that passed through training, padding not counted.
+        n_tokens: Tokens trained on, padding not counted.
+        n_tokens_passed: The same with those of validation.
+        seconds: Wall-clock, with loading and saving.
     """
 
     log: list[dict[str, float | int | None]] = field(default_factory=list)
     best_epoch: int = 0
-    best_loss: float = math.nan
+    validation_nll: list[float] = field(default_factory=list)
     optimizer: Any = None
     n_tokens: int = 0
+    n_tokens_passed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def best_validation_nll(self) -> float:
+        """Of the epoch kept; NaN without validation rows."""
+        return self.validation_nll[self.best_epoch] if self.validation_nll else math.nan
+
+
+def train(
+    source: ModelSource,
+    rows: Sequence[Example],
+    validation: Sequence[Example],
+    settings: FinetuneSettings,
+    folder: Path,
+    *,
+    device: str = "auto",
+    progress: Progress = lambda n_tokens: None,
+) -> Fit:
+    """Train a fresh adapter and save it as a PEFT folder: the one rule by which selections are compared.
+
+    Args:
+        source: The base model.
+        rows: Training rows, in order.
+        validation: Rows that choose the epoch, the untouched base included.
+        settings: Of the training.
+        folder: Where the adapter is saved.
+        device: As the settings say.
+        progress: Called with tokens done.
+    """
+    begun = time.monotonic()
+    gc.collect()  # the models of earlier trainings lie in cycles, and each is as large as the one to come
+    model = add_lora(source.load(device), settings, source.name)
+    fit = fit_lora(
+        model,
+        source.tokenizer(),
+        rows,
+        settings,
+        epochs=settings.epochs,
+        schedule=settings.schedule,
+        validation=validation,
+        compute=pick_compute(settings.compute, device),
+        packing=True,
+        progress=progress,
+    )
+    save_adapter(model, folder)
+    fit.optimizer, fit.seconds = None, time.monotonic() - begun
+    return fit
+
+
+def look_at_base(source: ModelSource, validation: Sequence[Example], batch_tokens: int, *, device: str = "auto") -> Fit:
+    """The base model as a training of no rows: what its validation loss is."""
+    begun = time.monotonic()
+    nll = float(np.mean(response_nll(source.load(device), source.tokenizer(), validation, batch_tokens)))
+    passed = sum(row.n_tokens for row in validation)
+    return Fit(validation_nll=[nll], n_tokens_passed=passed, seconds=time.monotonic() - begun)
+
+
+def load_tuned(source: ModelSource, adapter: Path | None, *, device: str = "auto") -> Any:
+    """The base model with a saved adapter, or without one, to be scored."""
+    gc.collect()  # as before a training
+    model = source.load(device)
+    return model if adapter is None else load_adapter(model, adapter)
+
+
+def trained_on(device: str) -> dict[str, str]:
+    """What a training's digits hang on besides libraries: the device's name, and threads on the CPU."""
+    picked = pick_device(device)
+    name = torch.cuda.get_device_name(picked) if picked.startswith("cuda") else picked
+    return {"device": name, "threads": str(torch.get_num_threads())}
 
 
 def fit_lora(
@@ -51,7 +135,7 @@ def fit_lora(
     validation: Sequence[Example] = (),
     compute: str = "float32",
     packing: bool = False,
-    progress: Callable[[int], None] = lambda n_tokens: None,
+    progress: Progress = lambda n_tokens: None,
 ) -> Fit:
     """Train the LoRA parameters in place with AdamW; every row's mean loss weighs alike.
 
@@ -112,7 +196,8 @@ def fit_lora(
             dataloader_pin_memory=False,
             label_names=["labels"],
         )
-        result = Fit(n_tokens=epochs * sum(row.n_tokens for row in rows))
+        passed = n_fit_tokens(rows, validation, epochs)
+        result = Fit(n_tokens=n_fit_tokens(rows, (), epochs), n_tokens_passed=passed)
         per_step = result.n_tokens / (epochs * math.ceil(len(rows) / settings.batch_size))
         trainer = _RowMeanTrainer(
             model=model,
@@ -124,7 +209,7 @@ def fit_lora(
             packed=packed,
             callbacks=[_KeepBest(result), _Report(per_step, n_fit_tokens(validation, (), 1), progress)],
         )
-        trainer.remove_callback(_printer())
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     result.log = _tidy(trainer.state.log_history)
     result.optimizer = trainer.optimizer
@@ -142,10 +227,10 @@ def n_fit_tokens(rows: Sequence[Example], validation: Sequence[Example], epochs:
     return epochs * sum(row.n_tokens for row in rows) + (epochs + 1) * sum(row.n_tokens for row in validation)
 
 
-def _two_longest(rows: Sequence[Example], collate: Any, model: Any) -> dict[str, Tensor]:
+def _two_longest(rows: Sequence[Example], collate: Any, model: Any) -> Any:
     """A batch on the model's device."""
     batch = collate([row.features() for row in sorted(rows, key=lambda row: -row.n_tokens)[:2]])
-    return {key: tensor.to(next(model.parameters()).device) for key, tensor in batch.items()}
+    return batch.to(next(model.parameters()).device)
 
 
 class _RowMeanTrainer(Trainer):  # type: ignore[misc]
@@ -174,10 +259,11 @@ class _KeepBest(TrainerCallback):  # type: ignore[misc]
     def on_evaluate(
         self, _args: Any, state: Any, _control: Any, *, model: Any, metrics: dict[str, float], **_: Any
     ) -> None:
-        loss = metrics["eval_loss"]
-        if not self.weights or loss < self.result.best_loss:
+        loss = float(metrics["eval_loss"])
+        if not self.weights or loss < self.result.best_validation_nll:
             self.weights = {name: p.detach().clone() for name, p in lora_parameters(model).items()}
-            self.result.best_loss, self.result.best_epoch = loss, round(state.epoch or 0)
+            self.result.best_epoch = round(state.epoch or 0)
+        self.result.validation_nll.append(loss)
 
     def on_train_end(self, args: Any, _state: Any, _control: Any, *, model: Any, **_: Any) -> None:
         if not self.weights:
@@ -191,7 +277,7 @@ class _KeepBest(TrainerCallback):  # type: ignore[misc]
 class _Report(TrainerCallback):  # type: ignore[misc]
     """Tells the progress display how many tokens each step took."""
 
-    def __init__(self, per_step: float, per_evaluation: int, progress: Callable[[int], None]) -> None:
+    def __init__(self, per_step: float, per_evaluation: int, progress: Progress) -> None:
         self.per_step, self.per_evaluation, self.progress = per_step, per_evaluation, progress
         self.steps = self.told = 0
 
@@ -205,15 +291,8 @@ class _Report(TrainerCallback):  # type: ignore[misc]
         self.told = done
 
 
-def _printer() -> Any:
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback
-
-
 def _tidy(history: list[dict[str, Any]]) -> list[dict[str, float | int | None]]:
     """The Trainer's log without times, so that equal runs give equal tables."""
-    kept = [entry for entry in history if "loss" in entry or "eval_loss" in entry]
     return [
         {
             "step": int(entry["step"]),
@@ -222,5 +301,6 @@ def _tidy(history: list[dict[str, Any]]) -> list[dict[str, float | int | None]]:
             "learning_rate": entry.get("learning_rate"),
             "validation_loss": entry.get("eval_loss"),
         }
-        for entry in kept
+        for entry in history
+        if "loss" in entry or "eval_loss" in entry
     ]

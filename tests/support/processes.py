@@ -30,7 +30,7 @@ FORKS.set_forkserver_preload(
         "g2is_assets.orchestration.runs",
         "g2is_assets.training.warmup",
         "g2is_assets.training.gradients",
-        "g2is_assets.training.finetune",
+        "g2is_assets.training.fit",
         "g2is_assets.training.evaluate",
         "transformers.trainer",
         "transformers.models.llama.modeling_llama",

@@ -14,8 +14,7 @@ from transformers import AutoModelForCausalLM, MistralConfig
 from g2is_assets.errors import ModelError
 from g2is_assets.settings.config import FinetuneSettings, LoraSettings
 from g2is_assets.training.evaluate import response_nll
-from g2is_assets.training.finetune import train
-from g2is_assets.training.fit import Fit, fit_lora, n_fit_tokens
+from g2is_assets.training.fit import Fit, fit_lora, n_fit_tokens, train
 from g2is_assets.training.lora import add_lora, convert_frozen, load_adapter, lora_parameters
 from g2is_assets.training.model import ModelSource
 from g2is_assets.training.text import Example
@@ -53,7 +52,7 @@ def test_the_untouched_start_is_kept_when_training_only_harms(source: ModelSourc
     result, model, before = fit(source, training, changed(LEARNS, learning_rate=0.9), validation=validation)
     assert result.best_epoch == 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(model).items())
-    assert result.best_loss == pytest.approx(nll(source, source.load("cpu"), validation), rel=1e-5)
+    assert result.best_validation_nll == pytest.approx(nll(source, source.load("cpu"), validation), rel=1e-5)
     evaluated = [entry["validation_loss"] for entry in result.log if entry["validation_loss"] is not None]
     assert len(evaluated) == 3
     assert min(evaluated[1:]) > evaluated[0], f"the rate should be absurd: {evaluated}"
@@ -63,14 +62,14 @@ def test_the_epoch_with_the_lowest_validation_loss_is_kept(source: ModelSource, 
     result, model, before = fit(source, rows, LEARNS, validation=rows[:2], epochs=3)
     evaluated = [entry["validation_loss"] for entry in result.log if entry["validation_loss"] is not None]
     assert result.best_epoch == min(range(4), key=lambda epoch: evaluated[epoch]) > 0
-    assert result.best_loss == min(evaluated)
-    assert nll(source, model, rows[:2]) == pytest.approx(result.best_loss, rel=1e-5)
+    assert result.best_validation_nll == min(evaluated)
+    assert nll(source, model, rows[:2]) == pytest.approx(result.best_validation_nll, rel=1e-5)
     assert any(not torch.equal(tensor, before[name]) for name, tensor in weights(model).items())
 
 
 def test_a_validation_row_in_a_short_last_batch_weighs_like_any_other(source: ModelSource, rows: Sequence[Example]):
     result, model, _ = fit(source, rows, changed(LEARNS, batch_size=1), validation=rows[:3])  # 2 rows, then 1
-    assert nll(source, model, rows[:3]) == pytest.approx(result.best_loss, rel=1e-5)
+    assert nll(source, model, rows[:3]) == pytest.approx(result.best_validation_nll, rel=1e-5)
 
 
 def test_an_epoch_in_the_middle_can_be_the_best(source: ModelSource, rows: Sequence[Example]):
@@ -95,7 +94,7 @@ def test_on_a_tie_the_earlier_epoch_is_kept(source: ModelSource, rows: Sequence[
 def test_without_validation_rows_the_last_epoch_is_kept(source: ModelSource, rows: Sequence[Example]):
     result, model, before = fit(source, rows, LEARNS)
     assert result.best_epoch == 2
-    assert math.isnan(result.best_loss)
+    assert math.isnan(result.best_validation_nll)
     assert any(not torch.equal(tensor, before[name]) for name, tensor in weights(model).items())
     assert nll(source, model, rows) < nll(source, source.load("cpu"), rows)
 
