@@ -2,16 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from g2is_assets.cli.options import config_option, json_option, stoppable
 from g2is_assets.errors import MissingInputError, SettingsError
 from g2is_assets.settings.project import load_project
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 @click.group(epilog="Example: g2is study run sample")
@@ -57,14 +54,27 @@ def show(config: Path | None, name: str, part: str, domain: str | None, as_json:
     Differences are followed by their 95 % intervals over rows and seeds; below 0 is better. With two or three seeds
     the intervals are somewhat too narrow.
     """
-    board = _leaderboard(config, name, part, domain)
+    from rich.console import Console
+
+    from g2is_assets.contracts.study import LEADERBOARD
+    from g2is_assets.reports.leaderboard import leaderboard_tables
+    from g2is_assets.stages.studies import find_study
+    from g2is_assets.store.lake import Lake
+
+    project = load_project(config)
+    said = find_study(project, name).said
+    if part == "final" and not said.final:
+        raise SettingsError(
+            f"the final rows of study '{name}' are not opened; when nothing is to be chosen any more, set `final = "
+            f"true` in its file and run `g2is study run {name}`"
+        )
+    wanted: dict[str, Any] = {"study": name, "part": part} | ({"domain": domain} if domain else {})
+    board = Lake(project.home / "lake").current("study/leaderboard").read(LEADERBOARD).filter(**wanted)
+    if board.is_empty():
+        raise MissingInputError(f"nothing has been scored yet of {wanted}; run `g2is study run {name}`")
     if as_json:
         click.echo(json.dumps(board.to_dicts(), indent=2))
         return
-    from rich.console import Console
-
-    from g2is_assets.reports.leaderboard import leaderboard_tables
-
     console = Console()
     for table in leaderboard_tables(board):
         console.print(table)
@@ -98,23 +108,3 @@ def list_studies(config: Path | None, as_json: bool) -> None:
         click.echo(f"  budgets {', '.join(f'{b:g}' for b in said.budgets)}; seeds {', '.join(map(str, said.seeds))}")
     if not found:
         click.echo(f"no study in {studies_folder(project)}")
-
-
-def _leaderboard(config: Path | None, name: str, part: str, domain: str | None) -> "pl.DataFrame":
-    from g2is_assets.contracts.study import LEADERBOARD
-    from g2is_assets.stages.studies import find_study
-    from g2is_assets.store.lake import Lake
-
-    project = load_project(config)
-    said = find_study(project, name).said
-    if part == "final" and not said.final:
-        raise SettingsError(
-            f"the final rows of study '{name}' are not opened; when nothing is to be chosen any more, set `final = "
-            f"true` in its file and run `g2is study run {name}`"
-        )
-    table = Lake(project.home / "lake").current("study/leaderboard").read(LEADERBOARD)
-    wanted: dict[str, Any] = {"study": name, "part": part} | ({"domain": domain} if domain else {})
-    board = table.filter(**wanted)
-    if board.is_empty():
-        raise MissingInputError(f"nothing has been scored yet of {wanted}; run `g2is study run {name}`")
-    return board

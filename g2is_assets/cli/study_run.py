@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,17 +11,16 @@ from rich.console import Console
 
 from g2is_assets.cli.instance import open_instance, prepare_instance
 from g2is_assets.cli.jobs import run_job, watch_steps
-from g2is_assets.contracts.instructions import POOL, TARGET, count_tokens
+from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.study import SUBSET
 from g2is_assets.errors import G2isError, MissingInputError, SettingsError, StoreError, StudyPaused
 from g2is_assets.settings.project import Project, load_project
 from g2is_assets.stages.frame import recipe_of, stage_of
 from g2is_assets.stages.stage import Place
 from g2is_assets.stages.studies import BASE, Study, find_study
-from g2is_assets.stages.trials import DomainTrials, Work
-from g2is_assets.stages.variants import chosen_rows
+from g2is_assets.stages.trials import Chosen, DomainTrials, Work
+from g2is_assets.stages.variants import chosen_rows, places_of, up_to_date
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.measured import Cell
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -64,11 +64,9 @@ def _places(study: Study, domains: Sequence[str], variants: Sequence[str]) -> li
         if unknown := [name for name in asked if name not in known]:
             raise SettingsError(f"{study.file} has no {kind} '{unknown[0]}'; it has {', '.join(known)}")
     return [
-        Place(domain, study, variant)
-        for domain in study.domains
-        if not domains or domain in domains
-        for variant in study.said.variants
-        if not variants or variant in variants
+        place
+        for place in places_of([study])
+        if place.domain in (domains or study.domains) and place.variant in (variants or study.said.variants)
     ]
 
 
@@ -114,15 +112,20 @@ def _partition_tags(place: Place) -> dict[str, str]:
 
 
 def plan_lines(workspace: Workspace, places: Sequence[Place]) -> list[str]:
-    """What is missing of these places of one study, and how long it may take; what several need is counted once."""
-    work, n_guessed, told = Work(), 0, set[str]()
-    trials = {place.domain: _trials(workspace, place) for place in places}
+    """What is missing of these places of one study, and how long it may take; what several need is counted once.
+
+    Where rows are not selected yet, others of the pool's mean length stand for them.
+    """
+    work, n_guessed, trials = Work(), 0, dict[str, DomainTrials]()
     for place in places:
-        of_domain = trials[place.domain]
-        known = of_domain and _missing(workspace, place, of_domain, told)
-        n_guessed += known is None
-        work.add(known or _guess(place, of_domain))
-    cells = _measured(workspace, places[0].study)
+        if place.domain not in trials:
+            pool = workspace.lake.current("instructions/pool").read(POOL)
+            target = workspace.lake.current("instructions/target", place.domain).read(TARGET)
+            trials[place.domain] = DomainTrials(workspace, place.study, place.domain, pool, target)
+        chosen = _chosen(workspace, place)
+        n_guessed += chosen is None
+        trials[place.domain].missing(chosen or _guess(place, len(trials[place.domain].pool)), work)
+    cells = places[0].study.measured(workspace.lake.root).all().values()
     training = _rate((cell.n_tokens_passed, cell.seconds) for cell in cells if cell.n_rows)
     scoring = _rate(cell.scoring for cell in cells)
     source = "as the cells so far took" if training and scoring else "assumed: no cell has been made yet"
@@ -138,53 +141,26 @@ def plan_lines(workspace: Workspace, places: Sequence[Place]) -> list[str]:
     return lines
 
 
-def _trials(workspace: Workspace, place: Place) -> DomainTrials | None:
-    """The trials of the place's domain; None if its rows or the pool's are not there yet."""
+def _chosen(workspace: Workspace, place: Place) -> Chosen | None:
+    """A place's rows; None if they are not selected yet, or were by other settings."""
+    if place.said.selector == BASE:
+        return chosen_rows(place, pl.DataFrame(schema=SUBSET.schema))
     try:
-        pool = workspace.lake.current("instructions/pool").read(POOL)
-        target = workspace.lake.current("instructions/target", place.domain).read(TARGET)
-    except (MissingInputError, StoreError):
-        return None
-    return DomainTrials(workspace, place.study, place.domain, pool, target)
-
-
-def _missing(workspace: Workspace, place: Place, trials: DomainTrials, told: set[str]) -> Work | None:
-    """What a place needs; None if its rows are not selected yet, or were by other settings, or a cell is damaged."""
-    rows = pl.DataFrame(schema=SUBSET.schema)
-    try:
-        if place.said.selector != BASE:
-            version = workspace.lake.find("study/subset", place.partition)
-            now = recipe_of(workspace, "study/subset", place).input_digest
-            if version is None or version.manifest.input_digest != now:
-                return None
-            rows = version.read(SUBSET)
-        return trials.missing(chosen_rows(place, rows), told)
-    except (MissingInputError, StoreError):
-        return None
-
-
-def _guess(place: Place, trials: DomainTrials | None) -> Work:
-    """All of a place's work, its rows being of the pool's mean length."""
-    budgets, n_seeds = place.study.budgets(place.variant), len(place.study.seeds(place.variant))
-    n_trainings = 0 if place.said.selector == BASE else len(place.study.said.rates) + n_seeds - 1
-    work = Work(len(budgets) * n_trainings, len(budgets) * n_seeds)
-    if trials is None:
-        return work
-    n_pool, n_tokens = len(trials.pool), count_tokens(trials.pool)
-    for budget in budgets:
-        n_rows = max(1, round(budget * n_pool)) if budget < 1 else int(budget)
-        n_rows = n_pool if place.said.selector == "full" else n_rows
-        work.training_tokens += n_trainings * trials.tokens_of_training(n_rows * n_tokens / n_pool)
-        work.scoring_tokens += n_seeds * trials.tokens_of_scoring()
-    return work
-
-
-def _measured(workspace: Workspace, study: Study) -> list[Cell]:
-    """Every cell there is: what past trainings took; none where a file is damaged, as whoever needs it is told."""
-    try:
-        return list(study.measured(workspace.lake.root).all().values())
+        version = up_to_date(workspace, "study/subset", place, partial(recipe_of, workspace))
+        return chosen_rows(place, version.read(SUBSET)) if version else None
     except StoreError:
-        return []
+        return None
+
+
+def _guess(place: Place, n_pool: int) -> Chosen:
+    """As many rows as a place is to have; they are none of the pool's."""
+    chosen = {}
+    for budget in place.study.budgets(place.variant):
+        n_rows = max(1, round(budget * n_pool)) if budget < 1 else int(budget)
+        numbers = range(n_pool if place.said.selector == "full" else n_rows)
+        seeds = place.study.seeds(place.variant)
+        chosen[budget] = {seed: [f"{place.key} {budget} {seed} {n}" for n in numbers] for seed in seeds}
+    return chosen
 
 
 def _rate(spent: Iterable[tuple[int, float]]) -> float | None:

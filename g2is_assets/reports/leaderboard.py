@@ -3,7 +3,7 @@
 At the end, how a terminal shows it.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final
@@ -17,7 +17,7 @@ from rich.table import Table
 from g2is_assets.contracts import study as contracts
 from g2is_assets.core.sampling import mean_paired_difference
 from g2is_assets.errors import StoreError
-from g2is_assets.reports.words import Difference, printable
+from g2is_assets.reports.words import difference_to, printable
 from g2is_assets.settings.config import ALL_DOMAINS
 
 RIVALS: Final = ("random", "less")
@@ -76,16 +76,10 @@ def build_leaderboard(
     seconds: pl.DataFrame,
     final: Collection[str],
 ) -> Leaderboard:
-    """All studies' leaderboard.
+    """All studies' leaderboard, from the tables of the stage `study`, each of all variants.
 
-    Args:
-        subset: Contract `study/subset`, of all variants.
-        adapter: Contract `study/adapter`, likewise.
-        score: Contract `study/score`, likewise.
-        general: Contract `study/score general`, likewise.
-        pool: Contract `instructions/pool`.
-        seconds: Columns study, domain, variant, budget and seconds of the selection; it may lack some.
-        final: Studies whose final rows are shown.
+    `seconds` has the columns study, domain, variant, budget and seconds of the selection, and may lack some. `final`
+    are the studies whose final rows are shown.
     """
     costs = _costs(subset, adapter, pool, seconds, _general(general, subset))
     shown = score.filter((pl.col("part") == "development") | pl.col("study").is_in(list(final)))
@@ -99,11 +93,7 @@ def build_leaderboard(
 
 
 def standings_of(scores: pl.DataFrame) -> dict[str, dict[str, Standing]]:
-    """Scores of one study, part and budget, by domain and variant.
-
-    Args:
-        scores: Contract `study/score`.
-    """
+    """Scores (contract `study/score`) of one study, part and budget, by domain and variant."""
     found: dict[str, dict[str, Standing]] = {}
     for (domain, variant), table in sorted(scores.group_by("domain", "variant"), key=lambda group: group[0]):
         ordered = table.sort("seed", "row_id")
@@ -134,15 +124,11 @@ def _rows(standings: Standings, costs: Mapping[tuple[str, str], dict[str, Any]])
 
 def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over domains, counts of rows added up, the fewest seeds."""
-    merged: dict[str, Any] = {}
+    merge: dict[str, Callable[[list[Any]], Any]] = {"n_domains": sum, "n_rows_scored": sum, "n_seeds": min}
+    merged = {}
     for name in rows[0]:
         values = [row[name] for row in rows if row[name] is not None]
-        if not values:
-            merged[name] = None
-        elif name in ("n_domains", "n_rows_scored"):
-            merged[name] = sum(values)
-        else:
-            merged[name] = min(values) if name == "n_seeds" else float(np.mean(values))
+        merged[name] = None if not values else merge[name](values) if name in merge else float(np.mean(values))
     return merged
 
 
@@ -197,10 +183,9 @@ def _costs(
     subset: pl.DataFrame, adapter: pl.DataFrame, pool: pl.DataFrame, seconds: pl.DataFrame, general: pl.DataFrame
 ) -> dict[tuple[str, str, str, float], dict[str, Any]]:
     """Rows, tokens, response length, seconds and what became of the pool by study, domain, variant and budget."""
-    tokens = adapter.filter("chosen").group_by(CHOICE).agg(pl.mean("n_rows", "n_tokens"))
+    table = adapter.filter("chosen").group_by(CHOICE).agg(pl.mean("n_rows", "n_tokens"))
     lengths = subset.join(pool.select("row_id", "n_response_tokens"), on="row_id", how="left")
     lengths = lengths.group_by(CHOICE).agg(pl.col("n_response_tokens").mean().alias("mean_response_tokens"))
-    table = tokens
     for other in (lengths, seconds, general):
         table = table.join(other, on=CHOICE, how="left")
     table = table.with_columns(selection_s=pl.col("seconds").fill_null(0.0)).drop("seconds")
@@ -230,11 +215,7 @@ def _sources(subset: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
 
 
 def leaderboard_tables(board: pl.DataFrame) -> list[Table]:
-    """One table per budget and domain, all domains together last.
-
-    Args:
-        board: Contract `study/leaderboard`, of one study and part.
-    """
+    """One table per budget and domain of a board of one study and part; all domains together last."""
     groups = board.sort(pl.col("domain") == ALL_DOMAINS, "domain", maintain_order=True)
     return [
         _terminal_table(f"{domain}, budget {budget:g}", part)
@@ -244,35 +225,33 @@ def leaderboard_tables(board: pl.DataFrame) -> list[Table]:
 
 def _terminal_table(title: str, part: pl.DataFrame) -> Table:
     seeds = part["n_seeds"].unique().sort().to_list()
-    table = Table(title=f"{title}: NLL on {part['n_rows_scored'][0]} {part['part'][0]} rows, {_span(seeds)} seed(s)")
-    several = part["domain"][0] == ALL_DOMAINS
-    columns = ["rank", "variant", "NLL", *(f"minus {rival}" for rival in RIVALS)]
-    columns += [f"domains better, like, worse than {rival}" for rival in RIVALS] if several else []
-    for column in [*columns, "accuracy", "NLL on the pool", "tokens", "response", "selection"]:
+    span = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    table = Table(title=f"{title}: NLL on {part['n_rows_scored'][0]} {part['part'][0]} rows, {span} seed(s)")
+    rows = [_cells(row) for row in part.iter_rows(named=True)]
+    for column in rows[0]:
         table.add_column(column, justify="left" if column == "variant" else "right")
-    for row in part.iter_rows(named=True):
-        cells = [str(row["rank"]), escape(printable(row["variant"])), f"{row['nll']:.4f}"]
-        cells += [_difference(row, rival) for rival in RIVALS]
-        cells += [_counts(row, rival) for rival in RIVALS] if several else []
-        cells.append("" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %")
-        cells += ["" if row["general_nll"] is None else f"{row['general_nll']:.4f}", f"{row['n_tokens']:,.0f}"]
-        length = row["mean_response_tokens"]
-        cells += ["" if length is None else f"{length:.0f} tokens", f"{row['selection_s']:.1f} s"]
-        table.add_row(*cells)
+    for row in rows:
+        table.add_row(*row.values())
     return table
 
 
-def _difference(row: dict[str, Any], rival: str) -> str:
-    name = f"minus_{rival}"
-    if row[name] is None:
-        return ""
-    return str(Difference(row[name], row[f"{name}_low"], row[f"{name}_high"]))
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    """What a terminal shows of a row of the board, by column."""
 
+    def known(name: str, form: str) -> str:
+        return "" if row[name] is None else form.format(row[name])
 
-def _counts(row: dict[str, Any], rival: str) -> str:
-    counts = [row[f"n_{how}_{rival}"] for how in ("better_than", "like", "worse_than")]
-    return "" if counts[0] is None else " ".join(map(str, counts))
-
-
-def _span(values: list[int]) -> str:
-    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
+    cells = {"rank": str(row["rank"]), "variant": escape(printable(row["variant"])), "NLL": known("nll", "{:.4f}")}
+    for rival in RIVALS:
+        cells[f"minus {rival}"] = "" if row[f"minus_{rival}"] is None else str(difference_to(rival, row))
+    if row["domain"] == ALL_DOMAINS:
+        for rival in RIVALS:
+            counts = (known(f"n_{how}_{rival}", "{}") for how in ("better_than", "like", "worse_than"))
+            cells[f"domains better, like, worse than {rival}"] = " ".join(counts).strip()
+    return cells | {
+        "accuracy": "" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %",
+        "NLL on the pool": known("general_nll", "{:.4f}"),
+        "tokens": known("n_tokens", "{:,.0f}"),
+        "response": known("mean_response_tokens", "{:.0f} tokens"),
+        "selection": known("selection_s", "{:.1f} s"),
+    }

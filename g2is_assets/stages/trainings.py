@@ -1,13 +1,16 @@
 """One training and one scoring, for the subset's adapter, its baseline and every trial of a study alike."""
 
+import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
+from g2is_assets.contracts.instructions import count_tokens
 from g2is_assets.errors import SourceError
 from g2is_assets.progress import track
 from g2is_assets.settings.config import FinetuneSettings
@@ -38,32 +41,48 @@ def fit(
     folder: Path,
     label: str,
 ) -> "Fit":
-    """Train an adapter on rows and save it as a PEFT folder; of no rows, look at the base model instead.
+    """Train a fresh adapter on rows of an instructions table, in this order, and save it as a PEFT folder.
 
-    Args:
-        workspace: The project's.
-        rows: Rows of an instructions table, in training order.
-        validation: Rows that choose the epoch.
-        settings: Of the training.
-        folder: Where the adapter is saved.
-        label: For whoever watches.
+    The validation rows choose the epoch, the untouched base model included; of no rows, only that is looked at. The
+    label is for whoever watches.
     """
-    from g2is_assets.training.fit import look_at_base, n_fit_tokens, train
+    from g2is_assets.training.fit import Fit, fit_lora, n_fit_tokens
+    from g2is_assets.training.lora import add_lora, save_adapter
+    from g2is_assets.training.model import pick_compute
     from g2is_assets.training.text import examples
 
-    device, own = workspace.project.settings.device, examples(validation, workspace.template)
+    begun, source, device = monotonic(), workspace.model, workspace.project.settings.device
     if rows.is_empty():
-        return look_at_base(workspace.model, own, workspace.project.settings.gradients.batch_tokens, device=device)
-    encoded = examples(rows, workspace.template)
+        nll = score(workspace, tuned(workspace, None), validation).nll
+        passed = count_tokens(validation)
+        return Fit(validation_nll=[float(np.mean(nll))], n_tokens_passed=passed, seconds=monotonic() - begun)
+    encoded, own = examples(rows, workspace.template), examples(validation, workspace.template)
+    gc.collect()  # the models of earlier trainings lie in cycles, and each is as large as the one to come
+    model = add_lora(source.load(device), settings, source.name)
     with track(label, n_fit_tokens(encoded, own, settings.epochs), "tokens") as progress:
-        return train(workspace.model, encoded, own, settings, folder, device=device, progress=progress)
+        fitted = fit_lora(
+            model,
+            source.tokenizer(),
+            encoded,
+            settings,
+            epochs=settings.epochs,
+            schedule=settings.schedule,
+            validation=own,
+            compute=pick_compute(settings.compute, device),
+            packing=True,
+            progress=progress,
+        )
+    save_adapter(model, folder)
+    return replace(fitted, optimizer=None, seconds=monotonic() - begun)
 
 
 def tuned(workspace: Workspace, adapter: Path | None) -> Any:
     """The base model with a saved adapter, or without one, to be scored."""
-    from g2is_assets.training.fit import load_tuned
+    from g2is_assets.training.lora import load_adapter
 
-    return load_tuned(workspace.model, adapter, device=workspace.project.settings.device)
+    gc.collect()  # as before a training
+    model = workspace.model.load(workspace.project.settings.device)
+    return model if adapter is None else load_adapter(model, adapter)
 
 
 @dataclass(frozen=True)
@@ -72,8 +91,7 @@ class Scored:
 
     Attributes:
         nll: Mean NLL of the response, nats per token; empty where answers were asked for.
-        right: Whether the likeliest of the row's choices, or the generated answer, is the right one; None where there
-            is nothing to tell that by.
+        right: Whether the likeliest choice, or the generated answer, is the right one; None where nothing tells.
         texts: The generated answers; empty where none were asked for.
         seconds: Wall-clock.
     """
@@ -94,16 +112,10 @@ def score(
     wider: int = 1,
     progress: Callable[[int], None] = lambda n_done: None,
 ) -> Scored:
-    """Score a model on rows: by the loss of their responses, or by the answers that it generates.
+    """Score a model on rows of an instructions table: by the loss of their responses, or by answers it generates.
 
-    Args:
-        workspace: The project's.
-        model: With or without an adapter.
-        rows: Rows of an instructions table.
-        choices: Whether the choices of rows that have some are weighed too.
-        answer_tokens: Have it answer in so many tokens at most, instead of taking losses.
-        wider: Batches that generate are so many times wider than those of gradients.
-        progress: Told how many rows, and choices, were done.
+    With `choices`, those of rows that have some are weighed too. With `answer_tokens`, it answers in so many at most,
+    in batches so many times `wider` than those of gradients. Progress is told how many rows and choices were done.
     """
     from g2is_assets.training.evaluate import answer, nll_and_choices, questions
     from g2is_assets.training.text import examples
@@ -113,7 +125,8 @@ def score(
         width = max(wider * batch_tokens, answer_tokens)
         found = answer(model, workspace.template, questions(rows), width, answer_tokens, progress)
         return Scored([], [right for _, right in found], [text for text, _ in found], monotonic() - begun)
-    encoded, asked = examples(rows, workspace.template), questions(rows) if choices else []
-    nll, weighed = nll_and_choices(model, workspace.template, encoded, asked, batch_tokens, progress)
-    right = {one.row_id: one.right for one in weighed}
-    return Scored(nll, [right.get(row_id) for row_id in rows["row_id"]], [], monotonic() - begun)
+    encoded, asked = examples(rows, workspace.template), questions(rows)
+    weighed = asked if choices else []
+    nll, likelihoods = nll_and_choices(model, workspace.template, encoded, weighed, batch_tokens, progress)
+    right = [question.right_by(likelihoods.get(question.row_id, ())) for question in asked]
+    return Scored(nll, right, [], monotonic() - begun)

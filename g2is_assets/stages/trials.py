@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -54,30 +54,23 @@ class Made:
 
 @dataclass
 class Work:
-    """What is still to be done: how many trainings and scorings, and the tokens that pass through the model."""
+    """What is still to be done: how many trainings and scorings, and the tokens that pass through the model.
+
+    What several variants need is counted once: `counted` says of which cells.
+    """
 
     n_trainings: int = 0
     n_scorings: int = 0
     training_tokens: int = 0
     scoring_tokens: int = 0
-
-    def add(self, other: "Work") -> None:
-        """This and that."""
-        for name, n in vars(other).items():
-            setattr(self, name, getattr(self, name) + n)
+    counted: set[str] = field(default_factory=set)
 
 
 @dataclass
 class DomainTrials:
-    """All trials of a study in one domain.
+    """All trials of a study in one domain, of the tables of `instructions/pool` and `instructions/target`.
 
-    Attributes:
-        workspace: The project's resource.
-        study: The study.
-        domain: The domain.
-        pool: Table of `instructions/pool`.
-        target: Table of `instructions/target`.
-        stop_at: Time, in seconds since the epoch, after which nothing more is begun.
+    After `stop_at`, in seconds since the epoch, nothing more is begun.
     """
 
     workspace: Workspace
@@ -103,39 +96,23 @@ class DomainTrials:
             validation=self._validation["row_id"].to_list(),
         )
 
-    def missing(self, chosen: Chosen, told: set[str] | None = None) -> Work:
-        """What `make` would do now; where the winning rate is not known yet, any stands for it.
-
-        Args:
-            chosen: A variant's rows.
-            told: What was counted before and is not counted again; what is counted now is added.
-        """
-        work, told = Work(), set() if told is None else told
+    def missing(self, chosen: Chosen, work: Work | None = None) -> Work:
+        """What `make` would do now, added to other work; where the winning rate is not known yet, any stands for it."""
+        work = work or Work()
         for first, others in self._by_budget(chosen):
             cells = [self.measured.find(self.key(trial)) for trial in first]
             known = [(trial, cell) for trial, cell in zip(first, cells, strict=True) if cell]
             best = _best(known) if len(known) == len(first) else first[0]
             for trial in first:
-                self._count(work, trial, told, scored=trial is best)
+                self._count(work, trial, scored=trial is best)
             for trial in others:
-                self._count(work, replace(trial, rate=best.rate), told, scored=True)
+                self._count(work, replace(trial, rate=best.rate), scored=True)
         return work
 
-    def settled(self, chosen: Chosen) -> bool:
-        """Whether nothing is missing."""
-        work = self.missing(chosen)
-        return not work.n_trainings and not work.n_scorings
-
     def make(self, chosen: Chosen, adapters: Path) -> list[Made]:
-        """Every trial of a variant with its cell, trained and scored where that is missing.
+        """Every trial of a variant with its cell, trained and scored where that is missing, by budget, seed and rate.
 
-        Args:
-            chosen: The variant's rows.
-            adapters: Folder in which the adapters of chosen trials that are trained now are kept, each under the first
-                16 digits of its cell.
-
-        Returns:
-            By budget, seed and rate.
+        Adapters of chosen trials that are trained now are kept in a folder, under the first 16 digits of their cell.
 
         Raises:
             StudyPaused: The time is over; what is made is kept.
@@ -158,22 +135,13 @@ class DomainTrials:
                 made.append(Made(at_best, self._scored(at_best, cell, adapters), True))
         return made
 
-    def tokens_of_training(self, n_tokens: float, *, of_base: bool = False) -> int:
-        """Tokens that pass through a training on rows of so many: over all epochs, and those of validation."""
-        epochs = 0 if of_base else self.study.finetune.epochs
-        return round(epochs * n_tokens) + (epochs + 1) * count_tokens(self._validation)
-
     def tokens_of_scoring(self, cell: Cell | None = None) -> int:
         """Tokens that pass through the model for the scores that a cell lacks; None has none yet."""
         return sum(self.exam.n_tokens(part, rows) for part, rows in self.exam.lacking(cell).items())
 
     @cached_property
     def exam(self) -> Exam:
-        """What trainings are scored on: of the pool the same rows for every study, domain and variant.
-
-        Raises:
-            SourceError: The domain has no test rows.
-        """
+        """What trainings are scored on: of the pool the same rows for every study, domain and variant."""
         test, ids = self.target.filter(pl.col("split") == "test"), self.pool["row_id"].to_list()
         if test.is_empty():
             raise SourceError(f"domain '{self.domain}' has no test rows, so nothing can be compared; add test.jsonl")
@@ -188,19 +156,18 @@ class DomainTrials:
             first = [Trial(budget, seed, rate, rows) for rate in rates]
             yield first, [Trial(budget, other, 0.0, own) for other, own in rest]
 
-    def _count(self, work: Work, trial: Trial, told: set[str], *, scored: bool) -> None:
+    def _count(self, work: Work, trial: Trial, *, scored: bool) -> None:
         key = self.key(trial)
         cell = self.measured.find(key)
         unscored = scored and bool(self.exam.lacking(cell))
         # Without its adapter a training is repeated to be scored.
         repeated = cell is None or (unscored and not self._kept(cell))
-        if repeated and key.digest not in told:
-            told.add(key.digest)
-            n_tokens = sum(self._lengths.get(row_id, 0) for row_id in trial.rows)
+        if repeated and key.digest not in work.counted:
+            work.counted.add(key.digest)
             work.n_trainings += bool(trial.rows)
-            work.training_tokens += self.tokens_of_training(n_tokens, of_base=not trial.rows)
-        if unscored and f"{key.digest} scored" not in told:
-            told.add(f"{key.digest} scored")
+            work.training_tokens += self._tokens_of_training(trial.rows)
+        if unscored and f"{key.digest} scored" not in work.counted:
+            work.counted.add(f"{key.digest} scored")
             work.n_scorings += 1
             work.scoring_tokens += self.tokens_of_scoring(None if repeated else cell)
 
@@ -322,6 +289,13 @@ class DomainTrials:
     @cached_property
     def _validation(self) -> pl.DataFrame:
         return self.target.filter(pl.col("split") == "validation")
+
+    def _tokens_of_training(self, rows: Sequence[str]) -> int:
+        """Those of validation too, before it and after each epoch; rows that the pool lacks are of mean length."""
+        lengths, mean = self._lengths, count_tokens(self.pool) / len(self.pool)
+        epochs = self.study.finetune.epochs if rows else 0
+        n_tokens = sum(lengths.get(row_id, mean) for row_id in rows)
+        return round(epochs * n_tokens) + (epochs + 1) * count_tokens(self._validation)
 
     @cached_property
     def _lengths(self) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -10,10 +11,10 @@ from g2is_assets.contracts.instructions import TARGET
 from g2is_assets.contracts.rows import Instruction
 from g2is_assets.contracts.study import ADAPTER, GENERAL, SCORES
 from g2is_assets.core.sampling import hash_sample
-from g2is_assets.errors import SettingsError, StoreError
+from g2is_assets.errors import MissingInputError, SettingsError, StoreError
 from g2is_assets.settings.config import Source
 from g2is_assets.stages.instructions import target_files
-from g2is_assets.stages.stage import Place
+from g2is_assets.stages.stage import Place, RecipeNow
 from g2is_assets.stages.studies import BASE, Study, find_study
 from g2is_assets.stages.trials import Chosen, Made
 from g2is_assets.stages.workspace import Workspace
@@ -80,25 +81,29 @@ def in_file_order(workspace: Workspace, place: Place, split: str, target: Versio
     return list(dict.fromkeys(row.row_id for row in rows if isinstance(row, Instruction) and row.row_id in known))
 
 
+def up_to_date(workspace: Workspace, key: str, place: Place, recipe_now: RecipeNow) -> Version | None:
+    """The version of a place, if it is what its stage would make now."""
+    version = workspace.lake.find(key, place.partition)
+    try:
+        return version if version and version.manifest.input_digest == recipe_now(key, place).input_digest else None
+    except MissingInputError:
+        return None
+
+
 def chosen_rows(place: Place, subset: pl.DataFrame) -> Chosen:
     """Rows by budget and seed, both ascending; none for the base model."""
-    study, variant = place.study, place.variant
+    budgets, seeds = place.study.budgets(place.variant), place.study.seeds(place.variant)
     if place.said.selector == BASE:
-        return {budget: dict.fromkeys(study.seeds(variant), ()) for budget in study.budgets(variant)}
+        return {budget: dict.fromkeys(seeds, ()) for budget in budgets}
     parts = subset.partition_by("budget", "seed", as_dict=True, maintain_order=True)
-    return {
-        budget: {seed: parts[budget, seed]["row_id"].to_list() for seed in study.seeds(variant)}
-        for budget in study.budgets(variant)
-    }
+    return {budget: {seed: parts[budget, seed]["row_id"].to_list() for seed in seeds} for budget in budgets}
 
 
 def adapter_table(place: Place, made: list[Made]) -> pl.DataFrame:
     """Contract `study/adapter`, sorted."""
     rows = [
         {
-            **_names(place),
-            "budget": one.trial.budget,
-            "seed": one.trial.seed,
+            **_names(place, one.trial.budget, one.trial.seed),
             "learning_rate": one.trial.rate,
             "chosen": one.chosen,
             "cell": one.cell.digest,
@@ -155,10 +160,10 @@ def score_tables(
 
 def named(table: pl.DataFrame, contract: Contract, place: Place, budget: float, seed: int) -> pl.DataFrame:
     """A table with the columns that say of which variant, budget and seed it is, as its contract has them."""
-    names = {**_names(place), "budget": budget, "seed": seed}
-    literals = [pl.lit(value, contract.schema[name]).alias(name) for name, value in names.items()]
-    return table.with_columns(*literals).select(contract.schema.names()).cast(contract.schema)
+    names = {name: pl.lit(value) for name, value in _names(place, budget, seed).items()}
+    return table.with_columns(**names).select(contract.schema.names()).cast(contract.schema)
 
 
-def _names(place: Place) -> dict[str, str]:
-    return {"study": place.study.name, "domain": place.domain, "variant": place.variant}
+def _names(place: Place, budget: float, seed: int) -> dict[str, Any]:
+    names = {"study": place.study.name, "domain": place.domain, "variant": place.variant}
+    return {**names, "budget": budget, "seed": seed}

@@ -34,6 +34,9 @@ CELLS_VERSION: Final = "3"
 SCORES_VERSION: Final = "1"
 """Part of the test rows' digest: raise it when the same training gets other scores on the same rows."""
 
+_JSON: Final = ("finetune", "made")
+"""Columns of `CELLS` that hold JSON."""
+
 
 @dataclass(frozen=True)
 class CellKey:
@@ -61,30 +64,12 @@ class CellKey:
         return json_sha256([CELLS_VERSION, self.domain, self.model, self.template, dict(self.finetune), rows])
 
 
-def digest_of_test(test: pl.DataFrame) -> str:
-    """SHA-256 of how scores are made and of the test rows scored: id, answer and choices of each, in any order."""
-    rows = test.select("row_id", "answer", "choices").iter_rows()
-    asked = sorted([row_id, answer, list(choices or [])] for row_id, answer, choices in rows)
-    return json_sha256([SCORES_VERSION, asked])
-
-
-def to_be_answered(test: pl.DataFrame) -> pl.DataFrame:
-    """Those of the test rows that have an answer and no choices."""
-    return test.filter(pl.col("answer").is_not_null() & (pl.col("choices").list.len().fill_null(0) == 0))
-
-
-def digest_of_questions(test: pl.DataFrame, max_new_tokens: int) -> str:
-    """SHA-256 of how answers are made and judged, and of the test rows to be answered."""
-    asked = to_be_answered(test).select("row_id", "answer").iter_rows()
-    return json_sha256([SCORES_VERSION, sorted(asked), max_new_tokens])
-
-
 class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class _Part(_Row):
-    """Scores of some rows, each list in the order of `row_id`."""
+    """Scores of some rows, each list in the order of `row_id`; what the columns mean is said by `CELLS`."""
 
     row_id: list[str]
     n_tokens: int
@@ -99,7 +84,7 @@ class _Part(_Row):
 
 
 class CellScores(_Part):
-    """Losses and choices on test rows; `test` is their `digest_of_test`."""
+    """Losses and choices on test rows; `test` is the exam's `test_digest`."""
 
     test: str
     nll: list[float]
@@ -108,7 +93,7 @@ class CellScores(_Part):
 
 
 class CellAnswers(_Part):
-    """Whether generated answers are right; `asked` is the `digest_of_questions`."""
+    """Whether generated answers are right; `asked` is the exam's `asked_digest`."""
 
     asked: str
     right: list[bool]
@@ -187,18 +172,21 @@ class Exam:
 
     @cached_property
     def test_digest(self) -> str:
-        """Of the test rows."""
-        return digest_of_test(self.test)
-
-    @cached_property
-    def asked_digest(self) -> str:
-        """Of the questions to be answered."""
-        return digest_of_questions(self.test, self.answer_tokens)
+        """SHA-256 of how scores are made and of the test rows: id, answer and choices of each, in any order."""
+        asked = pl.col("choices").fill_null(pl.lit([], pl.List(pl.String)))
+        return json_sha256([SCORES_VERSION, sorted(self.test.select("row_id", "answer", asked).iter_rows())])
 
     @cached_property
     def asked(self) -> pl.DataFrame:
         """The test rows to be answered."""
-        return to_be_answered(self.test) if self.answer_tokens else self.test.clear()
+        open_end = pl.col("answer").is_not_null() & (pl.col("choices").list.len().fill_null(0) == 0)
+        return self.test.filter(open_end) if self.answer_tokens else self.test.clear()
+
+    @cached_property
+    def asked_digest(self) -> str:
+        """SHA-256 of how answers are made and judged, and of the rows to be answered."""
+        rows = self.asked.select("row_id", "answer").iter_rows()
+        return json_sha256([SCORES_VERSION, sorted(rows), self.answer_tokens])
 
     def lacking(self, cell: Cell | None) -> dict[str, pl.DataFrame]:
         """Rows whose scores a cell lacks, by the part of it that is to hold them; None lacks all."""
@@ -224,27 +212,21 @@ def made_now(on: Mapping[str, str]) -> dict[str, str]:
     On a CPU its numbers are repeated to the digit on such a machine with as many threads.
     """
     libraries = {name: library_versions()[name] for name in ("python", "torch", "transformers", "peft")}
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "revision": git_revision(),
-        "machine": platform.machine(),
-        **on,
-        **libraries,
-    }
+    made = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "revision": git_revision()}
+    return {**made, "machine": platform.machine(), **on, **libraries}
 
 
 class Measured:
-    """The measurements of a study: its own file, and for reading those of other studies beside it."""
+    """The measurements of a study: its own file, and for reading those of other studies beside it.
+
+    Whatever reads a damaged file raises a StoreError that names it.
+    """
 
     def __init__(self, folder: Path, study: str) -> None:
         self.folder, self.file = folder, folder / f"{study}.parquet"
 
     def find(self, key: CellKey) -> Cell | None:
-        """The cell of a key, if it has been made; this study's own before another's.
-
-        Raises:
-            StoreError: A file is damaged.
-        """
+        """The cell of a key, if it has been made; this study's own before another's."""
         for file in self._files():
             if cell := _cells_of(file).get(key.digest):
                 if (cell.domain, cell.n_rows, cell.finetune) != (key.domain, len(key.rows), dict(key.finetune)):
@@ -253,29 +235,21 @@ class Measured:
         return None
 
     def all(self) -> dict[str, Cell]:
-        """Every cell by digest.
-
-        Raises:
-            StoreError: A file is damaged.
-        """
+        """Every cell by digest."""
         return {digest: cell for file in reversed(self._files()) for digest, cell in _cells_of(file).items()}
 
     def put(self, cell: Cell) -> None:
-        """Write a cell into the study's own file, which is replaced whole; one writer at a time.
-
-        Raises:
-            StoreError: The file is damaged or cannot be written.
-        """
+        """Write a cell into the study's own file, which is replaced whole; one writer at a time."""
         if _cells_of(self.file).get(cell.digest) == cell:
             return
         with writing(self.file):
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / f".{self.file.name}.lock"):
                 cells = {**_cells_of(self.file), cell.digest: cell}
-                made = sorted(cells.values(), key=lambda one: (one.domain, one.digest))
-                records = [one.model_dump(mode="json") for one in made]
-                for record in records:
-                    record |= {name: canonical_json(record[name]) for name in ("finetune", "made")}
+                records = [
+                    one.model_dump(mode="json") | {name: canonical_json(getattr(one, name)) for name in _JSON}
+                    for one in sorted(cells.values(), key=lambda one: (one.domain, one.digest))
+                ]
                 scratch = self.file.with_name(f".{self.file.name}-{uuid.uuid4().hex}")
                 try:
                     pl.DataFrame(records, schema=CELLS.schema).write_parquet(scratch, compression="zstd")
@@ -301,8 +275,8 @@ def _cells_of(file: Path) -> Mapping[str, Cell]:
 def _read(file: Path, _state: tuple[int, ...]) -> Mapping[str, Cell]:
     try:
         rows = CELLS.validate(pl.read_parquet(file, glob=False, memory_map=False), str(file)).iter_rows(named=True)
-        said = [row | {name: json.loads(row[name]) for name in ("finetune", "made")} for row in rows]
-        return {row["digest"]: Cell.model_validate(row) for row in said}
+        cells = [Cell(**row | {name: json.loads(row[name]) for name in _JSON}) for row in rows]
+        return {cell.digest: cell for cell in cells}
     except (OSError, ValueError, ContractError, pl.exceptions.PolarsError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StoreError(f"{file} is damaged ({reason}); restore it, or delete it, and it is made again") from error

@@ -1,30 +1,22 @@
-"""LoRA training with transformers' Trainer: one rule for warmup, the subset's adapter, the baseline and every trial.
+"""LoRA training with transformers' Trainer: one rule for warmup, the subset's adapter, the baseline and every trial."""
 
-Beside it, what the base model is worth untrained, and loading either to be scored.
-"""
-
-import gc
 import math
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from g2is_assets.errors import ModelError
-from g2is_assets.settings.config import FinetuneSettings, LoraSettings
-from g2is_assets.training.evaluate import response_nll
-from g2is_assets.training.lora import add_lora, convert_frozen, load_adapter, lora_parameters, save_adapter
+from g2is_assets.settings.config import LoraSettings
+from g2is_assets.training.lora import convert_frozen, lora_parameters
 from g2is_assets.training.loss import packed_rows, row_losses
-from g2is_assets.training.model import ModelSource, pick_compute, pick_device
+from g2is_assets.training.model import pick_device
 from g2is_assets.training.text import Example, collator
 
 Progress = Callable[[int], None]
@@ -38,7 +30,7 @@ class Fit:
     """What a training gave, besides the model's weights.
 
     Attributes:
-        log: One record per optimizer step and evaluation: epoch, step, train_loss, learning_rate, validation_loss.
+        log: One record per optimizer step and evaluation.
         best_epoch: Epoch whose weights the model now has; 0 is the untouched start.
         validation_nll: Mean NLL of the validation rows at each epoch, the start first; empty without such rows.
         optimizer: The Trainer's AdamW, with its moments.
@@ -59,62 +51,6 @@ class Fit:
     def best_validation_nll(self) -> float:
         """Of the epoch kept; NaN without validation rows."""
         return self.validation_nll[self.best_epoch] if self.validation_nll else math.nan
-
-
-def train(
-    source: ModelSource,
-    rows: Sequence[Example],
-    validation: Sequence[Example],
-    settings: FinetuneSettings,
-    folder: Path,
-    *,
-    device: str = "auto",
-    progress: Progress = lambda n_tokens: None,
-) -> Fit:
-    """Train a fresh adapter and save it as a PEFT folder: the one rule by which selections are compared.
-
-    Args:
-        source: The base model.
-        rows: Training rows, in order.
-        validation: Rows that choose the epoch, the untouched base included.
-        settings: Of the training.
-        folder: Where the adapter is saved.
-        device: As the settings say.
-        progress: Called with tokens done.
-    """
-    begun = time.monotonic()
-    gc.collect()  # the models of earlier trainings lie in cycles, and each is as large as the one to come
-    model = add_lora(source.load(device), settings, source.name)
-    fit = fit_lora(
-        model,
-        source.tokenizer(),
-        rows,
-        settings,
-        epochs=settings.epochs,
-        schedule=settings.schedule,
-        validation=validation,
-        compute=pick_compute(settings.compute, device),
-        packing=True,
-        progress=progress,
-    )
-    save_adapter(model, folder)
-    fit.optimizer, fit.seconds = None, time.monotonic() - begun
-    return fit
-
-
-def look_at_base(source: ModelSource, validation: Sequence[Example], batch_tokens: int, *, device: str = "auto") -> Fit:
-    """The base model as a training of no rows: what its validation loss is."""
-    begun = time.monotonic()
-    nll = float(np.mean(response_nll(source.load(device), source.tokenizer(), validation, batch_tokens)))
-    passed = sum(row.n_tokens for row in validation)
-    return Fit(validation_nll=[nll], n_tokens_passed=passed, seconds=time.monotonic() - begun)
-
-
-def load_tuned(source: ModelSource, adapter: Path | None, *, device: str = "auto") -> Any:
-    """The base model with a saved adapter, or without one, to be scored."""
-    gc.collect()  # as before a training
-    model = source.load(device)
-    return model if adapter is None else load_adapter(model, adapter)
 
 
 def trained_on(device: str) -> dict[str, str]:
@@ -148,12 +84,12 @@ def fit_lora(
         rows: Training rows, at least one.
         settings: Rate, batch size, seed.
         epochs: Passes over the rows.
-        schedule: Learning-rate schedule: `linear`, `cosine` or `constant`, without warm-up steps.
+        schedule: `linear`, `cosine` or `constant`, without warm-up steps.
         validation: Rows that choose the epoch; empty keeps the last one.
-        compute: `float32`, or `bfloat16` for mixed precision: products in bfloat16, LoRA weights and losses float32;
-            the frozen linear layers are left in bfloat16.
+        compute: `float32`, or `bfloat16` for products in bfloat16: LoRA weights and losses stay float32, the frozen
+            linear layers are left in bfloat16.
         packing: Train on a batch's rows as one sequence without padding, where the model keeps them apart.
-        progress: Called with tokens done, `n_fit_tokens` of them in all.
+        progress: Told the tokens done, `n_fit_tokens` of them in all.
 
     Raises:
         ModelError: A loss is not finite.
@@ -169,7 +105,9 @@ def fit_lora(
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
         packed = False
         if packing and len(rows) > 1:
-            packed = stack.enter_context(packed_rows(model.eval(), _two_longest([*rows, *validation], collate, model)))
+            longest = sorted([*rows, *validation], key=lambda row: -row.n_tokens)[:2]
+            batch = collate([row.features() for row in longest]).to(next(model.parameters()).device)
+            packed = stack.enter_context(packed_rows(model.eval(), batch))
         if compute == "bfloat16":
             convert_frozen(model)
         arguments = TrainingArguments(
@@ -196,8 +134,7 @@ def fit_lora(
             dataloader_pin_memory=False,
             label_names=["labels"],
         )
-        passed = n_fit_tokens(rows, validation, epochs)
-        result = Fit(n_tokens=n_fit_tokens(rows, (), epochs), n_tokens_passed=passed)
+        result = Fit(n_tokens=n_fit_tokens(rows, (), epochs), n_tokens_passed=n_fit_tokens(rows, validation, epochs))
         per_step = result.n_tokens / (epochs * math.ceil(len(rows) / settings.batch_size))
         trainer = _RowMeanTrainer(
             model=model,
@@ -227,12 +164,6 @@ def n_fit_tokens(rows: Sequence[Example], validation: Sequence[Example], epochs:
     return epochs * sum(row.n_tokens for row in rows) + (epochs + 1) * sum(row.n_tokens for row in validation)
 
 
-def _two_longest(rows: Sequence[Example], collate: Any, model: Any) -> Any:
-    """A batch on the model's device."""
-    batch = collate([row.features() for row in sorted(rows, key=lambda row: -row.n_tokens)[:2]])
-    return batch.to(next(model.parameters()).device)
-
-
 class _RowMeanTrainer(Trainer):  # type: ignore[misc]
     """The Trainer with the project's own loss."""
 
@@ -256,16 +187,14 @@ class _KeepBest(TrainerCallback):  # type: ignore[misc]
         self.result = result
         self.weights: dict[str, Tensor] = {}
 
-    def on_evaluate(
-        self, _args: Any, state: Any, _control: Any, *, model: Any, metrics: dict[str, float], **_: Any
-    ) -> None:
+    def on_evaluate(self, _: Any, state: Any, *__: Any, model: Any, metrics: dict[str, float], **___: Any) -> None:
         loss = float(metrics["eval_loss"])
         if not self.weights or loss < self.result.best_validation_nll:
             self.weights = {name: p.detach().clone() for name, p in lora_parameters(model).items()}
             self.result.best_epoch = round(state.epoch or 0)
         self.result.validation_nll.append(loss)
 
-    def on_train_end(self, args: Any, _state: Any, _control: Any, *, model: Any, **_: Any) -> None:
+    def on_train_end(self, args: Any, *_: Any, model: Any, **__: Any) -> None:
         if not self.weights:
             self.result.best_epoch = int(args.num_train_epochs)
             return

@@ -15,8 +15,8 @@ from g2is_assets.settings.config import FinetuneSettings, Source
 from g2is_assets.settings.project import load_project
 from g2is_assets.stages.stage import Place
 from g2is_assets.stages.studies import Study, StudyFile, Variant
-from g2is_assets.stages.trainings import pool_rows
-from g2is_assets.stages.trials import DomainTrials, Made
+from g2is_assets.stages.trainings import pool_rows, tuned
+from g2is_assets.stages.trials import DomainTrials, Made, Work
 from g2is_assets.stages.variants import adapter_table, score_tables
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.measured import Cell, CellKey
@@ -73,9 +73,8 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         def refuse(*_: object, **__: object) -> None:
             raise AssertionError("trained or scored again")
 
-        monkeypatch.setattr("g2is_assets.training.fit.train", refuse)
-        monkeypatch.setattr("g2is_assets.training.fit.load_tuned", refuse)
-        monkeypatch.setattr("g2is_assets.training.fit.look_at_base", refuse)
+        monkeypatch.setattr(training, "fit_lora", refuse)
+        monkeypatch.setattr(evaluate, "nll_and_choices", refuse)
 
     return forbid
 
@@ -134,8 +133,8 @@ def test_rows_without_choices_are_answered_and_rows_of_the_pool_scored(
     assert len(cell.general.nll) == 5
     assert set(cell.general.row_id) < set(cells.pool["row_id"])
     rows = examples(pool_rows(cells.pool, cell.general.row_id, "nothing"), cells.workspace.template)
-    model = training.load_tuned(cells.workspace.model, tmp_path / "adapters" / cell.digest[:16])
-    alone = evaluate.response_nll(model, cells.workspace.model.tokenizer(), rows, 64)
+    model = tuned(cells.workspace, tmp_path / "adapters" / cell.digest[:16])
+    alone = evaluate.nll_and_choices(model, cells.workspace.template, rows, (), 64)[0]
     assert cell.general.nll == pytest.approx(alone, abs=1e-5)
 
 
@@ -169,7 +168,7 @@ def test_a_study_that_asks_for_more_makes_only_what_is_missing(
         over.make(chosen, tmp_path / "adapters")
     # What asks for less is content, and keeps what there is.
     less = replace(cells, study=asking(cells, answer_tokens=0, general_rows=0))
-    assert less.settled(chosen)
+    assert less.missing(chosen) == Work()
     assert next(one.cell for one in less.make(chosen, tmp_path / "adapters") if one.chosen) == second
 
 
@@ -223,7 +222,7 @@ def test_a_training_is_repeated_to_the_digit(cells: DomainTrials, tmp_path: Path
 def test_killed_in_the_second_training_the_first_is_not_lost(
     cells: DomainTrials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, calls = training.train, []
+    whole, calls = training.fit_lora, []
 
     def killed(*given: Any, **named: Any) -> Any:
         calls.append(1)
@@ -231,7 +230,7 @@ def test_killed_in_the_second_training_the_first_is_not_lost(
             raise KeyboardInterrupt
         return whole(*given, **named)
 
-    monkeypatch.setattr(training, "train", killed)
+    monkeypatch.setattr(training, "fit_lora", killed)
     with pytest.raises(KeyboardInterrupt):
         cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "first")
     before = made_so_far(cells)
@@ -271,7 +270,7 @@ def test_other_test_rows_are_scored_anew_in_the_same_cell(cells: DomainTrials, t
 def test_an_adapter_of_an_earlier_version_is_scored_without_training(
     cells: DomainTrials, tmp_path: Path, no_training: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen, load = {0.1: {0: rows_of(cells)}}, training.load_tuned
+    chosen, scoring = {0.1: {0: rows_of(cells)}}, evaluate.nll_and_choices
     kept = cells.workspace.lake.place("study/adapter", "sums.other.g2is") / "version" / "adapters"
     first = next(one.cell for one in cells.make(chosen, kept) if one.chosen)
     cells.measured.put(first.model_copy(update={"scores": None}))
@@ -280,7 +279,7 @@ def test_an_adapter_of_an_earlier_version_is_scored_without_training(
     # With the adapter at hand the answers and rows of the pool that are there need not be made again.
     assert work.scoring_tokens < cells.tokens_of_scoring()
     no_training()
-    monkeypatch.setattr(training, "load_tuned", load)
+    monkeypatch.setattr(evaluate, "nll_and_choices", scoring)
     again = next(one.cell for one in cells.make(chosen, tmp_path / "adapters") if one.chosen)
     assert first.scores
     assert again.scores
@@ -308,13 +307,13 @@ def test_when_the_time_is_over_nothing_more_is_begun_and_what_is_made_is_kept(
     with pytest.raises(StudyPaused, match=r"'small' stopped in domain 'sums'.*goes on from there"):
         replace(cells, stop_at=time.time() - 1).make(chosen, tmp_path / "first")
     assert made_so_far(cells) == {}
-    running, train = replace(cells, stop_at=time.time() + 1000), training.train
+    running, train = replace(cells, stop_at=time.time() + 1000), training.fit_lora
 
     def train_until_it_is_over(*given: Any, **named: Any) -> Any:
         running.stop_at = 0.0
         return train(*given, **named)
 
-    monkeypatch.setattr(training, "train", train_until_it_is_over)
+    monkeypatch.setattr(training, "fit_lora", train_until_it_is_over)
     with pytest.raises(StudyPaused):
         running.make(chosen, tmp_path / "second")
     assert len(made_so_far(cells)) == 1

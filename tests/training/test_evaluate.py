@@ -15,7 +15,6 @@ from g2is_assets.training.evaluate import (
     embed_rows,
     nll_and_choices,
     questions,
-    response_nll,
 )
 from g2is_assets.training.model import ModelSource
 from g2is_assets.training.text import Example, Template
@@ -73,14 +72,15 @@ def test_candidates_have_the_likelihood_of_the_whole_response(
     rows = rows_of(template, asked)
     told: list[int] = []
     nll, scored = nll_and_choices(model, template, rows, asked, batch_tokens, told.append)
-    assert nll == response_nll(model, template.tokenizer, rows, batch_tokens)
+    assert nll == nll_and_choices(model, template, rows, (), batch_tokens)[0]
     assert sum(told) == len(rows) + 9
-    assert [choices.row_id for choices in scored] == ["a", "c", "d"]
-    for choices, question in zip(scored, [asked[0], asked[2], asked[3]], strict=True):
+    assert list(scored) == ["a", "c", "d"]
+    for question in (asked[0], asked[2], asked[3]):
         texts = [question.before + choice + question.after for choice in question.choices]
         expected = [log_likelihood(model, template, question, text) for text in texts]
-        assert choices.log_likelihoods == pytest.approx(expected, abs=1e-4)
-        assert choices.right is (expected.index(max(expected)) == question.choices.index(question.answer))
+        assert scored[question.row_id] == pytest.approx(expected, abs=1e-4)
+        right = expected.index(max(expected)) == question.choices.index(question.answer)
+        assert question.right_by(scored[question.row_id]) is right
 
 
 @pytest.mark.parametrize("kind", ["mistral", "gpt2"])
@@ -97,17 +97,17 @@ def test_a_window_of_attention_and_learned_positions_are_kept(
     )
     model = AutoModelForCausalLM.from_config(config).eval()
     _, scored = nll_and_choices(model, template, rows_of(template), ASKED, 100_000)
-    for choices, question in zip(scored, [ASKED[0], ASKED[2]], strict=True):
+    for question in (ASKED[0], ASKED[2]):
         texts = [question.before + choice + question.after for choice in question.choices]
         expected = [log_likelihood(model, template, question, text) for text in texts]
-        assert choices.log_likelihoods == pytest.approx(expected, abs=1e-4)
+        assert scored[question.row_id] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_question_whose_candidate_would_be_cut_is_not_scored(model: Any, source: ModelSource) -> None:
     n_tokens = sum(Template(source.tokenizer(), 999).token_counts(ASKED[0].messages, "yes"))
     template = Template(source.tokenizer(), n_tokens)
-    [scored] = nll_and_choices(model, template, rows_of(template, ASKED[:1]), ASKED[:1], 1000)[1]
-    assert (scored.right, scored.log_likelihoods) == (None, [])
+    assert nll_and_choices(model, template, rows_of(template, ASKED[:1]), ASKED[:1], 1000)[1] == {"a": []}
+    assert ASKED[0].right_by([]) is None
 
 
 def test_a_question_of_no_row_is_refused(model: Any, template: Template) -> None:
@@ -219,8 +219,5 @@ def test_later_tokens_weigh_more(source: ModelSource) -> None:
     assert first @ second < 0.999
 
 
-def test_no_rows_give_no_embeddings_and_progress_counts_rows(source: ModelSource, rows: Sequence[Example]) -> None:
-    seen: list[int] = []
-    embed_rows(source.load("cpu"), source.tokenizer(), rows, 100, seen.append)
-    assert sum(seen) == len(rows)
+def test_no_rows_give_no_embeddings(source: ModelSource) -> None:
     assert embed_rows(source.load("cpu"), source.tokenizer(), [], 100).shape == (0, 32)
