@@ -7,9 +7,7 @@ where the study says, best under version control, so that a study goes on where 
 """
 
 import json
-import os
 import platform
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +23,7 @@ from g2is_assets.contracts.instructions import count_tokens
 from g2is_assets.contracts.study import CELLS
 from g2is_assets.errors import ContractError, StoreError
 from g2is_assets.hashing import canonical_json, json_sha256
-from g2is_assets.store.files import writing
+from g2is_assets.store.files import replacing, writing
 from g2is_assets.store.manifest import git_revision, library_versions
 
 CELLS_VERSION: Final = "3"
@@ -250,12 +248,8 @@ class Measured:
                     one.model_dump(mode="json") | {name: canonical_json(getattr(one, name)) for name in _JSON}
                     for one in sorted(cells.values(), key=lambda one: (one.domain, one.digest))
                 ]
-                scratch = self.file.with_name(f".{self.file.name}-{uuid.uuid4().hex}")
-                try:
+                with replacing(self.file) as scratch:
                     pl.DataFrame(records, schema=CELLS.schema).write_parquet(scratch, compression="zstd")
-                    os.replace(scratch, self.file)
-                finally:
-                    scratch.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
         """Its own first."""
