@@ -12,6 +12,7 @@ from rich.table import Table
 
 from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, about_rows, look_at_weights, readable_version
 from g2is_assets.cli.jobs import open_instance, run_job, watch_steps
+from g2is_assets.cli.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
 from g2is_assets.contracts.audit import PAGE
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
@@ -20,7 +21,6 @@ from g2is_assets.reports.words import difference_to, printable, verdict
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Domain, Project, load_project
 from g2is_assets.stages.staleness import staleness
-from g2is_assets.stages.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.serving import served_folder

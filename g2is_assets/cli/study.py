@@ -81,9 +81,9 @@ def _run(
     import dagster as dg
 
     from g2is_assets.cli.jobs import run_job
+    from g2is_assets.cli.study_plan import plan_lines
     from g2is_assets.orchestration.assets import STOP_AT
     from g2is_assets.stages.frame import stage_of
-    from g2is_assets.stages.study_plan import plan_study
     from g2is_assets.stages.workspace import Workspace
 
     console.rule("pool")
@@ -93,7 +93,7 @@ def _run(
     for domain in dict.fromkeys(place.domain for place in places):
         run_job(instance, project, "study_domain", {"dagster/partition": domain})
     console.rule(f"study {places[0].study.name}")
-    for line in plan_study(Workspace(project), places).lines:
+    for line in plan_lines(Workspace(project), places):
         console.print(line, markup=False, highlight=False)
     failed, tags = [], {} if stop_at is None else {STOP_AT: str(stop_at)}
     for place in places:

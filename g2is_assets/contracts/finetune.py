@@ -15,15 +15,16 @@ BASELINE_ROWS: Final = Contract(
     ("finetune/baseline",),
     "rows",
     "The random subset, of the same size as the selected one",
-    {
-        "domain": DOMAIN,
-        "row_id": row_id("The row in instructions/pool", of="instructions/pool", unique=True),
-    },
+    {"domain": DOMAIN, "row_id": row_id("The row in instructions/pool", of="instructions/pool", unique=True)},
     sorted_by=("row_id",),
     main=True,
     pruned="whole",
     exposure="random baseline",
 )
+
+TARGET_ROW: Final = row_id("The row in instructions/target", of="instructions/target")
+NLL: Final = Column(pl.Float64, "Mean NLL over the response tokens, nats per token", minimum=0)
+RESPONSE_TOKENS: Final = Column(pl.Int64, "Response tokens scored", minimum=1)
 
 SCORES: Final = Contract(
     ("finetune/evaluation",),
@@ -34,10 +35,10 @@ SCORES: Final = Contract(
         "split": Column(
             pl.String, "`test`; `validation` for a domain without test rows, and then only indicative", kept=True
         ),
-        "row_id": row_id("The row in instructions/target", of="instructions/target"),
+        "row_id": TARGET_ROW,
         "model": Column(pl.String, "`base`, `random` or `g2is`"),
-        "nll": Column(pl.Float64, "Mean NLL over the response tokens, nats per token", minimum=0),
-        "n_response_tokens": Column(pl.Int64, "Response tokens scored", minimum=1),
+        "nll": NLL,
+        "n_response_tokens": RESPONSE_TOKENS,
     },
     sorted_by=("model", "row_id"),
     main=True,
@@ -49,7 +50,7 @@ ANSWERS: Final = Contract(
     "What the models answer to the first rows evaluated: greedy, cut short, to be read and not to be counted",
     {
         "domain": DOMAIN,
-        "row_id": row_id("The row in instructions/target", of="instructions/target"),
+        "row_id": TARGET_ROW,
         "model": Column(pl.String, "`base` or `g2is`"),
         "response": Column(pl.String, "What it generated, at most 64 tokens", text=True),
     },

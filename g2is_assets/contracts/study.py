@@ -1,18 +1,28 @@
 """Tables of the stage `study`: what every selector chose, what training on it was worth, and who is ahead."""
 
+from functools import partial
 from typing import Final
 
 import polars as pl
 
 from g2is_assets.contracts.contract import DOMAIN, Column, Contract, row_id
+from g2is_assets.contracts.finetune import NLL, RESPONSE_TOKENS, TARGET_ROW
 
+_count: Final = partial(Column, pl.Int64, minimum=0)
+_number: Final = partial(Column, pl.Float64, minimum=0)
+_STUDY: Final = Column(pl.String, "The study")
+_VARIANT: Final = Column(pl.String, "Entry of the study: a selector with its options")
+_BUDGET: Final = _number("As the study says: below 1 a share of the pool, from 1 up rows")
+_PART: Final = Column(pl.String, "`development`: shown while choices are made; `final`: opened once")
+_POOL_ROW: Final = row_id("The row in instructions/pool", of="instructions/pool")
 _CELL: Final = {
-    "study": Column(pl.String, "The study"),
+    "study": _STUDY,
     "domain": DOMAIN,
-    "variant": Column(pl.String, "Entry of the study: a selector with its options"),
-    "budget": Column(pl.Float64, "As the study says: below 1 a share of the pool, from 1 up rows", minimum=0),
-    "seed": Column(pl.Int64, "Of selectors that draw, and of the training", minimum=0),
+    "variant": _VARIANT,
+    "budget": _BUDGET,
+    "seed": _count("Of selectors that draw, and of the training"),
 }
+_CHOICE: Final = {"study": _STUDY, "budget": _BUDGET, "domain": DOMAIN, "variant": _VARIANT}
 
 SUBSET: Final = Contract(
     ("study/subset",),
@@ -20,8 +30,8 @@ SUBSET: Final = Contract(
     "The rows that a variant chose, for every budget and seed, in order",
     {
         **_CELL,
-        "order": Column(pl.Int64, "0 is the first row taken", minimum=0),
-        "row_id": row_id("The row in instructions/pool", of="instructions/pool"),
+        "order": _count("0 is the first row taken"),
+        "row_id": _POOL_ROW,
         "score": Column(pl.Float64, "What it was chosen by; null where the selector has no score", nullable=True),
     },
     sorted_by=("budget", "seed", "order"),
@@ -36,16 +46,14 @@ ADAPTER: Final = Contract(
     "Every training of a variant: one for each budget, seed and rate tried",
     {
         **_CELL,
-        "learning_rate": Column(pl.Float64, "Peak rate of the training", minimum=0),
+        "learning_rate": _number("Peak rate of the training"),
         "chosen": Column(pl.Boolean, "Whether this rate had the lowest validation NLL at the first seed"),
         "cell": Column(pl.String, "Digest of everything that determined the training"),
-        "n_rows": Column(pl.Int64, "Rows trained on", minimum=0),
-        "n_tokens": Column(pl.Int64, "Tokens that passed through the training", minimum=0),
-        "best_epoch": Column(pl.Int64, "Epoch kept; 0 is the untouched base", minimum=0),
-        "validation_nll": Column(
-            pl.Float64, "Mean NLL of the validation rows at that epoch, nats per token", minimum=0
-        ),
-        "seconds": Column(pl.Float64, "Wall-clock of training and scoring, on the machine that did it", minimum=0),
+        "n_rows": _count("Rows trained on"),
+        "n_tokens": _count("Tokens that passed through the training"),
+        "best_epoch": _count("Epoch kept; 0 is the untouched base"),
+        "validation_nll": _number("Mean NLL of the validation rows at that epoch, nats per token"),
+        "seconds": _number("Wall-clock of training and scoring, on the machine that did it"),
     },
     sorted_by=("budget", "seed", "learning_rate"),
     main=True,
@@ -57,10 +65,10 @@ SCORES: Final = Contract(
     "Response NLL, and where there are choices the answer, of every test row after the chosen training",
     {
         **_CELL,
-        "row_id": row_id("The row in instructions/target", of="instructions/target"),
-        "part": Column(pl.String, "`development`: shown while choices are made; `final`: opened once"),
-        "nll": Column(pl.Float64, "Mean NLL over the response tokens, nats per token", minimum=0),
-        "n_response_tokens": Column(pl.Int64, "Response tokens scored", minimum=1),
+        "row_id": TARGET_ROW,
+        "part": _PART,
+        "nll": NLL,
+        "n_response_tokens": RESPONSE_TOKENS,
         "correct": Column(
             pl.Boolean,
             "Whether the likeliest of the row's choices is its answer; without choices, whether the generated one is",
@@ -75,11 +83,7 @@ GENERAL: Final = Contract(
     ("study/score",),
     "general",
     "Response NLL of some rows of the pool after the chosen training: what else the model has learned or forgotten",
-    {
-        **_CELL,
-        "row_id": row_id("The row in instructions/pool", of="instructions/pool"),
-        "nll": Column(pl.Float64, "Mean NLL over the response tokens, nats per token", minimum=0),
-    },
+    {**_CELL, "row_id": _POOL_ROW, "nll": NLL},
     sorted_by=("budget", "seed", "row_id"),
 )
 
@@ -95,9 +99,9 @@ def _against(other: str) -> dict[str, Column]:
             nullable=True,
         ),
         f"{minus}_high": Column(pl.Float64, "Upper end", nullable=True),
-        f"n_better_than_{other}": Column(pl.Int64, "Domains whose interval lies below 0", nullable=True, minimum=0),
-        f"n_like_{other}": Column(pl.Int64, "Domains whose interval holds 0", nullable=True, minimum=0),
-        f"n_worse_than_{other}": Column(pl.Int64, "Domains whose interval lies above 0", nullable=True, minimum=0),
+        f"n_better_than_{other}": _count("Domains whose interval lies below 0", nullable=True),
+        f"n_like_{other}": _count("Domains whose interval holds 0", nullable=True),
+        f"n_worse_than_{other}": _count("Domains whose interval lies above 0", nullable=True),
     }
 
 
@@ -106,44 +110,36 @@ LEADERBOARD: Final = Contract(
     "leaderboard",
     "One row per study, part, budget, domain and variant: what it is worth, and beside what",
     {
-        "study": _CELL["study"],
-        "part": SCORES.columns["part"],
-        "budget": _CELL["budget"],
+        "study": _STUDY,
+        "part": _PART,
+        "budget": _BUDGET,
         "domain": Column(
             pl.String, "The target domain; or `all`, the mean over domains, of variants scored in every one"
         ),
-        "variant": _CELL["variant"],
-        "rank": Column(pl.Int64, "1 is the lowest NLL of the domain; of equals the first by name", minimum=1),
-        "nll": Column(pl.Float64, "Mean over rows of the row's NLL, mean over seeds, nats per token", minimum=0),
-        "nll_by_token": Column(pl.Float64, "The same with every token weighing alike", minimum=0),
+        "variant": _VARIANT,
+        "rank": _count("1 is the lowest NLL of the domain; of equals the first by name", minimum=1),
+        "nll": _number("Mean over rows of the row's NLL, mean over seeds, nats per token"),
+        "nll_by_token": _number("The same with every token weighing alike"),
         **_against("random"),
         **_against("less"),
-        "accuracy": Column(
-            pl.Float64,
+        "accuracy": _number(
             "Share of rows with choices, or with an answer to generate, that were answered rightly",
             nullable=True,
-            minimum=0,
             maximum=1,
         ),
-        "general_nll": Column(
-            pl.Float64,
+        "general_nll": _number(
             "Mean NLL on rows of the pool that no variant took in the domain; above the base model's is forgetting",
             nullable=True,
-            minimum=0,
         ),
-        "n_domains": Column(pl.Int64, "Domains behind the row", minimum=1),
-        "n_rows_scored": Column(pl.Int64, "Test rows", minimum=1),
-        "n_seeds": Column(pl.Int64, "Seeds; over domains the fewest", minimum=1),
-        "n_rows": Column(
-            pl.Float64, "Rows trained on, mean over seeds; not every selector takes as many as asked", minimum=0
+        "n_domains": _count("Domains behind the row", minimum=1),
+        "n_rows_scored": _count("Test rows", minimum=1),
+        "n_seeds": _count("Seeds; over domains the fewest", minimum=1),
+        "n_rows": _number("Rows trained on, mean over seeds; not every selector takes as many as asked"),
+        "n_tokens": _number("Tokens trained on, epochs counted, mean over seeds"),
+        "mean_response_tokens": _number(
+            "Mean response length of the rows chosen; null of the base model", nullable=True
         ),
-        "n_tokens": Column(pl.Float64, "Tokens trained on, epochs counted, mean over seeds", minimum=0),
-        "mean_response_tokens": Column(
-            pl.Float64, "Mean response length of the rows chosen; null of the base model", nullable=True, minimum=0
-        ),
-        "selection_s": Column(
-            pl.Float64, "Seconds that one selection took; gradients and embeddings of the pool not counted", minimum=0
-        ),
+        "selection_s": _number("Seconds that one selection took; gradients and embeddings of the pool not counted"),
     },
     sorted_by=("study", "part", "budget", "domain", "rank"),
     main=True,
@@ -154,13 +150,10 @@ OVERLAP: Final = Contract(
     "overlap",
     "How many rows two variants chose in common, at the smallest seed of each",
     {
-        "study": _CELL["study"],
-        "budget": _CELL["budget"],
-        "domain": _CELL["domain"],
-        "variant": _CELL["variant"],
+        **_CHOICE,
         "other": Column(pl.String, "A variant that comes later by name"),
-        "n_common": Column(pl.Int64, "Rows that both chose", minimum=0),
-        "jaccard": Column(pl.Float64, "Their share of the rows that either chose", minimum=0, maximum=1),
+        "n_common": _count("Rows that both chose"),
+        "jaccard": _number("Their share of the rows that either chose", maximum=1),
     },
     sorted_by=("study", "budget", "domain", "variant", "other"),
 )
@@ -170,17 +163,22 @@ SOURCES: Final = Contract(
     "sources",
     "Where the rows chosen come from; a row of several sources counts for each",
     {
-        "study": _CELL["study"],
-        "budget": _CELL["budget"],
-        "domain": _CELL["domain"],
-        "variant": _CELL["variant"],
+        **_CHOICE,
         "source": Column(pl.String, "Source in instructions/pool"),
-        "n_rows": Column(pl.Float64, "Rows from it, mean over seeds", minimum=0),
-        "share": Column(pl.Float64, "Share of the rows chosen", minimum=0, maximum=1),
-        "pool_share": Column(pl.Float64, "Share of the pool's rows", minimum=0, maximum=1),
+        "n_rows": _number("Rows from it, mean over seeds"),
+        "share": _number("Share of the rows chosen", maximum=1),
+        "pool_share": _number("Share of the pool's rows", maximum=1),
     },
     sorted_by=("study", "budget", "domain", "variant", "source"),
 )
+
+
+def _scored(by: str, **of_rows: type[pl.DataType]) -> pl.Struct:
+    """Scores of some rows: what they were made by, the rows, values of each, and the tokens and time it took."""
+    values = {name: pl.List(dtype) for name, dtype in of_rows.items()}
+    return pl.Struct(
+        {by: pl.String, "row_id": pl.List(pl.String), **values, "n_tokens": pl.Int64, "seconds": pl.Float64}
+    )
 
 
 CELLS: Final = Contract(
@@ -190,52 +188,26 @@ CELLS: Final = Contract(
     {
         "digest": Column(pl.String, "SHA-256 of everything that determined the training", unique=True),
         "domain": Column(pl.String, "The target domain"),
-        "n_rows": Column(pl.Int64, "Pool rows trained on; 0 is the base model", minimum=0),
+        "n_rows": _count("Pool rows trained on; 0 is the base model"),
         "finetune": Column(pl.String, "Settings of the training, JSON"),
-        "n_tokens": Column(pl.Int64, "Tokens of these rows times epochs", minimum=0),
-        "n_tokens_passed": Column(pl.Int64, "Tokens that passed through the model, those of validation too", minimum=0),
-        "best_epoch": Column(pl.Int64, "Epoch kept; 0 is the untouched base", minimum=0),
+        "n_tokens": _count("Tokens of these rows times epochs"),
+        "n_tokens_passed": _count("Tokens that passed through the model, those of validation too"),
+        "best_epoch": _count("Epoch kept; 0 is the untouched base"),
         "validation_nll": Column(pl.List(pl.Float64), "Mean NLL of the validation rows at each epoch, the start first"),
-        "seconds": Column(pl.Float64, "Wall-clock of the training", minimum=0),
+        "seconds": _number("Wall-clock of the training"),
         "made": Column(pl.String, "When, by which revision, with which libraries, on what, JSON"),
         "scores": Column(
-            pl.Struct(
-                {
-                    "test": pl.String,
-                    "row_id": pl.List(pl.String),
-                    "nll": pl.List(pl.Float64),
-                    "n_response_tokens": pl.List(pl.Int64),
-                    "correct": pl.List(pl.Boolean),
-                    "n_tokens": pl.Int64,
-                    "seconds": pl.Float64,
-                }
-            ),
+            _scored("test", nll=pl.Float64, n_response_tokens=pl.Int64, correct=pl.Boolean),
             "Losses and choices on test rows, `test` being the digest of these; null where it was not scored",
             nullable=True,
         ),
         "answers": Column(
-            pl.Struct(
-                {
-                    "asked": pl.String,
-                    "row_id": pl.List(pl.String),
-                    "right": pl.List(pl.Boolean),
-                    "n_tokens": pl.Int64,
-                    "seconds": pl.Float64,
-                }
-            ),
+            _scored("asked", right=pl.Boolean),
             "Whether generated answers to test rows without choices were right, `asked` being their digest",
             nullable=True,
         ),
         "general": Column(
-            pl.Struct(
-                {
-                    "version": pl.String,
-                    "row_id": pl.List(pl.String),
-                    "nll": pl.List(pl.Float64),
-                    "n_tokens": pl.Int64,
-                    "seconds": pl.Float64,
-                }
-            ),
+            _scored("version", nll=pl.Float64),
             "Losses on rows of the pool, and the version of the scores",
             nullable=True,
         ),

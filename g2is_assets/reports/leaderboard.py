@@ -17,7 +17,7 @@ from rich.table import Table
 from g2is_assets.contracts import study as contracts
 from g2is_assets.core.sampling import mean_paired_difference
 from g2is_assets.errors import StoreError
-from g2is_assets.reports.words import Difference, printable
+from g2is_assets.reports.words import difference_to, printable
 from g2is_assets.settings.config import ALL_DOMAINS
 
 RIVALS: Final = ("random", "less")
@@ -76,10 +76,10 @@ def build_leaderboard(
     seconds: pl.DataFrame,
     final: Collection[str],
 ) -> Leaderboard:
-    """All studies' leaderboard, from tables by their contracts with all variants, and from `instructions/pool`.
+    """All studies' leaderboard, from the tables of the stage `study`, each of all variants.
 
-    `seconds` are those of the selection by study, domain, variant and budget; it may lack some. `final` names the
-    studies whose final rows are shown.
+    `seconds` has the columns study, domain, variant, budget and seconds of the selection, and may lack some. `final`
+    are the studies whose final rows are shown.
     """
     costs = _costs(subset, adapter, pool, seconds, _general(general, subset))
     shown = score.filter((pl.col("part") == "development") | pl.col("study").is_in(list(final)))
@@ -179,11 +179,10 @@ def _costs(
     subset: pl.DataFrame, adapter: pl.DataFrame, pool: pl.DataFrame, seconds: pl.DataFrame, general: pl.DataFrame
 ) -> dict[tuple[str, str, str, float], dict[str, Any]]:
     """Rows, tokens, response length, seconds and what became of the pool by study, domain, variant and budget."""
-    tokens = adapter.filter("chosen").group_by(CHOICE).agg(pl.mean("n_rows", "n_tokens"))
+    table = adapter.filter("chosen").group_by(CHOICE).agg(pl.mean("n_rows", "n_tokens"))
     lengths = subset.join(pool.select("row_id", "n_response_tokens"), on="row_id", how="left")
     lengths = lengths.group_by(CHOICE).agg(pl.col("n_response_tokens").mean().alias("mean_response_tokens"))
     seconds = seconds.rename({"seconds": "selection_s"})
-    table = tokens
     for other in (lengths, seconds, general):
         table = table.join(other, on=CHOICE, how="left")
     return table.with_columns(pl.col("selection_s").fill_null(0.0)).rows_by_key(CHOICE, named=True, unique=True)
@@ -212,7 +211,7 @@ def _sources(subset: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
 
 
 def leaderboard_tables(board: pl.DataFrame) -> list[Table]:
-    """Of one study and part, one table per budget and domain, all domains together last."""
+    """One table per budget and domain of a board of one study and part; all domains together last."""
     groups = board.sort(pl.col("domain") == ALL_DOMAINS, "domain", maintain_order=True)
     return [
         _terminal_table(f"{domain}, budget {budget:g}", part)
@@ -224,28 +223,31 @@ def _terminal_table(title: str, part: pl.DataFrame) -> Table:
     seeds = part["n_seeds"].unique().sort().to_list()
     span = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     table = Table(title=f"{title}: NLL on {part['n_rows_scored'][0]} {part['part'][0]} rows, {span} seed(s)")
-    several = part["domain"][0] == ALL_DOMAINS
-    columns = ["rank", "variant", "NLL", *(f"minus {rival}" for rival in RIVALS)]
-    columns += [f"domains better, like, worse than {rival}" for rival in RIVALS] if several else []
-    for column in [*columns, "accuracy", "NLL on the pool", "tokens", "response", "selection"]:
+    rows = [_cells(row) for row in part.iter_rows(named=True)]
+    for column in rows[0]:
         table.add_column(column, justify="left" if column == "variant" else "right")
-    for row in part.iter_rows(named=True):
-        cells = [str(row["rank"]), escape(printable(row["variant"])), f"{row['nll']:.4f}"]
-        cells += [_difference(row, rival) for rival in RIVALS]
-        cells += [_counts(row, rival) for rival in RIVALS] if several else []
-        cells.append("" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %")
-        cells += ["" if row["general_nll"] is None else f"{row['general_nll']:.4f}", f"{row['n_tokens']:,.0f}"]
-        length = row["mean_response_tokens"]
-        cells += ["" if length is None else f"{length:.0f} tokens", f"{row['selection_s']:.1f} s"]
-        table.add_row(*cells)
+    for row in rows:
+        table.add_row(*row.values())
     return table
 
 
-def _difference(row: dict[str, Any], rival: str) -> str:
-    found = [row[f"minus_{rival}{end}"] for end in ("", "_low", "_high")]
-    return "" if found[0] is None else str(Difference(*found))
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    """What a terminal shows of a row of the board, by column."""
 
+    def known(name: str, form: str) -> str:
+        return "" if row[name] is None else form.format(row[name])
 
-def _counts(row: dict[str, Any], rival: str) -> str:
-    counts = [row[f"n_{how}_{rival}"] for how in ("better_than", "like", "worse_than")]
-    return "" if counts[0] is None else " ".join(map(str, counts))
+    cells = {"rank": str(row["rank"]), "variant": escape(printable(row["variant"])), "NLL": known("nll", "{:.4f}")}
+    for rival in RIVALS:
+        cells[f"minus {rival}"] = "" if row[f"minus_{rival}"] is None else str(difference_to(rival, row))
+    if row["domain"] == ALL_DOMAINS:
+        for rival in RIVALS:
+            counts = (known(f"n_{how}_{rival}", "{}") for how in ("better_than", "like", "worse_than"))
+            cells[f"domains better, like, worse than {rival}"] = " ".join(counts).strip()
+    return cells | {
+        "accuracy": "" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %",
+        "NLL on the pool": known("general_nll", "{:.4f}"),
+        "tokens": known("n_tokens", "{:,.0f}"),
+        "response": known("mean_response_tokens", "{:.0f} tokens"),
+        "selection": known("selection_s", "{:.1f} s"),
+    }

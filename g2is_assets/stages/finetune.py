@@ -1,7 +1,7 @@
 """Stage `finetune`: the subset's adapter, the random baseline's, and what both are worth on the domain's test rows."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,7 @@ from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.progress import say, track
 from g2is_assets.stages import evaluators
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
-from g2is_assets.stages.trainings import encoded, fit, pool_rows
+from g2is_assets.stages.trainings import fit, pool_rows, score, tuned
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.serving import promote
 from g2is_assets.store.version import Draft, Version
@@ -26,6 +26,8 @@ N_ANSWERS: Final = 3
 """Rows of which the answers are kept."""
 ANSWER_TOKENS: Final = 64
 """Where an answer is cut."""
+MODELS: Final = {"base": None, "random": "finetune/baseline", "g2is": "finetune/adapter"}
+"""What is evaluated: the model, untrained or with the adapter of an asset."""
 ANSWERING: Final = ("base", "g2is")
 
 
@@ -127,29 +129,22 @@ def evaluation(draft: Draft, task: Task) -> None:
 
     Then the adapter is promoted, which the domain may bind to its being better: readers of `served.json` get it.
     """
-    from g2is_assets.training.evaluate import first_answers, response_nll
-    from g2is_assets.training.fit import load_tuned
-
-    own, workspace, settings = task.read(TARGET), task.workspace, task.workspace.project.settings
+    own, workspace = task.read(TARGET), task.workspace
     test = own.filter(pl.col("split") == "test")
     rows = test if len(test) else own
     shown = rows.sort("row_id").head(N_ANSWERS)
-    tuned = {"base": None, "random": "finetune/baseline", "g2is": "finetune/adapter"}
-    batch_tokens, examples = settings.gradients.batch_tokens, encoded(workspace, rows)
-    scored, answers, nll = [], [], {}
-    with track("evaluation", len(rows) * len(tuned), "rows") as progress:
-        for name, asset in tuned.items():
-            folder = task.version(asset).folder / "adapter" if asset else None
-            model: Any = load_tuned(workspace.model, folder, device=settings.device)
-            losses = pl.Series(response_nll(model, workspace.model.tokenizer(), examples, batch_tokens, progress))
-            nll[name] = losses.cast(pl.Float64).to_numpy()
+    scores, answers, nll = [], [], {}
+    with track("evaluation", len(rows) * len(MODELS), "rows") as progress:
+        for name, asset in MODELS.items():
+            model = tuned(workspace, task.version(asset).folder / "adapter" if asset else None)
+            losses = pl.Series(score(workspace, model, rows, progress=progress).nll, dtype=pl.Float64)
+            nll[name] = losses.to_numpy()
             rated = rows.select("domain", "split", "row_id", "n_response_tokens")
-            scored.append(rated.with_columns(model=pl.lit(name), nll=losses.cast(pl.Float64)))
+            scores.append(rated.with_columns(model=pl.lit(name), nll=losses))
             if name in ANSWERING:
-                texts = first_answers(model, workspace.template, shown, batch_tokens, ANSWER_TOKENS)
-                said = pl.Series(texts, dtype=pl.String)
+                said = pl.Series(score(workspace, model, shown, answer_tokens=ANSWER_TOKENS).texts, dtype=pl.String)
                 answers.append(shown.select("domain", "row_id").with_columns(model=pl.lit(name), response=said))
-    draft.write(SCORES, pl.concat(scored).sort("model", "row_id").select(*SCORES.columns))
+    draft.write(SCORES, pl.concat(scores).sort("model", "row_id").select(*SCORES.columns))
     draft.write(ANSWERS, pl.concat(answers).sort(ANSWERS.sorted_by))
     draft.metric(split=str(rows["split"][0]), **{f"nll_{name}": float(values.mean()) for name, values in nll.items()})
     for other in ("base", "random"):

@@ -5,7 +5,6 @@ here; nothing is selected, trained or read.
 """
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -24,10 +23,6 @@ log = logging.getLogger(__name__)
 
 BASE: Final = "base"
 """In the place of a selector: the base model, with no rows, no training and one seed."""
-
-
-class _Options(Section):
-    options: Selection
 
 
 class Variant(Section):
@@ -60,13 +55,14 @@ class Variant(Section):
     @model_validator(mode="after")
     def _options_count(self) -> Self:
         _once(self, "budgets", "seeds")
-        taken = SELECTORS[self.selector].options if self.selector != BASE else frozenset()
+        taken = SELECTORS[self.selector].options if self.selector != BASE else ()
         known = {name for walk in WALKS.values() for name in walk.model_fields}
-        if unread := sorted(self.options.keys() & known - taken):
-            raise ValueError(f"'{self.selector}' does not read the option '{unread[0]}'; it reads {_listed(taken)}")
+        if unread := sorted(self.options.keys() & known - set(taken)):
+            reads = ", ".join(sorted(taken)) or "none"
+            raise ValueError(f"'{self.selector}' does not read the option '{unread[0]}'; it reads {reads}")
         if self.selector == BASE and (self.seeds or self.budgets or self.validation_rows):
             raise ValueError("the base model has neither seeds nor budgets, and no row steers it")
-        if self.sketch_dim and (self.selector == BASE or not reads_gradients(self.selector)):
+        if self.sketch_dim and not _reads_gradients(self.selector):
             raise ValueError(f"'{self.selector}' reads no gradients that sketch_dim would fold")
         return self
 
@@ -79,8 +75,12 @@ def _once(section: Section, *names: str) -> None:
             raise ValueError(f"{name}: a value is given twice")
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
+class _Options(Section):
+    options: Selection
+
+
+def _reads_gradients(selector: str) -> bool:
+    return selector != BASE and SELECTORS[selector].features in ("gradients", "adam")
 
 
 class StudyFile(Section):
@@ -128,15 +128,7 @@ class StudyFile(Section):
 
 
 class Study(Section):
-    """A study with what it takes from its project.
-
-    Attributes:
-        name: The file's name.
-        file: The file.
-        said: What it says.
-        domains: The domains compared.
-        finetune: The training's settings; rate and seed are set cell by cell.
-    """
+    """A study: its file, what that says, and what it takes from its project; rate and seed are set trial by trial."""
 
     name: str
     file: Path
@@ -188,8 +180,7 @@ def _load(project: Project, file: Path) -> Study:
     if not DOMAIN_NAME.fullmatch(file.stem):
         raise SettingsError(f"{file}: a study's name must match {DOMAIN_NAME.pattern}; rename the file")
     said = parse(StudyFile, read_toml(file), file)
-    unknown = [name for name in said.domains if name not in project.domains]
-    if unknown:
+    if unknown := [name for name in said.domains if name not in project.domains]:
         raise SettingsError(f"{file}: there is no domain {', '.join(unknown)}; known: {', '.join(project.domains)}")
     for name, variant in said.variants.items():
         _check_options(project, variant, file, f"variants.{name}")
@@ -209,20 +200,17 @@ def _check_options(project: Project, variant: Variant, file: Path, where: str) -
     parse(KnowledgeSettings, variant.knowledge, file, f"{where}.knowledge")
     if variant.selector == BASE:
         return
-    selector = SELECTORS[variant.selector]
-    if variant.knowledge and not (selector.walks and settings.walk != "balanced"):
-        raise SettingsError(f"{file}: {where}: knowledge counts for a walk with walk = 'gradient' only")
-    kinds, sketch_dim = project.settings.gradients.kinds, project.settings.gradients.sketch_dim
-    if variant.sketch_dim and sketch_dim % variant.sketch_dim:
-        raise SettingsError(f"{file}: {where}: sketch_dim {variant.sketch_dim} does not divide gradients' {sketch_dim}")
+    selector, gradients = SELECTORS[variant.selector], project.settings.gradients
     kind = "adam" if selector.features == "adam" else settings.kind
-    if reads_gradients(variant.selector) and kind not in kinds:
-        raise SettingsError(f"{file}: {where}: kind '{kind}' is not among gradients.kinds {list(kinds)}")
-
-
-def reads_gradients(selector: str) -> bool:
-    """Whether a selector reads gradients, the plain ones or the Adam mix."""
-    return SELECTORS[selector].features in ("gradients", "adam")
+    fault = ""
+    if variant.knowledge and not (selector.walks and settings.walk != "balanced"):
+        fault = "knowledge counts for a walk with walk = 'gradient' only"
+    elif variant.sketch_dim and gradients.sketch_dim % variant.sketch_dim:
+        fault = f"sketch_dim {variant.sketch_dim} does not divide gradients' {gradients.sketch_dim}"
+    elif _reads_gradients(variant.selector) and kind not in gradients.kinds:
+        fault = f"kind '{kind}' is not among gradients.kinds {list(gradients.kinds)}"
+    if fault:
+        raise SettingsError(f"{file}: {where}: {fault}")
 
 
 def find_study(project: Project, name: str) -> Study:

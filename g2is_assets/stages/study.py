@@ -24,9 +24,17 @@ from g2is_assets.stages.choosing import EMBEDDING, Chooser
 from g2is_assets.stages.features import fill
 from g2is_assets.stages.stage import MadeFrom, Place, RecipeNow, Task, Versions, stage
 from g2is_assets.stages.studies import BASE, load_studies
-from g2is_assets.stages.study_cells import DomainCells
-from g2is_assets.stages.study_tables import adapter_table, chosen_rows, named, score_tables
-from g2is_assets.stages.variants import development_rows, places_of, steering_rows
+from g2is_assets.stages.trials import DomainTrials, Work
+from g2is_assets.stages.variants import (
+    adapter_table,
+    chosen_rows,
+    development_rows,
+    named,
+    places_of,
+    score_tables,
+    steering_rows,
+    up_to_date,
+)
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.measured import CELLS_VERSION, SCORES_VERSION
 from g2is_assets.store.vectors import Vectors, address_of
@@ -69,18 +77,18 @@ def embedding(draft: Draft, task: Task) -> None:
 
     workspace, settings, rows = task.workspace, task.workspace.project.settings, task.read(POOL)
     by_id = {example.row_id: example for example in examples(rows, workspace.template)}
+    lengths = {row_id: row.n_tokens for row_id, row in by_id.items()}
 
     def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
         model, planned = workspace.model.load(settings.device), list(batches)
-        with track("embeddings", sum(by_id[i].n_tokens for batch in planned for i in batch), "tokens") as progress:
+        with track("embeddings", sum(lengths[i] for batch in planned for i in batch), "tokens") as progress:
             for batch in planned:
-                encoded = [by_id[row_id] for row_id in batch]
-                n_tokens = [row.n_tokens for row in encoded]
+                encoded, n_tokens = [by_id[i] for i in batch], [lengths[i] for i in batch]
                 values = embed_rows(model, workspace.template.tokenizer, encoded, settings.gradients.batch_tokens)
                 progress(sum(n_tokens))
                 yield Vectors(batch, n_tokens, np.zeros(len(batch), dtype=np.float32), {EMBEDDING: values})
 
-    fill(draft, task, {row_id: row.n_tokens for row_id, row in by_id.items()}, compute, rows["row_id"])
+    fill(draft, task, lengths, compute, rows["row_id"])
 
 
 def _subset_inputs(_: Project, place: Place) -> list[str]:
@@ -88,8 +96,7 @@ def _subset_inputs(_: Project, place: Place) -> list[str]:
     if place.said.selector == BASE:
         return ["instructions/pool"]
     read = ["gradients/pool", "gradients/target", "graph/neighbors/groups", "instructions/pool", "instructions/target"]
-    embedded = SELECTORS[place.said.selector].features == "embeddings"
-    return [*read, "study/embedding"] if embedded else read
+    return [*read, "study/embedding"] if SELECTORS[place.said.selector].features == "embeddings" else read
 
 
 def _subset_from(workspace: Workspace, place: Place, versions: Versions) -> MadeFrom:
@@ -126,52 +133,44 @@ def subset(draft: Draft, task: Task) -> None:
     All variants choose from the same rows: near-duplicates and repeats of the domain's own rows are left out, as for
     `selection/subset`. Only selectors by similarity read `study/embedding`.
     """
-    table, seconds = _choose(task)
-    draft.write(SUBSET, table)
-    draft.metric(**{f"selection_s_{budget}": value for budget, value in seconds.items()})
+    parts = [pl.DataFrame(schema=SUBSET.schema)]
+    for budget, seconds, chosen in [] if task.place.said.selector == BASE else _choose(task):
+        draft.metric(**{f"selection_s_{budget!r}": seconds})
+        parts += [named(table, SUBSET, task.place, budget, seed) for seed, table in chosen.items()]
+    draft.write(SUBSET, pl.concat(parts))
 
 
-def _choose(task: Task) -> tuple[pl.DataFrame, dict[str, float]]:
-    """Contract `study/subset`, and by budget the seconds that one selection took, reading of features included."""
-    place, said, study = task.place, task.place.said, task.place.study
-    parts: list[pl.DataFrame] = [pl.DataFrame(schema=SUBSET.schema)]
-    if said.selector == BASE:
-        return parts[0], {}
-    seconds = {}
+def _choose(task: Task) -> Iterator[tuple[float, float, dict[int, pl.DataFrame]]]:
+    """Every budget, the seconds that one selection took, reading of features included, and the rows by seed."""
+    said, study = task.place.said, task.place.study
     allow_leaks = bool(task.recipe.settings["allow_leaks"])
     chooser = Chooser(task, said.selector, said.options, said.knowledge, None, allow_leaks, said.sketch_dim)
-    seeds, steering = sorted(study.seeds(place.variant)), task.recipe.settings.get("validation", {})
-    vary = SELECTORS[said.selector].draws or said.validation_rows
-    for budget in sorted(study.budgets(place.variant)):
-        begun = time.monotonic()
-        tried = seeds if vary else seeds[:1]
-        found = {seed: chooser.choose(chooser.problem(budget, seed, steering.get(str(seed)))) for seed in tried}
-        seconds[repr(budget)] = (time.monotonic() - begun) / len(found)
-        for seed in seeds:
-            chosen = found.get(seed) or found[seeds[0]]
-            columns = {
-                "order": range(len(chosen.rows)),
-                "row_id": [chooser.row_ids[row] for row in chosen.rows],
-                "score": [None if np.isnan(score) else float(score) for score in chosen.scores],
-            }
-            parts.append(named(pl.DataFrame(columns), SUBSET, place, budget, seed))
-    return pl.concat(parts), seconds
+    seeds, steering = study.seeds(task.place.variant), task.recipe.settings.get("validation", {})
+    tried = seeds if SELECTORS[said.selector].draws or said.validation_rows else seeds[:1]
+    for budget in study.budgets(task.place.variant):
+        begun, tables = time.monotonic(), {}
+        for seed in tried:
+            chosen = chooser.choose(chooser.problem(budget, seed, steering.get(str(seed))))
+            rows = [chooser.row_ids[row] for row in chosen.rows]
+            scores = [None if np.isnan(score) else float(score) for score in chosen.scores]
+            tables[seed] = pl.DataFrame({"order": range(len(rows)), "row_id": rows, "score": scores})
+        seconds = (time.monotonic() - begun) / len(tried)
+        yield budget, seconds, {seed: tables.get(seed, tables[seeds[0]]) for seed in seeds}
 
 
 def _adapter_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
-    study = place.study
-    settings = study.finetune.model_dump(mode="json", exclude={"learning_rate", "seed"})
-    settings |= {"rates": sorted(study.said.rates), "template": workspace.template_digest, "cells": CELLS_VERSION}
+    settings = place.study.finetune.model_dump(mode="json", exclude={"learning_rate", "seed"})
+    settings |= {"rates": sorted(place.study.said.rates), "template": workspace.template_digest, "cells": CELLS_VERSION}
     return MadeFrom(settings, {"model": workspace.model.digest})
 
 
-def _cells(task: Task) -> DomainCells:
+def _trials(task: Task) -> DomainTrials:
     pool, target = task.read(POOL), task.read(TARGET)
-    return DomainCells(task.workspace, task.place.study, task.domain, pool, target, task.stop_at)
+    return DomainTrials(task.workspace, task.place.study, task.domain, pool, target, task.stop_at)
 
 
 def _settled(task: Task, _: Version) -> bool:
-    return _cells(task).settled(chosen_rows(task.place, task.read(SUBSET, "study/subset")))
+    return _trials(task).missing(chosen_rows(task.place, task.read(SUBSET, "study/subset"))) == Work()
 
 
 @stage(
@@ -190,18 +189,16 @@ def adapter(draft: Draft, task: Task) -> None:
     What a training was worth is read if it was made before, by whichever variant chose the same rows; adapters that
     were trained now are kept beside the table, under their training's digest.
     """
+    adapters = draft.folder / "adapters"
     chosen = chosen_rows(task.place, task.read(SUBSET, "study/subset"))
-    table = adapter_table(task.place, _cells(task).make(chosen, draft.folder / "adapters"))
+    table = adapter_table(task.place, _trials(task).make(chosen, adapters))
     draft.write(ADAPTER, table)
-    kept = list((draft.folder / "adapters").glob("*"))
-    draft.metric(n_cells=table["cell"].n_unique(), n_adapters_kept=len(kept))
+    draft.metric(n_cells=table["cell"].n_unique(), n_adapters_kept=len(list(adapters.glob("*"))))
 
 
 def _score_from(workspace: Workspace, place: Place, versions: Versions) -> MadeFrom:
     """Which test rows are the development ones counts, as the order of the file says."""
-    said = place.study.said if place.study else None
-    assert said
-    shown = development_rows(workspace, place, versions["instructions/target"])
+    said, shown = place.study.said, development_rows(workspace, place, versions["instructions/target"])
     asked = {"answer_tokens": said.answer_tokens, "general_rows": said.general_rows}
     return MadeFrom({"development": json_sha256(shown), "scores": SCORES_VERSION, **asked})
 
@@ -222,11 +219,10 @@ def score(draft: Draft, task: Task) -> None:
     The first rows of the domain's test file are `development`, looked at while choices are made; the others are
     `final`, for one look at the end.
     """
-    place, workspace = task.place, task.workspace
-    trainings, target = task.read(ADAPTER), task.version("instructions/target")
-    cells = place.study.measured(workspace.lake.root).all()
+    place, cells = task.place, task.place.study.measured(task.workspace.lake.root).all()
+    shown = development_rows(task.workspace, place, task.version("instructions/target"))
     test = task.read(TARGET).filter(pl.col("split") == "test")
-    scores, general = score_tables(place, trainings, cells, development_rows(workspace, place, target), test)
+    scores, general = score_tables(place, task.read(ADAPTER), cells, shown, test)
     draft.write(SCORES, scores)
     draft.write(GENERAL, general)
 
@@ -237,20 +233,13 @@ def _scored(workspace: Workspace, recipe_now: RecipeNow) -> dict[str, Version]:
     What was made from something else than is current now, an earlier text of the study file included, is left out
     until it is made again: rows of the board are compared with one another.
     """
-    found: dict[str, Version] = {}
+    found = {"instructions/pool": workspace.lake.current("instructions/pool")}
+    keys = ("study/subset", "study/adapter", "study/score")
     for place in places_of(load_studies(workspace.project).values()):
-        own = {}
-        for key in ("study/subset", "study/adapter", "study/score"):
-            version = workspace.lake.find(key, place.partition)
-            try:
-                if version is None or version.manifest.input_digest != recipe_now(key, place).input_digest:
-                    break
-            except MissingInputError:
-                break
-            own[f"{key}[{place.partition}]"] = version
-        else:
-            found |= own
-    return found | {"instructions/pool": workspace.lake.current("instructions/pool")}
+        versions = [up_to_date(workspace, key, place, recipe_now) for key in keys]
+        own = {f"{key}[{place.partition}]": version for key, version in zip(keys, versions, strict=True) if version}
+        found |= own if len(own) == len(keys) else {}
+    return found
 
 
 def _leaderboard_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
@@ -297,5 +286,5 @@ def _seconds(task: Task) -> pl.DataFrame:
             for name, value in version.manifest.metrics.items():
                 if name.startswith("selection_s_"):
                     rows.append((study, domain, variant, float(name.removeprefix("selection_s_")), float(value)))
-    columns = {"study": pl.String, "domain": pl.String, "variant": pl.String, "budget": pl.Float64}
-    return pl.DataFrame(rows, schema=columns | {"seconds": pl.Float64}, orient="row")
+    columns = {name: SUBSET.schema[name] for name in ("study", "domain", "variant", "budget")}
+    return pl.DataFrame(rows, schema={**columns, "seconds": pl.Float64}, orient="row")

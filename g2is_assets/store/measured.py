@@ -7,9 +7,7 @@ where the study says, best under version control, so that a study goes on where 
 """
 
 import json
-import os
 import platform
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,12 +17,13 @@ from typing import Any, Final, Self
 
 import polars as pl
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from g2is_assets.contracts.instructions import count_tokens
 from g2is_assets.contracts.study import CELLS
 from g2is_assets.errors import ContractError, StoreError
 from g2is_assets.hashing import canonical_json, json_sha256
-from g2is_assets.store.files import writing
+from g2is_assets.store.files import replacing, writing
 from g2is_assets.store.manifest import git_revision, library_versions
 
 CELLS_VERSION: Final = "3"
@@ -33,6 +32,9 @@ CELLS_VERSION: Final = "3"
 SCORES_VERSION: Final = "1"
 """Part of the test rows' digest: raise it when the same training gets other scores on the same rows."""
 
+_JSON: Final = ("finetune", "made")
+"""Columns of `CELLS` that hold JSON."""
+
 
 @dataclass(frozen=True)
 class CellKey:
@@ -40,8 +42,7 @@ class CellKey:
 
     Attributes:
         domain: The target domain.
-        model: Digest of the base model.
-        template: Digest of the chat template and cut.
+        model, template: Digests of the base model, and of the chat template and cut.
         rows: Pool rows in training order; none for the base model.
         finetune: Settings of the training, seed and rate included; none for the base model.
         validation: The domain's validation rows, which choose the epoch.
@@ -61,124 +62,53 @@ class CellKey:
         return json_sha256([CELLS_VERSION, self.domain, self.model, self.template, dict(self.finetune), rows])
 
 
-def digest_of_test(test: pl.DataFrame) -> str:
-    """SHA-256 of how scores are made and of the test rows scored: id, answer and choices of each, in any order."""
-    rows = test.select("row_id", "answer", "choices").iter_rows()
-    asked = sorted([row_id, answer, list(choices or [])] for row_id, answer, choices in rows)
-    return json_sha256([SCORES_VERSION, asked])
-
-
-def to_be_answered(test: pl.DataFrame) -> pl.DataFrame:
-    """Those of the test rows that have an answer and no choices."""
-    return test.filter(pl.col("answer").is_not_null() & (pl.col("choices").list.len().fill_null(0) == 0))
-
-
-def digest_of_questions(test: pl.DataFrame, max_new_tokens: int) -> str:
-    """SHA-256 of how answers are made and judged, and of the test rows to be answered."""
-    asked = to_be_answered(test).select("row_id", "answer").iter_rows()
-    return json_sha256([SCORES_VERSION, sorted(asked), max_new_tokens])
-
-
-class CellScores(BaseModel):
-    """What a training was worth on test rows.
-
-    Attributes:
-        test: `digest_of_test` of the test rows.
-        row_id: The rows.
-        nll: Mean response NLL of each, nats per token.
-        n_response_tokens: Response tokens of each.
-        correct: Whether the likeliest choice is the answer, where a row has choices; else null.
-        n_tokens: Tokens of all rows, prompts and responses.
-        seconds: Wall-clock.
-    """
-
+class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    test: str
+
+class _Part(_Row):
+    """Scores of some rows, each list in the order of `row_id`; what the columns mean is said by `CELLS`."""
+
     row_id: list[str]
-    nll: list[float]
-    n_response_tokens: list[int]
-    correct: list[bool | None]
     n_tokens: int
     seconds: float
 
     @model_validator(mode="after")
     def _parallel(self) -> Self:
-        if len({len(self.row_id), len(self.nll), len(self.n_response_tokens), len(self.correct)}) != 1:
-            raise ValueError("row_id, nll, n_response_tokens and correct differ in length")
+        lists = {name: values for name, values in self if isinstance(values, list)}
+        if len({len(values) for values in lists.values()}) != 1:
+            raise ValueError(f"{', '.join(lists)} differ in length")
         return self
 
 
-class CellAnswers(BaseModel):
-    """Generated answers to test rows that have no choices.
+class CellScores(_Part):
+    """Losses and choices on test rows; `test` is the exam's `test_digest`."""
 
-    Attributes:
-        asked: `digest_of_questions` of them.
-        row_id: The rows.
-        right: Whether the answer to each was right.
-        n_tokens: Tokens of the prompts, and of answers that are never ended.
-        seconds: Wall-clock.
-    """
+    test: str
+    nll: list[float]
+    n_response_tokens: list[int]
+    correct: list[bool | None]
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class CellAnswers(_Part):
+    """Whether generated answers are right; `asked` is the exam's `asked_digest`."""
 
     asked: str
-    row_id: list[str]
     right: list[bool]
-    n_tokens: int
-    seconds: float
-
-    @property
-    def by_row(self) -> dict[str, bool]:
-        """Whether the answer was right, by row."""
-        return dict(zip(self.row_id, self.right, strict=True))
 
 
-class CellGeneral(BaseModel):
-    """Losses on rows of the pool.
+class CellGeneral(_Part):
+    """Losses on rows of the pool; without values, of none."""
 
-    Attributes:
-        version: `SCORES_VERSION` they were made with.
-        row_id: The rows.
-        nll: Mean response NLL of each, nats per token.
-        n_tokens: Tokens of these rows, prompts and responses.
-        seconds: Wall-clock.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: str
-    row_id: list[str]
-    nll: list[float]
-    n_tokens: int
-    seconds: float
-
-    @classmethod
-    def empty(cls) -> Self:
-        """Of no row."""
-        return cls(version=SCORES_VERSION, row_id=[], nll=[], n_tokens=0, seconds=0.0)
+    version: str = SCORES_VERSION
+    row_id: list[str] = []
+    nll: list[float] = []
+    n_tokens: int = 0
+    seconds: float = 0.0
 
 
-class Cell(BaseModel):
-    """A training, and its scores where it was scored.
-
-    Attributes:
-        digest: Of its key.
-        domain: The target domain.
-        n_rows: Pool rows trained on.
-        finetune: Settings of the training.
-        n_tokens: Tokens of these rows times epochs.
-        n_tokens_passed: Tokens that passed through the model, those of validation included.
-        best_epoch: Epoch kept; 0 is the untouched base.
-        validation_nll: Mean NLL of the validation rows at each epoch, the start first.
-        seconds: Wall-clock of the training.
-        made: When, by which revision, with which libraries, on what.
-        scores: Of the test rows.
-        answers: To those that have an answer and no choices.
-        general: Of rows of the pool.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Cell(_Row):
+    """A training, and its scores where it was scored: a row of `CELLS`, where every column's meaning stands."""
 
     digest: str
     domain: str
@@ -187,7 +117,7 @@ class Cell(BaseModel):
     n_tokens: int
     n_tokens_passed: int
     best_epoch: int
-    validation_nll: list[float] = Field(min_length=1)
+    validation_nll: list[float]
     seconds: float
     made: dict[str, str]
     scores: CellScores | None = None
@@ -224,34 +154,78 @@ class Cell(BaseModel):
         return sum(part.n_tokens for part in parts), sum(part.seconds for part in parts)
 
 
+@dataclass(frozen=True)
+class Exam:
+    """What trainings in a domain are scored on, and what of it a cell lacks.
+
+    Attributes:
+        test: The domain's test rows.
+        answer_tokens: Most tokens of an answer to those that have an answer and no choices; 0 asks for none.
+        general: Rows of the pool, which tell what the model has forgotten, or learned, besides the domain.
+    """
+
+    test: pl.DataFrame
+    answer_tokens: int
+    general: pl.DataFrame
+
+    @cached_property
+    def test_digest(self) -> str:
+        """SHA-256 of how scores are made and of the test rows: id, answer and choices of each, in any order."""
+        asked = pl.col("choices").fill_null(pl.lit([], pl.List(pl.String)))
+        return json_sha256([SCORES_VERSION, sorted(self.test.select("row_id", "answer", asked).iter_rows())])
+
+    @cached_property
+    def asked(self) -> pl.DataFrame:
+        """The test rows to be answered."""
+        open_end = pl.col("answer").is_not_null() & (pl.col("choices").list.len().fill_null(0) == 0)
+        return self.test.filter(open_end) if self.answer_tokens else self.test.clear()
+
+    @cached_property
+    def asked_digest(self) -> str:
+        """SHA-256 of how answers are made and judged, and of the rows to be answered."""
+        rows = self.asked.select("row_id", "answer").iter_rows()
+        return json_sha256([SCORES_VERSION, sorted(rows), self.answer_tokens])
+
+    def lacking(self, cell: Cell | None) -> dict[str, pl.DataFrame]:
+        """Rows whose scores a cell lacks, by the part of it that is to hold them; None lacks all."""
+        rows = {"scores": self.test, "answers": self.asked, "general": self.general}
+        if cell and cell.scores_on(self.test_digest):
+            del rows["scores"]
+        if cell and cell.answers_to(self.asked_digest):
+            del rows["answers"]
+        if cell and (known := cell.general_now()):
+            rows["general"] = self.general.filter(~pl.col("row_id").is_in(known.row_id))
+        return {part: table for part, table in rows.items() if len(table)}
+
+    def n_tokens(self, part: str, rows: pl.DataFrame) -> int:
+        """Tokens that pass through the model for a part's rows: of answers, those that never end."""
+        if part == "answers":
+            return int(rows["n_prompt_tokens"].sum()) + len(rows) * self.answer_tokens
+        return count_tokens(rows)
+
+
 def made_now(on: Mapping[str, str]) -> dict[str, str]:
     """What a cell says of its making: when, by which revision and libraries, and on which device with how many threads.
 
     On a CPU its numbers are repeated to the digit on such a machine with as many threads.
     """
     libraries = {name: library_versions()[name] for name in ("python", "torch", "transformers", "peft")}
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "revision": git_revision(),
-        "machine": platform.machine(),
-        **on,
-        **libraries,
-    }
+    made = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "revision": git_revision()}
+    return {**made, "machine": platform.machine(), **on, **libraries}
 
 
 class Measured:
-    """The measurements of a study: its own file, and for reading those of other studies beside it."""
+    """The measurements of a study: its own file, and for reading those of other studies beside it.
+
+    Whatever reads a damaged file raises a StoreError that names it.
+    """
 
     def __init__(self, folder: Path, study: str) -> None:
         self.folder, self.file = folder, folder / f"{study}.parquet"
 
     def find(self, key: CellKey) -> Cell | None:
-        """The cell of a key, if it has been made; this study's own before another's.
-
-        Raises:
-            StoreError: A file is damaged.
-        """
-        for file in [self.file, *(file for file in self._files() if file != self.file)]:
+        """The cell of a key, if it has been made; this study's own before another's."""
+        for file in self._files():
             if cell := _cells_of(file).get(key.digest):
                 if (cell.domain, cell.n_rows, cell.finetune) != (key.domain, len(key.rows), dict(key.finetune)):
                     raise StoreError(f"{file}: {key.digest[:16]} is another training than its digest says; restore it")
@@ -259,38 +233,27 @@ class Measured:
         return None
 
     def all(self) -> dict[str, Cell]:
-        """Every cell by digest.
-
-        Raises:
-            StoreError: A file is damaged.
-        """
-        return {digest: cell for file in [*self._files(), self.file] for digest, cell in _cells_of(file).items()}
+        """Every cell by digest."""
+        return {digest: cell for file in reversed(self._files()) for digest, cell in _cells_of(file).items()}
 
     def put(self, cell: Cell) -> None:
-        """Write a cell into the study's own file, which is replaced whole; one writer at a time.
-
-        Raises:
-            StoreError: The file is damaged or cannot be written.
-        """
+        """Write a cell into the study's own file, which is replaced whole; one writer at a time."""
         if _cells_of(self.file).get(cell.digest) == cell:
             return
         with writing(self.file):
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / f".{self.file.name}.lock"):
                 cells = {**_cells_of(self.file), cell.digest: cell}
-                made = sorted(cells.values(), key=lambda one: (one.domain, one.digest))
-                records = [one.model_dump(mode="json") for one in made]
-                for record in records:
-                    record |= {name: canonical_json(record[name]) for name in ("finetune", "made")}
-                scratch = self.file.with_name(f".{self.file.name}-{uuid.uuid4().hex}")
-                try:
+                records = [
+                    one.model_dump(mode="json") | {name: canonical_json(getattr(one, name)) for name in _JSON}
+                    for one in sorted(cells.values(), key=lambda one: (one.domain, one.digest))
+                ]
+                with replacing(self.file) as scratch:
                     pl.DataFrame(records, schema=CELLS.schema).write_parquet(scratch, compression="zstd")
-                    os.replace(scratch, self.file)
-                finally:
-                    scratch.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("[!.]*.parquet"))
+        """Its own first."""
+        return [self.file, *sorted(set(self.folder.glob("[!.]*.parquet")) - {self.file})]
 
 
 def _cells_of(file: Path) -> Mapping[str, Cell]:
@@ -306,8 +269,8 @@ def _cells_of(file: Path) -> Mapping[str, Cell]:
 def _read(file: Path, _state: tuple[int, ...]) -> Mapping[str, Cell]:
     try:
         rows = CELLS.validate(pl.read_parquet(file, glob=False, memory_map=False), str(file)).iter_rows(named=True)
-        said = [row | {name: json.loads(row[name]) for name in ("finetune", "made")} for row in rows]
-        return {row["digest"]: Cell.model_validate(row) for row in said}
+        cells = [Cell(**row | {name: json.loads(row[name]) for name in _JSON}) for row in rows]
+        return {cell.digest: cell for cell in cells}
     except (OSError, ValueError, ContractError, pl.exceptions.PolarsError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StoreError(f"{file} is damaged ({reason}); restore it, or delete it, and it is made again") from error

@@ -4,18 +4,18 @@ Prompts come from the one template, so they are the same for all models. Every f
 that models can be compared in pairs.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import DynamicCache
 
-from g2is_assets.core.answers import closing_sentence, final_answer, is_right
+from g2is_assets.core.answers import closing_sentence, is_right
 from g2is_assets.core.rows import unit_rows
 from g2is_assets.training.loss import candidate_log_likelihoods, row_losses
 from g2is_assets.training.text import Example, Message, Template, collator, plan_batches
@@ -23,95 +23,41 @@ from g2is_assets.training.text import Example, Message, Template, collator, plan
 Progress = Callable[[int], None]
 
 
-def response_nll(
-    model: Any,
-    tokenizer: Any,
-    rows: Sequence[Example],
-    batch_tokens: int,
-    progress: Progress = lambda n_rows: None,
-) -> list[float]:
-    """Mean NLL over the response tokens of every row, in nats per token, in the order given."""
-    return _nll_and_candidates(model, tokenizer, rows, {}, batch_tokens, progress)[0]
-
-
-def _nll_and_candidates(
-    model: Any,
-    tokenizer: Any,
-    rows: Sequence[Example],
-    candidates: Mapping[str, Sequence[Example]],
-    batch_tokens: int,
-    progress: Progress,
-) -> tuple[list[float], dict[str, list[float]]]:
-    """`response_nll`, and the log-likelihoods of other responses to the same prompts, by the row's id."""
-    collate, device = collator(tokenizer), next(model.parameters()).device
-    losses, likelihoods = [0.0] * len(rows), {}
-    for positions in plan_batches([row.n_tokens for row in rows], batch_tokens):
-        own = [(n, other) for n, i in enumerate(positions) for other in candidates.get(rows[i].row_id, ())]
-        if any(other.prompt != rows[positions[n]].prompt for n, other in own):
-            raise ValueError("a question has another prompt than its row: both must come from one template")
-        batch = {key: t.to(device) for key, t in collate([rows[i].features() for i in positions]).items()}
-        cache = DynamicCache() if own else None
-        with torch.no_grad():
-            values = row_losses(model, batch, cache=cache)
-        for i, value in zip(positions, values.tolist(), strict=True):
-            losses[i] = value
-        progress(len(positions))
-        if cache is not None:
-            mask, pad = batch["attention_mask"], tokenizer.pad_token_id
-            found = iter(candidate_log_likelihoods(model, cache, mask, own, pad, batch_tokens, progress))
-            for i in positions:
-                likelihoods[rows[i].row_id] = list(islice(found, len(candidates.get(rows[i].row_id, ()))))
-    return losses, likelihoods
-
-
 @dataclass(frozen=True)
 class Question:
-    """A row with a short answer.
+    """What a model is asked of a row.
 
     Attributes:
         row_id: The row.
         messages: The prompt's turns.
-        answer: The right answer.
+        answer: The right answer; empty where the row has no short one.
         choices: Candidate answers, the right one among them; empty where there are none.
         before, after: What stands around the answer in the sentence that gives it, as the row's own response has it.
     """
 
     row_id: str
     messages: Sequence[Message]
-    answer: str
+    answer: str = ""
     choices: tuple[str, ...] = ()
     before: str = ""
     after: str = ""
 
+    def right_by(self, log_likelihoods: Sequence[float]) -> bool | None:
+        """Whether the right choice is the likeliest as a whole, as TruthfulQA's MC1 counts; None where unknown."""
+        return int(np.argmax(log_likelihoods)) == self.choices.index(self.answer) if log_likelihoods else None
+
 
 def questions(table: pl.DataFrame) -> list[Question]:
-    """The rows of an instructions table that have an answer, in its order."""
+    """The rows of an instructions table, in its order."""
     found = []
-    for row in table.filter(pl.col("answer").is_not_null()).iter_rows(named=True):
-        before, after = closing_sentence(row["response"], row["answer"])
-        choices = tuple(row["choices"] or ())
-        found.append(Question(row["row_id"], row["messages"], row["answer"], choices, before, after))
+    for row in table.iter_rows(named=True):
+        given: dict[str, Any] = {}
+        if row["answer"] is not None:
+            before, after = closing_sentence(row["response"], row["answer"])
+            choices = tuple(row["choices"] or ())
+            given = {"answer": row["answer"], "choices": choices, "before": before, "after": after}
+        found.append(Question(row["row_id"], row["messages"], **given))
     return found
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What a model makes of a question's candidates.
-
-    Attributes:
-        row_id: The row.
-        log_likelihoods: Of every candidate, in nats, the end token included; empty where one exceeds `max_length`.
-        answer: Place of the right one.
-    """
-
-    row_id: str
-    log_likelihoods: tuple[float, ...]
-    answer: int
-
-    @property
-    def right(self) -> bool | None:
-        """Whether the right candidate is the likeliest as a whole, as TruthfulQA's MC1 counts; None if not scored."""
-        return int(np.argmax(self.log_likelihoods)) == self.answer if self.log_likelihoods else None
 
 
 def nll_and_choices(
@@ -121,47 +67,59 @@ def nll_and_choices(
     asked: Iterable[Question],
     batch_tokens: int,
     progress: Progress = lambda n_rows: None,
-) -> tuple[list[float], list[Choices]]:
-    """`response_nll` of every row, and the likelihood of every candidate as the whole response of a question's row.
+) -> tuple[list[float], dict[str, list[float]]]:
+    """Mean NLL over the response tokens of every row, and the likelihood of choices as whole responses to their prompt.
 
-    A candidate is put into the sentence that gives the answer in the row's own response ("So the answer is yes."), so
+    A choice is put into the sentence that gives the answer in the row's own response ("So the answer is yes."), so
     that a model trained on such responses is asked in their form; the reasoning before it is left out, for it would
-    give the answer away. A prompt passes through the model once, for the row's own response and all candidates.
+    give the answer away. A prompt passes through the model once, for the row's own response and all choices.
+
+    Args:
+        model: With or without an adapter.
+        template: Renders the choices.
+        rows: The rows, in any order.
+        asked: Questions of some of them; those without choices are passed over.
+        batch_tokens: Padded tokens per batch.
+        progress: Told how many rows and choices were done.
 
     Returns:
-        Losses in nats per token, in the order of the rows, and a `Choices` for every question with candidates, in the
-        order given.
+        Losses in nats per token, in the order of the rows; and by row, where there are choices, the log-likelihood of
+        each in nats, the end token included, or none where one exceeds `max_length`.
 
     Raises:
         ValueError: A question is of none of the rows, or its prompt is not the row's.
     """
-    with_choices = [question for question in asked if question.choices]
-    if strange := {question.row_id for question in with_choices} - {row.row_id for row in rows}:
+    candidates = {question.row_id: _candidates(template, question) for question in asked if question.choices}
+    if strange := candidates.keys() - {row.row_id for row in rows}:
         raise ValueError(f"questions of rows that are not scored: {sorted(strange)[:3]}")
-    encoded = {question.row_id: _candidates(template, question) for question in with_choices}
-    nll, likelihoods = _nll_and_candidates(model, template.tokenizer, rows, encoded, batch_tokens, progress)
-    return nll, [
-        Choices(one.row_id, tuple(likelihoods.get(one.row_id, ())), one.choices.index(one.answer))
-        for one in with_choices
-    ]
+    tokenizer, device = template.tokenizer, next(model.parameters()).device
+    collate, losses = collator(tokenizer), [0.0] * len(rows)
+    likelihoods: dict[str, list[float]] = {row_id: [] for row_id in candidates}
+    for positions in plan_batches([row.n_tokens for row in rows], batch_tokens):
+        own = [(n, other) for n, i in enumerate(positions) for other in candidates.get(rows[i].row_id, ())]
+        if any(other.prompt != rows[positions[n]].prompt for n, other in own):
+            raise ValueError("a question has another prompt than its row: both must come from one template")
+        batch = collate([rows[i].features() for i in positions]).to(device)
+        cache = DynamicCache() if own else None
+        with torch.no_grad():
+            values = row_losses(model, batch, cache=cache)
+        for i, value in zip(positions, values.tolist(), strict=True):
+            losses[i] = value
+        progress(len(positions))
+        if cache is not None:
+            mask, pad = batch["attention_mask"], tokenizer.pad_token_id
+            found = candidate_log_likelihoods(model, cache, mask, own, pad, batch_tokens, progress)
+            for (n, _), value in zip(own, found, strict=True):
+                likelihoods[rows[positions[n]].row_id].append(value)
+    return losses, likelihoods
 
 
 def _candidates(template: Template, question: Question) -> list[Example]:
-    """Every candidate as a row; none of them where one would be cut."""
+    """Every choice as a row; none of them where one would be cut."""
     texts = [question.before + choice + question.after for choice in question.choices]
     if any(sum(template.token_counts(question.messages, text)) > template.max_length for text in texts):
         return []
     return [row for text in texts if (row := template.encode(question.row_id, question.messages, text))]
-
-
-@dataclass(frozen=True)
-class Answered:
-    """What a model generated for a question: the text, the final answer found in it, and whether it is right."""
-
-    row_id: str
-    text: str
-    found: str | None
-    right: bool
 
 
 def answer(
@@ -169,58 +127,43 @@ def answer(
     template: Template,
     asked: Sequence[Question],
     batch_tokens: int,
-    *,
-    max_new_tokens: int = 256,
-    stop: Sequence[str] = (),
+    max_new_tokens: int,
     progress: Progress = lambda n_rows: None,
-) -> list[Answered]:
-    """Greedy answers to questions, in the order given; `core.answers.is_right` says what counts.
+) -> list[tuple[str, bool]]:
+    """Greedy answers to questions, in the order given, and whether each is right (`core.answers.is_right`).
 
-    A response ends with the template's `ending`, the tokenizer's end token or one of `stop`, which are no part of its
-    text. The padded tokens of a batch, `batch_tokens`, include those to generate.
+    An answer ends with the template's `ending` or the tokenizer's end token, and has `max_new_tokens` at most. These
+    count among the padded `batch_tokens` of a batch. Progress is told how many rows were done.
     """
     prompts = [template.prompt_ids(question.messages) for question in asked]
-    ends = [end for end in dict.fromkeys([template.ending, str(template.tokenizer.eos_token), *stop]) if end]
     texts = [""] * len(asked)
     for positions in plan_batches([len(ids) + max_new_tokens for ids in prompts], batch_tokens):
-        found = _go_on(model, template, [prompts[i] for i in positions], ends, max_new_tokens)
+        found = _go_on(model, template, [prompts[i] for i in positions], max_new_tokens)
         for i, text in zip(positions, found, strict=True):
             texts[i] = text
         progress(len(positions))
-    return [
-        Answered(question.row_id, text, final_answer(text), is_right(text, question.answer))
-        for question, text in zip(asked, texts, strict=True)
-    ]
+    return [(text, is_right(text, question.answer)) for question, text in zip(asked, texts, strict=True)]
 
 
-def first_answers(
-    model: Any, template: Template, rows: pl.DataFrame, batch_tokens: int, max_new_tokens: int
-) -> list[str]:
-    """Greedy responses to an instructions table's rows, in its order, also of rows without a short answer."""
-    asked = [Question(row_id, messages, answer="") for row_id, messages in rows.select("row_id", "messages").rows()]
-    return [one.text for one in answer(model, template, asked, batch_tokens, max_new_tokens=max_new_tokens)]
-
-
-def _go_on(
-    model: Any, template: Template, prompts: Sequence[list[int]], ends: Sequence[str], max_new_tokens: int
-) -> list[str]:
-    """Greedy continuations of prompts, padded on the left, each cut at the first of `ends`."""
+def _go_on(model: Any, template: Template, prompts: Sequence[list[int]], max_new_tokens: int) -> list[str]:
+    """Greedy continuations of prompts, padded on the left, each cut where the response ends."""
     from transformers import GenerationConfig
 
-    tokenizer, device, width = template.tokenizer, next(model.parameters()).device, max(map(len, prompts))
-    ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(p)) + p for p in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    tokenizer, width = template.tokenizer, max(map(len, prompts))
+    ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
     config = GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    ends = [end for end in dict.fromkeys([template.ending, str(tokenizer.eos_token)]) if end]
     others = [end for end in ends if end != tokenizer.eos_token]
     with torch.no_grad():
         out = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
             generation_config=config,
             **({"stop_strings": others, "tokenizer": tokenizer} if others else {}),
         )
@@ -230,17 +173,11 @@ def _go_on(
     ]
 
 
-def embed_rows(
-    model: Any,
-    tokenizer: Any,
-    rows: Sequence[Example],
-    batch_tokens: int,
-    progress: Progress = lambda n_rows: None,
-) -> NDArray[np.float32]:
+def embed_rows(model: Any, tokenizer: Any, rows: Sequence[Example], batch_tokens: int) -> NDArray[np.float32]:
     """RDS+ (Ivison et al. 2025): the mean of the last hidden states of prompt and response, later tokens weighing more.
 
-    Token i of n weighs i / (1 + ... + n). The hidden states are the base model's of the last layer, after the final
-    norm. `batch_tokens` changes an embedding by less than 1e-5.
+    Token i of n weighs i / (1 + ... + n). The hidden states are the last layer's, after the final norm, of the model
+    without an adapter. How many padded `batch_tokens` a batch has changes an embedding by less than 1e-5.
 
     Returns:
         (n, hidden size) float32 unit rows, in the order given.
@@ -248,14 +185,19 @@ def embed_rows(
     collate, device = collator(tokenizer), next(model.parameters()).device
     embeddings = np.empty((len(rows), model.config.get_text_config().hidden_size), dtype=np.float32)
     for positions in plan_batches([row.n_tokens for row in rows], batch_tokens):
-        batch = collate([rows[i].features() for i in positions])
-        mask = batch["attention_mask"].to(device)
-        places = mask.cumsum(dim=1) * mask  # 0 for padding, on either side: it weighs nothing
-        given = {"attention_mask": mask, "position_ids": (places - 1).clamp(min=0), "use_cache": False}
+        batch = collate([rows[i].features() for i in positions]).to(device)
         with torch.no_grad():
-            states = model.base_model(input_ids=batch["input_ids"].to(device), **given).last_hidden_state
-            weights = places.float() / places.sum(dim=1, keepdim=True)
-            pooled = torch.einsum("np,nph->nh", weights, states.float())
+            pooled = _pool(model, batch["input_ids"], batch["attention_mask"])
         embeddings[positions] = unit_rows(pooled.cpu().numpy())
-        progress(len(positions))
     return embeddings
+
+
+def _pool(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
+    """(n_rows, hidden size) float32 weighted means; padding, on either side, weighs nothing."""
+    places = mask.cumsum(dim=1) * mask
+    positions = (places - 1).clamp(min=0)
+    states = model.base_model(
+        input_ids=input_ids, attention_mask=mask, position_ids=positions, use_cache=False
+    ).last_hidden_state
+    weights = places.float() / places.sum(dim=1, keepdim=True)
+    return torch.einsum("np,nph->nh", weights, states.float())

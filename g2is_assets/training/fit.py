@@ -1,27 +1,22 @@
-"""LoRA training with transformers' Trainer: one rule for warmup, the subset's adapter and what it is compared with."""
+"""LoRA training with transformers' Trainer: one rule for warmup, the subset's adapter, the baseline and every trial."""
 
-import gc
 import math
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from g2is_assets.errors import ModelError
-from g2is_assets.settings.config import FinetuneSettings, LoraSettings
-from g2is_assets.training.evaluate import response_nll
-from g2is_assets.training.lora import add_lora, convert_frozen, load_adapter, lora_parameters, save_adapter
+from g2is_assets.settings.config import LoraSettings
+from g2is_assets.training.lora import convert_frozen, lora_parameters
 from g2is_assets.training.loss import packed_rows, row_losses
-from g2is_assets.training.model import ModelSource, pick_compute, pick_device
+from g2is_assets.training.model import pick_device
 from g2is_assets.training.text import Example, collator
 
 Progress = Callable[[int], None]
@@ -32,30 +27,37 @@ MAX_GRAD_NORM: Final = 1.0
 
 @dataclass
 class Fit:
-    """What a training leaves behind, besides the model's weights.
+    """What a training gave, besides the model's weights.
 
     Attributes:
-        log: One record per optimizer step and evaluation: epoch, step, train_loss, learning_rate, validation_loss.
-        validation_nll: Mean NLL of the validation rows at each epoch, the start first; empty without such rows.
+        log: One record per optimizer step and evaluation.
         best_epoch: Epoch whose weights the model now has; 0 is the untouched start.
+        validation_nll: Mean NLL of the validation rows at each epoch, the start first; empty without such rows.
+        optimizer: The Trainer's AdamW, with its moments.
         n_tokens: Tokens trained on, padding not counted.
         n_tokens_passed: The same with those of validation.
-        seconds: Wall-clock of `train`, with that of loading and saving.
-        optimizer: The Trainer's AdamW, with its moments, while the model is there.
+        seconds: Wall-clock, with loading and saving.
     """
 
     log: list[dict[str, float | int | None]] = field(default_factory=list)
-    validation_nll: list[float] = field(default_factory=list)
     best_epoch: int = 0
+    validation_nll: list[float] = field(default_factory=list)
+    optimizer: Any = None
     n_tokens: int = 0
     n_tokens_passed: int = 0
     seconds: float = 0.0
-    optimizer: Any = None
 
     @property
     def best_validation_nll(self) -> float:
         """Of the epoch kept; NaN without validation rows."""
         return self.validation_nll[self.best_epoch] if self.validation_nll else math.nan
+
+
+def trained_on(device: str) -> dict[str, str]:
+    """What a training's digits hang on besides libraries: the device's name, and threads on the CPU."""
+    picked = pick_device(device)
+    name = torch.cuda.get_device_name(picked) if picked.startswith("cuda") else picked
+    return {"device": name, "threads": str(torch.get_num_threads())}
 
 
 def fit_lora(
@@ -74,11 +76,20 @@ def fit_lora(
     """Train the LoRA parameters in place with AdamW; every row's mean loss weighs alike.
 
     With validation rows, the epoch with the lowest mean of their row losses is kept, the untouched start (step 0)
-    included, the earlier one on a tie; without, the last. On return the model holds the kept weights, in evaluation
-    mode. Deterministic for one seed, thread count and machine. The schedule has no warm-up steps. With `bfloat16`,
-    products are in that, LoRA weights and losses float32; the frozen linear layers are left in bfloat16. With packing,
-    a batch's rows are one sequence without padding, where the model keeps them apart. `progress` is called with tokens
-    done, `n_fit_tokens` of them in all.
+    included, the earlier one on a tie. Deterministic for one seed, thread count and machine.
+
+    Args:
+        model: PEFT model from `add_lora`; on return it holds the kept weights, in evaluation mode.
+        tokenizer: For padding.
+        rows: Training rows, at least one.
+        settings: Rate, batch size, seed.
+        epochs: Passes over the rows.
+        schedule: `linear`, `cosine` or `constant`, without warm-up steps.
+        validation: Rows that choose the epoch; empty keeps the last one.
+        compute: `float32`, or `bfloat16` for products in bfloat16: LoRA weights and losses stay float32, the frozen
+            linear layers are left in bfloat16.
+        packing: Train on a batch's rows as one sequence without padding, where the model keeps them apart.
+        progress: Told the tokens done, `n_fit_tokens` of them in all.
 
     Raises:
         ModelError: A loss is not finite.
@@ -94,7 +105,9 @@ def fit_lora(
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
         packed = False
         if packing and len(rows) > 1:
-            packed = stack.enter_context(packed_rows(model.eval(), _two_longest([*rows, *validation], collate, model)))
+            longest = sorted([*rows, *validation], key=lambda row: -row.n_tokens)[:2]
+            batch = collate([row.features() for row in longest]).to(next(model.parameters()).device)
+            packed = stack.enter_context(packed_rows(model.eval(), batch))
         if compute == "bfloat16":
             convert_frozen(model)
         arguments = TrainingArguments(
@@ -121,9 +134,8 @@ def fit_lora(
             dataloader_pin_memory=False,
             label_names=["labels"],
         )
-        n_tokens = epochs * sum(row.n_tokens for row in rows)
-        result = Fit(n_tokens=n_tokens, n_tokens_passed=n_fit_tokens(rows, validation, epochs))
-        per_step = n_tokens / (epochs * math.ceil(len(rows) / settings.batch_size))
+        result = Fit(n_tokens=n_fit_tokens(rows, (), epochs), n_tokens_passed=n_fit_tokens(rows, validation, epochs))
+        per_step = result.n_tokens / (epochs * math.ceil(len(rows) / settings.batch_size))
         trainer = _RowMeanTrainer(
             model=model,
             args=arguments,
@@ -137,7 +149,6 @@ def fit_lora(
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     result.log = _tidy(trainer.state.log_history)
-    result.validation_nll = [float(loss) for entry in result.log if (loss := entry["validation_loss"]) is not None]
     result.optimizer = trainer.optimizer
     model.eval()
     losses = [entry[name] for entry in result.log for name in ("train_loss", "validation_loss")]
@@ -151,64 +162,6 @@ def fit_lora(
 def n_fit_tokens(rows: Sequence[Example], validation: Sequence[Example], epochs: int) -> int:
     """Tokens that `fit_lora` passes through the model: training, and validation before it and after each epoch."""
     return epochs * sum(row.n_tokens for row in rows) + (epochs + 1) * sum(row.n_tokens for row in validation)
-
-
-def train(
-    source: ModelSource,
-    rows: Sequence[Example],
-    validation: Sequence[Example],
-    settings: FinetuneSettings,
-    folder: Path,
-    *,
-    device: str = "auto",
-    progress: Progress = lambda n_tokens: None,
-) -> Fit:
-    """Train a fresh adapter and save it in `folder`: the best epoch by loss on `validation`, the base included."""
-    begun = time.monotonic()
-    gc.collect()  # the models of earlier trainings lie in cycles, and each is as large as the one to come
-    model = add_lora(source.load(device), settings, source.name)
-    fit = fit_lora(
-        model,
-        source.tokenizer(),
-        rows,
-        settings,
-        epochs=settings.epochs,
-        schedule=settings.schedule,
-        validation=validation,
-        compute=pick_compute(settings.compute, device),
-        packing=True,
-        progress=progress,
-    )
-    save_adapter(model, folder)
-    return replace(fit, optimizer=None, seconds=time.monotonic() - begun)
-
-
-def trained_on(device: str) -> dict[str, str]:
-    """What a training's digits hang on besides libraries: the device's name, and threads on the CPU."""
-    picked = pick_device(device)
-    name = torch.cuda.get_device_name(picked) if picked.startswith("cuda") else picked
-    return {"device": name, "threads": str(torch.get_num_threads())}
-
-
-def look_at_base(source: ModelSource, validation: Sequence[Example], batch_tokens: int, *, device: str = "auto") -> Fit:
-    """The base model as a training of no rows: what its validation loss is."""
-    begun = time.monotonic()
-    nll = response_nll(source.load(device), source.tokenizer(), validation, batch_tokens)
-    passed = sum(row.n_tokens for row in validation)
-    return Fit(validation_nll=[float(np.mean(nll))], n_tokens_passed=passed, seconds=time.monotonic() - begun)
-
-
-def load_tuned(source: ModelSource, adapter: Path | None, *, device: str = "auto") -> Any:
-    """The base model with a saved adapter, or without one, to be scored."""
-    gc.collect()  # as before a training
-    model = source.load(device)
-    return model if adapter is None else load_adapter(model, adapter)
-
-
-def _two_longest(rows: Sequence[Example], collate: Any, model: Any) -> dict[str, Tensor]:
-    """A batch on the model's device."""
-    batch = collate([row.features() for row in sorted(rows, key=lambda row: -row.n_tokens)[:2]])
-    return {key: tensor.to(next(model.parameters()).device) for key, tensor in batch.items()}
 
 
 class _RowMeanTrainer(Trainer):  # type: ignore[misc]
@@ -231,18 +184,17 @@ class _KeepBest(TrainerCallback):  # type: ignore[misc]
     """Keeps a copy of the LoRA weights with the lowest validation loss and puts it back at the end."""
 
     def __init__(self, result: Fit) -> None:
-        self.result, self.lowest = result, math.inf
+        self.result = result
         self.weights: dict[str, Tensor] = {}
 
-    def on_evaluate(
-        self, _args: Any, state: Any, _control: Any, *, model: Any, metrics: dict[str, float], **_: Any
-    ) -> None:
-        loss = metrics["eval_loss"]
-        if not self.weights or loss < self.lowest:
+    def on_evaluate(self, _: Any, state: Any, *__: Any, model: Any, metrics: dict[str, float], **___: Any) -> None:
+        loss = float(metrics["eval_loss"])
+        if not self.weights or loss < self.result.best_validation_nll:
             self.weights = {name: p.detach().clone() for name, p in lora_parameters(model).items()}
-            self.lowest, self.result.best_epoch = loss, round(state.epoch or 0)
+            self.result.best_epoch = round(state.epoch or 0)
+        self.result.validation_nll.append(loss)
 
-    def on_train_end(self, args: Any, _state: Any, _control: Any, *, model: Any, **_: Any) -> None:
+    def on_train_end(self, args: Any, *_: Any, model: Any, **__: Any) -> None:
         if not self.weights:
             self.result.best_epoch = int(args.num_train_epochs)
             return

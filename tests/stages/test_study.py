@@ -9,9 +9,9 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
+from g2is_assets.core.selectors.problem import Problem, Selection
 
 from g2is_assets.contracts import study as contracts
-from g2is_assets.core.problem import Problem, Selection
 from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.errors import MissingInputError, SettingsError, StudyPaused
 from g2is_assets.orchestration.definitions import build_defs
@@ -90,8 +90,8 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("trained or scored again")
 
-    for name in ("train", "load_tuned", "look_at_base"):
-        monkeypatch.setattr(f"g2is_assets.training.fit.{name}", refuse)
+    for name in ("fit.fit_lora", "evaluate.nll_and_choices", "evaluate.answer"):
+        monkeypatch.setattr(f"g2is_assets.training.{name}", refuse)
 
 
 def lake_of(settings: Path) -> Lake:
@@ -354,7 +354,7 @@ def test_what_was_scored_on_other_test_rows_leaves_the_board_until_it_is_scored_
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("g2is_assets.training.fit.train", refuse)  # the adapters are kept: they are only scored
+    monkeypatch.setattr("g2is_assets.training.fit.fit_lora", refuse)  # the adapters are kept: they are only scored
     run(built, instance, "study_variant", variant_key("sums", "less"))
     run(built, instance, "study_leaderboard")
     board = board_of(built)

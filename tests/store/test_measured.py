@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from g2is_assets.errors import StoreError
-from g2is_assets.store.measured import Cell, CellAnswers, CellGeneral, CellKey, CellScores, Measured, digest_of_test
+from g2is_assets.store.measured import Cell, CellAnswers, CellGeneral, CellKey, CellScores, Exam, Measured
 
 KEY = CellKey("math", "model", "template", ("b", "a"), {"seed": 1, "learning_rate": 1e-4}, ("v1", "v2"))
 
@@ -93,7 +93,8 @@ def test_scores_count_only_for_the_test_rows_that_were_scored() -> None:
 
 def test_test_rows_are_the_same_in_any_order_and_others_with_other_choices() -> None:
     def digest(*rows: tuple[str, str | None, list[str] | None]) -> str:
-        return digest_of_test(pl.DataFrame(rows, schema=["row_id", "answer", "choices"], orient="row"))
+        test = pl.DataFrame(rows, schema=["row_id", "answer", "choices"], orient="row")
+        return Exam(test, answer_tokens=0, general=test).test_digest
 
     asked, other = ("a", "yes", ["yes", "no"]), ("b", None, None)
     assert digest(asked, other) == digest(other, asked)

@@ -12,12 +12,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, MistralConfig
 
 from g2is_assets.errors import ModelError
-from g2is_assets.settings.config import FinetuneSettings, LoraSettings
-from g2is_assets.training.evaluate import response_nll
-from g2is_assets.training.fit import Fit, fit_lora, n_fit_tokens, train
-from g2is_assets.training.lora import add_lora, convert_frozen, load_adapter, lora_parameters
+from g2is_assets.settings.config import LoraSettings
+from g2is_assets.training.evaluate import nll_and_choices
+from g2is_assets.training.fit import Fit, fit_lora, n_fit_tokens
+from g2is_assets.training.lora import add_lora, convert_frozen, load_adapter, lora_parameters, save_adapter
 from g2is_assets.training.model import ModelSource
-from g2is_assets.training.text import Example
+from g2is_assets.training.text import Example, Template
 
 LEARNS = LoraSettings(rank=4, alpha=8, learning_rate=5e-3, batch_size=2, seed=3)
 
@@ -39,7 +39,7 @@ def changed(settings: LoraSettings, **values: Any) -> LoraSettings:
 
 
 def nll(source: ModelSource, model: Any, rows: Sequence[Example]) -> float:
-    losses = response_nll(model, source.tokenizer(), rows, batch_tokens=256)
+    losses = nll_and_choices(model, Template(source.tokenizer(), 128), rows, (), 256)[0]
     return sum(losses) / len(losses)
 
 
@@ -150,11 +150,9 @@ def test_a_training_that_diverges_is_refused_and_names_the_rate(source: ModelSou
         fit_lora(model, source.tokenizer(), rows, LEARNS, epochs=1, schedule="constant")
 
 
-def test_the_adapter_of_a_finetuning_is_saved_with_the_kept_epoch(
-    source: ModelSource, rows: Sequence[Example], tmp_path: Path
-):
-    settings = FinetuneSettings(**(LEARNS.model_dump() | {"epochs": 2}))
-    result = train(source, rows, rows[:2], settings, tmp_path, device="cpu")
+def test_an_adapter_is_saved_with_the_kept_epoch(source: ModelSource, rows: Sequence[Example], tmp_path: Path):
+    result, trained, _ = fit(source, rows, LEARNS, validation=rows[:2], packing=True)
+    save_adapter(trained, tmp_path)
     model = load_adapter(source.load("cpu"), tmp_path)
     assert nll(source, model, rows[:2]) == pytest.approx(result.best_validation_nll, rel=1e-5)
 
@@ -162,12 +160,12 @@ def test_the_adapter_of_a_finetuning_is_saved_with_the_kept_epoch(
 def test_losses_come_in_the_order_of_the_rows_whatever_the_batches(
     source: ModelSource, rows: Sequence[Example], tools: Any
 ):
-    model, told = source.load("cpu"), []
+    model, template, told = source.load("cpu"), Template(source.tokenizer(), 128), []
     with torch.no_grad():
         expected = [tools.plain_nll(model, row).item() for row in rows]
     for batch_tokens in (1, 64, 10_000):
         told.clear()
-        losses = response_nll(model, source.tokenizer(), rows, batch_tokens, progress=told.append)
+        losses = nll_and_choices(model, template, rows, (), batch_tokens, told.append)[0]
         assert losses == pytest.approx(expected, rel=1e-5)
         assert sum(told) == len(rows)
 

@@ -15,14 +15,15 @@ from g2is_assets.settings.config import FinetuneSettings, Source
 from g2is_assets.settings.project import load_project
 from g2is_assets.stages.stage import Place
 from g2is_assets.stages.studies import Study, StudyFile, Variant
-from g2is_assets.stages.study_cells import DomainCells, Made
-from g2is_assets.stages.study_tables import adapter_table, score_tables
-from g2is_assets.stages.trainings import encoded, pool_rows
+from g2is_assets.stages.trainings import pool_rows, tuned
+from g2is_assets.stages.trials import DomainTrials, Made, Work
+from g2is_assets.stages.variants import adapter_table, score_tables
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.measured import Cell, CellKey
 from g2is_assets.store.sources import read_rows
 from g2is_assets.training import evaluate
 from g2is_assets.training import fit as training
+from g2is_assets.training.text import examples
 
 RATES = (0.03, 0.001)
 
@@ -38,7 +39,7 @@ def table(workspace: Workspace, splits: dict[str, Path], schema: pl.Schema) -> p
 
 
 @pytest.fixture
-def cells(make_project: Callable[..., Path], tmp_path: Path) -> DomainCells:
+def cells(make_project: Callable[..., Path], tmp_path: Path) -> DomainTrials:
     settings = make_project()
     workspace, folder = Workspace(load_project(settings)), settings.parent
     with (folder / "domains" / "sums" / "test.jsonl").open("a") as file:
@@ -49,7 +50,7 @@ def cells(make_project: Callable[..., Path], tmp_path: Path) -> DomainCells:
     finetune = FinetuneSettings(rank=2, alpha=4, epochs=2)
     study = Study(name="small", file=folder / "small.toml", said=said, domains=("sums",), finetune=finetune)
     domain = folder / "domains" / "sums"
-    return DomainCells(
+    return DomainTrials(
         workspace,
         study,
         "sums",
@@ -58,11 +59,11 @@ def cells(make_project: Callable[..., Path], tmp_path: Path) -> DomainCells:
     )
 
 
-def rows_of(cells: DomainCells, first: int = 0) -> list[str]:
+def rows_of(cells: DomainTrials, first: int = 0) -> list[str]:
     return cells.pool["row_id"][first : first + 6].to_list()
 
 
-def made_so_far(cells: DomainCells) -> dict[str, Cell]:
+def made_so_far(cells: DomainTrials) -> dict[str, Cell]:
     return cells.measured.all()
 
 
@@ -72,9 +73,8 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         def refuse(*_: object, **__: object) -> None:
             raise AssertionError("trained or scored again")
 
-        monkeypatch.setattr("g2is_assets.training.fit.train", refuse)
-        monkeypatch.setattr("g2is_assets.training.fit.load_tuned", refuse)
-        monkeypatch.setattr("g2is_assets.training.fit.look_at_base", refuse)
+        monkeypatch.setattr(training, "fit_lora", refuse)
+        monkeypatch.setattr(evaluate, "nll_and_choices", refuse)
 
     return forbid
 
@@ -84,7 +84,7 @@ def by_trial(made: list[Made]) -> dict[tuple[int, float], Made]:
 
 
 def test_every_rate_is_trained_at_the_first_seed_and_only_the_best_is_scored_and_repeated(
-    cells: DomainCells, tmp_path: Path
+    cells: DomainTrials, tmp_path: Path
 ) -> None:
     chosen = {0.1: dict.fromkeys((0, 1), rows_of(cells))}
     assert (cells.missing(chosen).n_trainings, cells.missing(chosen).n_scorings) == (3, 2)
@@ -101,7 +101,7 @@ def test_every_rate_is_trained_at_the_first_seed_and_only_the_best_is_scored_and
     assert cells.missing(chosen).n_trainings == cells.missing(chosen).n_scorings == 0
 
 
-def test_of_equally_good_rates_the_smaller_wins(cells: DomainCells, tmp_path: Path) -> None:
+def test_of_equally_good_rates_the_smaller_wins(cells: DomainTrials, tmp_path: Path) -> None:
     chosen = {0.1: {0: rows_of(cells)}}
     made = cells.make(chosen, tmp_path / "first")
     for one in made:
@@ -110,7 +110,7 @@ def test_of_equally_good_rates_the_smaller_wins(cells: DomainCells, tmp_path: Pa
     assert (again[0, 0.001].chosen, again[0, 0.03].chosen) == (True, False)
 
 
-def test_scores_are_those_of_every_test_row_and_of_its_choices(cells: DomainCells, tmp_path: Path) -> None:
+def test_scores_are_those_of_every_test_row_and_of_its_choices(cells: DomainTrials, tmp_path: Path) -> None:
     made = cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "adapters")
     scores = next(one.cell.scores for one in made if one.chosen)
     test = cells.target.filter(pl.col("split") == "test")
@@ -122,28 +122,24 @@ def test_scores_are_those_of_every_test_row_and_of_its_choices(cells: DomainCell
 
 
 def test_rows_without_choices_are_answered_and_rows_of_the_pool_scored(
-    cells: DomainCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: DomainTrials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = cells.target.filter(answer="4")["row_id"].to_list()
-    monkeypatch.setattr(evaluate, "answer", lambda _, __, found, *___, **____: [right(one.row_id) for one in found])
+    monkeypatch.setattr(evaluate, "answer", lambda _, __, found, *___: [("4", True) for _ in found])
     cell = next(one.cell for one in cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "adapters") if one.chosen)
     assert cell.answers
-    assert cell.answers.by_row == dict.fromkeys(asked, True)
+    assert (cell.answers.row_id, cell.answers.right) == (asked, [True])
     assert cell.general
     assert len(cell.general.nll) == 5
     assert set(cell.general.row_id) < set(cells.pool["row_id"])
-    rows = encoded(cells.workspace, pool_rows(cells.pool, cell.general.row_id, "nothing"))
-    model = training.load_tuned(cells.workspace.model, tmp_path / "adapters" / cell.digest[:16])
-    alone = evaluate.response_nll(model, cells.workspace.model.tokenizer(), rows, 64)
+    rows = examples(pool_rows(cells.pool, cell.general.row_id, "nothing"), cells.workspace.template)
+    model = tuned(cells.workspace, tmp_path / "adapters" / cell.digest[:16])
+    alone = evaluate.nll_and_choices(model, cells.workspace.template, rows, (), 64)[0]
     assert cell.general.nll == pytest.approx(alone, abs=1e-5)
 
 
-def right(row_id: str) -> evaluate.Answered:
-    return evaluate.Answered(row_id, "4", "4", True)
-
-
 def test_a_study_that_asks_for_more_makes_only_what_is_missing(
-    cells: DomainCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: DomainTrials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = {0.1: {0: rows_of(cells)}}
     kept = cells.workspace.lake.place("study/adapter", "sums.other.g2is") / "version" / "adapters"
@@ -151,12 +147,12 @@ def test_a_study_that_asks_for_more_makes_only_what_is_missing(
     more = replace(cells, study=asking(cells, answer_tokens=9, general_rows=7))
     work = more.missing(chosen)
     assert (work.n_trainings, work.n_scorings) == (0, 1)
-    assert 0 < work.scoring_tokens < cells.tokens_of_scoring
+    assert 0 < work.scoring_tokens < cells.tokens_of_scoring()
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("scored again")
 
-    monkeypatch.setattr(evaluate, "nll_and_choices", refuse)
+    monkeypatch.setattr(DomainTrials, "_scores", refuse)
     second = next(one.cell for one in more.make(chosen, tmp_path / "adapters") if one.chosen)
     assert second.scores == first.scores
     assert first.general
@@ -172,31 +168,33 @@ def test_a_study_that_asks_for_more_makes_only_what_is_missing(
         over.make(chosen, tmp_path / "adapters")
     # What asks for less is content, and keeps what there is.
     less = replace(cells, study=asking(cells, answer_tokens=0, general_rows=0))
-    assert less.settled(chosen)
+    assert less.missing(chosen) == Work()
     assert next(one.cell for one in less.make(chosen, tmp_path / "adapters") if one.chosen) == second
 
 
 @pytest.mark.parametrize("part", ["scores", "answers", "general"])
-def test_tables_hold_all_that_the_study_asks_for_or_none_is_made(cells: DomainCells, tmp_path: Path, part: str) -> None:
+def test_tables_hold_all_that_the_study_asks_for_or_none_is_made(
+    cells: DomainTrials, tmp_path: Path, part: str
+) -> None:
     made, place = cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "adapters"), Place("sums", cells.study, "less")
     trainings, by_digest = adapter_table(place, made), {one.cell.digest: one.cell for one in made}
-    scores, general = score_tables(place, trainings, by_digest, [], cells.scoring.test)
+    scores, general = score_tables(place, trainings, by_digest, [], cells.exam.test)
     assert scores.filter(pl.col("correct").is_not_null()).height == 2  # one with choices, one that was answered
     assert general.height == 5
     lacking = {digest: cell.model_copy(update={part: None}) for digest, cell in by_digest.items()}
     with pytest.raises(StoreError, match=r"lacks scores that the study asks for; materialise study/adapter"):
-        score_tables(place, trainings, lacking, [], cells.scoring.test)
+        score_tables(place, trainings, lacking, [], cells.exam.test)
     silent = replace(place, of_study=asking(cells, answer_tokens=0, general_rows=0))
-    scores, general = score_tables(silent, trainings, by_digest, [], cells.scoring.test)
+    scores, general = score_tables(silent, trainings, by_digest, [], cells.exam.test)
     assert (scores.filter(pl.col("correct").is_not_null()).height, general.height) == (1, 0)
 
 
-def asking(cells: DomainCells, **more: int) -> Study:
+def asking(cells: DomainTrials, **more: int) -> Study:
     return cells.study.model_copy(update={"said": cells.study.said.model_copy(update=more)})
 
 
 def test_the_same_rows_in_the_same_order_are_trained_once(
-    cells: DomainCells, tmp_path: Path, no_training: Callable[[], None]
+    cells: DomainTrials, tmp_path: Path, no_training: Callable[[], None]
 ) -> None:
     first = cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "first")
     before = made_so_far(cells)
@@ -208,7 +206,7 @@ def test_the_same_rows_in_the_same_order_are_trained_once(
         cells.make({0.1: {0: rows_of(cells)[::-1]}}, tmp_path / "third")
 
 
-def test_a_training_is_repeated_to_the_digit(cells: DomainCells, tmp_path: Path) -> None:
+def test_a_training_is_repeated_to_the_digit(cells: DomainTrials, tmp_path: Path) -> None:
     chosen = {0.1: {0: rows_of(cells), 3: rows_of(cells)}}
     first = cells.make(chosen, tmp_path / "first")
     cells.measured.file.unlink()
@@ -222,9 +220,9 @@ def test_a_training_is_repeated_to_the_digit(cells: DomainCells, tmp_path: Path)
 
 
 def test_killed_in_the_second_training_the_first_is_not_lost(
-    cells: DomainCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: DomainTrials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, calls = training.train, []
+    whole, calls = training.fit_lora, []
 
     def killed(*given: Any, **named: Any) -> Any:
         calls.append(1)
@@ -232,7 +230,7 @@ def test_killed_in_the_second_training_the_first_is_not_lost(
             raise KeyboardInterrupt
         return whole(*given, **named)
 
-    monkeypatch.setattr(training, "train", killed)
+    monkeypatch.setattr(training, "fit_lora", killed)
     with pytest.raises(KeyboardInterrupt):
         cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "first")
     before = made_so_far(cells)
@@ -244,19 +242,21 @@ def test_killed_in_the_second_training_the_first_is_not_lost(
     assert sum(one.cell.scores is not None for one in made) == 1
 
 
-def test_a_trained_cell_without_scores_is_trained_again_to_the_same_numbers(cells: DomainCells, tmp_path: Path) -> None:
+def test_a_trained_cell_without_scores_is_trained_again_to_the_same_numbers(
+    cells: DomainTrials, tmp_path: Path
+) -> None:
     chosen = {0.1: {0: rows_of(cells)}}
     first = next(one.cell for one in cells.make(chosen, tmp_path / "first") if one.chosen)
     cells.measured.put(first.model_copy(update={"scores": None}))
     assert (cells.missing(chosen).n_trainings, cells.missing(chosen).n_scorings) == (1, 1)
-    assert cells.missing(chosen).scoring_tokens == cells.tokens_of_scoring  # of another training, hence all
+    assert cells.missing(chosen).scoring_tokens == cells.tokens_of_scoring()  # of another training, hence all
     second = next(one.cell for one in cells.make(chosen, tmp_path / "second") if one.chosen)
     assert first.scores
     assert second.scores
     assert (second.validation_nll, second.scores.nll) == (first.validation_nll, first.scores.nll)
 
 
-def test_other_test_rows_are_scored_anew_in_the_same_cell(cells: DomainCells, tmp_path: Path) -> None:
+def test_other_test_rows_are_scored_anew_in_the_same_cell(cells: DomainTrials, tmp_path: Path) -> None:
     chosen = {0.1: {0: rows_of(cells)}}
     cells.make(chosen, tmp_path / "first")
     names = set(made_so_far(cells))
@@ -268,25 +268,25 @@ def test_other_test_rows_are_scored_anew_in_the_same_cell(cells: DomainCells, tm
 
 
 def test_an_adapter_of_an_earlier_version_is_scored_without_training(
-    cells: DomainCells, tmp_path: Path, no_training: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    cells: DomainTrials, tmp_path: Path, no_training: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen, load = {0.1: {0: rows_of(cells)}}, training.load_tuned
+    chosen, scoring = {0.1: {0: rows_of(cells)}}, evaluate.nll_and_choices
     kept = cells.workspace.lake.place("study/adapter", "sums.other.g2is") / "version" / "adapters"
     first = next(one.cell for one in cells.make(chosen, kept) if one.chosen)
     cells.measured.put(first.model_copy(update={"scores": None}))
     work = cells.missing(chosen)
     assert (work.n_trainings, work.n_scorings) == (0, 1)
     # With the adapter at hand the answers and rows of the pool that are there need not be made again.
-    assert work.scoring_tokens < cells.tokens_of_scoring
+    assert work.scoring_tokens < cells.tokens_of_scoring()
     no_training()
-    monkeypatch.setattr(training, "load_tuned", load)
+    monkeypatch.setattr(evaluate, "nll_and_choices", scoring)
     again = next(one.cell for one in cells.make(chosen, tmp_path / "adapters") if one.chosen)
     assert first.scores
     assert again.scores
     assert again.scores.nll == first.scores.nll
 
 
-def test_the_base_model_is_scored_without_a_training(cells: DomainCells, tmp_path: Path) -> None:
+def test_the_base_model_is_scored_without_a_training(cells: DomainTrials, tmp_path: Path) -> None:
     chosen: dict[float, dict[int, list[str]]] = {0.1: {0: []}, 0.2: {0: []}}
     work = cells.missing(chosen)
     assert (work.n_trainings, work.n_scorings) == (0, 1)
@@ -301,36 +301,36 @@ def test_the_base_model_is_scored_without_a_training(cells: DomainCells, tmp_pat
 
 
 def test_when_the_time_is_over_nothing_more_is_begun_and_what_is_made_is_kept(
-    cells: DomainCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: DomainTrials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = {0.1: {0: rows_of(cells)}}
     with pytest.raises(StudyPaused, match=r"'small' stopped in domain 'sums'.*goes on from there"):
         replace(cells, stop_at=time.time() - 1).make(chosen, tmp_path / "first")
     assert made_so_far(cells) == {}
-    running, train = replace(cells, stop_at=time.time() + 1000), training.train
+    running, train = replace(cells, stop_at=time.time() + 1000), training.fit_lora
 
     def train_until_it_is_over(*given: Any, **named: Any) -> Any:
         running.stop_at = 0.0
         return train(*given, **named)
 
-    monkeypatch.setattr(training, "train", train_until_it_is_over)
+    monkeypatch.setattr(training, "fit_lora", train_until_it_is_over)
     with pytest.raises(StudyPaused):
         running.make(chosen, tmp_path / "second")
     assert len(made_so_far(cells)) == 1
 
 
-def test_a_domain_without_test_rows_is_refused(cells: DomainCells, tmp_path: Path) -> None:
+def test_a_domain_without_test_rows_is_refused(cells: DomainTrials, tmp_path: Path) -> None:
     without = replace(cells, target=cells.target.filter(pl.col("split") == "validation"))
     with pytest.raises(SourceError, match=r"'sums' has no test rows.*add test\.jsonl"):
         without.make({0.1: {0: rows_of(cells)}}, tmp_path)
 
 
-def test_a_row_that_left_the_pool_is_refused(cells: DomainCells, tmp_path: Path) -> None:
+def test_a_row_that_left_the_pool_is_refused(cells: DomainTrials, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="1 chosen rows left the pool"):
         cells.make({0.1: {0: ["gone", *rows_of(cells)]}}, tmp_path)
 
 
-def test_the_key_holds_what_the_workspace_and_the_study_say(cells: DomainCells, tmp_path: Path) -> None:
+def test_the_key_holds_what_the_workspace_and_the_study_say(cells: DomainTrials, tmp_path: Path) -> None:
     made = cells.make({0.1: {5: rows_of(cells)}}, tmp_path)[0]
     # `auto` is another training on another device.
     here = {"seed": 5, "learning_rate": made.trial.rate, "compute": "float32"}
