@@ -9,9 +9,9 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
-from g2is_assets.core.selectors.problem import Problem, Selection
 
 from g2is_assets.contracts import study as contracts
+from g2is_assets.core.problem import Problem, Selection
 from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.errors import MissingInputError, SettingsError, StudyPaused
 from g2is_assets.orchestration.definitions import build_defs
