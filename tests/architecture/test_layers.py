@@ -83,6 +83,21 @@ def test_nothing_imports_what_dagster_keeps_to_itself(folder: str) -> None:
     assert [f for f in files if any(n.startswith("dagster._") for n in imported(f))] == []
 
 
+def test_no_test_imports_another_and_conftest_files_hold_only_fixtures() -> None:
+    """What tests share stands in `tests/support`, so that each can be moved, run and changed alone."""
+    files = sorted((PACKAGE.parent / "tests").rglob("*.py"))
+    parts = {file: {part for name in imported(file) for part in name.split(".")} for file in files}
+    assert {f: p for f in files if (p := {n for n in parts[f] if n == "conftest" or n.startswith("test_")})} == {}
+    for file in files:
+        if file.name == "conftest.py":
+            made = [
+                node
+                for node in ast.parse(file.read_text(encoding="utf-8")).body
+                if isinstance(node, ast.FunctionDef | ast.ClassDef)
+            ]
+            assert [n.name for n in made if "fixture" not in ast.unparse(n) and not n.name.startswith("pytest_")] == []
+
+
 def test_core_opens_no_files_and_loads_no_models() -> None:
     names = {name.split(".")[0] for m in MODULES if part_of(m) == "core" for name in imported(m)}
     assert names.isdisjoint({"os", "pathlib", "polars", "transformers", "peft", "safetensors", "duckdb"})

@@ -1,10 +1,11 @@
-"""The command line as people use it: real processes, a persistent instance, exit codes, no traceback."""
+"""The command line as people use it: what it prints, a persistent instance, exit codes, no traceback."""
 
-import contextlib
 import json
 import os
 import pty
 import re
+import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,99 +17,109 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 
-from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Draft, Recipe
+from support.commands import answer, g2is
+from support.processes import Child, Commands
+from support.projects import lake_of
 
 MakeProject = Callable[..., Path]
+PROGRAM = (sys.executable, "-c", "from g2is_assets.cli import main; main()")
 
 
-def g2is(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from g2is_assets.cli import main; main()", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=300
-    )
+def said_by(child: Child, code: int = 0) -> str:
+    """What a command printed on its way to this exit code."""
+    assert child.wait() == code, child.shown
+    assert "Traceback" not in child.shown
+    return child.shown
 
 
-def test_demo_prints_what_came_out_and_the_second_time_computes_nothing(make_project: MakeProject) -> None:
+def test_demo_prints_what_came_out_and_the_second_time_computes_nothing(
+    make_project: MakeProject, commands: Commands
+) -> None:
     settings = make_project()
-    first = g2is("demo", "--domain", "words", COLUMNS="140", G2IS_CONFIG=str(settings))
-    assert first.returncode == 0, first.stderr
+    commands.environment["G2IS_CONFIG"] = str(settings)
+    first = said_by(commands.g2is("demo", "--domain", "words"))
     for part in ("NLL on test rows", "base", "random", "g2is", "by source:", "g2is ui"):
-        assert part in first.stdout
-    assert "Pool of about 40 rows and domain words: at most 14 of 14 assets are to be made." in first.stdout
-    assert "About a minute on two quiet CPU cores" in first.stdout
-    assert "Loading weights" not in first.stderr
-    assert "Warning" not in first.stderr
-    adapter = next(line for line in first.stdout.splitlines() if line.startswith("Adapter: ")).removeprefix("Adapter: ")
+        assert part in first
+    assert "Pool of about 40 rows and domain words: at most 14 of 14 assets are to be made." in first
+    assert "About a minute on two quiet CPU cores" in first
+    assert "Loading weights" not in first
+    assert "Warning" not in first
+    adapter = next(line for line in first.splitlines() if line.startswith("Adapter: ")).removeprefix("Adapter: ")
     assert (Path(adapter) / "adapter_model.safetensors").exists()
-    report = next(line for line in first.stdout.splitlines() if line.startswith("Report, to open in a browser"))
+    report = next(line for line in first.splitlines() if line.startswith("Report, to open in a browser"))
     assert "report.html" in Path(report.partition("): ")[2]).read_text()
-    second = g2is("demo", "--domain", "words", "--config", str(settings))
-    assert "Nothing has changed since the last run" in second.stdout
-    lines = [line for line in second.stderr.splitlines() if line.startswith("  ") and "/" in line.split(":")[0]]
+    second = said_by(commands.demo(settings, "words"))
+    assert "Nothing has changed since the last run" in second
+    lines = [line for line in second.splitlines() if line.startswith("  ") and "/" in line.split(":")[0]]
     assert len(lines) == 14
     assert all(line.endswith(": unchanged") for line in lines)
     with dg.DagsterInstance.from_config(str(settings.parent / ".dagster")) as instance:
         assert sorted(run.job_name for run in instance.get_runs()) == ["refresh_domain"] * 2 + ["refresh_pool"] * 2
 
 
-def test_demo_says_which_rows_were_set_aside_and_where_they_are_listed(make_project: MakeProject) -> None:
-    settings = make_project()
-    for file in (settings.parent / "pool" / "words.jsonl", settings.parent / "domains" / "sums" / "test.jsonl"):
+def test_demo_says_which_rows_were_set_aside_and_where_they_are_listed(copy: Path, commands: Commands) -> None:
+    for file in (copy.parent / "pool" / "words.jsonl", copy.parent / "domains" / "sums" / "test.jsonl"):
         file.write_text(file.read_text() + '{"id": "bad:1", "instruction": "x", "output": ""}\n' * 2)
-    done = g2is("demo", "--domain", "sums", "--config", str(settings))
-    assert done.returncode == 0, done.stderr
+    shown = said_by(commands.demo(copy, "sums"))
     for asset, place in (("pool", "pool/words.jsonl, line 21"), ("target", "domains/sums/test.jsonl, line 8")):
         said = f"instructions/{asset}: 2 rows set aside, the first: {place}: empty response; "
-        assert f"{said}see g2is sql 'FROM instructions_{asset}_rejected'" in done.stderr
-    listed = g2is("sql", "FROM instructions_pool_rejected", "--json", "--config", str(settings))
-    assert [row["id"] for row in json.loads(listed.stdout)] == ["bad:1"] * 2
+        assert f"{said}see g2is sql 'FROM instructions_{asset}_rejected'" in shown
+    listed = answer(copy, "sql", "FROM instructions_pool_rejected")
+    assert [row["id"] for row in listed] == ["bad:1"] * 2
 
 
-def test_demo_draws_bars_with_the_time_left_in_a_terminal(make_project: MakeProject) -> None:
+def in_terminal(name: str, settings: str) -> None:
+    """Run the demo with its streams on a terminal."""
+    from g2is_assets.cli import main
+
+    terminal = os.open(name, os.O_RDWR)
+    for stream in (1, 2):
+        os.dup2(terminal, stream)
+    os.environ |= {"TERM": "xterm", "COLUMNS": "120"}
+    main(["demo", "--config", settings])
+
+
+def test_demo_draws_bars_with_the_time_left_in_a_terminal(make_project: MakeProject, commands: Commands) -> None:
     """Dagster captures a step's streams, so this is not a matter of course."""
     settings = make_project()
+    shutil.rmtree(settings.parent / ".dagster")  # else nothing is captured
     master, terminal = pty.openpty()
-    command = [sys.executable, "-c", "from g2is_assets.cli import main; main()", "demo", "--config", str(settings)]
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
-    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment)
-    os.close(terminal)
+    child = commands.start(in_terminal, os.ttyname(terminal), str(settings))
     shown = b""
-    with contextlib.suppress(OSError):  # the terminal ends with the process
-        while part := os.read(master, 65536):
-            shown += part
+    while True:
+        if select.select([master], [], [], 0.2)[0]:
+            shown += os.read(master, 65536)
+        elif child.process.exitcode is not None:
+            break
+    os.close(terminal)
     os.close(master)
-    assert process.wait(timeout=120) == 0
+    assert child.wait() == 0, shown
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     for step in ("warmup", "gradients", "graph", "adapter", "baseline", "evaluation"):
         assert re.search(rf"  {step} .*/\d+ (tokens|rows) .*left", text), step
 
 
-def test_a_failing_domain_does_not_stop_the_others(make_project: MakeProject) -> None:
+def test_a_failing_domain_does_not_stop_the_others(built: Path, commands: Commands) -> None:
+    (built.parent / "domains" / "sums" / "validation.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    shown = said_by(commands.g2is("demo", "--all", "--config", built), code=1)
+    assert "domain 'sums' failed" in shown
+    assert "at least 2 distinct ones are needed" in shown
+    assert "words: NLL on test rows" in shown
+
+
+def test_the_program_ends_with_an_exit_code_and_one_line(make_project: MakeProject) -> None:
     settings = make_project()
-    (settings.parent / "domains" / "sums" / "validation.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
-    done = g2is("demo", "--all", "--config", str(settings), COLUMNS="140")
+    command = [*PROGRAM, "demo", "--domain", "poetry"]
+    environment = os.environ | {"G2IS_CONFIG": str(settings)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
     assert done.returncode == 1
-    assert "domain 'sums' failed" in done.stderr
-    assert "at least 2 distinct ones are needed" in done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert "there is no domain 'poetry'" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "words: NLL on test rows" in done.stdout
-
-
-def test_mistakes_are_one_line_without_a_traceback(make_project: MakeProject, tmp_path: Path) -> None:
-    settings = make_project()
-    for arguments, message in (
-        (("demo", "--config", str(tmp_path / "none.toml")), "does not exist"),
-        (("demo", "--config", str(settings), "--domain", "poetry"), "there is no domain 'poetry'"),
-        (("demo", "--nonsense"), "No such option"),
-        (("gc", "--config", str(tmp_path / "none.toml")), "does not exist"),
-        (("gc", "--min-age-hours", "-1"), "is not in the range"),
-    ):
-        done = g2is(*arguments)
-        assert done.returncode != 0
-        assert message in done.stderr
-        assert "Traceback" not in done.stderr
+    assert "is not in the range" in g2is(settings, "gc", "--min-age-hours", "-1").stderr
     assert not (settings.parent / "lake").exists()
 
 
@@ -123,16 +134,15 @@ mutation { launchRun(executionParams: {
 """
 
 
-def test_ui_shows_the_assets_runs_a_job_and_ends_its_processes(make_project: MakeProject) -> None:
-    settings = make_project()
+def test_ui_shows_the_assets_runs_a_job_and_ends_its_processes(copy: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", "from g2is_assets.cli import main; main()", "ui", "--port", str(port)]
-    with (settings.parent / "ui.log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--config", str(settings)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+    command = [*PROGRAM, "ui", "--host", "0.0.0.0", "--port", str(port), "--config", str(copy)]
+    current = copy.parent / "lake" / "graph" / "neighbors" / "current.json"
+    current.unlink()
+    with (copy.parent / "ui.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             nodes = ask(port, process, "{ assetNodes { assetKey { path } } }", lambda data: data["assetNodes"])
             keys = {"/".join(node["assetKey"]["path"]) for node in nodes}
@@ -144,36 +154,44 @@ def test_ui_shows_the_assets_runs_a_job_and_ends_its_processes(make_project: Mak
             finished = {"SUCCESS", "FAILURE", "CANCELED"}
             end = ask(port, process, status, lambda data: {data["runOrError"]["status"]} & finished)
             assert end == {"SUCCESS"}
+            assert listens_everywhere(port)
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=60)
-    assert (settings.parent / "lake" / "graph" / "neighbors" / "current.json").exists()
+    assert current.exists()
+    said = (copy.parent / "ui.log").read_text()
+    assert "Warning: serving on 0.0.0.0. Dagster's UI has no login: anyone who reaches it can launch runs" in said
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def listens_everywhere(port: int) -> bool:
+    """Whether somebody listens on all of this machine's addresses."""
+    return any(c.laddr == ("0.0.0.0", port) for c in psutil.net_connections("tcp4") if c.status == psutil.CONN_LISTEN)
 
 
 def test_gc_says_what_it_would_drop_then_drops_it_then_finds_nothing(make_project: MakeProject) -> None:
     settings = make_project()
     settings.write_text("keep_versions = 2\n" + settings.read_text())
-    lake = Lake(settings.parent / "lake")
+    lake = lake_of(settings)
     for code in "123":
         current, _ = lake.make(Recipe("stage/noun", None, code, {}), "run", write_5000_bytes)
-    young = g2is("gc", "--config", str(settings))
+    young = g2is(settings, "gc")
     assert re.search(r"old versions +│ +0 │ +0 bytes", young.stdout), young.stderr
-    arguments = ("gc", "--min-age-hours", "0", "--config", str(settings))
-    foretold = g2is(*arguments, "--dry-run")
+    arguments = ("gc", "--min-age-hours", "0")
+    foretold = g2is(settings, *arguments, "--dry-run")
     assert "Would leave the lake" in foretold.stdout
     assert len(list(lake.root.rglob("a.bin"))) == 3
-    done = g2is(*arguments)
-    assert done.returncode == 0, done.stderr
+    done = g2is(settings, *arguments)
+    assert done.exit_code == 0, done.stderr
     for shown in (foretold, done):
         assert re.search(r"old versions +│ +1 │ +5\.0 kB", shown.stdout)
     assert len(list(lake.root.rglob("a.bin"))) == 2
     assert (current.folder / "a.bin").exists()
-    again = json.loads(g2is(*arguments, "--json").stdout)
+    again = answer(settings, *arguments)
     assert (again["paths"], again["n_bytes"], again["left_alone"]) == ([], 0, [])
     (current.folder / "manifest.json").write_text("{")
-    assert f"Left alone: {current.folder}/manifest.json is missing or damaged" in g2is(*arguments).stdout
+    assert f"Left alone: {current.folder}/manifest.json is missing or damaged" in g2is(settings, *arguments).stdout
 
 
 def write_5000_bytes(draft: Draft) -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import refresh
 from g2is_assets.cli.demo import plan_lines
 from g2is_assets.settings.project import load_project
 from g2is_assets.training import model
 from support.rows import arithmetic_row, write_jsonl
+from support.runs import refresh
 
 SAMPLE = Path(__file__).parents[2] / "data" / "g2is.toml"
 
@@ -27,13 +27,11 @@ def test_the_sample_data_take_the_minutes_that_were_measured(monkeypatch: pytest
     assert "3 domains: at most 32 of 32" in plan(SAMPLE, "schedule_reasoning", "shop_arithmetic", "support_triage")[0]
 
 
-def test_nothing_missing_is_said_and_so_is_what_a_change_makes_missing(refreshed_copy: Path) -> None:
-    assert plan(refreshed_copy, "sums") == [
-        "Nothing has changed since the last run: the versions that are there serve again."
-    ]
-    assert "at most 9 of 14" in plan(refreshed_copy, "words")[0]
-    write_jsonl(refreshed_copy.parent / "pool" / "more.jsonl", [arithmetic_row(n) for n in range(400, 410)])
-    said, time = plan(refreshed_copy, "sums")
+def test_nothing_missing_is_said_and_so_is_what_a_change_makes_missing(copy: Path) -> None:
+    assert plan(copy, "sums") == ["Nothing has changed since the last run: the versions that are there serve again."]
+    assert "at most 9 of 14" in plan(copy, "words")[0]
+    write_jsonl(copy.parent / "pool" / "more.jsonl", [arithmetic_row(n) for n in range(400, 410)])
+    said, time = plan(copy, "sums")
     assert said.startswith("Pool of about 50 rows and domain sums: at most ")
     assert "14 of 14" not in said  # sample, checkpoint and the domain's own gradients serve on
     assert "About a minute at the speed of the gradients that are stored" in time
@@ -61,9 +59,9 @@ def test_what_cannot_be_known_is_not_guessed(make_project: object, monkeypatch: 
     assert "on a GPU it was not measured" in plan(settings, "sums")[1]
 
 
-def test_the_plan_changes_nothing(refreshed_copy: Path) -> None:
-    before = {file: file.stat().st_mtime_ns for file in refreshed_copy.parent.rglob("*")}
-    plan(refreshed_copy, "sums", "words")
-    assert {file: file.stat().st_mtime_ns for file in refreshed_copy.parent.rglob("*")} == before
-    refresh(refreshed_copy, "words")
-    assert plan(refreshed_copy, "words")[0].startswith("Nothing has changed")
+def test_the_plan_changes_nothing(copy: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in copy.parent.rglob("*")}
+    plan(copy, "sums", "words")
+    assert {file: file.stat().st_mtime_ns for file in copy.parent.rglob("*")} == before
+    refresh(copy, "words")
+    assert plan(copy, "words")[0].startswith("Nothing has changed")

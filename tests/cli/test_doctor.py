@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import shutil
 import socket
 import time
 from collections import namedtuple
@@ -67,6 +68,7 @@ def test_a_project_that_was_refreshed_is_well_and_stays_as_it_was(refreshed: Pat
 
 def test_a_new_project_is_told_apart_from_a_broken_one_and_nothing_is_made(make_project: object, port: int) -> None:
     settings = make_project()  # type: ignore[operator]
+    shutil.rmtree(settings.parent / ".dagster")
     before = everything_below(settings.parent)
     text = settings.read_text()
     settings.write_text(text.replace(text.splitlines()[1], 'model = "smollm2-135m-instruct"'))
@@ -109,40 +111,40 @@ def test_wrong_settings_are_problems(
     assert found["python"].state == "ok"
 
 
-def test_damaged_files_are_problems(refreshed_copy: Path, port: int) -> None:
-    root = refreshed_copy.parent
+def test_damaged_files_are_problems(copy: Path, port: int) -> None:
+    root = copy.parent
     weights = root / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     (root / "pool" / "sums.jsonl").write_text("{broken\n")
     (root / "domains" / "words" / "test.jsonl").unlink()
     (root / ".dagster" / "dagster.yaml").write_text("concurrency: [")
-    code, found = doctor(refreshed_copy, port)
+    code, found = doctor(copy, port)
     assert code == 1
     assert "model.safetensors is damaged" in found["model"].said
     assert "sums.jsonl, line 1: not valid JSON" in found["pool"].said
     assert (found["domains"].state, found["domains"].said) == ("warning", "words has no test rows")
     assert "cannot be opened" in found["dagster"].said
     (root / ".dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    found = doctor(refreshed_copy, port)[1]
+    found = doctor(copy, port)[1]
     assert (found["dagster"].state, found["port"].state) == ("ok", "ok")
 
 
 def test_a_schedule_needs_a_daemon_and_a_taken_port_another(
-    refreshed_copy: Path, port: int, monkeypatch: pytest.MonkeyPatch
+    copy: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (refreshed_copy.parent / "domains" / "sums" / "domain.toml").write_text('refresh = "0 3 * * *"\n')
-    found = doctor(refreshed_copy, port)[1]
+    (copy.parent / "domains" / "sums" / "domain.toml").write_text('refresh = "0 3 * * *"\n')
+    found = doctor(copy, port)[1]
     assert found["schedules"].state == "warning"
     assert found["schedules"].remedy == "keep `g2is ui` running"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
         taken.listen()
-        finding = doctor(refreshed_copy, port)[1]["port"]
+        finding = doctor(copy, port)[1]["port"]
         assert (finding.state, finding.remedy) == ("warning", f"g2is ui --port {port + 1}")
         for age, state in ((10.0, "ok"), (1000.0, "warning")):
             beats = {"SCHEDULER": SimpleNamespace(timestamp=time.time() - age)}
             monkeypatch.setattr(dg.DagsterInstance, "get_daemon_heartbeats", lambda _, beats=beats: beats)
-            found = doctor(refreshed_copy, port)[1]
+            found = doctor(copy, port)[1]
             assert (found["schedules"].state, found["port"].state) == (state, state)
 
 

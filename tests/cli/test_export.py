@@ -13,15 +13,15 @@ import torch
 import yaml
 from click.testing import CliRunner, Result
 
-from cli.conftest import refresh
 from g2is_assets.cli import main
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.store.files import made_whole
-from g2is_assets.store.lake import Lake
 from g2is_assets.store.serving import promote
 from g2is_assets.store.version import Version
+from support.projects import lake_of
 from support.rows import arithmetic_row, write_jsonl
+from support.runs import refresh, refresh_subset
 
 DOMAIN = "sums"
 QUESTION = {"role": "user", "content": "Add 5 drums and 6 drums."}
@@ -33,10 +33,6 @@ def export(settings: Path, *arguments: str) -> Result:
 
 def records(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def lake_of(settings: Path) -> Lake:
-    return Lake(settings.parent / "lake")
 
 
 def subset_of(settings: Path) -> tuple[Version, list[str]]:
@@ -101,13 +97,11 @@ def with_conversations(settings: Path, *turns: dict[str, str]) -> None:
         messages = [*turns, asked, {"role": "assistant", "content": row["output"]}]
         rows.append({"id": row["id"], "source": "talks", "messages": messages})
     write_jsonl(settings.parent / "pool" / "talks.jsonl", rows)
-    refresh(settings, DOMAIN)
+    refresh_subset(settings, DOMAIN)
 
 
-def test_several_turns_go_into_the_history_and_what_alpaca_cannot_hold_is_refused(
-    refreshed_copy: Path, tmp_path: Path
-) -> None:
-    settings = refreshed_copy
+def test_several_turns_go_into_the_history_and_what_alpaca_cannot_hold_is_refused(copy: Path, tmp_path: Path) -> None:
+    settings = copy
     system = {"role": "system", "content": "Count aloud."}
     reply = {"role": "assistant", "content": "11"}
     with_conversations(settings, system, QUESTION, reply)
@@ -132,21 +126,19 @@ def test_several_turns_go_into_the_history_and_what_alpaca_cannot_hold_is_refuse
     assert [message["role"] for message in records(out)[0]["messages"]] == ["user", "user", "assistant"]
 
 
-def test_a_system_message_of_the_project_and_cut_responses_are_told(refreshed_copy: Path, tmp_path: Path) -> None:
-    text = refreshed_copy.read_text().replace("max_length = 96", 'max_length = 52\nsystem = "Add up."')
-    refreshed_copy.write_text(text)
-    refresh(refreshed_copy, DOMAIN)
+def test_a_system_message_of_the_project_and_cut_responses_are_told(copy: Path, tmp_path: Path) -> None:
+    text = copy.read_text().replace("max_length = 96", 'max_length = 52\nsystem = "Add up."')
+    copy.write_text(text)
+    refresh_subset(copy, DOMAIN)
     out = tmp_path / "out.jsonl"
-    result = export(refreshed_copy, "subset", DOMAIN, "--format", "messages", "--out", str(out))
+    result = export(copy, "subset", DOMAIN, "--format", "messages", "--out", str(out))
     assert result.exit_code == 0, result.output
     assert all(r["messages"][0] == {"role": "system", "content": "Add up."} for r in records(out))
     assert "training here cut them, the file has them whole" in result.stderr
 
 
-def test_rows_that_were_withdrawn_or_denied_since_are_not_let_out_until_a_refresh(
-    refreshed_copy: Path, tmp_path: Path
-) -> None:
-    settings, out, folder = refreshed_copy, tmp_path / "out.jsonl", tmp_path / "adapter"
+def test_rows_that_were_withdrawn_or_denied_since_are_not_let_out_until_a_refresh(copy: Path, tmp_path: Path) -> None:
+    settings, out, folder = copy, tmp_path / "out.jsonl", tmp_path / "adapter"
     row = subset_of(settings)[1][0]
     said = CliRunner().invoke(
         main, ["withdraw", "--row", row, "--reason", "asked by its author", "--config", str(settings)]
@@ -158,7 +150,7 @@ def test_rows_that_were_withdrawn_or_denied_since_are_not_let_out_until_a_refres
         assert "may no longer be used (1 withheld" in refused.stderr
         assert "asked by its author" in refused.stderr
         assert "refresh pool and domain" in refused.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["project"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
     refresh(settings, DOMAIN)
     assert export(settings, "subset", DOMAIN, "--format", "messages", "--out", str(out)).exit_code == 0
     assert row not in [record["row_id"] for record in records(out)]
@@ -169,9 +161,9 @@ def test_rows_that_were_withdrawn_or_denied_since_are_not_let_out_until_a_refres
     assert "license (Apache-2.0)" in denied.stderr
 
 
-def test_a_stale_subset_is_exported_with_one_line_that_says_so(refreshed_copy: Path, tmp_path: Path) -> None:
-    refreshed_copy.write_text(refreshed_copy.read_text().replace("budget = 0.15", "budget = 0.2"))
-    result = export(refreshed_copy, "subset", DOMAIN, "--format", "messages", "--out", str(tmp_path / "a.jsonl"))
+def test_a_stale_subset_is_exported_with_one_line_that_says_so(copy: Path, tmp_path: Path) -> None:
+    copy.write_text(copy.read_text().replace("budget = 0.15", "budget = 0.2"))
+    result = export(copy, "subset", DOMAIN, "--format", "messages", "--out", str(tmp_path / "a.jsonl"))
     assert result.exit_code == 0
     assert len(records(tmp_path / "a.jsonl")) == 6
     (line,) = result.stderr.splitlines()
@@ -285,10 +277,8 @@ def test_the_card_says_what_is_known_and_names_no_place_of_this_machine(refreshe
             assert str(place).encode() not in file.read_bytes()
 
 
-def test_the_served_adapter_is_exported_also_when_a_newer_one_was_not_promoted(
-    refreshed_copy: Path, tmp_path: Path
-) -> None:
-    settings, lake = refreshed_copy, lake_of(refreshed_copy)
+def test_the_served_adapter_is_exported_also_when_a_newer_one_was_not_promoted(copy: Path, tmp_path: Path) -> None:
+    settings, lake = copy, lake_of(copy)
     first = lake.current("finetune/adapter", DOMAIN)
     score = lake.current("finetune/evaluation", DOMAIN).manifest.metrics["nll_g2is"]
     settings.write_text(settings.read_text().replace("budget = 0.15", "budget = 0.2"))

@@ -151,19 +151,19 @@ def test_without_a_lake_the_remedy_is_told(make_project: object, tmp_path: Path)
     assert sql(settings, "SELECT 1", "--json", "--csv").exit_code == 2
 
 
-def test_a_view_whose_file_is_gone_and_a_database_in_use_say_what_to_do(refreshed_copy: Path) -> None:
-    moved = sql(refreshed_copy, "SELECT * FROM instructions_pool")
+def test_a_view_whose_file_is_gone_and_a_database_in_use_say_what_to_do(copy: Path) -> None:
+    moved = sql(copy, "SELECT * FROM instructions_pool")
     assert moved.exit_code == 1
     assert "if it was moved there, the next refresh rebuilds its views" in moved.stderr
-    database = refreshed_copy.parent / "lake" / "g2is.duckdb"
+    database = copy.parent / "lake" / "g2is.duckdb"
     with duckdb.connect(str(database)) as connection:
         gone = f"{database.parent}/gone.parquet"
         connection.execute("CREATE OR REPLACE VIEW instructions_pool AS SELECT 1 AS n")
         connection.execute(f"COPY (SELECT 1 AS n) TO '{gone}'")
         connection.execute(f"CREATE OR REPLACE VIEW instructions_pool AS SELECT * FROM read_parquet('{gone}')")
     Path(gone).unlink()
-    result = sql(refreshed_copy, "SELECT * FROM instructions_pool")
+    result = sql(copy, "SELECT * FROM instructions_pool")
     assert result.exit_code == 1
     assert "a refresh mends the lake and rebuilds its views" in result.stderr
     database.write_bytes(b"no database at all" * 1000)
-    assert "the next refresh makes it anew" in sql(refreshed_copy, "SELECT 1").stderr
+    assert "the next refresh makes it anew" in sql(copy, "SELECT 1").stderr

@@ -1,9 +1,8 @@
 """A row is withdrawn, leaves by refresh, is erased: what goes, what stays, and what people are told."""
 
 import json
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +10,24 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from filelock import FileLock
 
-from g2is_assets.cli import main
-from g2is_assets.cli.jobs import open_instance
 from g2is_assets.contracts.audit import ERASED_PAGE, PAGE
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.instructions import POOL, TARGET, WITHHELD
 from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.errors import SettingsError, SourceError
-from g2is_assets.orchestration.definitions import build_defs
-from g2is_assets.settings.project import load_project
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import ERASED, describe_bytes
 from g2is_assets.store.tombstones import read_tombstones
-from g2is_assets.store.version import Version
 from g2is_assets.store.versions import assets_of, partitions_of, versions_of
-from support.projects import write_project
+from support.commands import g2is
+from support.projects import DOMAINS, Undisturbed, lake_of, rows_of
+from support.runs import computed, own_instance, run
+from support.shared import copied
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-DOMAINS = ("sums", "words")
+MakeProject = Callable[..., Path]
 REASON = "asked by its author"
 
 
@@ -39,39 +35,15 @@ REASON = "asked by its author"
 class Outcome:
     """What the runs of one refresh did: whether each asset did work, and which checks failed how."""
 
-    computed: dict[str, int] = field(default_factory=dict)
-    failed: dict[str, dg.AssetCheckSeverity] = field(default_factory=dict)
+    computed: dict[str, bool]
+    failed: dict[str, dg.AssetCheckSeverity]
 
 
 def refresh(settings: Path, instance: dg.DagsterInstance, *, domains: bool = True, **ops: object) -> Outcome:
-    outcome = Outcome()
-    config = QUIET | ({"ops": ops} if ops else {})
-    jobs: list[tuple[str, str | None]] = [("refresh_pool", None)]
-    jobs += [("refresh_domain", domain) for domain in DOMAINS if domains]
-    for job, domain in jobs:
-        result = (
-            build_defs(settings)
-            .resolve_job_def(job)
-            .execute_in_process(instance=instance, run_config=config if domain is None else QUIET, partition_key=domain)
-        )
-        for event in result.get_asset_materialization_events():
-            made = event.step_materialization_data.materialization
-            key = made.asset_key.to_user_string() + (f"[{domain}]" if domain else "")
-            outcome.computed[key] = int(made.metadata["g2is/computed"].value)
-        outcome.failed |= {c.check_name: c.severity for c in result.get_asset_check_evaluations() if not c.passed}
-    return outcome
-
-
-def g2is(settings: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(main, [*arguments, "--config", str(settings)])
-
-
-def lake_of(settings: Path) -> Lake:
-    return Lake(settings.parent / "lake")
-
-
-def rows_of(version: Version, table: str) -> list[str]:
-    return pl.read_parquet(version.folder / f"{table}.parquet")["row_id"].to_list()
+    results = [run(settings, instance, "refresh_pool", ops=ops)]
+    results += [run(settings, instance, "refresh_domain", domain) for domain in DOMAINS if domains]
+    checks = [check for result in results for check in result.get_asset_check_evaluations()]
+    return Outcome(computed(*results), {check.check_name: check.severity for check in checks if not check.passed})
 
 
 def vectors_of(lake: Lake, row: str) -> list[np.ndarray]:
@@ -149,11 +121,10 @@ def payload_versions(lake: Lake) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def story(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    settings = write_project(tmp_path_factory.mktemp("withdraw") / "project", tiny_model)
+def story(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    settings = copied(undisturbed.settings, tmp_path_factory.mktemp("withdraw") / "project", history=False)
     lake = lake_of(settings)
     with dg.DagsterInstance.ephemeral() as instance:
-        refresh(settings, instance)
         pool = lake.current("instructions/pool").read(POOL)
         target = lake.current("instructions/target", "words").read(TARGET)
         sample = rows_of(lake.current("warmup/sample"), "sample")
@@ -304,7 +275,7 @@ def test_every_version_is_whole_after_an_erasure_and_keeps_its_data_version(stor
 
 def test_a_refresh_after_an_erasure_does_no_work(story: Story) -> None:
     assert len(story.after.computed) == 5 + 9 * len(DOMAINS)
-    assert set(story.after.computed.values()) == {0}
+    assert set(story.after.computed.values()) == {False}
 
 
 def test_the_command_names_the_sources_that_still_hold_the_text_and_the_adapters(story: Story) -> None:
@@ -393,10 +364,8 @@ def test_erasing_again_changes_nothing(story: Story) -> None:
     assert [done[name] for name in ("versions", "pruned", "copies")] == [[], [], []]
 
 
-def test_an_erasure_says_where_the_history_shows_the_row(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", "")  # the command sets both
-    monkeypatch.setenv("G2IS_CONFIG", "")
-    with open_instance(load_project(story.settings)) as instance:
+def test_an_erasure_says_where_the_history_shows_the_row(story: Story) -> None:
+    with own_instance(story.settings) as instance:
         metadata = {"g2is/first_rows": dg.MetadataValue.md(f"| {story.own} | its text |")}
         instance.report_runless_asset_event(
             dg.AssetMaterialization(["instructions", "target"], metadata=metadata, partition="words")
@@ -419,8 +388,7 @@ def test_nothing_is_erased_while_a_run_is_in_progress(story: Story) -> None:
 
 @pytest.fixture
 def copy(story: Story, tmp_path: Path) -> Path:
-    shutil.copytree(story.settings.parent, tmp_path / "project")
-    return tmp_path / "project" / story.settings.name
+    return copied(story.settings, tmp_path / "project")
 
 
 def test_a_redraw_draws_no_withdrawn_row_and_ends_the_warning(
@@ -475,19 +443,15 @@ def set_licenses(settings: Path, licenses: dict[str, str | None]) -> None:
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_a_denied_licence_keeps_a_row_out_of_all_that_is_trained_on(
-    tiny_model: Path, tmp_path: Path, instance: dg.DagsterInstance
-) -> None:
-    settings = write_project(tmp_path / "project", tiny_model)
-    lake = lake_of(settings)
-    refresh(settings, instance, domains=False)
+def test_a_denied_licence_keeps_a_row_out_of_all_that_is_trained_on(built: Path, instance: dg.DagsterInstance) -> None:
+    settings, lake = built, lake_of(built)
     rows = lake.current("instructions/pool").read(POOL)
     ids = dict(rows.select("row_id", pl.col("ids").list.first()).iter_rows())
     in_sample = rows_of(lake.current("warmup/sample"), "sample")[0]
     denied = [in_sample, *[row for row in ids if row != in_sample][:2]]
     set_licenses(settings, {ids[denied[0]]: "GPL-3.0", ids[denied[1]]: " gpl-3.0 "})
-    copied = next(row for row in pool_lines(settings) if row["id"] == ids[denied[2]])
-    again = {**copied, "id": "copied", "license": "GPL-3.0"}
+    again = next(row for row in pool_lines(settings) if row["id"] == ids[denied[2]])
+    again |= {"id": "copied", "license": "GPL-3.0"}
     (settings.parent / "pool" / "again.jsonl").write_text(json.dumps(again) + "\n")
     set_policy(settings, 'allow = ["MIT", "apache-2.0"]\nunknown = "deny"')
     outcome = refresh(settings, instance)
@@ -513,9 +477,9 @@ def pool_lines(settings: Path) -> list[dict[str, Any]]:
 
 
 def test_without_a_policy_the_table_is_empty_and_an_unknown_licence_is_decided_on_explicitly(
-    tiny_model: Path, tmp_path: Path, instance: dg.DagsterInstance
+    make_project: MakeProject, instance: dg.DagsterInstance
 ) -> None:
-    settings = write_project(tmp_path / "project", tiny_model)
+    settings = make_project()
     lake = lake_of(settings)
     set_licenses(settings, {"sums:0": None})
     pools = []
@@ -523,9 +487,7 @@ def test_without_a_policy_the_table_is_empty_and_an_unknown_licence_is_decided_o
         if policy:
             settings.write_text(settings.read_text().split("[licenses]")[0])
             set_policy(settings, policy)
-        job = build_defs(settings).resolve_job_def("refresh_pool")
-        keys = [dg.AssetKey(["instructions", "pool"])]
-        job.execute_in_process(instance=instance, run_config=QUIET, asset_selection=keys)
+        run(settings, instance, "refresh_pool", asset_selection=[dg.AssetKey(["instructions", "pool"])])
         pools.append(lake.current("instructions/pool"))
     assert [len(pool.read(WITHHELD)) for pool in pools] == [0, 0, 1]
     assert pools[2].read(WITHHELD)["ids"].to_list() == [["sums:0"]]
@@ -534,8 +496,8 @@ def test_without_a_policy_the_table_is_empty_and_an_unknown_licence_is_decided_o
     assert pools[0].manifest.data_version == pools[1].manifest.data_version != pools[2].manifest.data_version
 
 
-def test_everything_withheld_is_one_clear_error(tiny_model: Path, tmp_path: Path, instance: dg.DagsterInstance) -> None:
-    settings = write_project(tmp_path / "project", tiny_model)
+def test_everything_withheld_is_one_clear_error(make_project: MakeProject, instance: dg.DagsterInstance) -> None:
+    settings = make_project()
     set_policy(settings, 'deny = ["Apache-2.0"]\nunknown = "deny"')
     with pytest.raises(
         SourceError, match=r"the pool is empty: no usable row in .*40 withheld, see \[licenses\].*Apache"

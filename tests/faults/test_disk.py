@@ -14,8 +14,9 @@ from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import read_manifest
 from support.processes import Commands, assert_all_that_is_current_is_whole
-from support.projects import Undisturbed, payload
+from support.projects import Undisturbed, flip, payload
 from support.rows import write_jsonl
+from support.runs import run
 
 Mount = Callable[..., None]
 
@@ -85,7 +86,6 @@ def test_a_disk_that_is_too_full_for_the_history_is_one_error_too(
     built: Path, commands: Commands, mount: Mount, undisturbed: Undisturbed
 ) -> None:
     home = built.parent / ".dagster"
-    home.mkdir()
     mount("-t", "tmpfs", "-o", "size=16m", "tmpfs", home)
     filler = fill(home, but=500_000)
     refused = commands.refused(built)  # while the database is being made
@@ -105,7 +105,6 @@ def test_a_disk_that_is_too_full_for_the_history_is_one_error_too(
 def test_a_read_only_folder_is_one_error_and_changes_nothing(
     built: Path, commands: Commands, mount: Mount, undisturbed: Undisturbed, folder: str
 ) -> None:
-    (built.parent / folder).mkdir(exist_ok=True)
     read_only(mount, built.parent / folder)
     more = add_pool_rows(built)
     said = commands.refused(built)
@@ -143,10 +142,7 @@ def damage_pointer(settings: Path) -> None:
 
 
 def change_a_row(settings: Path) -> None:
-    file = current(settings, "instructions/pool") / "pool.parquet"
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+    flip(current(settings, "instructions/pool") / "pool.parquet")
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -175,27 +171,20 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-def run(settings: Path, job: str, domain: str | None = None) -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-        found = build_defs(settings).resolve_job_def(job)
-        found.execute_in_process(instance=instance, run_config=quiet, partition_key=domain)
-
-
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_a_domain_reads_and_is_damaged_is_told_by_file_and_mended_by_a_refresh(
-    built: Path, undisturbed: Undisturbed, damage: str
+    built: Path, instance: dg.DagsterInstance, undisturbed: Undisturbed, damage: str
 ) -> None:
     spoil, message = DAMAGES[damage]
     toml = built.parent / "domains" / "sums" / "domain.toml"
     toml.write_text("budget = 2\n")  # so that the domain has to be computed from what is damaged
     spoil(built)
     with pytest.raises(G2isError, match=message):
-        run(built, "refresh_domain", "sums")
+        run(built, instance, "refresh_domain", "sums")
     assert not list((built.parent / "lake").rglob(".writing-*"))
     toml.unlink()
-    run(built, "refresh_pool")
-    run(built, "refresh_domain", "sums")
+    run(built, instance, "refresh_pool")
+    run(built, instance, "refresh_domain", "sums")
     assert payload(built.parent / "lake") == undisturbed.both
     assert_all_that_is_current_is_whole(built.parent / "lake")
 
@@ -208,34 +197,34 @@ def test_a_damaged_file_is_one_error_of_the_command_line_too(built: Path, comman
     assert "materialise the asset again" in said
 
 
-def test_a_manifest_that_does_not_match_its_files_makes_the_version_anew(built: Path, undisturbed: Undisturbed) -> None:
+def test_a_manifest_that_does_not_match_its_files_makes_the_version_anew(
+    built: Path, instance: dg.DagsterInstance, undisturbed: Undisturbed
+) -> None:
     folder = current(built, "instructions/pool")
     text = (folder / "manifest.json").read_text()
     sha = read_manifest(folder).files["pool.parquet"].sha256
     (folder / "manifest.json").write_text(text.replace(sha, "0" * 64))
-    run(built, "refresh_pool")
+    run(built, instance, "refresh_pool")
     assert payload(built.parent / "lake") == undisturbed.both
     assert current(built, "instructions/pool") != folder
 
 
-def test_a_source_that_vanished_after_the_settings_were_loaded_is_told_by_file(built: Path) -> None:
+def test_a_source_that_vanished_after_the_settings_were_loaded_is_told_by_file(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
     before = payload(built.parent / "lake")
     definitions = build_defs(built)
     gone = built.parent / "domains" / "sums" / "validation.jsonl"
     os.rename(gone, gone.with_suffix(".away"))
-    with (
-        dg.DagsterInstance.ephemeral() as instance,
-        pytest.raises(SourceError, match=r"sums/validation\.jsonl is not there as a file; a domain needs"),
-    ):
+    with pytest.raises(SourceError, match=r"sums/validation\.jsonl is not there as a file; a domain needs"):
         definitions.resolve_job_def("refresh_domain").execute_in_process(instance=instance, partition_key="sums")
     assert payload(built.parent / "lake") == before
     os.rename(gone.with_suffix(".away"), gone)
-    run(built, "refresh_domain", "sums")
+    run(built, instance, "refresh_domain", "sums")
     assert payload(built.parent / "lake") == before
 
 
 def test_gc_in_a_read_only_project_is_one_error(built: Path, commands: Commands, mount: Mount) -> None:
-    (built.parent / ".dagster").mkdir()
     read_only(mount, built.parent)
     said = commands.refused(built, "gc", "--min-age-hours", "0")
     assert "cannot be written" in said

@@ -9,6 +9,8 @@ import time
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 from g2is_assets.store.manifest import git_revision, library_versions
 from support.processes import (
     DOMAIN_KEYS,
@@ -34,6 +36,7 @@ def boundary(place: Path, number: int) -> Moment:
     )[number % 4]
 
 
+@pytest.mark.campaign
 def test_killed_at_the_boundary_of_every_stage_in_turn_it_ends_as_if_undisturbed(
     fresh: Path, commands: Commands, undisturbed: Undisturbed
 ) -> None:
@@ -53,6 +56,7 @@ def test_killed_at_the_boundary_of_every_stage_in_turn_it_ends_as_if_undisturbed
     assert payload(lake) == undisturbed.sums
 
 
+@pytest.mark.campaign
 def test_killed_from_outside_at_random_moments_it_ends_as_if_undisturbed(
     fresh: Path, commands: Commands, undisturbed: Undisturbed
 ) -> None:

@@ -20,7 +20,6 @@ from g2is_assets.settings.project import load_project
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST
 from g2is_assets.store.version import Recipe
-from g2is_assets.store.versions import SCRATCH_NAME
 from support.processes import Child, Commands, assert_all_that_is_current_is_whole
 from support.projects import Undisturbed, payload
 from support.rows import arithmetic_row, write_jsonl
@@ -36,23 +35,10 @@ def add_domain(settings: Path, name: str) -> None:
     write_jsonl(settings.parent / "domains" / name / "test.jsonl", rows[5:])
 
 
-def test_three_domains_at_once_end_as_one_after_the_other(
-    fresh: Path, built: Path, commands: Commands, undisturbed: Undisturbed
-) -> None:
-    add_domain(built, "more")
-    commands.refresh(built, "more")
-    one_after_the_other = payload(built.parent / "lake")
-    assert undisturbed.both.items() < one_after_the_other.items()
-    add_domain(fresh, "more")
-    ended([commands.demo(fresh, domain) for domain in ("sums", "words", "more")])
-    assert payload(fresh.parent / "lake") == one_after_the_other
-    assert_all_that_is_current_is_whole(fresh.parent / "lake")
-    assert not [path for path in (fresh.parent / "lake").rglob(".*") if SCRATCH_NAME.fullmatch(path.name)]
-
-
 BACKFILL = "job backfill -j refresh_domain --partitions more,sums,words --noprompt"
 
 
+@pytest.mark.campaign
 def test_a_domain_that_fails_in_a_backfill_stops_no_other(
     built: Path, tmp_path: Path, undisturbed: Undisturbed
 ) -> None:

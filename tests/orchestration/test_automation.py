@@ -18,34 +18,10 @@ from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.orchestration.runs import MAX_RETRIES, is_transient, model_turn
 from g2is_assets.settings.project import DomainFile
 from g2is_assets.store.lake import Lake
-from support.projects import write_project
 from support.rows import arithmetic_row, write_jsonl
+from support.runs import run
 
 MakeProject = Callable[..., Path]
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
-def run(
-    settings: Path, instance: dg.DagsterInstance, job: str, domain: str | None = None, **options: Any
-) -> dg.ExecuteInProcessResult:
-    found = build_defs(settings).resolve_job_def(job)
-    return found.execute_in_process(instance=instance, run_config=QUIET, partition_key=domain, **options)
-
-
-@pytest.fixture(scope="module")
-def built_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = write_project(tmp_path_factory.mktemp("built") / "project", tiny_model)
-    with dg.DagsterInstance.ephemeral() as instance:
-        run(settings, instance, "refresh_pool")
-        for domain in ("sums", "words"):
-            run(settings, instance, "refresh_domain", domain)
-    return settings
-
-
-@pytest.fixture
-def built(built_once: Path, tmp_path: Path) -> Path:
-    shutil.copytree(built_once.parent, tmp_path / "project")
-    return tmp_path / "project" / built_once.name
 
 
 class Watcher:

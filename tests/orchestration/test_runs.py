@@ -14,11 +14,10 @@ from g2is_assets.cli.jobs import held_interrupts
 from g2is_assets.errors import StoreError
 from g2is_assets.orchestration import runs
 from g2is_assets.orchestration.assets import STOPPED
-from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.orchestration.runs import GONE, alive, end_dead_runs, model_turn
+from support.runs import run
 
 SHIPPED = Path(__file__).parents[2] / "g2is_assets" / "orchestration" / "dagster.yaml"
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @pytest.fixture
@@ -43,23 +42,23 @@ def started(instance: dg.DagsterInstance, domain: str) -> dg.DagsterRun:
 
 
 def test_a_run_is_ended_when_its_process_is_gone_and_never_before(instance: dg.DagsterInstance) -> None:
-    run = started(instance, "sums")
-    with alive(instance, run.run_id):
+    begun = started(instance, "sums")
+    with alive(instance, begun.run_id):
         assert end_dead_runs(instance) == []
-    killed = Path(instance.root_directory) / "processes" / f"{run.run_id}.lock"
+    killed = Path(instance.root_directory) / "processes" / f"{begun.run_id}.lock"
     killed.touch()  # what a killed process leaves: its file, which nobody locks
-    assert end_dead_runs(instance) == [run.run_id]
-    stored = instance.get_run_by_id(run.run_id)
+    assert end_dead_runs(instance) == [begun.run_id]
+    stored = instance.get_run_by_id(begun.run_id)
     assert stored
     assert stored.status == dg.DagsterRunStatus.FAILURE
-    assert [entry.message for entry in instance.all_logs(run.run_id)][-1] == GONE
+    assert [entry.message for entry in instance.all_logs(begun.run_id)][-1] == GONE
     assert end_dead_runs(instance) == []
 
 
 def test_nothing_is_concluded_about_a_run_without_a_file(instance: dg.DagsterInstance) -> None:
-    run = started(instance, "sums")
+    begun = started(instance, "sums")
     assert end_dead_runs(instance) == []
-    stored = instance.get_run_by_id(run.run_id)
+    stored = instance.get_run_by_id(begun.run_id)
     assert stored
     assert stored.status == dg.DagsterRunStatus.STARTED
 
@@ -142,13 +141,12 @@ def test_ctrl_c_between_two_steps_is_held_until_the_job_is_over_and_then_counts(
     make_project: Callable[..., Path],
 ) -> None:
     settings = make_project()
-    job = build_defs(settings).resolve_job_def("refresh_pool")
 
     def interrupted() -> None:
         with dg.DagsterInstance.ephemeral() as ephemeral, held_interrupts():
             signal.raise_signal(signal.SIGINT)
             with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
-                job.execute_in_process(instance=ephemeral, run_config=QUIET)
+                run(settings, ephemeral, "refresh_pool")
             assert not (settings.parent / "lake" / "instructions").exists()
 
     with pytest.raises(KeyboardInterrupt):
@@ -156,22 +154,13 @@ def test_ctrl_c_between_two_steps_is_held_until_the_job_is_over_and_then_counts(
     assert not STOPPED.is_set()
 
 
-def test_views_are_rebuilt_once_in_a_run_also_in_one_that_fails(
-    make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings, rebuilt = make_project(), []
+def test_views_are_rebuilt_once_in_a_run_also_in_one_that_fails(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rebuilt: list[None] = []
     whole = runs.rebuild_views
     monkeypatch.setattr(runs, "rebuild_views", lambda lake: rebuilt.append(whole(lake)))
     with dg.DagsterInstance.ephemeral() as ephemeral:
-
-        def refresh(job: str, domain: str | None = None) -> bool:
-            found = build_defs(settings).resolve_job_def(job)
-            return found.execute_in_process(
-                instance=ephemeral, run_config=QUIET, partition_key=domain, raise_on_error=False
-            ).success
-
-        assert refresh("refresh_pool")
+        assert run(copy, ephemeral, "refresh_pool").success
         assert len(rebuilt) == 1
-        (settings.parent / "domains" / "sums" / "test.jsonl").write_text("{")
-        assert not refresh("refresh_domain", "sums")
+        (copy.parent / "domains" / "sums" / "test.jsonl").write_text("{")
+        assert not run(copy, ephemeral, "refresh_domain", "sums", raise_on_error=False).success
         assert len(rebuilt) == 2

@@ -8,38 +8,33 @@ import dagster as dg
 
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import load_project
-from g2is_assets.stages.catalog import STAGES, refreshed
+from g2is_assets.stages import catalog
+from g2is_assets.stages.catalog import STAGES
 from g2is_assets.stages.frame import _in_run, recipe_of
 from g2is_assets.stages.instructions import READ_EVERY_RUN
 from g2is_assets.stages.stage import PROJECT, Place
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.version import asset_of
+from support.runs import computed, run_all
 
 MakeProject = Callable[..., Path]
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def test_every_stage_stands_after_those_that_it_is_made_from(make_project: MakeProject) -> None:
     project, seen = load_project(make_project()), set[str]()
-    for stage in (*refreshed("project"), *refreshed("domain")):
+    for stage in (*catalog.refreshed("project"), *catalog.refreshed("domain")):
         assert set(stage.all_inputs(project, [Place("sums")])) <= seen
         seen.add(stage.key)
     assert len({stage.key for stage in STAGES}) == len(STAGES)
 
 
-def test_a_recipe_is_the_one_that_its_version_was_made_with(
-    make_project: MakeProject, instance: dg.DagsterInstance
-) -> None:
-    settings = make_project()
-    definitions = build_defs(settings)
-    for job, domain in (("refresh_pool", None), ("refresh_domain", "sums")):
-        definitions.resolve_job_def(job).execute_in_process(instance=instance, run_config=QUIET, partition_key=domain)
-    workspace = Workspace(load_project(settings))
+def test_a_recipe_is_the_one_that_its_version_was_made_with(refreshed: Path) -> None:
+    definitions, workspace = build_defs(refreshed), Workspace(load_project(refreshed))
     upstream = {
         spec.key.to_user_string(): {dep.asset_key.to_user_string() for dep in spec.deps}
         for spec in definitions.resolve_all_asset_specs()
     }
-    for stage in (*refreshed("project"), *refreshed("domain")):
+    for stage in (*catalog.refreshed("project"), *catalog.refreshed("domain")):
         place = PROJECT if stage.partition == "project" else Place("sums")
         recipe = recipe_of(workspace, stage.key, place)
         made = workspace.lake.current(stage.key, recipe.partition).manifest
@@ -47,29 +42,13 @@ def test_a_recipe_is_the_one_that_its_version_was_made_with(
         assert upstream[stage.key] == {asset_of(name) for name in recipe.versions}
 
 
-def test_a_balanced_subset_depends_on_neither_nodes_nor_stored_edges(
-    make_project: MakeProject, instance: dg.DagsterInstance
-) -> None:
-    settings = make_project()
-    definitions = build_defs(settings)
-    for job, domain in (("refresh_pool", None), ("refresh_domain", "sums")):
-        definitions.resolve_job_def(job).execute_in_process(instance=instance, run_config=QUIET, partition_key=domain)
-    settings.write_text(
-        settings.read_text().replace("n_neighbors = 4", "n_neighbors = 5") + "[knowledge]\nnodes = 'mean'\n"
+def test_a_balanced_subset_depends_on_neither_nodes_nor_stored_edges(copy: Path, instance: dg.DagsterInstance) -> None:
+    copy.write_text(copy.read_text().replace("n_neighbors = 4", "n_neighbors = 5") + "[knowledge]\nnodes = 'mean'\n")
+    made = {name for name, work in computed(*run_all(copy, instance, "sums")).items() if work}
+    assert {"graph/neighbors", "knowledge/components[sums]"} <= made
+    assert made.isdisjoint(
+        f"{name}[sums]" for name in ("selection/subset", "finetune/adapter", "finetune/baseline", "finetune/evaluation")
     )
-    definitions = build_defs(settings)
-    results = [
-        definitions.resolve_job_def(job).execute_in_process(instance=instance, run_config=QUIET, partition_key=domain)
-        for job, domain in (("refresh_pool", None), ("refresh_domain", "sums"))
-    ]
-    events = [event for result in results for event in result.get_asset_materialization_events()]
-    made = {
-        e.asset_key.to_user_string()
-        for e in events
-        if e.step_materialization_data.materialization.metadata["g2is/computed"].value
-    }
-    assert {"graph/neighbors", "knowledge/components"} <= made
-    assert made.isdisjoint({"selection/subset", "finetune/adapter", "finetune/baseline", "finetune/evaluation"})
 
 
 def test_a_run_stands_in_for_the_content_behind_a_uri(make_project: MakeProject) -> None:

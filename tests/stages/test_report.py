@@ -10,23 +10,11 @@ import pytest
 
 from g2is_assets.contracts.audit import PAGE, QUOTED
 from g2is_assets.contracts.selection import SUBSET
-from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.store.lake import Lake
 from support.projects import write_project
+from support.runs import computed, run, run_all
 
 MakeProject = Callable[..., Path]
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
-def run(settings: Path, instance: dg.DagsterInstance, job: str, domain: str | None = None) -> dg.ExecuteInProcessResult:
-    found = build_defs(settings).resolve_job_def(job)
-    return found.execute_in_process(instance=instance, run_config=QUIET, partition_key=domain)
-
-
-def computed(result: dg.ExecuteInProcessResult) -> set[str]:
-    """Assets that did work."""
-    made = [event.step_materialization_data.materialization for event in result.get_asset_materialization_events()]
-    return {m.asset_key.to_user_string() for m in made if m.metadata["g2is/computed"].value}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +23,7 @@ def built_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     domain = settings.parent / "domains" / "sums" / "domain.toml"
     domain.write_text('title = "Sums & <more>"\n[selection]\nwalk = "balanced"\n')
     with dg.DagsterInstance.ephemeral() as instance:
-        run(settings, instance, "refresh_pool")
-        run(settings, instance, "refresh_domain", "sums")
+        run_all(settings, instance, "sums")
     return settings
 
 
@@ -54,7 +41,7 @@ def test_the_page_is_about_the_current_versions_and_metadata_and_pointer_lead_to
     built: Path, instance: dg.DagsterInstance
 ) -> None:
     result = run(built, instance, "refresh_domain", "sums")
-    assert computed(result) == set()
+    assert set(computed(result).values()) == {False}
     lake, page = Lake(built.parent / "lake"), page_of(built)
     text = page.read_text(encoding="utf-8")
     adapter = lake.current("finetune/adapter", "sums")
@@ -73,7 +60,7 @@ def test_the_page_is_about_the_current_versions_and_metadata_and_pointer_lead_to
 
 def test_its_checks_say_what_those_in_the_ui_say(built: Path, instance: dg.DagsterInstance) -> None:
     text = html.unescape(page_of(built).read_text(encoding="utf-8"))
-    results = [run(built, instance, "refresh_pool"), run(built, instance, "refresh_domain", "sums")]
+    results = run_all(built, instance, "sums")
     elsewhere = {"features_are_unit", "sample_holds_no_withheld_row", "chain_is_whole"}
     said = {e.check_name: e for result in results for e in result.get_asset_check_evaluations()}
     assert elsewhere < said.keys()
@@ -92,5 +79,6 @@ def test_its_checks_say_what_those_in_the_ui_say(built: Path, instance: dg.Dagst
 def test_another_title_makes_the_page_anew_and_trains_nothing(built: Path, instance: dg.DagsterInstance) -> None:
     file = built.parent / "domains" / "sums" / "domain.toml"
     file.write_text(file.read_text().replace("<more>", "differences"))
-    assert computed(run(built, instance, "refresh_domain", "sums")) == {"audit/lineage", "audit/report"}
+    done = computed(run(built, instance, "refresh_domain", "sums"))
+    assert {name for name, value in done.items() if value} == {"audit/lineage[sums]", "audit/report[sums]"}
     assert "<bdi>Sums &amp; differences</bdi>" in page_of(built).read_text(encoding="utf-8")

@@ -15,39 +15,32 @@ from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import selection as contracts
 from g2is_assets.core.rows import unit_rows
 from g2is_assets.errors import SettingsError
-from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.reports.why import explain
 from g2is_assets.settings.project import load_project
 from g2is_assets.stages.features import all_rows, stored_features
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
-from support.projects import write_project
+from support import runs
+from support.projects import lake_of, write_project
 from support.rows import arithmetic_row, write_jsonl
-
-SELECTION = ["instructions/target", "gradients/target", "knowledge/components", "selection/subset"]
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+from support.runs import run
 
 
 def refresh_pool(settings: Path, instance: dg.DagsterInstance) -> None:
-    job = build_defs(settings).resolve_job_def("refresh_pool")
-    assert job.execute_in_process(instance=instance, run_config=QUIET).success
+    assert run(settings, instance, "refresh_pool").success
 
 
 def select(settings: Path, instance: dg.DagsterInstance, domain: str) -> Version:
     """The domain's assets up to its subset, with their checks."""
-    job = build_defs(settings).resolve_job_def("refresh_domain")
-    keys = [dg.AssetKey(key.split("/")) for key in SELECTION]
-    result = job.execute_in_process(
-        instance=instance, run_config=QUIET, partition_key=domain, asset_selection=keys, raise_on_error=True
-    )
+    result = runs.select(settings, instance, domain)
     broken = [
         check.check_name
         for check in result.get_asset_check_evaluations()
         if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
     ]
     assert broken == []
-    return Lake(settings.parent / "lake").current("selection/subset", domain)
+    return lake_of(settings).current("selection/subset", domain)
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +59,6 @@ def project(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, instance
     refresh_pool(settings, instance)
     select(settings, instance, "sums")
     return settings
-
-
-def lake_of(settings: Path) -> Lake:
-    return Lake(settings.parent / "lake")
 
 
 def graph_tables(lake: Lake) -> dict[str, pl.DataFrame]:

@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 
 from g2is_assets.contracts.audit import STALENESS
-from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import load_project
 from g2is_assets.stages import frame
 from g2is_assets.stages import staleness as module
@@ -19,16 +18,10 @@ from g2is_assets.stages.catalog import refreshed
 from g2is_assets.stages.stage import PROJECT
 from g2is_assets.stages.staleness import staleness
 from g2is_assets.stages.workspace import Workspace
-from support.projects import write_project
 from support.rows import arithmetic_row, write_jsonl
+from support.runs import run
 
 MakeProject = Callable[..., Path]
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
-def run(settings: Path, instance: dg.DagsterInstance, job: str, domain: str | None = None) -> None:
-    found = build_defs(settings).resolve_job_def(job)
-    found.execute_in_process(instance=instance, run_config=QUIET, partition_key=domain)
 
 
 def look(settings: Path) -> pl.DataFrame:
@@ -47,22 +40,6 @@ def states(settings: Path) -> dict[str, str]:
 def reason(settings: Path, asset: str, domain: str | None = None) -> dict[str, object]:
     found = look(settings).filter((pl.col("asset") == asset) & pl.col("domain").eq_missing(domain))
     return found.row(0, named=True)
-
-
-@pytest.fixture(scope="module")
-def built_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = write_project(tmp_path_factory.mktemp("built") / "project", tiny_model)
-    with dg.DagsterInstance.ephemeral() as instance:
-        run(settings, instance, "refresh_pool")
-        for domain in ("sums", "words"):
-            run(settings, instance, "refresh_domain", domain)
-    return settings
-
-
-@pytest.fixture
-def built(built_once: Path, tmp_path: Path) -> Path:
-    shutil.copytree(built_once.parent, tmp_path / "project")
-    return tmp_path / "project" / built_once.name
 
 
 def test_all_is_missing_before_and_current_after_a_refresh(make_project: MakeProject, built: Path) -> None:

@@ -12,96 +12,67 @@ import pytest
 from g2is_assets.contracts.gradients import VECTORS
 from g2is_assets.contracts.tables import contract_of, main_table
 from g2is_assets.errors import G2isError, MissingInputError, SettingsError, SourceError
-from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import read_manifest
 from g2is_assets.store.pruning import plan_pruning
 from g2is_assets.store.serving import served_folder
 from g2is_assets.store.version import Version
-from support.projects import payload, write_project
+from support.projects import DOMAINS, Undisturbed, payload
 from support.rows import write_jsonl
+from support.runs import computed, run, run_all
+from support.shared import copied
 
 MakeProject = Callable[..., Path]
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-DOMAINS = ("sums", "words")
 
 
-def run(
-    settings: Path, instance: dg.DagsterInstance, job: str, domain: str | None = None, **ops: object
-) -> dg.ExecuteInProcessResult:
-    config = QUIET | ({"ops": ops} if ops else {})
-    return (
-        build_defs(settings)
-        .resolve_job_def(job)
-        .execute_in_process(instance=instance, run_config=config, partition_key=domain)
-    )
+def test_a_first_run_computes_everything(undisturbed: Undisturbed) -> None:
+    assert set(undisturbed.computed.values()) == {True}
+    assert len(undisturbed.computed) == 5 + 9 * len(DOMAINS)
 
 
-def run_all(settings: Path, instance: dg.DagsterInstance) -> dict[str, int]:
-    """Refresh everything; returns for every asset partition whether it did work."""
-    results = [run(settings, instance, "refresh_pool")]
-    results += [run(settings, instance, "refresh_domain", domain) for domain in DOMAINS]
-    computed = {}
-    for result in results:
-        for event in result.get_asset_materialization_events():
-            materialization = event.step_materialization_data.materialization
-            key = "/".join(materialization.asset_key.path) + (
-                f"[{materialization.partition}]" if materialization.partition else ""
-            )
-            computed[key] = int(materialization.metadata["g2is/computed"].value)
-    return computed
+Results = list[dg.ExecuteInProcessResult]
 
 
 @pytest.fixture(scope="module")
-def built_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which everything has been materialised."""
-    settings = write_project(tmp_path_factory.mktemp("built") / "project", tiny_model)
+def second(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
+    """A copy in which everything was refreshed once more, and the runs that did it."""
+    settings = copied(undisturbed.settings, tmp_path_factory.mktemp("second") / "project")
     with dg.DagsterInstance.ephemeral() as instance:
-        computed = run_all(settings, instance)
-    assert set(computed.values()) == {1}
-    assert len(computed) == 5 + 9 * len(DOMAINS)
-    return settings
+        return settings, run_all(settings, instance, *DOMAINS)
 
 
-@pytest.fixture
-def built(built_once: Path, tmp_path: Path) -> Path:
-    """A copy of it at another place: a lake moves with its project."""
-    shutil.copytree(built_once.parent, tmp_path / "project")
-    return tmp_path / "project" / built_once.name
-
-
-def test_a_second_run_computes_nothing_and_changes_no_byte(built: Path, instance: dg.DagsterInstance) -> None:
-    before = payload(built.parent / "lake")
-    assert set(run_all(built, instance).values()) == {0}
-    assert payload(built.parent / "lake") == before
+def test_a_second_run_computes_nothing_and_changes_no_byte(
+    second: tuple[Path, Results], undisturbed: Undisturbed
+) -> None:
+    settings, results = second
+    assert set(computed(*results).values()) == {False}
+    assert payload(settings.parent / "lake") == undisturbed.both
 
 
 def test_a_run_elsewhere_gives_the_same_bytes(
-    built: Path, make_project: MakeProject, instance: dg.DagsterInstance
+    undisturbed: Undisturbed, make_project: MakeProject, instance: dg.DagsterInstance
 ) -> None:
     again = make_project("elsewhere")
-    run_all(again, instance)
-    first, second = payload(built.parent / "lake"), payload(again.parent / "lake")
-    differing = {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
-    assert differing == set()
+    run_all(again, instance, *DOMAINS)
+    first, other = undisturbed.both, payload(again.parent / "lake")
+    assert {name for name in first.keys() | other.keys() if first.get(name) != other.get(name)} == set()
     assert any(name.startswith("selection/subset/sums/") for name in first)
 
 
 def test_gradients_and_graph_on_ray_are_those_in_process_byte_for_byte(
-    built: Path, make_project: MakeProject, instance: dg.DagsterInstance
+    undisturbed: Undisturbed, make_project: MakeProject, instance: dg.DagsterInstance
 ) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'g2is_assets[ray]'")
     on_ray = make_project("ray")
     on_ray.write_text('engine = "ray"\nworkers = 2\n' + on_ray.read_text())
     run(on_ray, instance, "refresh_pool")
-    first, second = payload(built.parent / "lake"), payload(on_ray.parent / "lake")
-    assert any(name.startswith("vectors/shard/") for name in second)
-    assert {name: first.get(name) for name in second} == second
+    made = payload(on_ray.parent / "lake")
+    assert any(name.startswith("vectors/shard/") for name in made)
+    assert {name: undisturbed.both.get(name) for name in made} == made
 
 
-def test_all_checks_report_and_only_those_of_quality_may_fail(built: Path, instance: dg.DagsterInstance) -> None:
-    results = [run(built, instance, "refresh_pool"), *(run(built, instance, "refresh_domain", d) for d in DOMAINS)]
-    evaluations = [evaluation for result in results for evaluation in result.get_asset_check_evaluations()]
+def test_all_checks_report_and_only_those_of_quality_may_fail(second: tuple[Path, Results]) -> None:
+    evaluations = [evaluation for result in second[1] for evaluation in result.get_asset_check_evaluations()]
     assert len(evaluations) == 3 + 8 * len(DOMAINS)
     failed = {evaluation.check_name for evaluation in evaluations if not evaluation.passed}
     assert failed <= {"tuned_beats_base_and_random", "constraints_bite", "walk_stays_home"}
@@ -123,10 +94,9 @@ PICTURES = {
 
 
 def test_every_asset_shows_columns_first_rows_and_pictures_also_when_nothing_is_computed(
-    built: Path, instance: dg.DagsterInstance
+    second: tuple[Path, Results],
 ) -> None:
-    results = [run(built, instance, "refresh_pool"), *(run(built, instance, "refresh_domain", d) for d in DOMAINS)]
-    events = [event for result in results for event in result.get_asset_materialization_events()]
+    events = [event for result in second[1] for event in result.get_asset_materialization_events()]
     assert len(events) == 5 + 9 * len(DOMAINS)
     for event in events:
         materialization = event.step_materialization_data.materialization
@@ -155,7 +125,7 @@ def test_every_stored_table_has_a_contract_that_people_are_told_of(built: Path) 
 
 def test_without_preview_rows_no_text_of_a_row_gets_into_the_history(built: Path, instance: dg.DagsterInstance) -> None:
     built.write_text("preview_rows = 0\n" + built.read_text())
-    results = [run(built, instance, "refresh_pool"), *(run(built, instance, "refresh_domain", d) for d in DOMAINS)]
+    results = run_all(built, instance, *DOMAINS)
     events = [event for result in results for event in result.get_asset_materialization_events()]
     said = "\n".join(str(e.step_materialization_data.materialization.metadata) for e in events)
     assert "g2is/tables" in said
@@ -205,7 +175,7 @@ def test_a_redraw_on_request_draws_from_the_pool_as_it_is(built: Path, instance:
         file.writelines(json.dumps({"prompt": f"Say {n}.", "response": str(n)}) + "\n" for n in range(60))
     run(built, instance, "refresh_pool")
     assert set(lake.current("warmup/sample").read(_sample_contract())["row_id"]) == before
-    run(built, instance, "refresh_pool", warmup__sample={"config": {"redraw": True}})
+    run(built, instance, "refresh_pool", ops={"warmup__sample": {"config": {"redraw": True}}})
     after = set(lake.current("warmup/sample").read(_sample_contract())["row_id"])
     assert len(after) == 20
     assert after != before
@@ -217,12 +187,12 @@ def test_another_sketch_makes_everything_behind_it_anew(built: Path, instance: d
     lake = Lake(built.parent / "lake")
     before = lake.current("gradients/pool").manifest
     built.write_text(built.read_text().replace("[gradients]", "[gradients]\nseed = 1"))
-    computed = run_all(built, instance)
-    assert {name for name, value in computed.items() if not value} == {
+    done = computed(*run_all(built, instance, "sums"))
+    assert {name for name, value in done.items() if not value} == {
         "instructions/pool",
         "warmup/sample",
         "warmup/checkpoint",
-        *(f"instructions/target[{domain}]" for domain in DOMAINS),
+        "instructions/target[sums]",
     }
     after = lake.current("gradients/pool").manifest
     assert after.metrics["n_computed"] == 40
@@ -304,13 +274,11 @@ def test_scores_are_stored_per_row_for_three_models(built: Path) -> None:
 
 
 def test_a_domain_without_test_rows_is_scored_on_validation_and_says_so(
-    make_project: MakeProject, instance: dg.DagsterInstance
+    copy: Path, instance: dg.DagsterInstance
 ) -> None:
-    settings = make_project()
-    (settings.parent / "domains" / "sums" / "test.jsonl").unlink()
-    run(settings, instance, "refresh_pool")
-    run(settings, instance, "refresh_domain", "sums")
-    metrics = Lake(settings.parent / "lake").current("finetune/evaluation", "sums").manifest.metrics
+    (copy.parent / "domains" / "sums" / "test.jsonl").unlink()
+    run_all(copy, instance, "sums")
+    metrics = Lake(copy.parent / "lake").current("finetune/evaluation", "sums").manifest.metrics
     assert metrics["split"] == "validation"
 
 
@@ -461,8 +429,8 @@ def test_a_domain_before_its_pool_names_what_to_materialise(
 
 def test_an_override_of_one_domain_changes_that_domain_only(built: Path, instance: dg.DagsterInstance) -> None:
     (built.parent / "domains" / "sums" / "domain.toml").write_text("budget = 2\n[finetune]\nseed = 7\n")
-    computed = run_all(built, instance)
-    assert {name for name, value in computed.items() if value} == {
+    done = computed(*run_all(built, instance, *DOMAINS))
+    assert {name for name, value in done.items() if value} == {
         "selection/subset[sums]",
         "finetune/adapter[sums]",
         "finetune/baseline[sums]",

@@ -1,8 +1,12 @@
-"""The commands of the program, and the example that each shows in its help."""
+"""The commands of the program, in this process, and the example that each shows in its help."""
 
+import json
 import shlex
+from pathlib import Path
+from typing import Any
 
 import click
+from click.testing import CliRunner, Result
 
 from g2is_assets.cli import main
 
@@ -21,3 +25,18 @@ def example_of(path: tuple[str, ...]) -> list[str]:
     program, *words = shlex.split(str(command.epilog).removeprefix("Example: "))
     assert program == "g2is"
     return words
+
+
+def g2is(settings: Path, *arguments: str, **environment: str) -> Result:
+    """Call `g2is` for a project; what it raises is an exit, or an error of the test."""
+    runner = CliRunner(env={"COLUMNS": "200"} | environment)
+    result = runner.invoke(main, [*arguments, "--config", str(settings)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def answer(settings: Path, *arguments: str) -> Any:
+    """What a command says as JSON, when it succeeds."""
+    result = g2is(settings, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)

@@ -4,6 +4,7 @@ Importing torch, transformers and Dagster takes seconds, so a server process imp
 command. A child is a real process with real files; what kills it is a real SIGKILL.
 """
 
+import gc
 import json
 import multiprocessing
 import os
@@ -18,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from g2is_assets.stages.catalog import refreshed
 from g2is_assets.store.manifest import describe_files, read_manifest
+from support.shared import render_nothing
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -35,6 +38,7 @@ FORKS.set_forkserver_preload(
         "transformers.trainer",
         "transformers.models.llama.modeling_llama",
         "peft",
+        "matplotlib.backends.backend_agg",
     ]
 )
 
@@ -148,6 +152,8 @@ def _in_child(
     written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(written, stream)
+    gc.freeze()
+    FigureCanvasAgg.draw = render_nothing
     os.environ.update({"COLUMNS": "1000"} | environment)
     if die_at:
         sys.addaudithook(killer(die_at))

@@ -5,7 +5,19 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
+import g2is_assets
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.version import Version
 from support.rows import arithmetic_row, write_jsonl
+
+PRINTED_STAYS = """
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+DOMAINS = ("sums", "words")
 
 SETTINGS = """
 model = "{model}"
@@ -42,9 +54,19 @@ def write_project(root: Path, model: Path, n_pool: int = 40) -> Path:
         rows = [arithmetic_row(n, domain) for n in range(first, first + 12)]
         write_jsonl(root / "domains" / domain / "validation.jsonl", rows[:5])
         write_jsonl(root / "domains" / domain / "test.jsonl", rows[5:])
+    write_instance(root)
     settings = root / "g2is.toml"
     settings.write_text(SETTINGS.format(model=model.as_posix()), encoding="utf-8")
     return settings
+
+
+def write_instance(root: Path) -> None:
+    """The shipped settings of Dagster, but no copy of what steps print, for which each would start four processes."""
+    (root / ".dagster").mkdir()
+    shipped = Path(g2is_assets.__file__).parent / "orchestration" / "dagster.yaml"
+    (root / ".dagster" / "dagster.yaml").write_text(
+        shipped.read_text(encoding="utf-8") + PRINTED_STAYS, encoding="utf-8"
+    )
 
 
 def payload(lake: Path) -> dict[str, str]:
@@ -64,19 +86,47 @@ def payload(lake: Path) -> dict[str, str]:
     return digests
 
 
+def rows_of(version: Version, table: str) -> list[str]:
+    """Row ids of one of a version's tables, in its order."""
+    return pl.read_parquet(version.folder / f"{table}.parquet")["row_id"].to_list()
+
+
+def lake_of(settings: Path) -> Lake:
+    """The project's lake."""
+    return Lake(settings.parent / "lake")
+
+
+def flip(file: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def tamper_with_manifest(settings: Path) -> Path:
+    """Say that another run made the pool; returns the manifest."""
+    file = lake_of(settings).current("instructions/pool").folder / "manifest.json"
+    file.write_text(file.read_text().replace('"run_id": "', '"run_id": "0'))
+    return file
+
+
 @dataclass(frozen=True)
 class Undisturbed:
-    """A project in which one domain was refreshed after the other.
+    """A project in which one domain was refreshed after the other; not to be changed.
 
     Attributes:
         settings: Its settings file.
+        settings_before: That of a copy from when only `sums` had been refreshed.
         sums: Digests of all payload when `sums` had been refreshed.
         both: The same when `words` had been refreshed too.
+        computed: Of every asset and partition, whether its materialisation did work.
     """
 
     settings: Path
+    settings_before: Path
     sums: dict[str, str]
     both: dict[str, str]
+    computed: dict[str, bool]
 
 
 STUDY = """

@@ -18,6 +18,7 @@ from g2is_assets.training.evaluate import (
 )
 from g2is_assets.training.model import ModelSource
 from g2is_assets.training.text import Example, Template
+from support.models import CHATML, WARMUP, byte_tokenizer, fill_lora
 
 YES_OR_NO = ("yes", "no", "perhaps not")
 ASKED = [
@@ -52,19 +53,19 @@ def log_likelihood(model: Any, template: Template, question: Question, text: str
     return sum(float(steps[i - 1, row.input_ids[i]]) for i in range(row.n_prompt, row.n_tokens))
 
 
-def with_adapter(model: Any, tools: Any) -> Any:
+def with_adapter(model: Any) -> Any:
     from g2is_assets.training.lora import add_lora
 
-    return tools.fill_lora(add_lora(model, tools.settings, "tiny"))
+    return fill_lora(add_lora(model, WARMUP, "tiny"))
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("adapted", [False, True])
 @pytest.mark.parametrize("batch_tokens", [1, 100, 100_000])
 def test_candidates_have_the_likelihood_of_the_whole_response(
-    source: ModelSource, tools: Any, batch_tokens: int, adapted: bool, side: str
+    source: ModelSource, batch_tokens: int, adapted: bool, side: str
 ) -> None:
-    model = with_adapter(source.load("cpu"), tools) if adapted else source.load("cpu")
+    model = with_adapter(source.load("cpu")) if adapted else source.load("cpu")
     template = Template(source.tokenizer(), max_length=128)
     template.tokenizer.padding_side = side
     # One candidate twice.
@@ -166,10 +167,8 @@ def test_questions_are_all_rows_with_what_they_have() -> None:
 
 
 @pytest.mark.parametrize(("chat_template", "ending"), [("chatml", "<|im_end|>"), (None, "<|im_end|>")])
-def test_the_ending_is_what_the_template_puts_behind_a_response(
-    tools: Any, chat_template: str | None, ending: str
-) -> None:
-    template = Template(tools.tokenizer(tools.chatml if chat_template else None), 64)
+def test_the_ending_is_what_the_template_puts_behind_a_response(chat_template: str | None, ending: str) -> None:
+    template = Template(byte_tokenizer(CHATML if chat_template else None), 64)
     assert template.ending == ending
     row = template.encode("", ASKED[0].messages, "Hello")
     assert row is not None

@@ -18,6 +18,7 @@ from g2is_assets.training.fit import Fit, fit_lora, n_fit_tokens
 from g2is_assets.training.lora import add_lora, convert_frozen, load_adapter, lora_parameters, save_adapter
 from g2is_assets.training.model import ModelSource
 from g2is_assets.training.text import Example, Template
+from support.models import plain_nll
 
 LEARNS = LoraSettings(rank=4, alpha=8, learning_rate=5e-3, batch_size=2, seed=3)
 
@@ -157,12 +158,10 @@ def test_an_adapter_is_saved_with_the_kept_epoch(source: ModelSource, rows: Sequ
     assert nll(source, model, rows[:2]) == pytest.approx(result.best_validation_nll, rel=1e-5)
 
 
-def test_losses_come_in_the_order_of_the_rows_whatever_the_batches(
-    source: ModelSource, rows: Sequence[Example], tools: Any
-):
+def test_losses_come_in_the_order_of_the_rows_whatever_the_batches(source: ModelSource, rows: Sequence[Example]):
     model, template, told = source.load("cpu"), Template(source.tokenizer(), 128), []
     with torch.no_grad():
-        expected = [tools.plain_nll(model, row).item() for row in rows]
+        expected = [plain_nll(model, row).item() for row in rows]
     for batch_tokens in (1, 64, 10_000):
         told.clear()
         losses = nll_and_choices(model, template, rows, (), batch_tokens, told.append)[0]

@@ -22,6 +22,7 @@ from g2is_assets.training.loss import APART, packed_rows, row_losses
 from g2is_assets.training.model import ModelSource, pick_compute
 from g2is_assets.training.text import IGNORED, Example, collator
 from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments
+from support.models import fill_lora, plain_nll
 
 VOCAB = 97
 SHAPE = {
@@ -69,7 +70,7 @@ def examples() -> list[Example]:
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def model(request: pytest.FixtureRequest, tools: Any) -> Any:
+def model(request: pytest.FixtureRequest) -> Any:
     config, targets, attention = FAMILIES[request.param]
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation=attention)
@@ -78,17 +79,17 @@ def model(request: pytest.FixtureRequest, tools: Any) -> Any:
             "ignore", "fan_in_fan_out"
         )  # PEFT tells that it fits itself to GPT-2's transposed layers
         lora = add_lora(base, LoraSettings(rank=3, alpha=6, targets=targets), "tiny")
-    return tools.fill_lora(lora).requires_grad_(False).eval()
+    return fill_lora(lora).requires_grad_(False).eval()
 
 
 @pytest.fixture(scope="module")
-def expected(model: Any, examples: list[Example], tools: Any) -> list[tuple[float, dict[str, Tensor]]]:
+def expected(model: Any, examples: list[Example]) -> list[tuple[float, dict[str, Tensor]]]:
     """Per row the loss and the gradient of every LoRA parameter, in float64."""
     exact = copy.deepcopy(model).double()
     named = {n.replace(".default", ""): p.requires_grad_(True) for n, p in exact.named_parameters() if ".lora_" in n}
     found = []
     for example in examples:
-        loss = tools.plain_nll(exact, example)
+        loss = plain_nll(exact, example)
         gradients = torch.autograd.grad(loss, list(named.values()))
         found.append((loss.item(), dict(zip(named, gradients, strict=True))))
     return found
@@ -344,11 +345,11 @@ def test_the_worker_gives_the_same_bytes_twice(worker: GradientWorker, rows: Seq
 
 
 def test_the_losses_are_those_of_the_warmed_up_model(
-    worker: GradientWorker, source: ModelSource, checkpoint: Path, rows: Sequence[Example], tools: Any
+    worker: GradientWorker, source: ModelSource, checkpoint: Path, rows: Sequence[Example]
 ):
     model = load_adapter(source.load("cpu"), checkpoint / "adapter")
     with torch.no_grad():
-        expected = [tools.plain_nll(model, row).item() for row in rows]
+        expected = [plain_nll(model, row).item() for row in rows]
     assert worker(rows).losses.tolist() == pytest.approx(expected, rel=1e-5)
 
 

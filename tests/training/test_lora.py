@@ -19,14 +19,15 @@ from g2is_assets.training.lora import (
     save_adapter,
 )
 from g2is_assets.training.model import ModelSource
+from support.models import fill_lora
 
 SETTINGS = LoraSettings(rank=4, alpha=12, seed=5)
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9]])
 
 
 @pytest.fixture
-def lora(source: ModelSource, tools: Any) -> Any:
-    return tools.fill_lora(add_lora(source.load("cpu"), SETTINGS, source.name)).eval()
+def lora(source: ModelSource) -> Any:
+    return fill_lora(add_lora(source.load("cpu"), SETTINGS, source.name)).eval()
 
 
 def logits(model: Any) -> torch.Tensor:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ import torch
 from g2is_assets.errors import ModelError
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.training.model import find_model, pick_device
+from support.models import byte_tokenizer
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def test_a_model_stored_in_half_precision_loads_in_float32(copy: Path):
     assert next(find_model(str(copy), copy.parent).load("cpu").parameters()).dtype == torch.float32
 
 
-def test_a_tokenizer_without_a_padding_token_pads_with_its_end_token(copy: Path, tools: Any):
-    tools.tokenizer(pad_token=None).save_pretrained(copy)
+def test_a_tokenizer_without_a_padding_token_pads_with_its_end_token(copy: Path):
+    byte_tokenizer(pad_token=None).save_pretrained(copy)
     tokenizer = find_model(str(copy), copy.parent).tokenizer()
     assert tokenizer.pad_token == tokenizer.eos_token == "<|im_end|>"
 

@@ -24,6 +24,7 @@ from g2is_assets.training.text import (
     plan_batches,
     template_digest,
 )
+from support.models import CHATML, byte_tokenizer
 
 QUESTION = [{"role": "user", "content": "Hi there"}]
 DIALOGUE = [*QUESTION, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Bye"}]
@@ -44,47 +45,45 @@ INSTRUCT = (
 )
 
 
-def template_with(tools: Any, chat_template: str | None, max_length: int = 512, **options: Any) -> Template:
+def template_with(chat_template: str | None, max_length: int = 512, **options: Any) -> Template:
     tokens = {"bos_token": options.pop("bos_token")} if "bos_token" in options else {}
-    return Template(tools.tokenizer(chat_template, **tokens), max_length, **options)
+    return Template(byte_tokenizer(chat_template, **tokens), max_length, **options)
 
 
-def test_chatml_is_rendered_as_the_template_says(tools: Any):
-    prompt, completion = template_with(tools, tools.chatml).render(QUESTION, "Hello!")
+def test_chatml_is_rendered_as_the_template_says():
+    prompt, completion = template_with(CHATML).render(QUESTION, "Hello!")
     assert prompt == "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n"
     assert completion == "Hello!<|im_end|>"
 
 
-def test_the_default_system_message_of_a_template_is_taken_out(tools: Any):
-    plain, default = template_with(tools, tools.chatml), template_with(tools, DEFAULT_SYSTEM + tools.chatml)
+def test_the_default_system_message_of_a_template_is_taken_out():
+    plain, default = template_with(CHATML), template_with(DEFAULT_SYSTEM + CHATML)
     assert "You are helpful." in default.tokenizer.apply_chat_template(QUESTION, tokenize=False)
     for messages in (QUESTION, DIALOGUE):
         assert default.render(messages, "Hello!") == plain.render(messages, "Hello!")
 
 
-def test_the_system_setting_replaces_the_default(tools: Any):
-    prompt, _ = template_with(tools, DEFAULT_SYSTEM + tools.chatml, system="Answer in verse.").render(
-        QUESTION, "Hello!"
-    )
+def test_the_system_setting_replaces_the_default():
+    prompt, _ = template_with(DEFAULT_SYSTEM + CHATML, system="Answer in verse.").render(QUESTION, "Hello!")
     assert prompt.startswith("<|im_start|>system\nAnswer in verse.<|im_end|>\n<|im_start|>user\nHi there")
     assert "You are helpful." not in prompt
 
 
 @pytest.mark.parametrize("system", [None, "Answer in verse."])
-def test_a_system_message_of_the_row_wins(tools: Any, system: str | None):
-    prompt, _ = template_with(tools, DEFAULT_SYSTEM + tools.chatml, system=system).render(OWN_SYSTEM, "Hello!")
+def test_a_system_message_of_the_row_wins(system: str | None):
+    prompt, _ = template_with(DEFAULT_SYSTEM + CHATML, system=system).render(OWN_SYSTEM, "Hello!")
     assert prompt.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi there")
     assert "verse" not in prompt
 
 
-def test_a_row_whose_system_message_is_the_default_keeps_it(tools: Any):
+def test_a_row_whose_system_message_is_the_default_keeps_it():
     messages = [{"role": "system", "content": "You are helpful."}, *QUESTION]
-    prompt, _ = template_with(tools, DEFAULT_SYSTEM + tools.chatml).render(messages, "Hello!")
+    prompt, _ = template_with(DEFAULT_SYSTEM + CHATML).render(messages, "Hello!")
     assert prompt.startswith("<|im_start|>system\nYou are helpful.<|im_end|>\n")
 
 
-def test_the_start_token_before_a_default_system_message_stays(tools: Any):
-    llama = template_with(tools, LLAMA3, bos_token="<|bos|>")
+def test_the_start_token_before_a_default_system_message_stays():
+    llama = template_with(LLAMA3, bos_token="<|bos|>")
     prompt, completion = llama.render(QUESTION, "Hello!")
     assert prompt == "<|bos|><|header|>user<|header|>\n\nHi there<|eot|><|header|>assistant<|header|>\n\n"
     assert completion == "Hello!<|eot|>"
@@ -92,27 +91,25 @@ def test_the_start_token_before_a_default_system_message_stays(tools: Any):
     assert llama.encode("a", QUESTION, "Hello!").input_ids.count(llama.tokenizer.bos_token_id) == 1
 
 
-def test_a_template_without_a_default_system_message_is_left_alone(tools: Any):
-    prompt, completion = template_with(tools, INSTRUCT, bos_token="<|bos|>").render(DIALOGUE, "Bye!")
+def test_a_template_without_a_default_system_message_is_left_alone():
+    prompt, completion = template_with(INSTRUCT, bos_token="<|bos|>").render(DIALOGUE, "Bye!")
     assert prompt == "<|bos|>[INST] Hi there [/INST] Yes?<|im_end|>[INST] Bye [/INST]"
     assert completion == " Bye!<|im_end|>"
 
 
-def test_without_a_chat_template_the_text_of_the_messages_is_the_prompt(tools: Any):
-    plain = template_with(tools, None)
+def test_without_a_chat_template_the_text_of_the_messages_is_the_prompt():
+    plain = template_with(None)
     assert plain.render(QUESTION, "Hello!") == ("Hi there\n", "Hello!<|im_end|>")
     assert plain.render(OWN_SYSTEM, "Hello!") == ("Be brief.\nHi there\n", "Hello!<|im_end|>")
-    with_start = template_with(tools, None, system="Be kind.", bos_token="<|bos|>")
+    with_start = template_with(None, system="Be kind.", bos_token="<|bos|>")
     assert with_start.render(QUESTION, "Hello!")[0] == "<|bos|>Be kind.\nHi there\n"
 
 
 @pytest.mark.parametrize("chat_template", [None, "chatml", DEFAULT_SYSTEM, LLAMA3, INSTRUCT])
 @pytest.mark.parametrize("messages", [QUESTION, DIALOGUE], ids=["question", "dialogue"])
-def test_the_ids_decode_to_the_rendered_text(tools: Any, chat_template: str | None, messages: list[dict[str, str]]):
-    chosen = chat_template and chat_template.replace("chatml", tools.chatml).replace(
-        DEFAULT_SYSTEM, DEFAULT_SYSTEM + tools.chatml
-    )
-    made = template_with(tools, chosen, bos_token="<|bos|>")
+def test_the_ids_decode_to_the_rendered_text(chat_template: str | None, messages: list[dict[str, str]]):
+    chosen = chat_template and chat_template.replace("chatml", CHATML).replace(DEFAULT_SYSTEM, DEFAULT_SYSTEM + CHATML)
+    made = template_with(chosen, bos_token="<|bos|>")
     prompt, completion = made.render(messages, "Zwölf  Äpfel,\n\tdanke ✓")
     example = made.encode("a", messages, "Zwölf  Äpfel,\n\tdanke ✓")
     assert example is not None
@@ -125,30 +122,27 @@ def test_the_ids_decode_to_the_rendered_text(tools: Any, chat_template: str | No
 
 
 @pytest.mark.parametrize(("chat_template", "end"), [(None, "<|im_end|>"), (LLAMA3, "<|eot|>")])
-def test_the_response_ends_with_the_end_token_and_it_carries_loss(tools: Any, chat_template: str | None, end: str):
-    made = template_with(tools, chat_template, bos_token="<|bos|>")
+def test_the_response_ends_with_the_end_token_and_it_carries_loss(chat_template: str | None, end: str):
+    made = template_with(chat_template, bos_token="<|bos|>")
     example = made.encode("a", QUESTION, "Hello!")
     assert example is not None
     assert example.input_ids[-1] == example.features()["labels"][-1] == made.tokenizer.convert_tokens_to_ids(end)
 
 
-def test_a_row_longer_than_max_length_loses_the_end_of_its_response(tools: Any):
-    whole = template_with(tools, tools.chatml).encode("a", QUESTION, "Hello, you there!")
+def test_a_row_longer_than_max_length_loses_the_end_of_its_response():
+    whole = template_with(CHATML).encode("a", QUESTION, "Hello, you there!")
     assert whole is not None
-    cut = template_with(tools, tools.chatml, max_length=whole.n_prompt + 5).encode("a", QUESTION, "Hello, you there!")
+    cut = template_with(CHATML, max_length=whole.n_prompt + 5).encode("a", QUESTION, "Hello, you there!")
     assert cut is not None
     assert cut.input_ids == whole.input_ids[: whole.n_prompt + 5]
     assert cut.n_prompt == whole.n_prompt
-    assert (
-        template_with(tools, tools.chatml, max_length=whole.n_tokens).encode("a", QUESTION, "Hello, you there!")
-        == whole
-    )
+    assert template_with(CHATML, max_length=whole.n_tokens).encode("a", QUESTION, "Hello, you there!") == whole
 
 
 @pytest.mark.parametrize(("spare", "left"), [(1, 1), (0, None), (-3, None)])
-def test_a_row_without_any_response_token_left_is_none(tools: Any, spare: int, left: int | None):
-    n_prompt, _ = template_with(tools, tools.chatml).token_counts(QUESTION, "Hello!")
-    example = template_with(tools, tools.chatml, max_length=n_prompt + spare).encode("a", QUESTION, "Hello!")
+def test_a_row_without_any_response_token_left_is_none(spare: int, left: int | None):
+    n_prompt, _ = template_with(CHATML).token_counts(QUESTION, "Hello!")
+    example = template_with(CHATML, max_length=n_prompt + spare).encode("a", QUESTION, "Hello!")
     assert (example and example.n_tokens - example.n_prompt) == left
 
 
@@ -162,8 +156,8 @@ def test_labels_mask_the_prompt_and_repeat_the_response():
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_a_batch_is_padded_to_its_longest_row_on_the_tokenizers_side(tools: Any, side: str):
-    tokenizer = tools.tokenizer(padding_side=side)
+def test_a_batch_is_padded_to_its_longest_row_on_the_tokenizers_side(side: str):
+    tokenizer = byte_tokenizer(padding_side=side)
     batch = collator(tokenizer)([Example("a", [5, 6, 7], 2).features(), Example("b", [8, 9], 1).features()])
     pad = tokenizer.pad_token_id
     short = {"input_ids": [8, 9, pad], "attention_mask": [1, 1, 0], "labels": [IGNORED, 9, IGNORED]}
@@ -174,11 +168,11 @@ def test_a_batch_is_padded_to_its_longest_row_on_the_tokenizers_side(tools: Any,
     assert all(values.dtype == torch.int64 for values in batch.values())
 
 
-def test_the_digest_changes_with_whatever_changes_the_ids(tools: Any, tmp_path: Path):
+def test_the_digest_changes_with_whatever_changes_the_ids(tmp_path: Path):
     chat, plain = tmp_path / "chat", tmp_path / "plain"
     chat.mkdir()
     plain.mkdir()
-    (chat / "chat_template.jinja").write_text(tools.chatml, encoding="utf-8")
+    (chat / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
     digests = {
         template_digest(chat, 512, None),
         template_digest(chat, 100, None),
@@ -195,8 +189,8 @@ def row(question: str, response: str = "Yes.", **values: Any) -> Instruction:
 
 
 @pytest.fixture(scope="module")
-def template(tools: Any) -> Template:
-    return Template(tools.tokenizer(), max_length=64)
+def template() -> Template:
+    return Template(byte_tokenizer(), max_length=64)
 
 
 def test_rows_are_sorted_by_row_id_with_the_tokens_counted(template: Template):
@@ -303,10 +297,10 @@ def test_the_examples_of_a_table_are_its_rows_encoded_in_order(template: Templat
     assert [example.n_tokens for example in found] == counted
 
 
-def test_a_table_made_with_a_larger_max_length_is_refused(template: Template, tools: Any):
+def test_a_table_made_with_a_larger_max_length_is_refused(template: Template):
     table = contracts.POOL.table_of(normalise([row("abc" * 8)], template).rows)
     with pytest.raises(ContractError, match=f"{table['row_id'][0]} has no response within max_length.*again"):
-        examples(table, Template(tools.tokenizer(), max_length=16))
+        examples(table, Template(byte_tokenizer(), max_length=16))
 
 
 lengths = st.lists(st.integers(1, 200), max_size=40)

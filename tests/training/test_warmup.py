@@ -17,19 +17,20 @@ from g2is_assets.training.lora import ADAPTER_FILE, add_lora, lora_parameters
 from g2is_assets.training.model import ModelSource
 from g2is_assets.training.text import Example
 from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments, read_moments, save_moments, train_warmup
+from support.models import WARMUP, plain_nll
 
 N_STEPS = 3
 
 
 @pytest.fixture(scope="module")
-def whole_batches(tools: Any, rows: Sequence[Example]) -> WarmupSettings:
+def whole_batches(rows: Sequence[Example]) -> WarmupSettings:
     """One batch per epoch, so that the order of the rows plays no part."""
     changed = {"batch_size": len(rows), "epochs": N_STEPS, "schedule": "constant"}
-    return WarmupSettings(**(tools.settings.model_dump() | changed))
+    return WarmupSettings(**(WARMUP.model_dump() | changed))
 
 
 @pytest.fixture(scope="module")
-def by_hand(source: ModelSource, rows: Sequence[Example], whole_batches: WarmupSettings, tools: Any) -> Any:
+def by_hand(source: ModelSource, rows: Sequence[Example], whole_batches: WarmupSettings) -> Any:
     """The same training with torch's optimizer and the plain loss: (model, optimizer, gradient norms).
 
     Gradients are clipped at norm 1 before they enter the moments, as transformers' Trainer and LESS do.
@@ -40,7 +41,7 @@ def by_hand(source: ModelSource, rows: Sequence[Example], whole_batches: WarmupS
     norms = []
     for _ in range(N_STEPS):
         optimizer.zero_grad()
-        torch.stack([tools.plain_nll(model, row) for row in rows]).mean().backward()
+        torch.stack([plain_nll(model, row) for row in rows]).mean().backward()
         norms.append(torch.nn.utils.clip_grad_norm_(parameters, 1.0).item())
         optimizer.step()
     return model, optimizer, norms
@@ -54,8 +55,8 @@ def trained(source: ModelSource, rows: Sequence[Example], whole_batches: WarmupS
 
 
 @pytest.fixture
-def lora(source: ModelSource, tools: Any) -> Any:
-    return add_lora(source.load("cpu"), tools.settings, source.name)
+def lora(source: ModelSource) -> Any:
+    return add_lora(source.load("cpu"), WARMUP, source.name)
 
 
 def test_moments_are_those_of_torchs_adamw_by_name(trained: Path, by_hand: Any, lora: Any):
@@ -79,9 +80,9 @@ def test_the_adapter_saved_is_the_one_that_torchs_adamw_trains(trained: Path, by
 
 
 def test_the_same_settings_give_the_same_files(
-    source: ModelSource, rows: Sequence[Example], checkpoint: Path, tools: Any, tmp_path: Path
+    source: ModelSource, rows: Sequence[Example], checkpoint: Path, tmp_path: Path
 ):
-    train_warmup(source, rows, tools.settings, tmp_path, device="cpu")
+    train_warmup(source, rows, WARMUP, tmp_path, device="cpu")
     for file in (f"adapter/{ADAPTER_FILE}", "adapter/adapter_config.json", MOMENTS_FILE):
         assert (tmp_path / file).read_bytes() == (checkpoint / file).read_bytes(), file
 

@@ -1,0 +1,48 @@
+"""What is made once, however many processes the tests run in, and taken a copy of by whoever changes it."""
+
+import gc
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+RENDER = FigureCanvasAgg.draw
+
+
+def render_nothing(canvas: FigureCanvasAgg) -> None:
+    """Leave a picture blank: rendering takes a third of a refresh."""
+    canvas.get_renderer()
+
+
+def forget_what_stays() -> None:
+    """Let the garbage collector look only at what comes from here on.
+
+    Every training collects garbage several times, and each time looks at all that torch, transformers and Dagster
+    made when they were imported: half of a refresh.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first who asks for it fills; the others wait."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    done = folder.with_name(f"{name}.done")
+    with FileLock(folder.with_name(f"{name}.lock")):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
+def copied(settings: Path, folder: Path, *, history: bool = True) -> Path:
+    """The settings file of a copy of a project, with or without Dagster's history: a lake moves with its project."""
+    shutil.copytree(settings.parent, folder, ignore=None if history else shutil.ignore_patterns(".dagster"))
+    return folder / settings.name
