@@ -126,7 +126,7 @@ def test_processes_that_fill_one_store_and_make_the_views_at_the_same_time_all_s
     ended([commands.start(small_refresh, tmp_path / "together") for _ in range(5)])
     assert payload(tmp_path / "together") == payload(tmp_path / "alone")
     assert_all_that_is_current_is_whole(tmp_path / "together")
-    assert {path.name for path in (tmp_path / "together").rglob(".*")} <= {".layout"}
+    assert {path.name for path in (tmp_path / "together").rglob(".*")} <= {".layout", ".swap.lock"}
 
 
 def stop_in_a_run(running: Child, folder: Path) -> None:
