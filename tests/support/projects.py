@@ -9,6 +9,7 @@ import polars as pl
 
 import g2is_assets
 from g2is_assets.store.lake import Lake
+from g2is_assets.store.manifest import read_manifest
 from g2is_assets.store.version import Version
 from support.rows import arithmetic_row, write_jsonl
 
@@ -81,8 +82,10 @@ def payload(lake: Path) -> dict[str, str]:
             if file.is_file() and file.name not in ("manifest.json", ".pictures.json"):
                 name = f"{pointer.parent.relative_to(lake)}/{file.relative_to(version)}"
                 digests[name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    for shard in sorted(lake.glob("vectors/shard/*/[!.]*/*.parquet")):
-        digests[str(shard.relative_to(lake))] = hashlib.sha256(shard.read_bytes()).hexdigest()
+    for file in sorted(lake.glob("vectors/shard/*/[!.]*/*.parquet")):
+        if not (file.parent / "pruned.json").exists():
+            shard = Version(file.parent, read_manifest(file.parent))
+            digests[f"{shard.part_name}/{file.name}"] = hashlib.sha256(file.read_bytes()).hexdigest()
     return digests
 
 
