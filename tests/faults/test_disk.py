@@ -128,13 +128,15 @@ def cut(file: Path) -> None:
 
 
 def shards(settings: Path) -> list[Path]:
-    return sorted((settings.parent / "lake" / "vectors" / "shard").glob("*/[!.]*/vectors.parquet"))
+    lake = Lake(settings.parent / "lake")
+    return [shard.folder / "vectors.parquet" for shard in lake.parts_of(lake.current("gradients/pool")).values()]
 
 
 def damage_all_shards(settings: Path) -> None:
-    for shard in shards(settings):
-        cut(shard)
-    shutil.rmtree(shards(settings)[0].parents[1] / "mapped")
+    files = shards(settings)
+    for file in files:
+        cut(file)
+    shutil.rmtree(files[0].parents[1] / "mapped")
 
 
 def damage_pointer(settings: Path) -> None:
