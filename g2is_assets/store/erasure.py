@@ -20,6 +20,7 @@ from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.tables import is_part
 from g2is_assets.errors import ContractError, SettingsError, StoreError
+from g2is_assets.hashing import known_sha256
 from g2is_assets.store.features import MAPPED, copies_of
 from g2is_assets.store.files import read_parquet, write_into
 from g2is_assets.store.lake import Lake
@@ -85,11 +86,12 @@ def erase(
                 try:
                     _erase_version(lake, version, rows, (at, reason), report, dry_run)
                 except (StoreError, ContractError) as error:
-                    if is_part(asset):  # a damaged one is computed again where it is needed
-                        report.pruned.append(version.folder)
+                    if is_part(asset) and not _is_whole(lake, version):  # computed again where it is needed
                         if not dry_run:
                             lake.retire(version.folder)
-                        continue
+                        if dry_run or not any((version.folder / name).exists() for name in version.manifest.files):
+                            report.pruned.append(version.folder)
+                            continue
                     report.left_alone.append(f"{error}; it may hold the row: materialise again or delete it")
         _remove_copies(lake, report, dry_run)
         if not dry_run:
@@ -97,6 +99,15 @@ def erase(
     except OSError as error:
         raise StoreError(f"{lake.root} cannot be written: {error}; mend this and erase again") from error
     return report
+
+
+def _is_whole(lake: Lake, version: Version) -> bool:
+    """Whether a version is as it should be, so that what went wrong is the disk's fault."""
+    try:
+        lake.whole(version.folder)
+    except StoreError:
+        return False
+    return True
 
 
 def _require_unused(lake: Lake, rows: Collection[str], in_use: Iterable[tuple[str, str | None]]) -> None:
@@ -205,9 +216,13 @@ def _erase_version(
 def _rewritten(version: Version, rows: Collection[str]) -> tuple[dict[str, bytes], set[str]]:
     """Files of a version without these rows' text and vectors; and the rows concerned."""
     additions, erased = _without_page(version, rows)
+    expected = expected_files(version.folder, version.manifest)
     for contract in (contract for contract in version.manifest.tables if contract.texts):
         file = version.folder / contract.file
-        if set(rows).isdisjoint(read_parquet(file, ["row_id"])["row_id"]):
+        found = set(read_parquet(file, ["row_id"])["row_id"])
+        if known_sha256(file) != expected[contract.file].sha256:  # then the ids may be others too
+            raise StoreError(f"{version.folder} differs from its manifest")
+        if found.isdisjoint(rows):
             continue
         table = read_parquet(file)
         new = _blanked(table, contract, rows)

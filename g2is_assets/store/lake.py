@@ -321,8 +321,10 @@ class Lake:
         if (folder / PRUNED).exists():
             return
         try:
-            # Another process is at it, or the disk refuses: the next collection goes on from there.
-            with suppress(OSError):
-                prune_damaged(folder, _read_manifest(folder))
+            manifest = _read_manifest(folder)
         except StoreError:
             shutil.rmtree(folder, ignore_errors=True)
+            return
+        # Another process is at it, or the disk refuses, which is no reason to lose a manifest: others may name it.
+        with suppress(OSError, StoreError):
+            prune_damaged(folder, manifest)

@@ -6,6 +6,7 @@ pruned version is never taken for a damaged one, and a pruning that was killed h
 
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from g2is_assets.contracts.tables import tables_of
 from g2is_assets.errors import StoreError
 from g2is_assets.store.files import read_parquet, write_into
 from g2is_assets.store.manifest import PICTURES, PRUNED, FileRecord, Manifest, describe_bytes, describe_files
-from g2is_assets.store.tombstones import expected_files, read_pending
+from g2is_assets.store.tombstones import completed_files, expected_files, read_pending
 
 ROW_IDS: Final = "row_ids.parquet"
 """The rows of all tables that went and had a `row_id`, each once, sorted, with what they had of columns `kept`."""
@@ -133,9 +134,12 @@ def prune_damaged(folder: Path, manifest: Manifest) -> None:
 
     The new version has the same content, and so the row ids.
     """
+    removed = manifest.files
+    with suppress(StoreError):  # the record of an erasure is what is damaged
+        removed = completed_files(folder, manifest)
     record = Pruned(
         pruned_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        removed=manifest.files,
+        removed=removed,
         row_ids=None,
         reason="damaged, and made again with the same content",
     )

@@ -136,7 +136,9 @@ class VectorStore:
         shards, damaged = self.shards()
         missing = set(wanted) - _rows_of(shards)
         if missing:
-            fill_id = json_sha256([sorted(wanted), shard_rows, batch_tokens])[:16]
+            # A row erased there and wanted again needs another recipe: of equal ones that shard would serve.
+            erased = [shard.name for shard in shards if not erased_rows(shard.folder).isdisjoint(wanted)]
+            fill_id = json_sha256([sorted(wanted), shard_rows, batch_tokens, *([erased] if erased else [])])[:16]
 
             def planned(rows: list[str]) -> list[Recipe]:
                 batches = [[rows[i] for i in batch] for batch in plan_batches([wanted[row] for row in rows])]
@@ -162,13 +164,14 @@ class VectorStore:
     def _plan_again(self, damaged: list[Path], missing: set[str]) -> list[Recipe]:
         """The recipes of damaged shards of which every row is missing: they are computed again as they were."""
         plan: list[Recipe] = []
+        unplanned = set(missing)
         for folder in damaged:
             with suppress(StoreError):
                 manifest = read_manifest(folder)
                 recipe = self._recipe(manifest.settings.get("fill", ""), manifest.settings.get("batches", []))
-                unplanned = missing.difference(*map(_rows, plan))
                 if recipe.input_digest == manifest.input_digest and _rows(recipe) <= unplanned:
                     plan.append(recipe)
+                    unplanned -= _rows(recipe)
         return plan
 
     def _compute(

@@ -22,6 +22,7 @@ from g2is_assets.store.manifest import (
     contradiction,
     describe_bytes,
     describe_files,
+    read_manifest,
 )
 from g2is_assets.store.pruning import ROW_IDS, read_pruned, staying_files
 from g2is_assets.store.tombstones import expected_files, read_pending, read_tombstones
@@ -76,6 +77,8 @@ def _link(manifests: Manifests, link: Link, today: Today) -> Iterator[Finding]:
         yield from _payload(version)
         if is_part(version.manifest.asset) and not (version.folder / PRUNED).exists():
             yield from _copies(version)
+        if is_part(version.manifest.asset) and (version.folder / PRUNED).exists():
+            yield from _in_its_place(version)
     except (StoreError, ContractError) as error:
         yield Finding(ALTERED, str(version.folder), str(error))
     yield from _outside(lake, version, today)
@@ -148,6 +151,17 @@ def _differences(folder: Path, wanted: Mapping[str, FileRecord], found: Mapping[
         elif found[name] != wanted[name]:
             what = f"its digest is {found[name].sha256[:12]}, the manifest says {wanted[name].sha256[:12]}"
             yield Finding(ALTERED, str(folder / name), what)
+
+
+def _in_its_place(part: Version) -> Iterator[Finding]:
+    """What was made in place of a damaged part bears no name in the chain, and yet is what readers get."""
+    for folder in sorted(part.folder.parent.glob(f"{part.name}*")):
+        if folder != part.folder and not (folder / PRUNED).exists():
+            other = Version(folder, read_manifest(folder))
+            if fault := contradiction(other.manifest):
+                yield Finding(ALTERED, str(folder / MANIFEST), fault)
+            yield from _payload(other)
+            yield from _copies(other)
 
 
 def _copies(shard: Version) -> Iterator[Finding]:

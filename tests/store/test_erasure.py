@@ -19,16 +19,18 @@ from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.hashing import file_sha256
 from g2is_assets.store.erasure import Erased, erase, with_text
-from g2is_assets.store.features import MAPPED, StoredFeatures
+from g2is_assets.store.features import MAPPED, StoredFeatures, copies_of
 from g2is_assets.store.gc import VERSIONS, collect_garbage
 from g2is_assets.store.lake import Lake
-from g2is_assets.store.manifest import ERASED, ERASING, PRUNED, Input
+from g2is_assets.store.manifest import ERASED, ERASING, PRUNED, Input, read_manifest
 from g2is_assets.store.pruning import ROW_IDS, plan_pruning
 from g2is_assets.store.tombstones import read_tombstones
 from g2is_assets.store.vectors import VectorStore
 from g2is_assets.store.version import Draft, Recipe, Version
 from g2is_assets.store.versions import assets_of, versions_of
 from g2is_assets.store.withholding import licenses_of
+from g2is_assets.trail.chain import follow
+from g2is_assets.trail.verify import verify
 from support.vectors import DIM, SETTINGS, by_name, fill, flip_byte, vector, write_index
 
 ROWS = [f"row{i:02d}" for i in range(6)]
@@ -534,3 +536,76 @@ def test_stopped_before_any_of_its_changes_the_lake_can_be_read_and_the_next_one
         shutil.rmtree(lake.root)
         n_stops += 1
     assert n_stops > 30
+
+
+def shard_with(lake: Lake, row: str) -> Path:
+    return next(s.folder for s in store_of(lake).shards()[0] if row in str(s.manifest.settings["batches"]))
+
+
+def test_a_shard_in_which_the_row_has_another_id_is_damaged_and_goes_with_its_copies(lake: Lake) -> None:
+    file = shard_with(lake, GONE) / VECTORS.file
+    file.write_bytes(file.read_bytes().replace(GONE.encode(), b"rowXX"))
+    run(lake)
+    assert not file.exists()
+    assert residue(lake) == []
+
+
+def test_a_full_disk_costs_no_whole_shard_and_the_next_erasure_finishes(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = shard_with(lake, GONE)
+
+    def refuse(folder: Path, name: str, content: bytes) -> None:
+        raise StoreError(f"{folder / name} cannot be written: No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("g2is_assets.store.erasure.write_into", refuse)
+        report = run(lake)
+    assert shard not in report.pruned
+    assert any(str(shard) in text for text in report.left_alone)
+    lake.whole(shard)
+    assert run(lake).left_alone == []
+    assert residue(lake) == []
+
+
+def test_rows_of_which_every_one_was_erased_are_computed_if_the_same_set_is_wanted_again(tmp_path: Path) -> None:
+    store = store_of(Lake(tmp_path / "lake"))
+    fill(store, ROWS)
+    for _ in range(2):
+        erase(store.lake, ROWS[:4], WHY, [])
+        filled, computed = fill(store, ROWS)
+        assert computed == ROWS[:4]
+        assert filled.index["row_id"].to_list() == ROWS
+
+
+def test_an_erased_shard_that_is_damaged_later_breaks_no_chain(lake: Lake) -> None:
+    run(lake)
+    shard = shard_with(lake, GONE)
+    version = Version(shard, read_manifest(shard))
+    flip_byte(shard)
+    lake.retire(shard)
+    states = {finding.state for finding in verify(lake, follow(lake, [version], parts=True), lambda _: {})}
+    assert states == {"erased", "pruned"}
+
+
+def test_what_serves_in_place_of_a_damaged_shard_is_verified_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(tmp_path / "lake")
+    version, _ = gradients_of(lake, "1", ROWS)
+    flip_byte(shard_with(lake, GONE))
+    monkeypatch.setattr("g2is_assets.store.lake.user_name", lambda: "another")  # else, in one second, equal bytes
+    gradients_of(lake, "1", ROWS)
+    served = shard_with(lake, GONE)
+
+    def altered() -> set[str]:
+        found = verify(lake, follow(lake, [version], parts=True), lambda _: {})
+        return {finding.where for finding in found if finding.state == "altered"}
+
+    assert altered() == set()
+    copy = copies_of(Version(served, read_manifest(served)))["sgd"]
+    np.save(copy, np.ones_like(np.load(copy)))
+    assert altered() == {str(copy)}
+    copy.unlink()
+    flip_byte(served)
+    assert altered() == {str(served / VECTORS.file)}

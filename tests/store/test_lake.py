@@ -1,5 +1,6 @@
 """A version appears whole or not at all, is not made twice, and readers follow the one that is current."""
 
+import errno
 import json
 import os
 import signal
@@ -294,6 +295,23 @@ def test_a_replaced_version_without_a_readable_manifest_goes_and_a_pruned_one_st
     (second.folder / "pruned.json").write_text("{")
     make(lake, 1)
     assert {path.name for path in second.folder.iterdir()} == {"noun.parquet", MANIFEST, "pruned.json"}
+
+
+def test_a_full_disk_is_no_reason_to_lose_the_manifest_of_a_damaged_version(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = make(lake, 1)
+    truncate_payload(version.folder)
+
+    def refuse(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", refuse)
+        lake.retire(version.folder)
+    assert {path.name for path in version.folder.iterdir()} == {"noun.parquet", MANIFEST}
+    lake.retire(version.folder)
+    assert {path.name for path in version.folder.iterdir()} == {MANIFEST, "pruned.json"}
 
 
 @pytest.mark.parametrize(
