@@ -10,7 +10,7 @@ from typing import Protocol
 
 from filelock import FileLock
 
-from g2is_assets.hashing import known_sha256
+from g2is_assets.hashing import file_sha256
 from g2is_assets.store.files import replacing
 
 
@@ -59,7 +59,7 @@ class LocalBackend:
         """Under a lock for all of the folder, which a killed process lets go."""
         file = self.root / key
         with FileLock(self.root / ".swap.lock"):
-            if (known_sha256(file) if file.is_file() else None) != old:
+            if (file_sha256(file) if file.is_file() else None) != old:
                 return False
             with replacing(file) as scratch:
                 scratch.write_bytes(new)

@@ -17,7 +17,7 @@ from typing import Final
 
 from g2is_assets.contracts.tables import is_part
 from g2is_assets.errors import ContractError, MissingInputError, StoreError
-from g2is_assets.hashing import known_json, known_sha256, load_known, moved
+from g2is_assets.hashing import file_sha256, known_json, load_known, moved
 from g2is_assets.store.backend import LocalBackend
 from g2is_assets.store.files import write_atomically, writing
 from g2is_assets.store.manifest import (
@@ -266,7 +266,7 @@ class Lake:
         manifest = Manifest(
             asset=recipe.asset,
             partition=recipe.partition,
-            data_version=data_version(files),
+            data_version=data_version(files, draft.parts),
             input_digest=recipe.input_digest,
             code_version=recipe.code_version,
             settings=dict(recipe.settings),
@@ -312,9 +312,10 @@ class Lake:
         """Let a file that tells which of several things counts say this from now on; the last writer wins."""
         content = text.encode()
         wanted = hashlib.sha256(content).hexdigest()
-        while (found := known_sha256(file) if file.is_file() else None) != wanted:
-            if self.backend.swap(self.key(file), found, content):
-                return
+        with writing(file):
+            while (found := file_sha256(file) if file.is_file() else None) != wanted:
+                if self.backend.swap(self.key(file), found, content):
+                    return
 
     def retire(self, folder: Path) -> None:
         """Prune a damaged version, made again or of no use; without a manifest that can be read, all of it goes."""
@@ -322,8 +323,9 @@ class Lake:
             return
         try:
             manifest = _read_manifest(folder)
-        except StoreError:
-            shutil.rmtree(folder, ignore_errors=True)
+        except StoreError as error:
+            if not isinstance(error.__cause__, OSError) or isinstance(error.__cause__, FileNotFoundError):
+                shutil.rmtree(folder, ignore_errors=True)
             return
         # Another process is at it, or the disk refuses, which is no reason to lose a manifest: others may name it.
         with suppress(OSError, StoreError):

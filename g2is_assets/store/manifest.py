@@ -131,9 +131,10 @@ def _parsed(file: Path, _state: tuple[int, ...]) -> Manifest:
     return Manifest.model_validate(json.loads(file.read_text(encoding="utf-8")))
 
 
-def data_version(files: Mapping[str, FileRecord]) -> str:
-    """SHA-256 of a payload's content."""
-    return json_sha256({name: record.sha256 for name, record in files.items()})
+def data_version(files: Mapping[str, FileRecord], parts: Mapping[str, Input]) -> str:
+    """SHA-256 of a payload's content, and of the content of the versions that it is made of."""
+    content = {name: record.sha256 for name, record in files.items()}
+    return json_sha256(content | {name: part.data_version for name, part in parts.items()})
 
 
 def input_digest(
@@ -146,7 +147,7 @@ def input_digest(
 
 def contradiction(manifest: Manifest) -> str | None:
     """In what a manifest disagrees with itself; None if it does not."""
-    if manifest.data_version != data_version(manifest.files):
+    if manifest.data_version != data_version(manifest.files, manifest.parts):
         return "its data version is not that of its files"
     same = (manifest.asset, manifest.partition, manifest.code_version, manifest.settings)
     if manifest.input_digest not in (input_digest(*same, manifest.inputs), input_digest(*same, {})):

@@ -26,6 +26,7 @@ from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import PRUNED, Manifest, read_manifest
 from g2is_assets.store.tombstones import erased_rows
 from g2is_assets.store.version import Draft, Recipe, Version
+from g2is_assets.store.versions import version_folders
 
 SHARD: Final = VECTORS.assets[0]
 CODE_VERSION: Final = "1"
@@ -102,7 +103,7 @@ class VectorStore:
     def shards(self) -> tuple[list[Version], list[Path]]:
         """The whole shards, and the folders of damaged ones, both by name."""
         whole, damaged = [], []
-        for folder in sorted(self.place.glob("[!.]*-*")):
+        for folder in version_folders(self.lake, SHARD, self.address):
             try:
                 whole.append(self.lake.whole(folder))
             except StoreError:

@@ -13,6 +13,7 @@ from g2is_assets.errors import G2isError, SourceError
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import read_manifest
+from support.commands import g2is
 from support.processes import Commands, assert_all_that_is_current_is_whole
 from support.projects import Undisturbed, flip, payload
 from support.rows import write_jsonl
@@ -99,6 +100,14 @@ def test_a_disk_that_is_too_full_for_the_history_is_one_error_too(
         assert "free space" in said
     commands.refresh(built)
     assert payload(built.parent / "lake") == undisturbed.both
+
+
+def test_an_auditor_who_may_only_read_can_verify(built: Path, mount: Mount) -> None:
+    read_only(mount, built.parent)
+    done = g2is(built, "audit", "verify", "sums")
+    assert done.exit_code == 0, done.output
+    assert "finetune/adapter[sums]: whole" in done.output
+    assert "unwitnessed" in done.output
 
 
 @pytest.mark.parametrize("folder", ["lake", ".dagster"])

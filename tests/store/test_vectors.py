@@ -1,5 +1,6 @@
 """The store computes what it lacks and nothing else, notices damage, and resumes to the same bytes."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -21,7 +22,20 @@ from g2is_assets.store.features import MAPPED, StoredFeatures
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST
 from g2is_assets.store.vectors import NOT_FINITE, ZERO_GRADIENT, Filled, Vectors, VectorStore
-from support.vectors import ROWS, SETTINGS, SHARD_ROWS, Compute, by_name, fill, flip_byte, pairs, vector
+from g2is_assets.store.version import Recipe
+from support.vectors import (
+    ROWS,
+    SETTINGS,
+    SHARD_ROWS,
+    Compute,
+    by_name,
+    fill,
+    fill_small,
+    flip_byte,
+    pairs,
+    vector,
+    write_index,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -415,3 +429,14 @@ def test_a_shard_that_differs_from_its_record_is_not_mapped(store: VectorStore) 
     table.with_columns(loss=table["loss"] + 1).write_parquet(file)
     with pytest.raises(StoreError, match="digest differs from its record"):
         StoredFeatures(by_name(filled), filled.index, "adam").array()
+
+
+def test_a_version_whose_list_of_parts_was_edited_is_not_whole(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    recipe = Recipe("gradients/pool", None, "1", {})
+    version, _ = lake.make(recipe, "run", lambda draft: write_index(draft, fill_small(lake)))
+    manifest = json.loads((version.folder / MANIFEST).read_text())
+    manifest["parts"].popitem()
+    (version.folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match="was altered: its data version is not that of its files"):
+        lake.whole(version.folder)
