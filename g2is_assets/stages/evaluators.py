@@ -109,7 +109,7 @@ def subset_keeps_the_rules(
 def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     rows = vectors.astype(np.float64)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > ZERO_NORM)  # NaN stays NaN
+    return np.divide(rows, norms, out=np.zeros_like(rows), where=~(norms <= ZERO_NORM))  # NaN stays NaN
 
 
 def balance_was_kept(

@@ -200,6 +200,12 @@ def test_reallocation_that_stops_while_a_walk_could_go_on_fails() -> None:
     assert budgets_add_up(budgets((6, 6, "consistency"), (4, 3, "conflict")), 9, 10, reallocate=True).passed
 
 
+def test_a_row_that_is_not_finite_is_in_conflict_with_all() -> None:
+    verdict = subset_keeps_the_rules(walked(0, 0, 0), half([1, 0], [float("nan"), 0], [1, 0]), EAST, PUBLISHED)
+    assert not verdict.passed
+    assert verdict.numbers["n_conflicts"] == 2
+
+
 def test_a_zero_row_is_in_conflict_with_none() -> None:
     walk = walked(0, 0)
     assert subset_keeps_the_rules(walk, half([1, 0], [0, 0]), EAST, PUBLISHED).passed
