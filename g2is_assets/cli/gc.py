@@ -76,8 +76,8 @@ def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, d
         print_json(record | {"history": shown, "adapters": adapters})
     else:
         click.echo(
-            f"{'Would be erased' if dry_run else 'Erased'}: {len(report.versions)} versions and shards of vectors "
-            f"rewritten, {len(report.pruned)} old ones pruned, {len(report.copies)} copies deleted"
+            f"{'Would be erased' if dry_run else 'Erased'}: {len(report.versions)} versions rewritten, shards among "
+            f"them, {len(report.pruned)} old ones pruned, {len(report.copies)} copies deleted"
         )
         click.echo("Means, principal directions and adapters in which these rows are one of many stay as they are.")
         for row in rows:

@@ -40,6 +40,16 @@ SUBSET: Final = Contract(
     exposure="trained on",
 )
 
+TRAINING: Final = Contract(
+    ("study/training",),
+    "rows",
+    "The rows that a training took, beside its adapter, which any variant that chose them can score",
+    {"order": _count("Place in the training"), "row_id": _POOL_ROW},
+    sorted_by=("order",),
+    main=True,
+    pruned="whole",
+)
+
 ADAPTER: Final = Contract(
     ("study/adapter",),
     "adapter",
@@ -48,7 +58,7 @@ ADAPTER: Final = Contract(
         **_CELL,
         "learning_rate": _number("Peak rate of the training"),
         "chosen": Column(pl.Boolean, "Whether this rate had the lowest validation NLL at the first seed"),
-        "cell": Column(pl.String, "Digest of everything that determined the training"),
+        "cell": Column(pl.String, "Digest of everything that determined the training", part="study/training"),
         "n_rows": _count("Rows trained on"),
         "n_tokens": _count("Tokens that passed through the training"),
         "best_epoch": _count("Epoch kept; 0 is the untouched base"),

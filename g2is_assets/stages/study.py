@@ -4,8 +4,10 @@ One partition per domain and variant, where a variant is an entry of a study fil
 measured once and kept (`store.measured`), outside of the lake where the study says so.
 """
 
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -186,14 +188,17 @@ def _settled(task: Task, _: Version) -> bool:
 def adapter(draft: Draft, task: Task) -> None:
     """Every training of a variant in a domain, by the study's one rule, each scored on the domain's test rows.
 
-    What a training was worth is read if it was made before, by whichever variant chose the same rows; adapters that
-    were trained now are kept beside the table, under their training's digest.
+    What a training was worth is read if it was made before, by whichever variant chose the same rows. Adapters of
+    chosen trainings are versions of `study/training`, of which this one is made.
     """
-    adapters = draft.folder / "adapters"
-    chosen = chosen_rows(task.place, task.read(SUBSET, "study/subset"))
-    table = adapter_table(task.place, _trials(task).make(chosen, adapters))
+    chosen, trials = chosen_rows(task.place, task.read(SUBSET, "study/subset")), _trials(task)
+    with tempfile.TemporaryDirectory() as scratch:
+        made = trials.make(chosen, Path(scratch))
+        kept = trials.keep(made, Path(scratch), draft.run_id)
+    table = adapter_table(task.place, made)
+    draft.made_of(kept)
     draft.write(ADAPTER, table)
-    draft.metric(n_cells=table["cell"].n_unique(), n_adapters_kept=len(list(adapters.glob("*"))))
+    draft.metric(n_cells=table["cell"].n_unique(), n_adapters_kept=len(kept))
 
 
 def _score_from(workspace: Workspace, place: Place, versions: Versions) -> MadeFrom:

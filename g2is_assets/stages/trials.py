@@ -10,13 +10,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from g2is_assets.contracts.instructions import count_tokens
+from g2is_assets.contracts.study import TRAINING
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.errors import SourceError, StudyPaused
 from g2is_assets.progress import say, track
@@ -24,8 +25,21 @@ from g2is_assets.settings.config import FinetuneSettings
 from g2is_assets.stages.studies import Study
 from g2is_assets.stages.trainings import fit, pool_rows, score, tuned
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.measured import Cell, CellAnswers, CellGeneral, CellKey, CellScores, Exam, Measured, made_now
+from g2is_assets.store.measured import (
+    CELLS_VERSION,
+    Cell,
+    CellAnswers,
+    CellGeneral,
+    CellKey,
+    CellScores,
+    Exam,
+    Measured,
+    made_now,
+)
+from g2is_assets.store.version import Draft, Recipe, Version
 
+ADAPTER_FOLDER: Final = "adapter"
+"""Of a kept training."""
 WIDER: Final = 8
 """Batches that generate are so much wider than those of gradients: a step is one token of each row."""
 
@@ -221,10 +235,30 @@ class DomainTrials:
             self.measured.put(cell)
         return cell
 
-    def _kept(self, cell: Cell, *made_now: Path) -> Path | None:
-        """The cell's adapter, made now or in an earlier version of any variant; None if there is none."""
-        earlier = self.workspace.lake.place("study/adapter").glob(f"{self.domain}.*/*/adapters/{cell.digest[:16]}")
-        return next((folder for folder in (*made_now, *earlier) if folder.is_dir()), None)
+    def _kept(self, cell: Cell, made_now: Path | None = None) -> Path | None:
+        """The cell's adapter, made now or for any variant before; None if there is none."""
+        if made_now and made_now.is_dir():
+            return made_now
+        part = self.workspace.lake.find_made(self._recipe(cell))
+        return part.folder / ADAPTER_FOLDER if part else None
+
+    def keep(self, made: Sequence[Made], adapters: Path, run_id: str) -> list[Version]:
+        """The chosen trainings as versions that others may be made of: those made now, from a folder, and earlier ones.
+
+        A training whose adapter is nowhere, since it was made on another machine or is long ago, has none.
+        """
+        lake, parts = self.workspace.lake, []
+        for one in made:
+            if one.chosen and one.trial.rows:
+                recipe, folder = self._recipe(one.cell), adapters / one.cell.digest[:16]
+                write = partial(_write_training, one.trial.rows, folder)
+                part = lake.make(recipe, run_id, write)[0] if folder.is_dir() else lake.find_made(recipe)
+                parts += [part] if part else []
+        return parts
+
+    def _recipe(self, cell: Cell) -> Recipe:
+        settings = {"cell": cell.digest, "finetune": cell.finetune}
+        return Recipe(TRAINING.assets[0], self.domain, CELLS_VERSION, settings)
 
     def _scores(self, rows: pl.DataFrame, model: Any, label: str, _: Cell) -> CellScores:
         n_choices = int(rows.filter(pl.col("answer").is_not_null())["choices"].list.len().sum())
@@ -306,3 +340,8 @@ class DomainTrials:
 def _best(cells: Sequence[tuple[Trial, Cell]]) -> Trial:
     """The trial with the lowest validation loss at its best epoch; of equals the one with the smallest rate."""
     return min(cells, key=lambda pair: (pair[1].best_validation_nll, pair[0].rate))[0]
+
+
+def _write_training(rows: Sequence[str], adapter: Path, draft: Draft) -> None:
+    shutil.copytree(adapter, draft.folder / ADAPTER_FOLDER)
+    draft.write(TRAINING, pl.DataFrame({"order": range(len(rows)), "row_id": list(rows)}, schema=TRAINING.schema))

@@ -22,10 +22,10 @@ from g2is_assets.store.versions import SCRATCH_NAME, assets_of, entries, partiti
 from g2is_assets.store.views import rebuild_views
 
 VERSIONS: Final = "old versions"
-SHARDS: Final = "shards of vectors"
+PARTS: Final = "parts of versions"
 COPIES: Final = "mapped copies"
 SCRATCH: Final = "scratch of killed runs"
-KINDS: Final = (VERSIONS, SHARDS, COPIES, SCRATCH)
+KINDS: Final = (VERSIONS, PARTS, COPIES, SCRATCH)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class _Sweep:
     def prune_version(self, version: Version) -> None:
         """Prune a version, or finish what was begun."""
         if pruning := plan_pruning(version.folder, version.manifest):
-            kind = SHARDS if is_part(version.manifest.asset) else VERSIONS
+            kind = PARTS if is_part(version.manifest.asset) else VERSIONS
             self.report.removed.append(Removed(kind, version.folder, pruning.n_bytes))
             if not self.dry_run:
                 pruning.apply()

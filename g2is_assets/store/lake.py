@@ -218,11 +218,14 @@ class Lake:
         Raises:
             StoreError: The place cannot be written.
         """
-        if not force and (version := self._reused(recipe, intact)):
+        place = self.place(recipe.asset, recipe.partition)
+        if not force and (version := self.find_made(recipe, intact)):
+            self.point(place, version.folder.name)
             return version, False
         with turn() as waited:
             # Whoever waited may find that the one before made this very version.
-            if waited and not force and (version := self._reused(recipe, intact)):
+            if waited and not force and (version := self.find_made(recipe, intact)):
+                self.point(place, version.folder.name)
                 return version, False
             return self._write(recipe, run_id, write), True
 
@@ -241,8 +244,8 @@ class Lake:
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
 
-    def _reused(self, recipe: Recipe, intact: Callable[[Version], bool]) -> Version | None:
-        """The whole version that was made earlier from equal inputs, if there is one; readers follow it from now on."""
+    def find_made(self, recipe: Recipe, intact: Callable[[Version], bool] = lambda version: True) -> Version | None:
+        """The whole version that was made earlier from equal inputs, if there is one."""
         place = self.place(recipe.asset, recipe.partition)
         try:
             current = self.find(recipe.asset, recipe.partition)
@@ -255,7 +258,6 @@ class Lake:
             try:
                 version = self.whole(place / name)
                 if version.manifest.input_digest == recipe.input_digest and intact(version):
-                    self.point(place, name)
                     return version
             except (StoreError, ContractError):
                 continue  # damaged or pruned: made again

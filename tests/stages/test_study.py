@@ -156,8 +156,9 @@ def test_every_variant_has_its_rows_trainings_and_scores(built: Path) -> None:
             assert scores["seed"].unique().sort().to_list() == seeds
             assert scores.filter(part="development")["row_id"].n_unique() == 4
             assert scores.filter(part="final")["row_id"].n_unique() == (4 if domain == "sums" else 3)
-            adapters = list((lake.current("study/adapter", place).folder / "adapters").glob("*/*.safetensors"))
-            assert len(adapters) == (0 if variant == "base" else len(seeds))
+            parts = lake.parts_of(lake.current("study/adapter", place)).values()
+            assert len(parts) == (0 if variant == "base" else len(seeds))
+            assert all(list(part.folder.glob("adapter/*.safetensors")) for part in parts)
 
 
 def test_development_rows_are_the_first_of_the_file(built: Path) -> None:

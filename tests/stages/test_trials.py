@@ -142,8 +142,9 @@ def test_a_study_that_asks_for_more_makes_only_what_is_missing(
     cells: DomainTrials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = {0.1: {0: rows_of(cells)}}
-    kept = cells.workspace.lake.place("study/adapter", "sums.other.g2is") / "version" / "adapters"
-    first = next(one.cell for one in cells.make(chosen, kept) if one.chosen)
+    made = cells.make(chosen, tmp_path / "first")
+    assert len(cells.keep(made, tmp_path / "first", "run")) == 1
+    first = next(one.cell for one in made if one.chosen)
     more = replace(cells, study=asking(cells, answer_tokens=9, general_rows=7))
     work = more.missing(chosen)
     assert (work.n_trainings, work.n_scorings) == (0, 1)
@@ -271,8 +272,9 @@ def test_an_adapter_of_an_earlier_version_is_scored_without_training(
     cells: DomainTrials, tmp_path: Path, no_training: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen, scoring = {0.1: {0: rows_of(cells)}}, evaluate.nll_and_choices
-    kept = cells.workspace.lake.place("study/adapter", "sums.other.g2is") / "version" / "adapters"
-    first = next(one.cell for one in cells.make(chosen, kept) if one.chosen)
+    made = cells.make(chosen, tmp_path / "first")
+    assert len(cells.keep(made, tmp_path / "first", "run")) == 1
+    first = next(one.cell for one in made if one.chosen)
     cells.measured.put(first.model_copy(update={"scores": None}))
     work = cells.missing(chosen)
     assert (work.n_trainings, work.n_scorings) == (0, 1)

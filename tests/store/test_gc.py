@@ -22,7 +22,7 @@ from g2is_assets.errors import StoreError
 from g2is_assets.hashing import file_sha256
 from g2is_assets.store import gc as module
 from g2is_assets.store.features import MAPPED, StoredFeatures
-from g2is_assets.store.gc import COPIES, SCRATCH, SHARDS, VERSIONS, Report, collect_garbage
+from g2is_assets.store.gc import COPIES, PARTS, SCRATCH, VERSIONS, Report, collect_garbage
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST, PRUNED, read_manifest
 from g2is_assets.store.pruning import ROW_IDS, Pruned, plan_pruning, read_pruned
@@ -229,7 +229,7 @@ def test_shards_of_deleted_rows_go_with_the_last_version_that_lists_them(lake: L
     assert len(shared) == len(only_second) == 1
     store = store_of(lake)
     assert kinds(collect(lake, keep=2)) == {}
-    assert kinds(collect(lake, keep=1)) == {VERSIONS: 1, SHARDS: 1, COPIES: 1}
+    assert kinds(collect(lake, keep=1)) == {VERSIONS: 1, PARTS: 1, COPIES: 1}
     assert below(first.folder) == {MANIFEST, PRUNED, "index.parquet", "set_aside.parquet"}
     assert shards_in(store) == shards_of(second)
     assert StoredFeatures(lake.parts_of(second), second.read(INDEX), "adam").array().shape == (2, 16)
@@ -242,7 +242,7 @@ def test_a_shard_whose_rows_are_all_set_aside_stays_as_long_as_a_version_lists_t
     assert kinds(collect(lake)) == {VERSIONS: 1}
     assert gradients(lake, 3, ["zero1", "a"])[1] == []
     gradients(lake, 4, ["a"])
-    assert kinds(collect(lake))[SHARDS] == 2
+    assert kinds(collect(lake))[PARTS] == 2
     assert gradients(lake, 5, ["zero1", "a"])[1] == ["zero1"]
 
 
@@ -250,7 +250,7 @@ def test_a_shard_that_nothing_needs_keeps_its_manifest_as_any_other_version(lake
     old, _ = gradients(lake, 1, ["a", "b"])
     (shard,) = lake.parts_of(old).values()
     gradients(lake, 2, ["c"], seed=5)
-    assert kinds(collect(lake)) == {VERSIONS: 1, SHARDS: 1, COPIES: 1}
+    assert kinds(collect(lake)) == {VERSIONS: 1, PARTS: 1, COPIES: 1}
     assert below(shard.folder) == {MANIFEST, PRUNED, "set_aside.parquet", ROW_IDS}
     assert shards_in(store_of(lake)) == set()
     assert len(shards_in(store_of(lake, seed=5))) == 1
@@ -269,7 +269,7 @@ def test_a_copy_of_a_shard_that_is_gone_or_changed_goes(lake: Lake) -> None:
 def test_a_shard_of_a_fill_under_way_stays_as_long_as_it_is_young(lake: Lake) -> None:
     fill(store_of(lake), ["a", "b"], shard_rows=2)
     assert collect(lake, min_age_s=HOUR) == Report()
-    assert kinds(collect(lake)) == {SHARDS: 1}
+    assert kinds(collect(lake)) == {PARTS: 1}
     assert shards_in(store_of(lake)) == set()
 
 
