@@ -5,8 +5,8 @@
     python benchmarks/refresh_overhead.py --package ../other-checkout   # the code of another, on the same project
 
 The project is copied to a scratch folder, its model by a link. Domains are added as folders with the rows of the first
-one; with --refreshed, so many of them are refreshed before. Every figure is
-the median wall-clock of whole processes, seconds; machine and load belong beside it (`benchmarks/README.md`).
+one; with --refreshed all of them are refreshed before, so that the lake holds as many. Every figure is the median
+wall-clock of whole processes, seconds; machine and load belong beside it (`benchmarks/README.md`).
 """
 
 import argparse
@@ -40,15 +40,15 @@ def main() -> None:
     parser.add_argument("--package", type=Path, default=ROOT, help="checkout whose code is measured")
     parser.add_argument("--domains", type=int, nargs="+", default=[1, 100, 500], help="domain folders present")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--refreshed", type=int, default=0, help="how many added domains to refresh before")
+    parser.add_argument("--refreshed", action="store_true", help="refresh all domains before measuring")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="g2is-overhead-") as scratch:
         bench = Bench(arguments.config.resolve(), Path(scratch), arguments.package.resolve(), arguments.repeats)
         print("| domains | unchanged demo | load definitions | domain list |\n|---|---|---|---|", flush=True)
         for n in arguments.domains:
             bench.add_domains(n)
-            for domain in bench.added[: arguments.refreshed]:
-                bench.run("demo", "--domain", domain)
+            if arguments.refreshed:
+                bench.run("demo", "--all")
             row = bench.of(["demo"]), bench.loading(), bench.of(["domain", "list"])
             print(f"| {n} | {' | '.join(f'{seconds:.2f}' for seconds in row)} |", flush=True)
 
