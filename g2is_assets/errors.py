@@ -29,7 +29,7 @@ class MissingInputError(G2isError):
 
 
 class StoreError(G2isError):
-    """The lake or the gradient store is damaged, or was made with other settings."""
+    """The lake is damaged, or cannot be written."""
 
 
 class StudyPaused(G2isError):

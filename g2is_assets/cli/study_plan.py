@@ -75,5 +75,6 @@ def _guess(place: Place, n_pool: int) -> Chosen:
 
 def _rate(spent: Iterable[tuple[int, float]]) -> float | None:
     """Tokens per second; None if nothing was done."""
-    n_tokens, seconds = (sum(column) for column in zip((0, 0.0), *spent, strict=True))
-    return n_tokens / seconds if seconds else None
+    pairs = list(spent)
+    seconds = sum(took for _, took in pairs)
+    return sum(n_tokens for n_tokens, _ in pairs) / seconds if seconds else None

@@ -5,7 +5,6 @@ from g2is_assets.hashing import known_sha256
 from g2is_assets.settings.redaction import redacted
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.files import write_atomically
 from g2is_assets.store.sources import relative_name
 from g2is_assets.store.version import Draft, Version
 from g2is_assets.trail.chain import follow
@@ -67,7 +66,7 @@ def lineage(draft: Draft, task: Task) -> None:
         "selection/subset",
     ],
     made_from=_report_from,
-    finish=lambda task, version: write_atomically(version.folder.parent / PAGE, way_to(version)),
+    finish=lambda task, version: task.workspace.lake.replace(version.folder.parent / PAGE, way_to(version)),
 )
 def report(draft: Draft, task: Task) -> None:
     """One self-contained page about the domain's adapter: what it is worth, what it was trained on and why, its chain.

@@ -1,1 +1,1 @@
-"""The lake: sources, hashes, atomic versions with manifests, the gradient store, DuckDB views. No Dagster."""
+"""The lake: sources, hashes, atomic versions with manifests, shards of vectors, DuckDB views. No Dagster."""

@@ -94,9 +94,9 @@ class _Sweep:
             if owners & self.unread:
                 kept = versions
             elif owners:
-                kept = self.prune([v for v in versions if v.folder not in self.needed], place, versions)
+                kept = self.prune([v for v in versions if v.folder not in self.needed], versions)
             else:
-                kept = self.prune(self.outdated(asset, partition, versions), place, versions)
+                kept = self.prune(self.outdated(asset, partition, versions), versions)
             self.need_parts_of(kept)
             self.scratch(place)
             self.copies(place, kept)
@@ -130,8 +130,8 @@ class _Sweep:
         )
         return [version for version in by_age[self.keep_versions :] if version.folder.name != served]
 
-    def prune(self, doomed: list[Version], place: Path, versions: list[Version]) -> list[Version]:
-        """Prune these of a place's versions but for young ones; returns those that were not pruned."""
+    def prune(self, doomed: list[Version], versions: list[Version]) -> list[Version]:
+        """Prune these of a partition's versions but for young ones; returns those that were not pruned."""
         pruned = set()
         for version in doomed:
             try:
@@ -171,26 +171,27 @@ class _Sweep:
             if SCRATCH_NAME.fullmatch(entry.name) and not self.is_young(entry):
                 self.drop(SCRATCH, entry)
 
-    def is_young(self, *paths: Path) -> bool:
+    def is_young(self, path: Path) -> bool:
         """Whether a file there changed lately; of a folder without files, the folder."""
-        files = self.files(*paths) or list(paths)
+        files = self.files(path) or [path]
         return not max(file.lstat().st_mtime for file in files) <= self.newest
 
-    def files(self, *paths: Path) -> list[Path]:
-        """Files at or below these paths that are not gone yet."""
-        found = [file for path in paths for file in (path.rglob("*") if _is_folder(path) else [path])]
+    def files(self, path: Path) -> list[Path]:
+        """Files at or below a path that are not gone yet."""
+        found = path.rglob("*") if _is_folder(path) else [path]
         return [file for file in found if not _is_folder(file) and file not in self.gone]
 
-    def drop(self, kind: str, *paths: Path) -> None:
-        """Remove files or a folder, in this order."""
-        files = self.files(*paths)
-        self.report.removed.append(Removed(kind, paths[0], sum(file.lstat().st_size for file in files)))
+    def drop(self, kind: str, path: Path) -> None:
+        """Remove a file or a folder."""
+        files = self.files(path)
+        self.report.removed.append(Removed(kind, path, sum(file.lstat().st_size for file in files)))
         self.gone.update(files)
-        for path in paths if not self.dry_run else ():
-            if _is_folder(path):
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        if self.dry_run:
+            return
+        if _is_folder(path):
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _is_folder(path: Path) -> bool:

@@ -12,13 +12,14 @@ import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from g2is_assets.contracts.tables import is_part
 from g2is_assets.errors import ContractError, MissingInputError, StoreError
 from g2is_assets.hashing import file_sha256, known_json, load_known, moved
-from g2is_assets.store.backend import LocalBackend
+from g2is_assets.store.backend import Backend, LocalBackend
 from g2is_assets.store.files import write_atomically, writing
 from g2is_assets.store.manifest import (
     MANIFEST,
@@ -56,7 +57,8 @@ class Lake:
         Raises:
             StoreError: It was made by a version of this project that laid lakes out otherwise.
         """
-        self.root, self.backend = root, LocalBackend(root)
+        self.root = root
+        self.backend: Backend = LocalBackend(root)
         load_known(root / KNOWN_FILE)
         marker = root / LAYOUT_FILE
         said = marker.read_text(encoding="utf-8").strip() if marker.is_file() else None
@@ -166,15 +168,12 @@ class Lake:
     def find_part(self, name: str, data_version: str) -> Version | None:
         """The whole version that a manifest names as a part, or one of that content made in its place."""
         place, content = self.place(asset_of(name), partition_of(name)), name.partition("[")[0].rpartition("/")[2]
-        for folders in (
-            [place / content],
-            place.glob(f"{content}-*"),
-        ):  # many stand there: looked for only where needed
-            for folder in sorted(folders):
-                with suppress(StoreError):
-                    version = self.whole(folder)
-                    if version.manifest.data_version == data_version:
-                        return version
+        # Many stand there, so they are listed only where the one of that very name is not whole.
+        for folder in chain([place / content], place.glob(f"{content}-*")):
+            with suppress(StoreError):
+                version = self.whole(folder)
+                if version.manifest.data_version == data_version:
+                    return version
         return None
 
     def input_of(self, version: Version, asset: str, partition: str | None = None) -> Version:
@@ -218,14 +217,18 @@ class Lake:
         Raises:
             StoreError: The place cannot be written.
         """
-        place = self.place(recipe.asset, recipe.partition)
-        if not force and (version := self.find_made(recipe, intact)):
-            self.point(place, version.folder.name)
+
+        def serving_again() -> Version | None:
+            version = None if force else self.find_made(recipe, intact)
+            if version:
+                self.point(version.folder)
+            return version
+
+        if version := serving_again():
             return version, False
         with turn() as waited:
             # Whoever waited may find that the one before made this very version.
-            if waited and not force and (version := self.find_made(recipe, intact)):
-                self.point(place, version.folder.name)
+            if waited and (version := serving_again()):
                 return version, False
             return self._write(recipe, run_id, write), True
 
@@ -284,7 +287,7 @@ class Lake:
             parts=dict(sorted(draft.parts.items())),
         )
         (draft.folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        name = f"{manifest.input_digest[:12]}-{manifest.data_version[:12]}"
+        name = Version(draft.folder, manifest).name
         while True:
             taken = sorted(place.glob(f"{name}*"))
             for folder in taken:  # made with equal content by another process, or anew on request: that one stays
@@ -292,23 +295,22 @@ class Lake:
                     version = self.whole(folder)
                 except StoreError:
                     continue
-                self.point(place, folder.name)
+                self.point(folder)
                 return version
             final = place / (f"{name}-{uuid.uuid4().hex[:6]}" if taken else name)
             if self.backend.put_if_absent(self.key(final), draft.folder):
                 break  # else another process was quicker by a moment: look at what it made
         for file in files:
             moved(draft.folder / file, final / file)
-        self.point(place, final.name)
+        self.point(final)
         for old in taken:  # damaged ones; only now, so that there is a current version at every moment
             self.retire(old)
         return Version(final, manifest)
 
-    def point(self, place: Path, version: str) -> None:
-        """Make a version the one that readers follow; of parts of other versions there is none."""
-        if is_part("/".join(self.key(place).split("/")[:2])):
-            return
-        self.replace(place / "current.json", json.dumps({"version": version}) + "\n")
+    def point(self, version: Path) -> None:
+        """Make the version in a folder the one that readers follow; of parts of other versions there is none."""
+        if not is_part(asset_of(self.key(version))):
+            self.replace(version.parent / "current.json", json.dumps({"version": version.name}) + "\n")
 
     def replace(self, file: Path, text: str) -> None:
         """Let a file that tells which of several things counts say this from now on; the last writer wins."""

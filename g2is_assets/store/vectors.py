@@ -135,7 +135,8 @@ class VectorStore:
             StoreError: Less disk is free than the vectors take, or it cannot be written.
         """
         shards, damaged = self.shards()
-        missing = set(wanted) - _rows_of(shards)
+        held = {shard.folder: _rows(shard.manifest) - erased_rows(shard.folder) for shard in shards}
+        missing = set(wanted).difference(*held.values())
         if missing:
             # A row erased there and wanted again needs another recipe: of equal ones that shard would serve.
             erased = [shard.name for shard in shards if not erased_rows(shard.folder).isdisjoint(wanted)]
@@ -148,7 +149,8 @@ class VectorStore:
             plan = self._plan_again(damaged, missing)
             left = missing.difference(*map(_rows, plan))
             # What this very fill would have planned, had it not been killed; if that is not what is missing, no more.
-            before = _rows_of(shard for shard in shards if shard.manifest.settings["fill"] != fill_id)
+            others = (held[shard.folder] for shard in shards if shard.manifest.settings["fill"] != fill_id)
+            before = set().union(*others)
             begun = [r for r in planned([row for row in wanted if row not in before]) if not left.isdisjoint(_rows(r))]
             resumed = left == {row for recipe in begun for row in _rows(recipe)}
             plan += begun if resumed else planned([row for row in wanted if row in left])
@@ -232,11 +234,6 @@ def _in_shards(batches: Batches, shard_rows: int) -> list[Batches]:
 
 def _rows(made_by: Recipe | Manifest) -> set[str]:
     return {row for batch in made_by.settings["batches"] for row in batch}
-
-
-def _rows_of(shards: Iterable[Version]) -> set[str]:
-    """Rows that these shards have, or have set aside; erased ones are to be computed if they are wanted again."""
-    return {row for shard in shards for row in _rows(shard.manifest) - erased_rows(shard.folder)}
 
 
 def _index(shards: Iterable[Version], wanted: Mapping[str, int]) -> tuple[pl.DataFrame, dict[str, str], list[Version]]:

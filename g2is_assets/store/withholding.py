@@ -6,7 +6,6 @@ project, not to the lake: a lake made anew still leaves these rows out.
 
 import json
 import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +20,7 @@ from g2is_assets.contracts.instructions import POOL, WITHHELD, Instruction
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.settings.config import LicensesSettings, Source
 from g2is_assets.settings.project import Project
-from g2is_assets.store.files import read_parquet
+from g2is_assets.store.files import read_parquet, replacing
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.pruning import ROW_IDS
 from g2is_assets.store.sources import read_rows
@@ -83,8 +82,14 @@ def add_withdrawals(file: Path, entries: Iterable[Withdrawal]) -> list[Withdrawa
             new = list(asked.values())
             lines += [json.dumps(entry.model_dump(), ensure_ascii=False) for entry in new]
             if new:
-                _replace(file, "\n".join(lines) + "\n")
+                text = "\n".join(lines) + "\n"
+                with replacing(file, mend="nothing was withdrawn") as scratch, scratch.open("wb") as out:
+                    out.write(text.encode())
+                    out.flush()
+                    os.fsync(out.fileno())  # a request to withdraw outlives a power cut
             return new
+    except StoreError as error:
+        raise SettingsError(str(error)) from error
     except OSError as error:
         raise SettingsError(f"{file} cannot be written: {error}; nothing was withdrawn") from error
 
@@ -97,18 +102,6 @@ def require_kept(withdrawals: Mapping[str, Withdrawal], recorded: Iterable[str],
             f"{file}: the withdrawal of {', '.join(missing[:3])}{' and others' if missing[3:] else ''} is missing, "
             "with which the current pool was made; restore the lines: a withdrawal stands for ever"
         )
-
-
-def _replace(file: Path, text: str) -> None:
-    scratch = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
-    try:
-        with scratch.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())  # a request to withdraw outlives a power cut
-        os.replace(scratch, file)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _lines(file: Path) -> list[str]:

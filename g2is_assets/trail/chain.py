@@ -191,13 +191,13 @@ def mend(lake: Lake, version: Version, recipe: Recipe, run_id: str) -> Version:
         links = {"inputs": inputs, "parts": parts, "relinked_from": version.as_input.manifest_sha256}
         manifest = before.model_copy(update=links | stamp)
         (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        final = place / f"{manifest.input_digest[:12]}-{manifest.data_version[:12]}-{scratch.name[-6:]}"
+        final = place / f"{version.name}-{scratch.name[-6:]}"
         lake.backend.put_if_absent(lake.key(final), scratch)
     except OSError as error:
         raise StoreError(f"{place} cannot be written: {error}; free space or set G2IS_HOME to another place") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    lake.point(place, final.name)
+    lake.point(final)
     return Version(final, manifest)
 
 

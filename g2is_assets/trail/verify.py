@@ -75,10 +75,9 @@ def _link(manifests: Manifests, link: Link, today: Today) -> Iterator[Finding]:
     yield from _manifest(manifests, version)
     try:
         yield from _payload(version)
-        if is_part(version.manifest.asset) and not (version.folder / PRUNED).exists():
-            yield from _copies(version)
-        if is_part(version.manifest.asset) and (version.folder / PRUNED).exists():
-            yield from _in_its_place(version)
+        if is_part(version.manifest.asset):
+            pruned = (version.folder / PRUNED).exists()
+            yield from _in_its_place(version) if pruned else _copies(version)
     except (StoreError, ContractError) as error:
         yield Finding(ALTERED, str(version.folder), str(error))
     yield from _outside(lake, version, today)

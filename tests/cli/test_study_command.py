@@ -12,21 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from g2is_assets.cli import main
+from support.projects import study_of
 
-STUDY = """
-title = "Small"
-domains = ["words"]
-budgets = [4]
-rates = [0.03, 0.003]
-development_rows = 4
-cells = "../cells"
-[variants.base]
-selector = "base"
-[variants.random]
-selector = "random"
-[variants.less]
-selector = "less"
-"""
+STUDY = study_of('domains = ["words"]\nbudgets = [4]', "base", "random", "less")
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """Erasure reaches every version and shard; killed at any moment, the lake can be read and the next one finishes."""
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from g2is_assets.store.versions import assets_of, versions_of
 from g2is_assets.store.withholding import licenses_of
 from g2is_assets.trail.chain import follow
 from g2is_assets.trail.verify import verify
+from support.stops import Stop, stopping
 from support.vectors import DIM, SETTINGS, by_name, fill, flip_byte, vector, write_index
 
 ROWS = [f"row{i:02d}" for i in range(6)]
@@ -481,26 +481,6 @@ def test_what_is_left_of_a_sample_has_text() -> None:
     assert with_text(table)["row_id"].to_list() == ["b"]
     with pytest.raises(StoreError, match=r"every row of the warmup sample was erased; .*redraw"):
         with_text(table.head(1))
-
-
-class Stop(BaseException):
-    """What ends an erasure before its next change."""
-
-
-def stopping(monkeypatch: pytest.MonkeyPatch, n_changes: int) -> None:
-    """Let so many changes of the file system happen, then stop."""
-    left = iter(range(n_changes))
-
-    def wrap(change: Callable[..., Any]) -> Callable[..., Any]:
-        def changed(*arguments: Any, **more: Any) -> Any:
-            if next(left, None) is None:
-                raise Stop
-            return change(*arguments, **more)
-
-        return changed
-
-    for owner, name in ((os, "replace"), (os, "unlink"), (os, "rmdir"), (Path, "write_bytes"), (Path, "write_text")):
-        monkeypatch.setattr(owner, name, wrap(getattr(owner, name)))
 
 
 def test_stopped_before_any_of_its_changes_the_lake_can_be_read_and_the_next_one_ends_the_same(

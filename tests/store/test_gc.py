@@ -28,6 +28,7 @@ from g2is_assets.store.manifest import MANIFEST, PRUNED, read_manifest
 from g2is_assets.store.pruning import ROW_IDS, Pruned, plan_pruning, read_pruned
 from g2is_assets.store.vectors import VectorStore
 from g2is_assets.store.version import Draft, Recipe, Version
+from support.stops import Stop, stopping
 from support.vectors import SETTINGS, by_name, fill, flip_byte, write_index
 
 ROOT = Path(__file__).parents[2]
@@ -321,26 +322,6 @@ def test_a_dry_run_changes_nothing_and_foretells_the_real_one(grown: Lake) -> No
 def test_views_are_there_afterwards(grown: Lake) -> None:
     collect(grown)
     assert (grown.root / "g2is.duckdb").exists()
-
-
-class Stop(BaseException):
-    """What ends a collection before its next change."""
-
-
-def stopping(monkeypatch: pytest.MonkeyPatch, n_changes: int) -> None:
-    """Let so many changes of the file system happen, then stop."""
-    left = iter(range(n_changes))
-
-    def wrap(change: Callable[..., Any]) -> Callable[..., Any]:
-        def changed(*arguments: Any, **more: Any) -> Any:
-            if next(left, None) is None:
-                raise Stop
-            return change(*arguments, **more)
-
-        return changed
-
-    for owner, name in ((os, "replace"), (os, "unlink"), (os, "rmdir"), (Path, "write_bytes")):
-        monkeypatch.setattr(owner, name, wrap(getattr(owner, name)))
 
 
 def test_stopped_before_any_of_its_changes_the_next_one_ends_the_same(

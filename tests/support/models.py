@@ -34,21 +34,18 @@ def write_tiny_model(folder: Path) -> Path:
     tokenizer.train_from_iterator([f"Add {word} and {word}. The answer is" for word in WORDS], trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|pad|>")
     fast.chat_template = CHATML
-    fast.save_pretrained(folder)
+    return write_llama(folder, fast, max_position_embeddings=256)
+
+
+def write_llama(folder: Path, tokenizer: Any, **config: Any) -> Path:
+    """Write a two-layer Llama of random weights with a tokenizer."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        eos_token_id=fast.eos_token_id,
-        pad_token_id=fast.pad_token_id,
-        bos_token_id=None,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    made = LlamaConfig(vocab_size=len(tokenizer), **small, **heads, **ids, **config)
+    LlamaForCausalLM(made).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -132,21 +132,11 @@ class Undisturbed:
     computed: dict[str, bool]
 
 
-STUDY = """
-title = "Small"
-budgets = [0.15]
-seeds = [0, 1]
-rates = [0.03, 0.003]
-development_rows = 4
-cells = "../cells"
+def study_of(said: str, *selectors: str) -> str:
+    """A study file with a variant for each selector, of its name."""
+    variants = "".join(f'[variants.{name}]\nselector = "{name}"\n' for name in selectors)
+    rest = 'title = "Small"\nrates = [0.03, 0.003]\ndevelopment_rows = 4\ncells = "../cells"\n'
+    return f"{said}\n{rest}{variants}"
 
-[variants.base]
-selector = "base"
-[variants.random]
-selector = "random"
-[variants.less]
-selector = "less"
-seeds = [0]
-[variants.embedding]
-selector = "embedding"
-"""
+
+STUDY = study_of("budgets = [0.15]\nseeds = [0, 1]", "base", "random", "embedding", "less") + "seeds = [0]\n"

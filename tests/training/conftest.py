@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 from g2is_assets.training.model import ModelSource, find_model
 from g2is_assets.training.text import Example, Template
 from g2is_assets.training.warmup import train_warmup
-from support.models import WARMUP, byte_tokenizer
+from support.models import WARMUP, byte_tokenizer, write_llama
 
 ROWS = [
     ("Add 2 and 3.", "5"),
@@ -25,23 +23,7 @@ ROWS = [
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer Llama with weights large enough that no gradient vanishes, and its tokenizer."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    tokenizer = byte_tokenizer()
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.1,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return write_llama(folder, byte_tokenizer(), initializer_range=0.1)
 
 
 @pytest.fixture(scope="session")
