@@ -1,19 +1,47 @@
-"""Tables of the stage `instructions`: normalised rows, and those set aside; and a row before it is in one of them."""
+"""Tables of the stage `instructions`: rows as they were read, and those set aside; and a row before it is in one."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from g2is_assets.contracts.contract import DOMAIN, Column, Contract, count, row_id
 from g2is_assets.hashing import json_sha256
 
-MESSAGES: Final = pl.List(pl.Struct({"role": pl.String(), "content": pl.String()}))
+TURN_KEYS: Final = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name")
+"""What a turn may say; those that it does not say are null in tables. `tool_calls` is JSON."""
 
-_DIGEST: Final = "First 32 hex digits of the SHA-256 of messages and response"
-_ROW: Final = {
+_DIGEST: Final = "First 32 hex digits of the SHA-256 of the turns and tools"
+CONVERSATION: Final = {
+    "messages": Column(
+        pl.List(pl.Struct(dict.fromkeys(TURN_KEYS, pl.String()))),
+        "Every turn before the chat template, the assistant's response last; `tool_calls` is JSON",
+        text=True,
+    ),
+    "tools": Column(pl.String, "Definitions of tools as JSON, where the row has some", nullable=True, text=True),
+    "response": Column(pl.String, "The last turn as text: what the model is to answer", text=True),
+}
+"""A row as the chat template needs it, in the pool, in domains and in the warmup's sample."""
+
+CONTENT: Final = {
     "row_id": row_id(_DIGEST, unique=True),
+    **CONVERSATION,
+    "prompt": Column(pl.String, "The turns before the response as text, for people", text=True),
+    "n_prompt_tokens": count("Tokens within max_length that carry no loss"),
+    "n_response_tokens": Column(
+        pl.Int64, "Tokens within max_length that carry loss: of the answers, ends of turn included", minimum=1
+    ),
+    "truncated": Column(pl.Boolean, "Whether max_length cut the row"),
+}
+"""What equal rows have in common."""
+MENTION: Final = dict.fromkeys(("row_id", "id", "source", "license", "answer"), pl.String()) | {
+    "choices": pl.List(pl.String())
+}
+"""What each of them says of itself."""
+_ROW: Final = {
+    "row_id": CONTENT["row_id"],
     "ids": Column(pl.List(pl.String), "Every id that the sources gave this row", text=True),
     "sources": Column(pl.List(pl.String), "Every source that holds this row, sorted", kept=True),
     "licenses": Column(
@@ -21,12 +49,7 @@ _ROW: Final = {
         "Every licence under which it was found, sorted; `unknown` where none is said",
         kept=True,
     ),
-    "messages": Column(MESSAGES, "The prompt's turns, before the chat template", text=True),
-    "prompt": Column(pl.String, "The prompt's turns as text, for people", text=True),
-    "response": Column(pl.String, "What the model is to answer; the only part that carries loss", text=True),
-    "n_prompt_tokens": count("Tokens of the rendered prompt"),
-    "n_response_tokens": Column(pl.Int64, "Response tokens left within max_length, end token included", minimum=1),
-    "truncated": Column(pl.Boolean, "Whether max_length cut the response"),
+    **CONTENT,
     "answer": Column(pl.String, "Short exact answer, where the row has one", nullable=True, text=True),
     "choices": Column(pl.List(pl.String), "Candidate answers, where the row has some", nullable=True, text=True),
     "n_merged": Column(pl.Int64, "How many equal rows were merged into this one, itself included", minimum=1),
@@ -57,7 +80,7 @@ REJECTED: Final = Contract(
     "Rows that cannot be used, each with its reason; nothing is dropped silently",
     {
         "file": Column(pl.String, "File or URI"),
-        "line": Column(pl.Int64, "Line of a JSONL file, row of a Parquet file, counted from 1", minimum=1),
+        "line": Column(pl.Int64, "Line of a JSONL or CSV file, row of another, counted from 1", minimum=1),
         "id": Column(pl.String, "The row's id, where it has one", nullable=True),
         "source": Column(pl.String, "The row's source"),
         "reason": Column(pl.String, "Why it was set aside"),
@@ -87,20 +110,24 @@ def count_tokens(table: pl.DataFrame) -> int:
     return int(table.select(pl.sum("n_prompt_tokens", "n_response_tokens")).sum_horizontal().item())
 
 
+Turn = Mapping[str, Any]
+"""One turn: `role`, `content` as text, and of `TURN_KEYS` what else it says; `tool_calls` as a list."""
+
+
 @dataclass(frozen=True)
 class Instruction:
     """One usable row, before tokenization.
 
     Attributes:
-        messages: The prompt's turns, each with `role` and `content`.
-        response: The last assistant turn.
+        turns: All turns, the last is the assistant's.
         source, license: As the row says, else as its pool source says, else the file's name and `unknown`.
-        id, answer, choices: As the row says.
+        id, answer, choices: As the row says; the answer is one of the choices.
+        tools: Definitions of tools.
+        preferred: Whether the response is the chosen one of a pair.
         file, line: Where it stands.
     """
 
-    messages: tuple[Mapping[str, str], ...]
-    response: str
+    turns: tuple[Turn, ...]
     source: str
     license: str
     file: str
@@ -108,18 +135,51 @@ class Instruction:
     id: str | None = None
     answer: str | None = None
     choices: tuple[str, ...] | None = None
+    tools: tuple[Any, ...] = ()
+    preferred: bool = False
 
     @property
     def row_id(self) -> str:
-        """Content hash: 128 bits over messages and response."""
-        return json_sha256([[dict(m) for m in self.messages], self.response])[:32]
+        """Content hash: 128 bits over turns and tools."""
+        before, last = [dict(turn) for turn in self.turns[:-1]], dict(self.turns[-1])
+        said: list[Any] = [before, last["content"] if last.keys() == {"role", "content"} else last]
+        return json_sha256(said + ([list(self.tools)] if self.tools else []))[:32]
+
+    @property
+    def response(self) -> str:
+        """The last turn as text."""
+        return turn_text(self.turns[-1])
 
     @property
     def prompt(self) -> str:
-        """The prompt's turns as text, for people."""
-        if len(self.messages) == 1:
-            return self.messages[0]["content"]
-        return "\n".join(f"{m['role']}: {m['content']}" for m in self.messages)
+        """The turns before it as text, for people."""
+        before = self.turns[:-1]
+        if len(before) == 1:
+            return turn_text(before[0])
+        return "\n".join(f"{turn['role']}: {turn_text(turn)}" for turn in before)
+
+
+def stored(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """Turns as the column `messages` holds them."""
+    calls = [{"tool_calls": json.dumps(turn["tool_calls"])} if "tool_calls" in turn else {} for turn in turns]
+    return [dict(turn) | call for turn, call in zip(turns, calls, strict=True)]
+
+
+def turns_of(row: Mapping[str, Any]) -> tuple[Sequence[Turn], Sequence[Any]]:
+    """Turns and tools of a table's row, as `Instruction` has them."""
+    turns: list[dict[str, Any]] = [
+        {name: value for name, value in turn.items() if value is not None} for turn in row["messages"]
+    ]
+    for turn in turns:
+        if "tool_calls" in turn:
+            turn["tool_calls"] = json.loads(turn["tool_calls"])
+    return turns, json.loads(row["tools"] or "[]")
+
+
+def turn_text(turn: Turn) -> str:
+    """What a turn says; its calls as JSON where it says nothing else."""
+    calls = json.dumps(turn["tool_calls"], ensure_ascii=False) if turn.get("tool_calls") else ""
+    return "\n".join(part for part in (turn["content"], calls) if part)
 
 
 @dataclass(frozen=True)

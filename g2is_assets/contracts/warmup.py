@@ -5,7 +5,7 @@ from typing import Final
 import polars as pl
 
 from g2is_assets.contracts.contract import Column, Contract, count, row_id
-from g2is_assets.contracts.instructions import MESSAGES
+from g2is_assets.contracts.instructions import CONVERSATION
 
 SAMPLE: Final = Contract(
     ("warmup/sample",),
@@ -13,8 +13,7 @@ SAMPLE: Final = Contract(
     "The rows that warm the adapter up, whole, so that the checkpoint does not depend on later pools",
     {
         "row_id": row_id("The row in instructions/pool at the time of drawing", of="instructions/pool", unique=True),
-        "messages": Column(MESSAGES, "The prompt's turns", text=True),
-        "response": Column(pl.String, "The response", text=True),
+        **CONVERSATION,
     },
     sorted_by=("row_id",),
     main=True,

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
-from g2is_assets.contracts.instructions import POOL
+from g2is_assets.contracts.instructions import POOL, Turn, turns_of
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.settings.project import Project
@@ -74,7 +74,7 @@ def refuse_withheld(project: Project, lake: Lake, rows: pl.DataFrame, holder: st
         SettingsError: There are such rows.
     """
     asked = rows.select("row_id", pl.lit([], pl.List(pl.String)).alias("ids"), "sources", "licenses")
-    _, withheld = pool_withholding(project, lake).part(asked.to_dicts())
+    _, withheld = pool_withholding(project, lake).part(asked)
     if len(withheld):
         raise SettingsError(
             f"{holder} holds rows that may no longer be used{say_withheld(withheld)}; refresh pool and domain, which "
@@ -99,13 +99,13 @@ def dataset_info(file: Path, form: Format) -> str:
     return json.dumps(known | {file.stem: {"file_name": file.name, **_ENTRIES[form]}}, indent=2, ensure_ascii=False)
 
 
-def _turns(row: dict[str, Any], system: str | None) -> list[dict[str, str]]:
+def _turns(row: dict[str, Any], system: str | None) -> list[Turn]:
     """All turns of a row, as it was trained on: the project's system message first, if the row has none itself."""
-    own = [*row["messages"], {"role": "assistant", "content": row["response"]}]
+    own = list(turns_of(row)[0])
     return own if system is None or own[0]["role"] == "system" else [{"role": "system", "content": system}, *own]
 
 
-def _alpaca(row_ids: Sequence[str], turns: Sequence[list[dict[str, str]]]) -> list[dict[str, Any]]:
+def _alpaca(row_ids: Sequence[str], turns: Sequence[list[Turn]]) -> list[dict[str, Any]]:
     """Bodies of `alpaca` records, of which each has the same keys."""
     odd = [row_id for row_id, each in zip(row_ids, turns, strict=True) if not _alternate(each)]
     if odd:
@@ -128,14 +128,14 @@ def _alpaca(row_ids: Sequence[str], turns: Sequence[list[dict[str, str]]]) -> li
     return bodies
 
 
-def _alternate(turns: list[dict[str, str]]) -> bool:
+def _alternate(turns: list[Turn]) -> bool:
     """Whether, after a system message at most, user and assistant take turns."""
     roles = [turn["role"] for turn in turns]
     roles = roles[1:] if roles[0] == "system" else roles
     return roles == ["user", "assistant"] * (len(roles) // 2)
 
 
-def _notes(rows: pl.DataFrame, turns: Sequence[list[dict[str, str]]]) -> list[str]:
+def _notes(rows: pl.DataFrame, turns: Sequence[list[Turn]]) -> list[str]:
     notes = []
     if n := int(rows["truncated"].sum()):
         notes.append(f"{n} responses are longer than max_length: training here cut them, the file has them whole.")

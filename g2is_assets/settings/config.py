@@ -4,6 +4,7 @@ Unknown keys and values out of bounds are refused when the settings load, before
 relative to the settings file. Nothing here reads data, models or Dagster.
 """
 
+import datetime
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
@@ -47,6 +48,10 @@ class InstructionsSettings(Section):
     """Tokens of a row; longer responses are cut, rows with no response left are set aside."""
     system: str | None = None
     """A system message for every row."""
+    turns: Literal["last", "all"] = "all"
+    """Which answers of a conversation carry loss: the last alone, or all."""
+    date: datetime.date = datetime.date(2025, 1, 1)
+    """The day that chat templates are told which write today's date, so that equal rows stay equal."""
     limit: Count | None = None
     """Use only so many rows, a repeatable random sample; none is all."""
 

@@ -1,8 +1,9 @@
 """Stage `instructions`: the pool and the domains' rows, normalised."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
@@ -17,6 +18,9 @@ from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.sources import find_files, read_rows, relative_name
 from g2is_assets.store.version import Draft
 from g2is_assets.store.withholding import count_withheld, pool_withholding, say_withheld, target_withholding
+
+if TYPE_CHECKING:
+    from g2is_assets.training.text import Instructions
 
 MIN_ROWS: Final = {"pool": 2, "validation": 2, "test": 2}
 """Graph, PCA and intervals need two rows; a domain may do without a test file, but not with an empty one."""
@@ -56,7 +60,9 @@ def _pool_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
 
 def _target_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
     files = [file for split in target_files(workspace, place.domain).values() for file in split]
-    settings = workspace.project.settings.instructions.model_dump(include={"max_length", "system"})
+    settings = workspace.project.settings.instructions.model_dump(
+        mode="json", include={"max_length", "system", "turns", "date"}
+    )
     settings |= target_withholding(workspace.project, files).settings
     return MadeFrom(settings, _content(workspace, [str(file) for file in files]))
 
@@ -75,7 +81,7 @@ def _content(workspace: Workspace, files: Sequence[str]) -> dict[str, str]:
     return digests | {"tokenizer": json_sha256([workspace.model.digest, workspace.template_digest])}
 
 
-@stage("instructions/pool", "project", "2", {"polars", "parquet"}, made_from=_pool_from)
+@stage("instructions/pool", "project", "3", {"polars", "parquet"}, made_from=_pool_from)
 def pool(draft: Draft, task: Task) -> None:
     """The general instruction pool: one normalised row per distinct instruction.
 
@@ -91,16 +97,14 @@ def pool(draft: Draft, task: Task) -> None:
     used, withheld = pool_withholding(workspace.project, workspace.lake).part(found.rows)
     if len(used) < MIN_ROWS["pool"]:
         names = ", ".join(redacted(file) for file, _ in files)
-        count = "no usable row" if not used else "only one usable row"
+        count = "no usable row" if used.is_empty() else "only one usable row"
         raise _too_few(f"the pool is empty: {count} in {names}", found.rejected, withheld)
-    table = contracts.POOL.table_of(used)
-    draft.write(contracts.POOL, table)
-    _write_unused(draft, "instructions/pool", found.rejected, withheld)
-    draft.metric(n_merged=found.n_merged, n_tokens=contracts.count_tokens(table))
-    draft.metric(n_sources=table["sources"].explode().n_unique(), n_truncated=int(table["truncated"].sum()))
+    draft.write(contracts.POOL, used)
+    _write_unused(draft, "instructions/pool", [found], withheld)
+    draft.metric(n_tokens=contracts.count_tokens(used), n_sources=used["sources"].explode().n_unique())
 
 
-@stage("instructions/target", "domain", "2", {"polars", "parquet"}, made_from=_target_from)
+@stage("instructions/target", "domain", "3", {"polars", "parquet"}, made_from=_target_from)
 def target(draft: Draft, task: Task) -> None:
     """A target domain's own rows: validation rows steer the selection, test rows only measure its result.
 
@@ -111,8 +115,8 @@ def target(draft: Draft, task: Task) -> None:
     workspace, splits = task.workspace, target_files(task.workspace, task.domain)
     withholding = target_withholding(workspace.project, [file for files in splits.values() for file in files])
     folder = workspace.project.path.parent
-    rows: list[dict[str, Any]] = []
-    rejected, withheld, n_merged = [], [], 0
+    rows: list[pl.DataFrame] = []
+    read, withheld = [], []
     for split, files in splits.items():
         read_all = (row for file in files for row in read_rows(str(file), Source(path=file.name), folder))
         found = normalise(read_all, workspace.template)
@@ -120,11 +124,10 @@ def target(draft: Draft, task: Task) -> None:
         if len(used) < MIN_ROWS[split]:
             what = f"{len(used)} usable {split} rows, at least {MIN_ROWS[split]} distinct ones are needed"
             raise _too_few(f"{', '.join(map(str, files))}: {what}", found.rejected, kept_out)
-        rows += [{**row, "domain": task.domain, "split": split} for row in used]
-        rejected.append(found.rejected)
+        rows.append(used.with_columns(pl.lit(task.domain).alias("domain"), pl.lit(split).alias("split")))
+        read.append(found)
         withheld.append(kept_out)
-        n_merged += found.n_merged
-    table = contracts.TARGET.table_of(rows).sort("split", "row_id")
+    table = pl.concat(rows).select(*contracts.TARGET.columns).sort("split", "row_id")
     both = table.filter(pl.col("row_id").is_duplicated())
     if len(both):
         raise SourceError(
@@ -133,19 +136,29 @@ def target(draft: Draft, task: Task) -> None:
         )
     draft.write(contracts.TARGET, table)
     out = pl.concat(withheld).unique("row_id").sort("row_id")
-    _write_unused(draft, "instructions/target", pl.concat(rejected), out)
-    counts = {f"n_{split}": int((table["split"] == split).sum()) for split in ("validation", "test")}
-    draft.metric(**counts, n_merged=n_merged)
+    _write_unused(draft, "instructions/target", read, out)
+    draft.metric(**{f"n_{split}": int((table["split"] == split).sum()) for split in ("validation", "test")})
 
 
-def _write_unused(draft: Draft, asset: str, rejected: pl.DataFrame, withheld: pl.DataFrame) -> None:
-    """Write the rows that cannot or may not be used, and tell whoever watches of the first of them."""
+def _write_unused(draft: Draft, asset: str, read: "Sequence[Instructions]", withheld: pl.DataFrame) -> None:
+    """Write the rows that cannot or may not be used, count them, and say what is not as it was read."""
+    rejected = pl.concat([each.rejected for each in read])
     draft.write(contracts.REJECTED, rejected)
     draft.write(contracts.WITHHELD, withheld)
-    draft.metric(**count_withheld(withheld), n_rejected=len(rejected))
+    lost: Counter[str] = sum((Counter(each.lost) for each in read), Counter())
+    sums = {name: sum(getattr(each, name) for each in read) for name in _COUNTS}
+    draft.metric(**count_withheld(withheld), n_rejected=len(rejected), n_lost=lost.total(), **sums)
+    if sums["n_preferred"]:
+        say(f"{asset}: {sums['n_preferred']} rows are preference pairs, of which `chosen` is used")
+    if lost:
+        kinds = ", ".join(f"{what} ({n} rows)" for what, n in lost.most_common())
+        say(f"{asset}: of some rows the model's tokenizer and chat template do not keep: {kinds}")
     for first in _reasons(rejected.head(1)):
         count = "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
         say(f"{asset}: {count} set aside, the first: {first}; see g2is sql 'FROM {asset.replace('/', '_')}_rejected'")
+
+
+_COUNTS: Final = ("n_merged", "n_truncated", "n_thoughts", "n_preferred")
 
 
 def _reasons(rejected: pl.DataFrame) -> list[str]:

@@ -38,7 +38,7 @@ class Workspace:
         from g2is_assets.training.text import Template
 
         settings = self.project.settings.instructions
-        return Template(self.model.tokenizer(), settings.max_length, settings.system)
+        return Template(self.model.tokenizer(), settings.max_length, settings.system, settings.turns, settings.date)
 
     @cached_property
     def template_digest(self) -> str:
@@ -46,7 +46,7 @@ class Workspace:
         from g2is_assets.training.text import template_digest
 
         settings = self.project.settings.instructions
-        return template_digest(self.model.folder, settings.max_length, settings.system)
+        return template_digest(self.model.folder, settings.max_length, settings.system, settings.turns, settings.date)
 
     def use_threads(self) -> None:
         """Have this process compute with as many threads as the settings say."""

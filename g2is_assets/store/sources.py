@@ -3,10 +3,9 @@
 import glob
 import json
 import os
-import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 
@@ -14,9 +13,7 @@ from g2is_assets.contracts.instructions import Instruction, Unusable
 from g2is_assets.errors import SourceError
 from g2is_assets.settings.config import Source
 from g2is_assets.settings.redaction import path_of, redacted, scrubbed
-
-FORMATS: Final = "instruction/input/output, prompt/response, prompt/completion or messages"
-ROLES: Final = frozenset({"system", "user", "assistant"})
+from g2is_assets.store.shapes import UnknownShape, instruction_of
 
 
 def find_files(source: Source, folder: Path) -> list[str]:
@@ -62,8 +59,17 @@ def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction |
     else:
         raise SourceError(f"{redacted(file)}: the name must end in .jsonl or .parquet")
     base = Source(path=file, source=source.source or Path(path_of(file)).stem, license=source.license)
+    name, n_known, unknown = relative_name(file, folder), 0, None
     for line, record in records:
-        yield _normalise(record, relative_name(file, folder), line, base)
+        try:
+            row = instruction_of(record, name, line, base)
+            n_known += 1
+        except UnknownShape as error:
+            unknown = unknown or SourceError(f"{file}, line {line}: {error}")
+            row = Unusable(name, line, None, str(base.source), str(error))
+        yield row
+    if unknown and not n_known:
+        raise unknown
 
 
 def find_in_files(
@@ -111,75 +117,3 @@ def _table(file: str, kind: str, read: Callable[[], pl.DataFrame]) -> Iterator[t
         # Without the cause, whose text may hold the credentials of an address: Dagster stores causes.
         raise SourceError(f"{redacted(file)} cannot be read as {kind}: {reason}; mend or replace the file") from None
     yield from enumerate(table.iter_rows(named=True), start=1)
-
-
-def _normalise(record: Mapping[str, Any], file: str, line: int, base: Source) -> Instruction | Unusable:
-    source = _text(record.get("source")) or str(base.source)
-    identity = _optional(record.get("id"))
-    turns = _turns(record, file, line)
-    choices = record.get("choices")
-    fault = turns if isinstance(turns, str) else _fault(turns)
-    if choices is not None and not isinstance(choices, list):
-        fault = "`choices` is not a list"
-    for name in ("source", "license"):  # else the file's own would stand in for it
-        if not isinstance(record.get(name), str | None):
-            fault = f"the {name} is not a string"
-    if fault or isinstance(turns, str):
-        return Unusable(file, line, identity, source, str(fault))
-    messages = tuple({"role": turn["role"], "content": _text(turn["content"])} for turn in turns)
-    return Instruction(
-        messages=messages[:-1],
-        response=messages[-1]["content"],
-        source=source,
-        license=_text(record.get("license")) or base.license or "unknown",
-        file=file,
-        line=line,
-        id=identity,
-        answer=_optional(record.get("answer")),
-        choices=None if choices is None else tuple(_text(str(choice)) for choice in choices),
-    )
-
-
-def _turns(record: Mapping[str, Any], file: str, line: int) -> list[Any] | str:
-    """The row as a list of turns, the response last; or what is wrong with it."""
-    if isinstance(record.get("messages"), list):
-        return list(record["messages"])
-    for prompt, response in (("instruction", "output"), ("prompt", "response"), ("prompt", "completion")):
-        if prompt in record and response in record:
-            text, extra = record[prompt], record.get("input") if prompt == "instruction" else None
-            if extra is not None and not isinstance(extra, str):
-                return "the input is not a string"
-            if isinstance(text, str) and extra and extra.strip():
-                text = f"{text.rstrip()}\n\n{extra}"
-            return [{"role": "user", "content": text}, {"role": "assistant", "content": record[response]}]
-    if "messages" in record:
-        return "`messages` is not a list"
-    columns = ", ".join(sorted(map(str, record))) or "none"
-    raise SourceError(f"{file}, line {line}: missing columns; needed: {FORMATS}; found: {columns}")
-
-
-def _fault(turns: list[Any]) -> str | None:
-    for turn in turns:
-        role = turn.get("role") if isinstance(turn, Mapping) else None
-        if not isinstance(role, str) or role not in ROLES:
-            return "a message without a role among system, user, assistant"
-        if not isinstance(turn.get("content"), str):
-            return f"the {role} text is not a string"
-        if not _text(turn["content"]):
-            return "empty response" if turn is turns[-1] and role == "assistant" else f"empty {role} text"
-    if not turns or turns[-1]["role"] != "assistant":
-        return "no response: the last message is not the assistant's"
-    if all(turn["role"] != "user" for turn in turns):
-        return "no prompt: no message is the user's"
-    return None
-
-
-def _optional(value: Any) -> str | None:
-    return None if value is None else _text(str(value))
-
-
-def _text(value: Any) -> str:
-    """Trimmed text in Unicode normal form C, so that equal rows get equal ids; lone surrogates are replaced."""
-    if not isinstance(value, str):
-        return ""
-    return unicodedata.normalize("NFC", value.encode("utf-8", "replace").decode("utf-8")).strip()

@@ -6,7 +6,7 @@ project, not to the lake: a lake made anew still leaves these rows out.
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -136,21 +136,23 @@ class Withholding:
             {"withdrawn": dict(sorted(self.withdrawn.items()))} if self.withdrawn else {}
         )
 
-    def part(self, rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], pl.DataFrame]:
+    def part(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The rows that may be used, and those that may not as a table of the contract `WITHHELD`.
 
-        Rows are records with the columns of that contract, but for reason and detail. One that is both withdrawn and
-        denied counts as withdrawn.
+        Rows have the columns of that contract, but for reason and detail. One that is both withdrawn and denied counts
+        as withdrawn.
         """
-        used, withheld = [], []
-        for row in rows:
-            if row["row_id"] in self.withdrawn:
-                withheld.append(row | {"reason": "withdrawn", "detail": self.withdrawn[row["row_id"]]})
-            elif refused := self.policy.denied(row["licenses"]):
-                withheld.append(row | {"reason": "license", "detail": ", ".join(refused)})
-            else:
-                used.append(row)
-        return used, WITHHELD.table_of(withheld).sort("row_id")
+        reasons = [
+            ("withdrawn", self.withdrawn[row_id])
+            if row_id in self.withdrawn
+            else ("license", ", ".join(refused))
+            if (refused := self.policy.denied(licenses))
+            else (None, None)
+            for row_id, licenses in rows.select("row_id", "licenses").iter_rows()
+        ]
+        said = rows.hstack(pl.DataFrame(reasons, {"reason": pl.String, "detail": pl.String}, orient="row"))
+        withheld = said.filter(pl.col("reason").is_not_null()).select(*WITHHELD.columns).sort("row_id")
+        return rows.filter(said["reason"].is_null()), withheld
 
 
 def pool_withholding(project: Project, lake: Lake) -> Withholding:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
+from g2is_assets.contracts.instructions import Turn, turns_of
 from g2is_assets.core.answers import closing_sentence, is_right
 from g2is_assets.core.rows import unit_rows
 from g2is_assets.training.loss import candidate_log_likelihoods, row_losses
-from g2is_assets.training.text import Example, Message, Template, collator, plan_batches
+from g2is_assets.training.text import Example, Template, collator, plan_batches
 
 Progress = Callable[[int], None]
 
@@ -29,14 +30,15 @@ class Question:
 
     Attributes:
         row_id: The row.
-        messages: The prompt's turns.
+        turns, tools: The row's own turns and tools; the last turn is its response.
         answer: The right answer; empty where the row has no short one.
         choices: Candidate answers, the right one among them; empty where there are none.
         before, after: What stands around the answer in the sentence that gives it, as the row's own response has it.
     """
 
     row_id: str
-    messages: Sequence[Message]
+    turns: Sequence[Turn]
+    tools: Sequence[Any] = ()
     answer: str = ""
     choices: tuple[str, ...] = ()
     before: str = ""
@@ -56,7 +58,7 @@ def questions(table: pl.DataFrame) -> list[Question]:
             before, after = closing_sentence(row["response"], row["answer"])
             choices = tuple(row["choices"] or ())
             given = {"answer": row["answer"], "choices": choices, "before": before, "after": after}
-        found.append(Question(row["row_id"], row["messages"], **given))
+        found.append(Question(row["row_id"], *turns_of(row), **given))
     return found
 
 
@@ -87,7 +89,7 @@ def nll_and_choices(
         each in nats, the end token included, or none where one exceeds `max_length`.
 
     Raises:
-        ValueError: A question is of none of the rows, or its prompt is not the row's.
+        ValueError: A question is of none of the rows.
     """
     candidates = {question.row_id: _candidates(template, question) for question in asked if question.choices}
     if strange := candidates.keys() - {row.row_id for row in rows}:
@@ -96,9 +98,11 @@ def nll_and_choices(
     collate, losses = collator(tokenizer), [0.0] * len(rows)
     likelihoods: dict[str, list[float]] = {row_id: [] for row_id in candidates}
     for positions in plan_batches([row.n_tokens for row in rows], batch_tokens):
-        own = [(n, other) for n, i in enumerate(positions) for other in candidates.get(rows[i].row_id, ())]
-        if any(other.prompt != rows[positions[n]].prompt for n, other in own):
-            raise ValueError("a question has another prompt than its row: both must come from one template")
+        own = [
+            (n, _n_shared(rows[i], other), other)
+            for n, i in enumerate(positions)
+            for other in candidates.get(rows[i].row_id, ())
+        ]
         batch = collate([rows[i].features() for i in positions]).to(device)
         cache = DynamicCache() if own else None
         with torch.no_grad():
@@ -109,17 +113,22 @@ def nll_and_choices(
         if cache is not None:
             mask, pad = batch["attention_mask"], tokenizer.pad_token_id
             found = candidate_log_likelihoods(model, cache, mask, own, pad, batch_tokens, progress)
-            for (n, _), value in zip(own, found, strict=True):
+            for (n, *_), value in zip(own, found, strict=True):
                 likelihoods[rows[positions[n]].row_id].append(value)
     return losses, likelihoods
 
 
 def _candidates(template: Template, question: Question) -> list[Example]:
     """Every choice as a row; none of them where one would be cut."""
-    texts = [question.before + choice + question.after for choice in question.choices]
-    if any(sum(template.token_counts(question.messages, text)) > template.max_length for text in texts):
-        return []
-    return [row for text in texts if (row := template.encode(question.row_id, question.messages, text))]
+    turns = [{"role": "assistant", "content": question.before + choice + question.after} for choice in question.choices]
+    rows = [template.encode(question.row_id, [*question.turns[:-1], turn], question.tools, "last") for turn in turns]
+    return rows if all(row.n_tokens <= template.max_length for row in rows) else []
+
+
+def _n_shared(row: Example, other: Example) -> int:
+    """Tokens that a candidate's prompt begins with as its row does; a thought that the row has is not in the prompt."""
+    pairs = zip(row.input_ids, other.input_ids[: other.n_prompt], strict=False)
+    return next((n for n, (one, two) in enumerate(pairs) if one != two), min(row.n_tokens, other.n_prompt))
 
 
 def answer(
@@ -135,14 +144,17 @@ def answer(
     An answer ends with the template's `ending` or the tokenizer's end token, and has `max_new_tokens` at most. These
     count among the padded `batch_tokens` of a batch. Progress is told how many rows were done.
     """
-    prompts = [template.prompt_ids(question.messages) for question in asked]
+    prompts = [template.prompt_ids(question.turns, question.tools) for question in asked]
     texts = [""] * len(asked)
     for positions in plan_batches([len(ids) + max_new_tokens for ids in prompts], batch_tokens):
         found = _go_on(model, template, [prompts[i] for i in positions], max_new_tokens)
         for i, text in zip(positions, found, strict=True):
             texts[i] = text
         progress(len(positions))
-    return [(text, is_right(text, question.answer)) for question, text in zip(asked, texts, strict=True)]
+    return [
+        (text, is_right(text.rpartition("</think>")[2], question.answer))
+        for question, text in zip(asked, texts, strict=True)
+    ]
 
 
 def _go_on(model: Any, template: Template, prompts: Sequence[list[int]], max_new_tokens: int) -> list[str]:

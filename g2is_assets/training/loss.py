@@ -143,7 +143,7 @@ def candidate_log_likelihoods(
     model: Any,
     cache: DynamicCache,
     mask: Tensor,
-    candidates: Sequence[tuple[int, Example]],
+    candidates: Sequence[tuple[int, int, Example]],
     pad_token_id: int,
     batch_tokens: int,
     progress: Callable[[int], None] = lambda n_rows: None,
@@ -151,27 +151,36 @@ def candidate_log_likelihoods(
     """Log-likelihood of every candidate's response, summed over its tokens, in nats, in the order given.
 
     The candidates go on from the prompts in the cache, keys and values of a batch of rows with an attention mask
-    (n_rows, n_positions), padded on either side; it is left as it was. Each has the number of the row that begins with
-    its prompt. The result is that of whole rows up to rounding. `batch_tokens` counts as if padded to the longest
-    candidate, the prompt for each; where long prompts with short responses meet the opposite, padding may double them.
+    (n_rows, n_positions), padded on either side; it is left as it was. Each has the number of a row, and how many
+    tokens its prompt begins with as that row does. The result is that of whole rows up to rounding. `batch_tokens`
+    counts as if padded to the longest candidate, the prompt for each; where long prompts with short responses meet the
+    opposite, padding may double them.
     """
     totals = [0.0] * len(candidates)
-    for chosen in plan_batches([row.n_tokens for _, row in candidates], batch_tokens):
-        numbers, rows = zip(*(candidates[i] for i in chosen), strict=True)
+    for chosen in plan_batches([row.n_tokens for *_, row in candidates], batch_tokens):
+        numbers, shared, rows = zip(*(candidates[i] for i in chosen), strict=True)
         with torch.no_grad():
-            losses = _losses(model, cache, mask, torch.tensor(numbers, device=mask.device), rows, pad_token_id)
+            places = torch.tensor(numbers, device=mask.device)
+            losses = _losses(model, cache, mask, places, shared, rows, pad_token_id)
         for i, row, loss in zip(chosen, rows, losses.tolist(), strict=True):
-            totals[i] = -loss * (row.n_tokens - row.n_prompt)
+            totals[i] = -loss * row.n_loss
         progress(len(chosen))
     return totals
 
 
 def _losses(
-    model: Any, cache: DynamicCache, mask: Tensor, numbers: Tensor, rows: Sequence[Example], pad_token_id: int
+    model: Any,
+    cache: DynamicCache,
+    mask: Tensor,
+    numbers: Tensor,
+    shared: Sequence[int],
+    rows: Sequence[Example],
+    pad_token_id: int,
 ) -> Tensor:
-    """(n,) float32 losses of rows whose prompts, but for the last token, are taken from the cache."""
+    """(n,) float32 losses of rows whose shared tokens, but for the last, are taken from the cache."""
     device = mask.device
-    n_cached = torch.tensor([row.n_prompt - 1 for row in rows], device=device).unsqueeze(1)
+    cached = [max(n_shared - 1, 0) for n_shared in shared]
+    n_cached = torch.tensor(cached, device=device).unsqueeze(1)
     # The prompts end at the same column, so that no gap lies between them and what follows.
     place = torch.arange(int(n_cached.max()), device=device) - n_cached.max() + n_cached
     columns = (mask[numbers].argmax(dim=1, keepdim=True) + place).clamp(min=0)
@@ -182,12 +191,13 @@ def _losses(
         )
         for layer in cache.layers
     )
-    tails = [row.input_ids[row.n_prompt - 1 :] for row in rows]
+    tails = [row.input_ids[n:] for n, row in zip(cached, rows, strict=True)]
+    labels = [row.labels[n:] for n, row in zip(cached, rows, strict=True)]
     width = max(map(len, tails))
     batch = {
         "input_ids": [tail + [pad_token_id] * (width - len(tail)) for tail in tails],
         "attention_mask": [[1] * len(tail) + [0] * (width - len(tail)) for tail in tails],
-        "labels": [[IGNORED, *tail[1:]] + [IGNORED] * (width - len(tail)) for tail in tails],
+        "labels": [own + [IGNORED] * (width - len(own)) for own in labels],
     }
     tensors = {name: torch.tensor(values, device=device) for name, values in batch.items()}
     tensors["attention_mask"] = torch.cat([(place >= 0).long(), tensors["attention_mask"]], dim=1)

@@ -1,160 +1,137 @@
-"""From rows as read to token ids: the instructions tables, the tokenizer's chat template, truncation, and batches."""
+"""From rows as read to token ids: the instructions tables, truncation, and batches."""
 
 import json
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
-from jinja2 import TemplateError
 
 from g2is_assets.contracts import instructions as contracts
-from g2is_assets.contracts.instructions import Instruction, Unusable
+from g2is_assets.contracts.instructions import Instruction, Turn, Unusable, stored, turns_of
 from g2is_assets.errors import ContractError, ModelError
 from g2is_assets.hashing import json_sha256
+from g2is_assets.training.kept import split_thought
+from g2is_assets.training.rendering import DAY, ChatTemplate, RefusedRow, Rendered, Turns
 
 IGNORED: Final = -100
 """Label of tokens that carry no loss."""
 
-Message = Mapping[str, str]
+RULES: Final = "2"
+"""Version of what becomes of a row; in the digest of the template."""
+ROWS_AT_ONCE: Final = 1000
+"""Rows that are tokenized together."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row as token ids: the first `n_prompt` carry no loss, the rest are the response with its end token."""
+    """One row as token ids.
+
+    Attributes:
+        row_id: The row.
+        input_ids: All tokens within max_length.
+        n_prompt: Where the response begins, which carries loss to the end; all tokens where max_length cut it off.
+        earlier: Earlier answers that carry loss, from and to.
+    """
 
     row_id: str
     input_ids: list[int]
     n_prompt: int
+    earlier: tuple[tuple[int, int], ...] = ()
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of prompt and response together."""
+        """All tokens."""
         return len(self.input_ids)
 
     @property
-    def prompt(self) -> list[int]:
-        """Token ids of the prompt."""
-        return self.input_ids[: self.n_prompt]
+    def n_loss(self) -> int:
+        """Tokens that carry loss."""
+        return self.n_tokens - self.n_prompt + sum(stop - first for first, stop in self.earlier)
+
+    @property
+    def labels(self) -> list[int]:
+        """The ids where they carry loss."""
+        labels = [IGNORED] * self.n_prompt + self.input_ids[self.n_prompt :]
+        for first, stop in self.earlier:
+            labels[first:stop] = self.input_ids[first:stop]
+        return labels
 
     def features(self) -> dict[str, list[int]]:
         """What transformers' collator pads: `input_ids`, `attention_mask` and `labels`."""
-        labels = [IGNORED] * self.n_prompt + self.input_ids[self.n_prompt :]
-        return {"input_ids": self.input_ids, "attention_mask": [1] * self.n_tokens, "labels": labels}
+        return {"input_ids": self.input_ids, "attention_mask": [1] * self.n_tokens, "labels": self.labels}
+
+    def cut(self, max_length: int) -> "Example":
+        """The first tokens."""
+        kept = ((first, min(stop, max_length)) for first, stop in self.earlier if first < max_length)
+        return Example(self.row_id, self.input_ids[:max_length], min(self.n_prompt, max_length), tuple(kept))
 
 
-class Template:
-    """Renders a row with the tokenizer's chat template, without the default system message that some templates add.
+class Template(ChatTemplate):
+    """Rows as tokens: the ids that template and tokenizer write together, cut at `max_length`."""
 
-    The response ends with the template's own end-of-turn token, which carries loss too. Without a chat template the
-    prompt is the messages' text and a newline, and the response ends with the tokenizer's end token.
-    """
+    def __init__(
+        self, tokenizer: Any, max_length: int, system: str | None = None, turns: Turns = "all", day: date = DAY
+    ) -> None:
+        if not tokenizer.is_fast:
+            raise ModelError("the tokenizer does not tell where its tokens stand; set a model with tokenizer.json")
+        super().__init__(tokenizer, system, turns, day)
+        self.max_length = max_length
 
-    def __init__(self, tokenizer: Any, max_length: int, system: str | None = None) -> None:
-        self.tokenizer, self.max_length, self.system = tokenizer, max_length, system
-        self._default_prefix, self._kept_prefix = self._find_default_system()
+    def encode(
+        self, row_id: str, turns: Sequence[Turn], tools: Sequence[Any] = (), carry: Turns | None = None
+    ) -> Example:
+        """Token ids of a whole row, not cut; raises as `render` does."""
+        (example,) = self.tokens([(row_id, self.render(turns, tools, carry))])
+        return example
 
-    def token_counts(self, messages: Sequence[Message], response: str) -> tuple[int, int]:
-        """Tokens of the rendered prompt and of the whole completion, before any cut."""
-        prompt, completion = self.render(messages, response)
-        return len(self._ids(prompt)), len(self._ids(completion))
+    def tokens(self, rows: Sequence[tuple[str, Rendered]]) -> list[Example]:
+        """Token ids of rendered rows, not cut."""
+        texts = [rendered.text for _, rendered in rows]
+        if not texts:
+            return []
+        encoded = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+        found = []
+        for (row_id, rendered), ids, offsets in zip(rows, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            firsts, stops = [first for first, _ in offsets], [stop for _, stop in offsets]
+            # A token that is partly of an answer carries loss: else a blank that it begins with would take it away.
+            spans = [(bisect_right(stops, first), bisect_left(firsts, stop)) for first, stop in rendered.answers]
+            found.append(Example(row_id, list(ids), spans[-1][0], tuple(spans[:-1])))
+        return found
 
-    def encode(self, row_id: str, messages: Sequence[Message], response: str) -> Example | None:
-        """Token ids of one row, cut at `max_length` tokens; None if no response token is left."""
-        prompt, completion = self.render(messages, response)
-        prompt_ids = self._ids(prompt)
-        ids = (prompt_ids + self._ids(completion))[: self.max_length]
-        return Example(row_id, ids, len(prompt_ids)) if len(ids) > len(prompt_ids) else None
-
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of the prompt alone, from which a model goes on."""
-        return self._ids(self.render(messages, "any response")[0])
-
-    @property
-    def ending(self) -> str:
-        """The text that ends a response."""
-        completion = self.render([{"role": "user", "content": "a"}], "a")[1]
-        return completion[completion.index("a") + 1 :].strip()
-
-    def render(self, messages: Sequence[Message], response: str) -> tuple[str, str]:
-        """Prompt text and completion text."""
-        turns = [dict(message) for message in messages]
-        if self.system is not None and turns[0]["role"] != "system":
-            turns = [{"role": "system", "content": self.system}, *turns]
-        if self.tokenizer.chat_template is None:
-            bos = self.tokenizer.bos_token or ""
-            return bos + "\n".join(turn["content"] for turn in turns) + "\n", self._ended(response)
-        prompt = self._apply(turns, add_generation_prompt=True)
-        whole = self._apply([*turns, {"role": "assistant", "content": response}])
-        completion = whole[len(prompt) :].rstrip() if whole.startswith(prompt) else response
-        if completion.endswith(response.rstrip()):  # the template ends no turn
-            completion = self._ended(completion)
-        return self._strip_default(prompt, turns), completion
-
-    def _ended(self, response: str) -> str:
-        if self.tokenizer.eos_token is None:
-            raise ModelError(
-                "the tokenizer has neither a chat template that ends a turn nor an end token; set another model"
-            )
-        return response + str(self.tokenizer.eos_token)
-
-    def _strip_default(self, prompt: str, turns: Sequence[Message]) -> str:
-        if turns[0]["role"] == "system" or not prompt.startswith(self._default_prefix):
-            return prompt
-        return self._kept_prefix + prompt[len(self._default_prefix) :]
-
-    def _find_default_system(self) -> tuple[str, str]:
-        """The text that the template puts before a first user turn, and the part of it to keep (a start token)."""
-        if self.tokenizer.chat_template is None:
-            return "", ""
-        first, answer, later = ({"role": role, "content": "a"} for role in ("user", "assistant", "user"))
-        alone, pair = self._apply([first]), self._apply([first, answer])
-        three = self._apply([first, answer, later])
-        turn = three[len(pair) :] if three.startswith(pair) else alone
-        if not alone.endswith(turn):
-            return "", ""
-        prefix, bos = alone[: len(alone) - len(turn)], self.tokenizer.bos_token or ""
-        keeps = bool(bos) and prefix.startswith(bos) and not turn.startswith(bos)
-        return prefix, bos if keeps else ""
-
-    def _apply(self, turns: list[dict[str, str]], **options: Any) -> str:
-        try:
-            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **options))
-        except TemplateError as error:
-            roles = ", ".join(turn["role"] for turn in turns)
-            raise ModelError(
-                f"the model's chat template refuses a row with the roles {roles}: {error}; "
-                "unset `system` or remove such rows"
-            ) from error
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def prompt_ids(self, turns: Sequence[Turn], tools: Sequence[Any] = ()) -> list[int]:
+        """Token ids from which a model goes on to answer as the last turn does, with a thought or without."""
+        thought = {"reasoning_content": "any thought"} if split_thought(turns[-1])[0].strip() else {}
+        row = self.encode("", [*turns[:-1], {"role": "assistant", "content": "any response", **thought}], tools, "last")
+        return row.input_ids[: row.n_prompt]
 
 
-def template_digest(folder: Path, max_length: int, system: str | None) -> str:
+def template_digest(folder: Path, max_length: int, system: str | None, turns: str, day: date) -> str:
     """SHA-256 of what determines the token ids, besides the tokenizer's files; those are read, nothing is loaded."""
-    return json_sha256([chat_template(folder), max_length, system])
+    return json_sha256([RULES, chat_templates(folder), max_length, system, turns, day.isoformat()])
 
 
-def chat_template(folder: Path) -> str | None:
-    """The chat template of a model folder, from where transformers takes it; None where there is none.
+def chat_templates(folder: Path) -> Any:
+    """The chat templates of a model folder, from where transformers takes them; None where there is none.
 
     Raises:
         ModelError: `tokenizer_config.json` is no JSON.
     """
-    own, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
-    if own.is_file():
-        return own.read_text(encoding="utf-8")
+    config = folder / "tokenizer_config.json"
+    own = [folder / "chat_template.jinja", *sorted((folder / "additional_chat_templates").glob("*.jinja"))]
+    if own[0].is_file():
+        return [file.read_text(encoding="utf-8") for file in own]
     if not config.is_file():
         return None
     try:
-        said = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+        return json.loads(config.read_text(encoding="utf-8")).get("chat_template")
     except (ValueError, AttributeError) as error:
         raise ModelError(f"{config} is damaged: {error}; get the model again") from error
-    if isinstance(said, list):  # several by name
-        return next((one["template"] for one in said if one["name"] == "default"), None)
-    return said
 
 
 def collator(tokenizer: Any) -> Any:
@@ -185,74 +162,141 @@ class Instructions:
     """Usable rows, sorted by row id, and those set aside.
 
     Attributes:
-        rows: One record per distinct row, with the columns of the pool's contract.
+        rows: One row per distinct row, with the columns of the pool's contract.
         rejected: Contract `rejected rows`.
         n_merged: Rows that were merged into an equal one.
+        lost: Of how many rows the chat template keeps something not, by what that is.
+        n_thoughts: Rows whose reasoning carries loss.
+        n_preferred: Rows that are the chosen response of a pair.
+        n_truncated: Rows that max_length cuts.
     """
 
-    rows: list[dict[str, Any]]
+    rows: pl.DataFrame
     rejected: pl.DataFrame
     n_merged: int
+    lost: Mapping[str, int]
+    n_thoughts: int
+    n_preferred: int
+    n_truncated: int
 
 
 def normalise(found: Iterable[Instruction | Unusable], template: Template, limit: int | None = None) -> Instructions:
-    """Count tokens, merge equal rows (all sources, licences and ids kept) and set aside those without a response.
+    """Count tokens, merge equal rows (all sources, licences and ids kept) and set aside those that cannot be used.
 
     With a limit, only the first rows by row id are kept; as that is a hash, they are a repeatable random sample.
     """
-    rows: dict[str, dict[str, Any]] = {}
+    known: set[str] = set()
+    tables, labels = [_table([], _CONTENT)], [_table([], contracts.MENTION)]
     rejected: list[Unusable] = []
-    for item in found:
-        if isinstance(item, Unusable):
-            rejected.append(item)
-            continue
-        row_id = item.row_id
-        if row_id not in rows:
-            prompt, completion = template.token_counts(item.messages, item.response)
-            kept = min(completion, template.max_length - prompt)
-            if kept < 1:
-                reason = f"no response left: the prompt's {prompt} tokens fill max_length = {template.max_length}"
-                rejected.append(Unusable(item.file, item.line, item.id, item.source, reason))
-                continue
-            rows[row_id] = {
-                "row_id": row_id,
-                "messages": [dict(message) for message in item.messages],
-                "prompt": item.prompt,
-                "response": item.response,
-                "n_prompt_tokens": prompt,
-                "n_response_tokens": kept,
-                "truncated": kept < completion,
-                **dict.fromkeys(("ids", "sources", "licenses"), ()),
-                **dict.fromkeys(("answer", "choices")),
-                "n_merged": 0,
-            }
-        _merge(rows[row_id], item)
-    n_merged = sum(row["n_merged"] - 1 for row in rows.values())
-    ordered = [rows[row_id] for row_id in sorted(rows)][:limit]
-    return Instructions(ordered, contracts.REJECTED.table_of(map(vars, rejected)), n_merged)
+    lost: Counter[str] = Counter()
+    n_thoughts = n_preferred = 0
+    rows = iter(found)
+    while some := [(row.row_id if isinstance(row, Instruction) else "", row) for row in islice(rows, ROWS_AT_ONCE)]:
+        new = {row_id: row for row_id, row in some if isinstance(row, Instruction) and row_id not in known}
+        usable, refused = _encoded(new, template)
+        known |= usable.keys()
+        rejected += [
+            row if isinstance(row, Unusable) else Unusable(row.file, row.line, row.id, row.source, refused[row_id])
+            for row_id, row in some
+            if row_id not in known
+        ]
+        tables.append(_table([_record(*each) for each in usable.values()], _CONTENT))
+        labels.append(
+            _table([vars(row) | {"row_id": row_id} for row_id, row in some if row_id in known], contracts.MENTION)
+        )
+        lost.update(what for _, rendered, *_ in usable.values() for what in rendered.lost)
+        n_thoughts += sum(rendered.n_thoughts > 0 for _, rendered, *_ in usable.values())
+        n_preferred += sum(row.preferred for row, *_ in usable.values())
+    rows_by_id = _merged(tables, labels).slice(0, limit)
+    return Instructions(
+        rows_by_id,
+        contracts.REJECTED.table_of(map(vars, rejected)),
+        sum(map(len, labels)) - len(known),
+        dict(lost),
+        n_thoughts,
+        n_preferred,
+        int(rows_by_id["truncated"].sum()),
+    )
 
 
-def _merge(row: dict[str, Any], item: Instruction) -> None:
-    row["sources"] = sorted({*row["sources"], item.source})
-    row["licenses"] = sorted({*row["licenses"], item.license})
-    row["ids"] = sorted({*row["ids"], item.id} - {None, ""})
-    row["answer"] = row["answer"] or item.answer
-    row["choices"] = row["choices"] or (list(item.choices) if item.choices else None)
-    row["n_merged"] += 1
+def _encoded(
+    rows: Mapping[str, Instruction], template: Template
+) -> tuple[dict[str, tuple[Instruction, Rendered, Example, int]], dict[str, str]]:
+    """Rows as text and tokens, cut, by row id; and why others cannot be used."""
+    rendered: dict[str, Rendered] = {}
+    usable, refused = {}, {}
+    for row_id, row in rows.items():
+        try:
+            rendered[row_id] = template.render(row.turns, row.tools)
+        except RefusedRow as error:
+            refused[row_id] = str(error)
+    for whole in template.tokens(list(rendered.items())):
+        row, example = rows[whole.row_id], whole.cut(template.max_length)
+        first = min(start for start, _ in (*whole.earlier, (whole.n_prompt, 0)))
+        if not example.n_loss:
+            reason = f"no response left: the prompt's {first} tokens fill max_length = {template.max_length}"
+            refused[whole.row_id] = reason
+        elif row.answer is not None and example.n_prompt == example.n_tokens:
+            refused[whole.row_id] = f"its `answer` is asked after more than max_length = {template.max_length} tokens"
+        else:
+            text = rendered[whole.row_id]
+            if example.n_tokens == whole.n_tokens and not _decodes(template, example, text):
+                text = replace(text, lost=(*text.lost, "characters that the tokenizer does not know"))
+            usable[whole.row_id] = row, text, example, whole.n_tokens
+    return usable, refused
+
+
+def _decodes(template: Template, example: Example, rendered: Rendered) -> bool:
+    """Whether the tokens that carry loss say the answers, but for white space."""
+    ids = [label for label in example.labels if label != IGNORED]
+    text = template.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    said = "".join(rendered.text[first:stop] for first, stop in rendered.answers)
+    return "".join(said.split()) in "".join(text.split())
+
+
+def _record(row: Instruction, _: Rendered, example: Example, n_tokens: int) -> dict[str, Any]:
+    return {
+        "row_id": example.row_id,
+        "messages": stored(row.turns),
+        "tools": json.dumps(row.tools) if row.tools else None,
+        "response": row.response,
+        "prompt": row.prompt,
+        "n_prompt_tokens": example.n_tokens - example.n_loss,
+        "n_response_tokens": example.n_loss,
+        "truncated": example.n_tokens < n_tokens,
+    }
+
+
+_CONTENT: Final = {name: column.dtype for name, column in contracts.CONTENT.items()}
+
+
+def _table(records: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame([{name: record[name] for name in schema} for record in records], schema=schema)
+
+
+def _merged(tables: Sequence[pl.DataFrame], labels: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """One row per row id, with whatever its equal rows are called."""
+    said = pl.concat(labels).group_by("row_id", maintain_order=True)
+    names = {"ids": "id", "sources": "source", "licenses": "license"}
+    merged = said.agg(
+        *(pl.col(one).drop_nulls().unique().sort().alias(many) for many, one in names.items()),
+        *(pl.col(name).drop_nulls().first() for name in list(contracts.MENTION)[-2:]),
+        pl.len().cast(pl.Int64).alias("n_merged"),
+    )
+    return pl.concat(tables).join(merged, on="row_id").sort("row_id").select(*contracts.POOL.columns)
 
 
 def examples(table: pl.DataFrame, template: Template) -> list[Example]:
-    """Token ids of every row of a table with `row_id`, `messages` and `response`, in its order.
+    """Token ids of every row of a table of the contract `CONVERSATION` with `row_id`, in its order.
 
     Raises:
         ContractError: A row has no response left, though such rows are set aside when the table is made.
     """
     encoded = []
-    for row in table.iter_rows(named=True):
-        example = template.encode(row["row_id"], row["messages"], row["response"])
-        if example is None:
-            raise ContractError(
-                f"row {row['row_id']} has no response within max_length; materialise instructions again"
-            )
-        encoded.append(example)
+    for part in table.iter_slices(ROWS_AT_ONCE):
+        rows = [(row["row_id"], template.render(*turns_of(row))) for row in part.iter_rows(named=True)]
+        encoded += [row.cut(template.max_length) for row in template.tokens(rows)]
+    for row in encoded:
+        if not row.n_loss:
+            raise ContractError(f"row {row.row_id} has no response within max_length; materialise instructions again")
     return encoded

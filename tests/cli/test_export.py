@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from g2is_assets.cli import main
-from g2is_assets.contracts.instructions import POOL
+from g2is_assets.contracts.instructions import POOL, turns_of
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.store.files import made_whole
 from g2is_assets.store.serving import promote
@@ -55,7 +55,7 @@ def test_messages_hold_every_row_in_the_order_of_the_walk_and_where_it_comes_fro
     assert [record["order"] for record in found] == list(range(len(row_ids)))
     for record in found:
         row = pool[record["row_id"]]
-        assert record["messages"] == [*row["messages"], {"role": "assistant", "content": row["response"]}]
+        assert record["messages"] == turns_of(row)[0]
         assert all(record[name] == row[name] for name in ("ids", "sources", "licenses"))
         assert (record["domain"], record["subset_version"]) == (DOMAIN, version.folder.name)
         assert isinstance(record["core_cosine"], float)

@@ -30,6 +30,7 @@ from g2is_assets.store.versions import assets_of, versions_of
 from g2is_assets.store.withholding import licenses_of
 from g2is_assets.trail.chain import follow
 from g2is_assets.trail.verify import verify
+from support.rows import answered
 from support.stops import Stop, stopping
 from support.vectors import DIM, SETTINGS, by_name, fill, flip_byte, vector, write_index
 
@@ -46,7 +47,8 @@ def record(row_id: str) -> dict[str, Any]:
         "ids": [f"id {text}"],
         "sources": ["s"],
         "licenses": ["MIT"],
-        "messages": [{"role": "user", "content": text}],
+        "messages": answered([{"role": "user", "content": text}], "r"),
+        "tools": None,
         "prompt": text,
         "response": text,
         "n_prompt_tokens": 3,
@@ -239,7 +241,7 @@ def test_the_record_of_an_erasure_names_rows_and_files(lake: Lake) -> None:
     assert change.old == old.manifest.files["pool.parquet"]
     assert change.new.sha256 == file_sha256(old.folder / "pool.parquet")
     row = old.read(POOL).row(by_predicate=pl.col("row_id") == GONE, named=True)
-    blank = {"ids": [], "messages": [], "prompt": "", "response": "", "answer": None, "choices": None}
+    blank = {"ids": [], "messages": [], "tools": None, "prompt": "", "response": "", "answer": None, "choices": None}
     assert row == record(GONE) | blank
     current = lake.current("instructions/pool")
     withheld = current.read(WITHHELD).to_dicts()

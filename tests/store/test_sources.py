@@ -59,7 +59,7 @@ FORMATS = [
     ({"instruction": "Add 1 and 1.", "input": "", "output": "2"}, [user("Add 1 and 1.")], "2"),
     ({"instruction": "Add 1 and 1.", "output": "2"}, [user("Add 1 and 1.")], "2"),
     ({"prompt": "Add 1 and 1.", "response": "2"}, [user("Add 1 and 1.")], "2"),
-    ({"prompt": "Add 1 and 1.", "completion": " 2\n"}, [user("Add 1 and 1.")], "2"),
+    ({"prompt": "Add 1 and 1.", "completion": " 2\n"}, [user("Add 1 and 1.")], " 2\n"),
     (
         {
             "messages": [
@@ -81,7 +81,7 @@ def test_each_format_becomes_turns_and_a_response(
     tmp_path: Path, record: dict[str, Any], messages: list[dict[str, str]], response: str
 ) -> None:
     row = usable(tmp_path, record)
-    assert [dict(message) for message in row.messages] == messages
+    assert list(row.turns) == [*messages, assistant(response)]
     assert row.response == response
 
 
@@ -94,7 +94,7 @@ def test_each_format_is_the_same_row_in_parquet(
     (row,) = read(file)
     assert isinstance(row, Instruction)
     assert row.row_id == usable(tmp_path, record).row_id
-    assert ([dict(message) for message in row.messages], row.response) == (messages, response)
+    assert list(row.turns) == [*messages, assistant(response)]
 
 
 def test_the_prompt_for_people_names_the_roles_only_where_there_are_several_turns(tmp_path: Path) -> None:
@@ -123,7 +123,9 @@ def test_rows_of_parquet_are_counted_from_one(tmp_path: Path) -> None:
     pl.DataFrame({"prompt": ["a", "b"], "response": ["x", None]}).write_parquet(file)
     first, second = read(file)
     assert (first.line, first.file) == (1, "rows.parquet")
-    assert second == Unusable("rows.parquet", 2, None, "rows", "the assistant text is not a string")
+    assert second == Unusable(
+        "rows.parquet", 2, None, "rows", "no prompt or no response: `prompt` or `response` is null"
+    )
 
 
 def test_files_are_named_relative_to_the_settings(tmp_path: Path) -> None:
@@ -148,11 +150,17 @@ def test_a_line_that_is_no_object_is_refused_by_file_and_line(tmp_path: Path, li
 
 
 def test_missing_columns_are_refused_with_those_found(tmp_path: Path) -> None:
-    message = refusal(tmp_path, '{"question": "a", "answer": "b"}\n')
-    assert "rows.jsonl, line 1: missing columns" in message
-    assert "found: answer, question" in message
+    message = refusal(tmp_path, '{"Questions": "a", "answr": "b"}\n')
+    assert "rows.jsonl, line 1: unknown columns: Questions, answr; is `Questions` the known `question`?" in message
     assert "prompt/response" in message
-    assert "found: none" in refusal(tmp_path, "{}\n")
+    assert "unknown columns: none" in refusal(tmp_path, "{}\n")
+
+
+def test_a_row_of_unknown_columns_costs_itself_alone_where_others_are_known(tmp_path: Path) -> None:
+    good, bad = read_records(tmp_path, GOOD, {"text": "free text"})
+    assert isinstance(good, Instruction)
+    assert isinstance(bad, Unusable)
+    assert bad.reason.startswith("unknown columns: text; known are instruction/input/output, prompt/response")
 
 
 @pytest.mark.parametrize(
@@ -162,16 +170,18 @@ def test_missing_columns_are_refused_with_those_found(tmp_path: Path) -> None:
         ({"prompt": "\t", "response": "b"}, "empty user text"),
         ({"instruction": "", "input": "", "output": "b"}, "empty user text"),
         ({"prompt": 5, "response": "b"}, "the user text is not a string"),
-        ({"prompt": "a", "response": ["b"]}, "the assistant text is not a string"),
-        ({"prompt": "a", "completion": None}, "the assistant text is not a string"),
-        ({"instruction": None, "input": "x", "output": "y"}, "the user text is not a string"),
-        ({"messages": []}, "no response"),
+        ({"prompt": "a", "response": 5}, "the assistant text is not a string"),
+        ({"prompt": "a", "response": ["b"]}, "without a role"),
+        ({"prompt": "a", "completion": None}, "`prompt` or `completion` is null"),
+        ({"instruction": None, "input": "x", "output": "y"}, "`instruction` or `output` is null"),
+        ({"messages": []}, "`messages` is empty"),
         ({"messages": [assistant("b")]}, "no prompt"),
         ({"messages": [user("a")]}, "no response"),
         ({"messages": [user("a"), assistant("b"), user("c")]}, "no response"),
         ({"messages": ["a", "b"]}, "without a role"),
         ({"messages": [{"content": "a"}, assistant("b")]}, "without a role"),
-        ({"messages": [{"role": "tool", "content": "a"}, assistant("b")]}, "without a role"),
+        ({"messages": [{"role": "narrator", "content": "a"}, assistant("b")]}, "without a role"),
+        ({"messages": [{"role": "tool", "content": "a"}, assistant("b")]}, "no prompt"),
         ({"messages": [{"role": ["user"], "content": "a"}, assistant("b")]}, "without a role"),
         ({"messages": [{"role": {}, "content": "a"}, assistant("b")]}, "without a role"),
         ({"messages": [user("a"), {"role": "assistant"}]}, "the assistant text is not a string"),
@@ -269,19 +279,16 @@ def test_a_project_folder_with_brackets_in_its_name_works(tmp_path: Path) -> Non
     assert find_files(Source(path="*.jsonl"), folder) == [str(folder / "a.jsonl")]
 
 
-def test_equal_content_has_an_equal_id_after_composition_and_trimming(tmp_path: Path) -> None:
-    composed = usable(tmp_path, {"prompt": "café", "response": "thé"})
+def test_what_a_row_says_is_kept_to_the_character(tmp_path: Path) -> None:
     decomposed = unicodedata.normalize("NFD", "café")
     spread = usable(tmp_path, {"prompt": f"  {decomposed}\n", "response": "\tthe\u0301 "})
-    assert decomposed != "café"
-    assert spread.row_id == composed.row_id
-    assert spread.messages[0]["content"] == "café"
-    assert len(composed.row_id) == 32
+    assert spread.turns == (user(f"  {decomposed}\n"), assistant("\tthe\u0301 "))
+    assert spread.row_id != usable(tmp_path, {"prompt": "café", "response": "thé"}).row_id
 
 
 def test_the_id_depends_on_content_alone(tmp_path: Path) -> None:
     plain = usable(tmp_path, GOOD)
-    said = GOOD | {"source": "s", "license": "l", "id": "i", "answer": "a", "choices": ["c"]}
+    said = GOOD | {"source": "s", "license": "l", "id": "i", "answer": "a", "choices": ["a", "c"]}
     assert usable(tmp_path, said).row_id == plain.row_id
     as_turns = {"messages": [user("Say hi."), assistant("Hi.")]}
     assert usable(tmp_path, as_turns).row_id == plain.row_id
@@ -299,21 +306,12 @@ def test_another_prompt_response_role_or_cut_between_turns_is_another_id(tmp_pat
     assert len({usable(tmp_path, record).row_id for record in records}) == len(records)
 
 
-@pytest.mark.parametrize("name", ["prompt", "response", "id", "answer", "source", "license"])
-def test_lone_surrogates_become_text_that_can_be_stored(tmp_path: Path, name: str) -> None:
-    (row,) = read_text(tmp_path, json.dumps(GOOD | {name: "a\ud800b"}) + "\n")
-    assert isinstance(row, Instruction)
-    texts = [row.prompt, row.response, row.source, row.license, row.id or "", row.answer or ""]
-    assert [text.encode().decode() for text in texts] == texts
-    assert len(row.row_id) == 32
-
-
-def test_lone_surrogates_in_choices_and_in_rows_set_aside_can_be_stored(tmp_path: Path) -> None:
-    (row,) = read_records(tmp_path, GOOD | {"choices": ["\ud800", "b"]})
-    assert isinstance(row, Instruction)
-    assert "".join(row.choices or ()).encode()
-    (bad,) = read_records(tmp_path, {"id": "\ud800", "source": "\ud801", "prompt": "", "response": ""})
+@pytest.mark.parametrize("name", ["prompt", "response", "id", "answer", "source", "license", "choices"])
+def test_half_a_character_sets_the_row_aside_in_words_that_can_be_stored(tmp_path: Path, name: str) -> None:
+    half = "a\ud800b"
+    (bad,) = read_text(tmp_path, json.dumps(GOOD | {name: [half] if name == "choices" else half}) + "\n")
     assert isinstance(bad, Unusable)
+    assert bad.reason == "half a character, \\ud800, which is no text"
     fields = {"file": bad.file, "line": bad.line, "id": bad.id, "source": bad.source, "reason": bad.reason}
     assert len(REJECTED.validate(pl.DataFrame([fields], schema=REJECTED.schema))) == 1
 

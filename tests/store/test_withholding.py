@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import polars as pl
 import pytest
 
 from g2is_assets.settings.config import LicensesSettings
@@ -49,9 +50,9 @@ def test_a_policy_that_can_deny_nothing_is_not_in_force() -> None:
 def test_rows_withheld_are_listed_with_their_reason_and_without_their_text() -> None:
     rows = [row("a", "MIT"), row("b", "GPL", "MIT"), row("c", "MIT"), row("d", "GPL")]
     withholding = Withholding(policy(deny=["gpl"], unknown="allow"), {"c": "asked", "d": "asked too"})
-    used, table = withholding.part(rows)
+    used, table = withholding.part(pl.DataFrame(rows))
     withheld = table.to_dicts()
-    assert used == [rows[0]]
+    assert used.to_dicts() == [rows[0]]
     assert [(r["row_id"], r["reason"], r["detail"]) for r in withheld] == [
         ("b", "license", "GPL"),
         ("c", "withdrawn", "asked"),

@@ -9,6 +9,7 @@ import polars as pl
 from g2is_assets.contracts import audit, finetune, graph, instructions, selection
 from g2is_assets.reports.page.material import Checked, Material
 from g2is_assets.store.manifest import Input, Manifest
+from support.rows import answered
 
 HOSTILE = [
     "<script>window.ran = 1</script> hello",
@@ -33,7 +34,8 @@ def row(number: int, text: str, kind: str = "a", source: str = "plain") -> dict[
         "ids": [],
         "sources": [source],
         "licenses": ["MIT <b>&"] if number % 2 else ["unknown"],
-        "messages": [{"role": "user", "content": text}],
+        "messages": answered([{"role": "user", "content": text}], "r"),
+        "tools": None,
         "prompt": text,
         "response": f"answer to {text}",
         "n_prompt_tokens": 5 + number,

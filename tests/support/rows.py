@@ -13,6 +13,11 @@ def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
+def answered(messages: list[dict[str, str]], response: str) -> list[dict[str, str]]:
+    """All turns of a row."""
+    return [*messages, {"role": "assistant", "content": response}]
+
+
 def arithmetic_row(n: int, source: str = "sums") -> dict[str, object]:
     """A row whose content depends on n alone."""
     a, b = n % 17 + 1, n // 17 + 2

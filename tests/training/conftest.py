@@ -9,6 +9,7 @@ from g2is_assets.training.model import ModelSource, find_model
 from g2is_assets.training.text import Example, Template
 from g2is_assets.training.warmup import train_warmup
 from support.models import WARMUP, byte_tokenizer, write_llama
+from support.rows import answered
 
 ROWS = [
     ("Add 2 and 3.", "5"),
@@ -35,8 +36,7 @@ def source(model_folder: Path) -> ModelSource:
 def rows(source: ModelSource) -> Sequence[Example]:
     """Five short rows of different lengths."""
     template = Template(source.tokenizer(), max_length=96)
-    encoded = [template.encode(f"row{i}", [{"role": "user", "content": q}], a) for i, (q, a) in enumerate(ROWS)]
-    return [example for example in encoded if example is not None]
+    return [template.encode(f"row{i}", answered([{"role": "user", "content": q}], a)) for i, (q, a) in enumerate(ROWS)]
 
 
 @pytest.fixture(scope="session")

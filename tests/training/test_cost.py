@@ -11,6 +11,7 @@ from g2is_assets.training.gradients import BatchCost, Gram, floor_seconds, summa
 from g2is_assets.training.lora import add_lora, lora_parameters
 from g2is_assets.training.model import find_model
 from g2is_assets.training.text import Template, collator
+from support.rows import answered
 
 
 def test_cosine_errors_equal_those_of_the_flat_vectors() -> None:
@@ -69,7 +70,7 @@ def test_measuring_the_floor_leaves_the_model_as_it_was(tiny_model: Path, tmp_pa
     model = add_lora(source.load("cpu"), LoraSettings(rank=2), source.name).eval()
     model.requires_grad_(False)
     before = {name: p.clone() for name, p in model.named_parameters()}
-    example = Template(source.tokenizer(), 96).encode("r", [{"role": "user", "content": "Add 1 and 2."}], "3")
+    example = Template(source.tokenizer(), 96).encode("r", answered([{"role": "user", "content": "Add 1 and 2."}], "3"))
     assert example is not None
     batch = collator(source.tokenizer())([example.features()])
     assert floor_seconds(model, batch, list(lora_parameters(model).values())) > 0

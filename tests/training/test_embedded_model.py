@@ -11,6 +11,7 @@ from g2is_assets.training.lora import add_lora, lora_parameters
 from g2is_assets.training.loss import row_losses
 from g2is_assets.training.model import ModelSource, find_model
 from g2is_assets.training.text import Example, Template, collator
+from support.rows import answered
 
 ROWS = (("What is the capital of France?", "Paris."), ("Name a colour.", "Blue is one."), ("Add 2 and 2.", "It is 4."))
 
@@ -26,15 +27,13 @@ def template(embedded: ModelSource) -> Template:
 
 
 def encode(template: Template, prompt: str, response: str) -> Example:
-    example = template.encode(prompt, [{"role": "user", "content": prompt}], response)
-    assert example is not None
-    return example
+    return template.encode(prompt, answered([{"role": "user", "content": prompt}], response))
 
 
 def test_the_default_system_message_is_left_out(template: Template) -> None:
-    prompt, completion = template.render([{"role": "user", "content": "Hi"}], "Hello")
-    assert prompt == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
-    assert completion == "Hello<|im_end|>"
+    row = template.render(answered([{"role": "user", "content": "Hi"}], "Hello"))
+    assert row.prompt == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert row.completion == "Hello<|im_end|>"
 
 
 def test_the_model_knows_paris(embedded: ModelSource, template: Template) -> None:

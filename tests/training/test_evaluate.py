@@ -19,12 +19,18 @@ from g2is_assets.training.evaluate import (
 from g2is_assets.training.model import ModelSource
 from g2is_assets.training.text import Example, Template
 from support.models import CHATML, WARMUP, byte_tokenizer, fill_lora
+from support.rows import answered
+
+
+def asking(text: str) -> list[dict[str, str]]:
+    return answered([{"role": "user", "content": text}], "It depends.")
+
 
 YES_OR_NO = ("yes", "no", "perhaps not")
 ASKED = [
-    Question("a", [{"role": "user", "content": "Is it?"}], "no", YES_OR_NO),
-    Question("b", [{"role": "user", "content": "What is 2 + 3, I wonder?"}], "5"),
-    Question("c", [{"role": "user", "content": "Which?"}], "yes", YES_OR_NO, "So the answer is ", "."),
+    Question("a", asking("Is it?"), (), "no", YES_OR_NO),
+    Question("b", asking("What is 2 + 3, I wonder?"), (), "5"),
+    Question("c", asking("Which?"), (), "yes", YES_OR_NO, "So the answer is ", "."),
 ]
 
 
@@ -36,7 +42,12 @@ def template(source: ModelSource) -> Template:
 def rows_of(template: Template, asked: Sequence[Question] = ASKED) -> list[Example]:
     """The questions with responses of their own, of other lengths than their candidates."""
     texts = [f"It is hard to say. {'Perhaps. ' * i}{question.answer}" for i, question in enumerate(asked)]
-    return [row for q, text in zip(asked, texts, strict=True) if (row := template.encode(q.row_id, q.messages, text))]
+    rows = [template.encode(q.row_id, saying(q, text)) for q, text in zip(asked, texts, strict=True)]
+    return [row.cut(template.max_length) for row in rows]
+
+
+def saying(question: Question, text: str) -> list[dict[str, str]]:
+    return answered(question.turns[:-1], text)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +57,7 @@ def model(source: ModelSource) -> Any:
 
 def log_likelihood(model: Any, template: Template, question: Question, text: str) -> float:
     """Sum over the response's tokens, from the plain logits."""
-    row = template.encode("", question.messages, text)
-    assert row is not None
+    row = template.encode("", saying(question, text))
     with torch.no_grad():
         steps = torch.log_softmax(model(input_ids=torch.tensor([row.input_ids])).logits[0], dim=-1)
     return sum(float(steps[i - 1, row.input_ids[i]]) for i in range(row.n_prompt, row.n_tokens))
@@ -69,7 +79,7 @@ def test_candidates_have_the_likelihood_of_the_whole_response(
     template = Template(source.tokenizer(), max_length=128)
     template.tokenizer.padding_side = side
     # One candidate twice.
-    asked = [*ASKED, Question("d", [{"role": "user", "content": "Or"}], "b", ("a", "b", "a"))]
+    asked = [*ASKED, Question("d", asking("Or"), (), "b", ("a", "b", "a"))]
     rows = rows_of(template, asked)
     told: list[int] = []
     nll, scored = nll_and_choices(model, template, rows, asked, batch_tokens, told.append)
@@ -105,7 +115,7 @@ def test_a_window_of_attention_and_learned_positions_are_kept(
 
 
 def test_a_question_whose_candidate_would_be_cut_is_not_scored(model: Any, source: ModelSource) -> None:
-    n_tokens = sum(Template(source.tokenizer(), 999).token_counts(ASKED[0].messages, "yes"))
+    n_tokens = Template(source.tokenizer(), 999).encode("", saying(ASKED[0], "yes")).n_tokens
     template = Template(source.tokenizer(), n_tokens)
     assert nll_and_choices(model, template, rows_of(template, ASKED[:1]), ASKED[:1], 1000)[1] == {"a": []}
     assert ASKED[0].right_by([]) is None
@@ -116,14 +126,21 @@ def test_a_question_of_no_row_is_refused(model: Any, template: Template) -> None
         nll_and_choices(model, template, rows_of(template, ASKED[:2]), ASKED, 1000)
 
 
-def test_a_question_with_another_prompt_than_its_row_is_refused(model: Any, template: Template) -> None:
-    other = Question("a", [{"role": "user", "content": "Was it?"}], "no", YES_OR_NO)
-    with pytest.raises(ValueError, match="another prompt"):
-        nll_and_choices(model, template, rows_of(template, ASKED[:1]), [other], 1000)
+def test_choices_are_scored_without_the_thought_that_their_row_has(model: Any) -> None:
+    chat = CHATML.replace("message['content'] +", "(message['content'] if message['role'] == 'user' else '<think>' + "
+                          "(message.reasoning_content or '') + '</think>' + message['content']) +")  # fmt: skip
+    template = Template(byte_tokenizer(chat), max_length=128)
+    said = {"role": "assistant", "content": "no", "reasoning_content": "It rained."}
+    asked = Question("a", [{"role": "user", "content": "Is it?"}, said], (), "no", YES_OR_NO)
+    row = template.encode("a", asked.turns)
+    assert "It rained." in template.tokenizer.decode(row.input_ids)
+    _, scored = nll_and_choices(model, template, [row], [asked], 100_000)
+    expected = [log_likelihood(model, template, asked, choice) for choice in YES_OR_NO]
+    assert scored["a"] == pytest.approx(expected, abs=1e-4)
 
 
 def greedy(model: Any, template: Template, question: Question, n_tokens: int, ends: list[str]) -> str:
-    ids = template.prompt_ids(question.messages)
+    ids = template.prompt_ids(question.turns)
     n_prompt = len(ids)
     for _ in range(n_tokens):
         with torch.no_grad():
@@ -144,25 +161,26 @@ def test_answers_are_the_greedy_continuations_of_single_rows(model: Any, templat
 def test_a_model_that_knows_the_answer_is_right(model: Any, template: Template) -> None:
     [(said, right)] = answer(model, template, [ASKED[1]], 1000, 12)
     assert not right
-    knowing = Question("b", ASKED[1].messages, said)
+    knowing = Question("b", ASKED[1].turns, (), said)
     assert answer(model, template, [knowing], 1000, 12) == [(said, True)]
 
 
 def test_questions_are_all_rows_with_what_they_have() -> None:
-    messages = [{"role": "user", "content": "?"}]
+    messages = asking("?")
     table = pl.DataFrame(
         {
             "row_id": ["a", "b", "c"],
             "messages": [messages] * 3,
+            "tools": [None] * 3,
             "response": ["It is so. So the answer is yes.", "Blue.", "Paris"],
             "answer": ["yes", None, "Paris"],
             "choices": [["yes", "no"], None, None],
         }
     )
     assert questions(table) == [
-        Question("a", messages, "yes", ("yes", "no"), "So the answer is ", "."),
-        Question("b", messages),
-        Question("c", messages, "Paris"),
+        Question("a", messages, [], "yes", ("yes", "no"), "So the answer is ", "."),
+        Question("b", messages, []),
+        Question("c", messages, [], "Paris"),
     ]
 
 
@@ -170,9 +188,8 @@ def test_questions_are_all_rows_with_what_they_have() -> None:
 def test_the_ending_is_what_the_template_puts_behind_a_response(chat_template: str | None, ending: str) -> None:
     template = Template(byte_tokenizer(CHATML if chat_template else None), 64)
     assert template.ending == ending
-    row = template.encode("", ASKED[0].messages, "Hello")
-    assert row is not None
-    assert template.prompt_ids(ASKED[0].messages) == row.input_ids[: row.n_prompt]
+    row = template.encode("", saying(ASKED[0], "Hello"))
+    assert template.prompt_ids(ASKED[0].turns) == row.input_ids[: row.n_prompt]
 
 
 def test_the_prompt_passes_through_the_model_once(source: ModelSource, template: Template) -> None:

@@ -1,5 +1,6 @@
 """From rows to tokens: the chat template, the instructions tables, batches; and the engine without Ray."""
 
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g2is_assets.contracts import instructions as contracts
-from g2is_assets.contracts.instructions import Instruction, Unusable
+from g2is_assets.contracts.instructions import Instruction, Unusable, turns_of
 from g2is_assets.errors import ContractError
 from g2is_assets.training.engine import Engine
+from g2is_assets.training.rendering import DAY
 from g2is_assets.training.text import (
     IGNORED,
     Example,
@@ -25,6 +27,7 @@ from g2is_assets.training.text import (
     template_digest,
 )
 from support.models import CHATML, byte_tokenizer
+from support.rows import answered
 
 QUESTION = [{"role": "user", "content": "Hi there"}]
 DIALOGUE = [*QUESTION, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Bye"}]
@@ -50,8 +53,17 @@ def template_with(chat_template: str | None, max_length: int = 512, **options: A
     return Template(byte_tokenizer(chat_template, **tokens), max_length, **options)
 
 
+def rendered(template: Template, messages: list[dict[str, str]], response: str) -> tuple[str, str]:
+    row = template.render(answered(messages, response))
+    return row.prompt, row.completion
+
+
+def encoded(template: Template, messages: list[dict[str, str]], response: str) -> Example:
+    return template.encode("a", answered(messages, response)).cut(template.max_length)
+
+
 def test_chatml_is_rendered_as_the_template_says():
-    prompt, completion = template_with(CHATML).render(QUESTION, "Hello!")
+    prompt, completion = rendered(template_with(CHATML), QUESTION, "Hello!")
     assert prompt == "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n"
     assert completion == "Hello!<|im_end|>"
 
@@ -60,49 +72,49 @@ def test_the_default_system_message_of_a_template_is_taken_out():
     plain, default = template_with(CHATML), template_with(DEFAULT_SYSTEM + CHATML)
     assert "You are helpful." in default.tokenizer.apply_chat_template(QUESTION, tokenize=False)
     for messages in (QUESTION, DIALOGUE):
-        assert default.render(messages, "Hello!") == plain.render(messages, "Hello!")
+        assert rendered(default, messages, "Hello!") == rendered(plain, messages, "Hello!")
 
 
 def test_the_system_setting_replaces_the_default():
-    prompt, _ = template_with(DEFAULT_SYSTEM + CHATML, system="Answer in verse.").render(QUESTION, "Hello!")
+    prompt, _ = rendered(template_with(DEFAULT_SYSTEM + CHATML, system="Answer in verse."), QUESTION, "Hello!")
     assert prompt.startswith("<|im_start|>system\nAnswer in verse.<|im_end|>\n<|im_start|>user\nHi there")
     assert "You are helpful." not in prompt
 
 
 @pytest.mark.parametrize("system", [None, "Answer in verse."])
 def test_a_system_message_of_the_row_wins(system: str | None):
-    prompt, _ = template_with(DEFAULT_SYSTEM + CHATML, system=system).render(OWN_SYSTEM, "Hello!")
+    prompt, _ = rendered(template_with(DEFAULT_SYSTEM + CHATML, system=system), OWN_SYSTEM, "Hello!")
     assert prompt.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi there")
     assert "verse" not in prompt
 
 
 def test_a_row_whose_system_message_is_the_default_keeps_it():
     messages = [{"role": "system", "content": "You are helpful."}, *QUESTION]
-    prompt, _ = template_with(DEFAULT_SYSTEM + CHATML).render(messages, "Hello!")
+    prompt, _ = rendered(template_with(DEFAULT_SYSTEM + CHATML), messages, "Hello!")
     assert prompt.startswith("<|im_start|>system\nYou are helpful.<|im_end|>\n")
 
 
 def test_the_start_token_before_a_default_system_message_stays():
     llama = template_with(LLAMA3, bos_token="<|bos|>")
-    prompt, completion = llama.render(QUESTION, "Hello!")
+    prompt, completion = rendered(llama, QUESTION, "Hello!")
     assert prompt == "<|bos|><|header|>user<|header|>\n\nHi there<|eot|><|header|>assistant<|header|>\n\n"
     assert completion == "Hello!<|eot|>"
-    assert llama.render(OWN_SYSTEM, "Hello!")[0].startswith("<|bos|><|header|>system<|header|>\n\nBe brief.<|eot|>")
-    assert llama.encode("a", QUESTION, "Hello!").input_ids.count(llama.tokenizer.bos_token_id) == 1
+    assert rendered(llama, OWN_SYSTEM, "Hello!")[0].startswith("<|bos|><|header|>system<|header|>\n\nBe brief.<|eot|>")
+    assert encoded(llama, QUESTION, "Hello!").input_ids.count(llama.tokenizer.bos_token_id) == 1
 
 
 def test_a_template_without_a_default_system_message_is_left_alone():
-    prompt, completion = template_with(INSTRUCT, bos_token="<|bos|>").render(DIALOGUE, "Bye!")
-    assert prompt == "<|bos|>[INST] Hi there [/INST] Yes?<|im_end|>[INST] Bye [/INST]"
-    assert completion == " Bye!<|im_end|>"
+    prompt, completion = rendered(template_with(INSTRUCT, bos_token="<|bos|>"), DIALOGUE, "Bye!")
+    assert prompt == "<|bos|>[INST] Hi there [/INST] Yes?<|im_end|>[INST] Bye [/INST] "
+    assert completion == "Bye!<|im_end|>"
 
 
 def test_without_a_chat_template_the_text_of_the_messages_is_the_prompt():
     plain = template_with(None)
-    assert plain.render(QUESTION, "Hello!") == ("Hi there\n", "Hello!<|im_end|>")
-    assert plain.render(OWN_SYSTEM, "Hello!") == ("Be brief.\nHi there\n", "Hello!<|im_end|>")
+    assert rendered(plain, QUESTION, "Hello!") == ("Hi there\n", "Hello!<|im_end|>")
+    assert rendered(plain, OWN_SYSTEM, "Hello!") == ("Be brief.\nHi there\n", "Hello!<|im_end|>")
     with_start = template_with(None, system="Be kind.", bos_token="<|bos|>")
-    assert with_start.render(QUESTION, "Hello!")[0] == "<|bos|>Be kind.\nHi there\n"
+    assert rendered(with_start, QUESTION, "Hello!")[0] == "<|bos|>Be kind.\nHi there\n"
 
 
 @pytest.mark.parametrize("chat_template", [None, "chatml", DEFAULT_SYSTEM, LLAMA3, INSTRUCT])
@@ -110,40 +122,32 @@ def test_without_a_chat_template_the_text_of_the_messages_is_the_prompt():
 def test_the_ids_decode_to_the_rendered_text(chat_template: str | None, messages: list[dict[str, str]]):
     chosen = chat_template and chat_template.replace("chatml", CHATML).replace(DEFAULT_SYSTEM, DEFAULT_SYSTEM + CHATML)
     made = template_with(chosen, bos_token="<|bos|>")
-    prompt, completion = made.render(messages, "Zwölf  Äpfel,\n\tdanke ✓")
-    example = made.encode("a", messages, "Zwölf  Äpfel,\n\tdanke ✓")
-    assert example is not None
+    prompt, completion = rendered(made, messages, "Zwölf  Äpfel,\n\tdanke ✓")
+    example = encoded(made, messages, "Zwölf  Äpfel,\n\tdanke ✓")
     assert made.tokenizer.decode(example.input_ids[: example.n_prompt]) == prompt
     assert made.tokenizer.decode(example.input_ids) == prompt + completion
-    assert made.token_counts(messages, "Zwölf  Äpfel,\n\tdanke ✓") == (
-        example.n_prompt,
-        example.n_tokens - example.n_prompt,
-    )
 
 
 @pytest.mark.parametrize(("chat_template", "end"), [(None, "<|im_end|>"), (LLAMA3, "<|eot|>")])
 def test_the_response_ends_with_the_end_token_and_it_carries_loss(chat_template: str | None, end: str):
     made = template_with(chat_template, bos_token="<|bos|>")
-    example = made.encode("a", QUESTION, "Hello!")
-    assert example is not None
+    example = encoded(made, QUESTION, "Hello!")
     assert example.input_ids[-1] == example.features()["labels"][-1] == made.tokenizer.convert_tokens_to_ids(end)
 
 
 def test_a_row_longer_than_max_length_loses_the_end_of_its_response():
-    whole = template_with(CHATML).encode("a", QUESTION, "Hello, you there!")
-    assert whole is not None
-    cut = template_with(CHATML, max_length=whole.n_prompt + 5).encode("a", QUESTION, "Hello, you there!")
-    assert cut is not None
+    whole = encoded(template_with(CHATML), QUESTION, "Hello, you there!")
+    cut = encoded(template_with(CHATML, max_length=whole.n_prompt + 5), QUESTION, "Hello, you there!")
     assert cut.input_ids == whole.input_ids[: whole.n_prompt + 5]
     assert cut.n_prompt == whole.n_prompt
-    assert template_with(CHATML, max_length=whole.n_tokens).encode("a", QUESTION, "Hello, you there!") == whole
+    assert encoded(template_with(CHATML, max_length=whole.n_tokens), QUESTION, "Hello, you there!") == whole
 
 
-@pytest.mark.parametrize(("spare", "left"), [(1, 1), (0, None), (-3, None)])
-def test_a_row_without_any_response_token_left_is_none(spare: int, left: int | None):
-    n_prompt, _ = template_with(CHATML).token_counts(QUESTION, "Hello!")
-    example = template_with(CHATML, max_length=n_prompt + spare).encode("a", QUESTION, "Hello!")
-    assert (example and example.n_tokens - example.n_prompt) == left
+@pytest.mark.parametrize(("spare", "left"), [(1, 1), (0, 0), (-3, 0)])
+def test_a_row_without_any_response_token_left_carries_no_loss(spare: int, left: int):
+    n_prompt = encoded(template_with(CHATML), QUESTION, "Hello!").n_prompt
+    example = encoded(template_with(CHATML, max_length=n_prompt + spare), QUESTION, "Hello!")
+    assert example.n_loss == left
 
 
 def test_labels_mask_the_prompt_and_repeat_the_response():
@@ -174,18 +178,20 @@ def test_the_digest_changes_with_whatever_changes_the_ids(tmp_path: Path):
     plain.mkdir()
     (chat / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
     digests = {
-        template_digest(chat, 512, None),
-        template_digest(chat, 100, None),
-        template_digest(chat, 512, "Be kind."),
-        template_digest(plain, 512, None),
+        template_digest(chat, 512, None, "all", DAY),
+        template_digest(chat, 100, None, "all", DAY),
+        template_digest(chat, 512, "Be kind.", "all", DAY),
+        template_digest(chat, 512, None, "last", DAY),
+        template_digest(chat, 512, None, "all", date(2026, 1, 1)),
+        template_digest(plain, 512, None, "all", DAY),
     }
-    assert len(digests) == 4
-    assert template_digest(plain, 512, None) in digests
+    assert len(digests) == 6
+    assert template_digest(plain, 512, None, "all", DAY) in digests
 
 
 def row(question: str, response: str = "Yes.", **values: Any) -> Instruction:
     given = {"source": "s", "license": "MIT", "file": "pool.jsonl", "line": 1} | values
-    return Instruction(messages=({"role": "user", "content": question},), response=response, **given)
+    return Instruction(turns=tuple(answered([{"role": "user", "content": question}], response)), **given)
 
 
 @pytest.fixture(scope="module")
@@ -196,19 +202,20 @@ def template() -> Template:
 def test_rows_are_sorted_by_row_id_with_the_tokens_counted(template: Template):
     given = [row(f"Question {i}?") for i in range(8)]
     found = normalise(given, template)
-    assert [record["row_id"] for record in found.rows] == sorted(item.row_id for item in given)
+    assert [record["row_id"] for record in found.rows.to_dicts()] == sorted(item.row_id for item in given)
     assert found.n_merged == 0
     assert found.rejected.is_empty()
-    for record in found.rows:
-        prompt, completion = template.render(record["messages"], record["response"])
-        counted = [len(template.tokenizer(text)["input_ids"]) for text in (prompt, completion)]
+    for record in found.rows.to_dicts():
+        row_as_text = template.render(*turns_of(record))
+        texts = (row_as_text.prompt, row_as_text.completion)
+        counted = [len(template.tokenizer(text)["input_ids"]) for text in texts]
         assert [record["n_prompt_tokens"], record["n_response_tokens"]] == counted
         assert not record["truncated"]
 
 
 def test_the_order_of_the_files_does_not_matter(template: Template):
     given = [row("a", id="1", source="x"), row("b"), row("a", id="2", source="y"), row("c")]
-    assert normalise(given, template).rows == normalise(given[::-1], template).rows
+    assert normalise(given, template).rows.equals(normalise(given[::-1], template).rows)
 
 
 def test_equal_rows_are_merged_with_all_their_sources_licences_and_ids(template: Template):
@@ -219,7 +226,7 @@ def test_equal_rows_are_merged_with_all_their_sources_licences_and_ids(template:
         row("a", source="first", license="MIT"),
     ]
     found = normalise(given, template)
-    merged = next(record for record in found.rows if record["prompt"] == "a")
+    merged = next(record for record in found.rows.to_dicts() if record["prompt"] == "a")
     assert len(found.rows) == 2
     assert found.n_merged == 2
     assert merged["sources"] == ["first", "second"]
@@ -231,15 +238,15 @@ def test_equal_rows_are_merged_with_all_their_sources_licences_and_ids(template:
 
 def test_rows_that_differ_in_the_response_only_stay_apart(template: Template):
     found = normalise([row("a", "Yes."), row("a", "No.")], template)
-    assert sorted(record["response"] for record in found.rows) == ["No.", "Yes."]
+    assert sorted(record["response"] for record in found.rows.to_dicts()) == ["No.", "Yes."]
 
 
 def test_unusable_rows_are_kept_apart_with_place_and_reason(template: Template):
     bad = Unusable("pool.jsonl", 7, "id7", "s", "no response")
     long = row("x" * 100, id="long", line=9)
     found = normalise([bad, row("a"), long], template)
-    n_prompt, _ = template.token_counts(long.messages, long.response)
-    assert [record["prompt"] for record in found.rows] == ["a"]
+    n_prompt = template.encode("long", long.turns).n_prompt
+    assert [record["prompt"] for record in found.rows.to_dicts()] == ["a"]
     assert found.rejected.to_dicts() == [
         {"file": "pool.jsonl", "line": 7, "id": "id7", "source": "s", "reason": "no response"},
         {
@@ -255,9 +262,8 @@ def test_unusable_rows_are_kept_apart_with_place_and_reason(template: Template):
 
 def test_a_response_that_is_cut_is_marked_and_counted_as_it_is_used(template: Template):
     found = normalise([row("a", "y" * 200)], template)
-    (record,) = found.rows
-    example = template.encode("a", record["messages"], record["response"])
-    assert example is not None
+    (record,) = found.rows.to_dicts()
+    example = template.encode("a", *turns_of(record)).cut(template.max_length)
     assert record["truncated"]
     assert record["n_prompt_tokens"] + record["n_response_tokens"] == example.n_tokens == 64
 
@@ -265,32 +271,30 @@ def test_a_response_that_is_cut_is_marked_and_counted_as_it_is_used(template: Te
 def test_a_limit_keeps_the_first_rows_by_row_id(template: Template):
     given = [row(f"Question {i}?") for i in range(10)]
     limited = normalise(given, template, limit=4)
-    assert limited.rows == normalise(given, template).rows[:4]
-    assert normalise(given, template, limit=99).rows == normalise(given, template).rows
+    assert limited.rows.equals(normalise(given, template).rows[:4])
+    assert normalise(given, template, limit=99).rows.equals(normalise(given, template).rows)
 
 
 def test_a_row_that_joins_displaces_at_most_one_from_a_limited_pool(template: Template):
     given = [row(f"Question {i}?") for i in range(10)]
-    before, after = (
-        {record["row_id"] for record in normalise(some, template, limit=4).rows} for some in (given[:-1], given)
-    )
+    before, after = (set(normalise(some, template, limit=4).rows["row_id"]) for some in (given[:-1], given))
     assert len(before - after) <= 1
 
 
 def test_no_rows_at_all_give_empty_tables(template: Template):
     found = normalise([], template)
-    assert (found.rows, found.n_merged, len(found.rejected)) == ([], 0, 0)
-    assert contracts.POOL.table_of(found.rows).schema == pl.Schema(contracts.POOL.schema)
+    assert (len(found.rows), found.n_merged, len(found.rejected)) == (0, 0, 0)
+    assert found.rows.schema == pl.Schema(contracts.POOL.schema)
 
 
 def test_the_table_has_the_contracts_columns(template: Template):
-    table = contracts.POOL.table_of(normalise([row("a"), row("b")], template).rows)
+    table = normalise([row("a"), row("b")], template).rows
     assert dict(table.schema) == dict(contracts.POOL.schema)
     assert len(table) == 2
 
 
 def test_the_examples_of_a_table_are_its_rows_encoded_in_order(template: Template):
-    table = contracts.POOL.table_of(normalise([row("a"), row("b", "y" * 200)], template).rows)
+    table = normalise([row("a"), row("b", "y" * 200)], template).rows
     found = examples(table, template)
     assert [example.row_id for example in found] == table["row_id"].to_list()
     counted = (table["n_prompt_tokens"] + table["n_response_tokens"]).to_list()
@@ -298,7 +302,7 @@ def test_the_examples_of_a_table_are_its_rows_encoded_in_order(template: Templat
 
 
 def test_a_table_made_with_a_larger_max_length_is_refused(template: Template):
-    table = contracts.POOL.table_of(normalise([row("abc" * 8)], template).rows)
+    table = normalise([row("abc" * 8)], template).rows
     with pytest.raises(ContractError, match=f"{table['row_id'][0]} has no response within max_length.*again"):
         examples(table, Template(byte_tokenizer(), max_length=16))
 

@@ -1,0 +1,325 @@
+"""Shapes of rows: what a record of a pool or domain file says, as turns with their tools and choices.
+
+A record is one instruction with its response, a conversation (OpenAI's `messages`, ShareGPT's `conversations`), or a
+preference pair. Text is kept to the character; what cannot be used is set aside with its reason.
+"""
+
+import difflib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from g2is_assets.contracts.instructions import Instruction, Turn, Unusable, turn_text
+from g2is_assets.errors import G2isError
+from g2is_assets.settings.config import Source
+
+PAIRS: Final = [
+    pair.split("/")
+    for pair in (
+        "instruction/output",
+        "prompt/response",
+        "prompt/completion",
+        "question/answer",
+        "instruction/response",
+        "query/response",
+    )
+]
+"""Columns of one prompt and its response; the first pair that has both holds."""
+EXTRA: Final = ("input", "context")
+"""Columns whose text follows the instruction, question or prompt after a blank line."""
+CONVERSATIONS: Final = ("messages", "conversations", "conversation")
+SHAPES: Final = (
+    "instruction/input/output, prompt/response, prompt/completion, question/answer, prompt/chosen, messages or "
+    "conversations"
+)
+KNOWN: Final = sorted({name for pair in PAIRS for name in pair} | {*CONVERSATIONS, "chosen"})
+ROLES: Final = {name: name for name in ("system", "developer", "user", "assistant", "tool")} | {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "function_call": "assistant",
+    "function": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+    "tool_response": "tool",
+}
+"""What the roles of OpenAI's and ShareGPT's conversations are called here."""
+REASONING: Final = ("reasoning_content", "reasoning", "thinking")
+
+
+class UnusableRow(G2isError):
+    """Why a row is set aside."""
+
+
+class UnknownShape(UnusableRow):
+    """No known columns."""
+
+
+def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source) -> Instruction | Unusable:
+    """The row that a record is, or the reason why it is set aside; `base` serves source and licence.
+
+    Raises:
+        UnknownShape: The record has the columns of no shape.
+    """
+    try:
+        _refuse_surrogates(record)
+        choices, answer, pair = _choices(record), _short(record.get("answer"), "answer"), _pair(record)
+        if "answer" in pair:
+            if choices and answer:
+                answer = _chosen(answer, choices)
+                record = {**record, "answer": answer}
+            else:
+                answer = None  # a whole response, no short answer
+        turns = _turns(record, pair)
+        _check(turns)
+        if choices and answer:
+            answer = _chosen(answer, choices, turn_text(turns[-1]))
+        return Instruction(
+            turns=tuple(turns),
+            source=_label(record, "source") or str(base.source),
+            license=_label(record, "license") or base.license or "unknown",
+            file=file,
+            line=line,
+            id=_short(record.get("id"), "id"),
+            answer=answer,
+            choices=choices,
+            tools=tuple(_tools(record.get("tools"))),
+            preferred=_said(record, "chosen") and not any(_said(record, name) for name in CONVERSATIONS),
+        )
+    except UnknownShape:
+        raise
+    except UnusableRow as error:
+        named = {name: _printable(record.get(name)) for name in ("id", "source")}
+        return Unusable(file, line, named["id"], named["source"] or str(base.source), str(error))
+
+
+def _turns(record: Mapping[str, Any], pair: Sequence[str]) -> list[dict[str, Any]]:
+    """All turns of a record, of which `pair` are the columns of prompt and response, if it has some."""
+    for name in CONVERSATIONS:
+        if value := _listed(record.get(name), name):
+            return _with_system(record, [_turn(turn) for turn in value])
+    if _said(record, "chosen"):
+        chosen, prompt = _conversation(record["chosen"], "assistant"), record.get("prompt")
+        return _with_system(record, chosen if len(chosen) > 1 or prompt is None else _asked(record, prompt) + chosen)
+    if pair:
+        prompt, response = (record[name] for name in pair)
+        return _with_system(record, _asked(record, prompt) + _conversation(response, "assistant"))
+    if named := [name for name in CONVERSATIONS if name in record]:
+        raise UnusableRow(f"`{named[0]}` is empty")
+    if half := [pair for pair in PAIRS if all(name in record for name in pair)]:
+        raise UnusableRow(f"no prompt or no response: `{half[0][0]}` or `{half[0][1]}` is null")
+    columns = ", ".join(sorted(map(str, record))) or "none"
+    raise UnknownShape(f"unknown columns: {columns}; {_nearest(record)}")
+
+
+def _nearest(record: Mapping[str, Any]) -> str:
+    """What the columns might be meant as, and what is known."""
+    for name in record:
+        if close := difflib.get_close_matches(str(name).lower(), KNOWN, n=1, cutoff=0.8):
+            return f"is `{name}` the known `{close[0]}`? known are {SHAPES}; name others by `columns` of the source"
+    return f'known are {SHAPES}; name others by `columns = {{ prompt = "...", response = "..." }}` of the source'
+
+
+def _pair(record: Mapping[str, Any]) -> Sequence[str]:
+    """The columns of prompt and response; nothing beside a conversation or a pair of preferences."""
+    if any(_said(record, name) for name in (*CONVERSATIONS, "chosen")):
+        return ()
+    there = [pair for pair in PAIRS if all(record.get(name) is not None for name in pair)]
+    return next((pair for pair in there if all(_said(record, name) for name in pair)), (*there, ())[0])
+
+
+def _said(record: Mapping[str, Any], name: str) -> bool:
+    """Whether a column is there and holds anything."""
+    value = record.get(name)
+    return bool(value.strip()) if isinstance(value, str) else value is not None and value != []
+
+
+def _asked(record: Mapping[str, Any], prompt: Any) -> list[dict[str, Any]]:
+    """Earlier turns and the prompt with what belongs to it."""
+    asked = _conversation(prompt, "user")
+    history = _listed(record.get("history"), "history") or []
+    if not all(isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2 for pair in history):
+        raise UnusableRow("`history` is not a list of pairs of a question and an answer")
+    for name in EXTRA:
+        extra = record.get(name)
+        if extra is not None and not isinstance(extra, str):
+            raise UnusableRow(f"the {name} is not a string")
+        if extra and extra.strip():
+            asked[-1]["content"] += f"\n\n{extra}"
+    roles = ("user", "assistant")
+    before = [
+        {"role": role, "content": _content(said, role)}
+        for pair in history
+        for role, said in zip(roles, pair, strict=True)
+    ]
+    return before + asked
+
+
+def _conversation(value: Any, role: str) -> list[dict[str, Any]]:
+    """A text as one turn of that role, or a list of turns."""
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    if not isinstance(value, list) or not value:
+        raise UnusableRow(f"the {role} text is not a string")
+    return [_turn(turn) for turn in value]
+
+
+def _with_system(record: Mapping[str, Any], turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    system = record.get("system")
+    if system is None or system == "":
+        return turns
+    if not isinstance(system, str):
+        raise UnusableRow("the system text is not a string")
+    if turns[0]["role"] == "system":
+        if turns[0]["content"] == system:
+            return turns
+        raise UnusableRow("two system texts: `system` and the first turn")
+    return [{"role": "system", "content": system}, *turns]
+
+
+def _turn(turn: Any) -> dict[str, Any]:
+    """One turn of a conversation, in OpenAI's or in ShareGPT's words."""
+    said = turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None
+    role = ROLES.get(said) if isinstance(said, str) else None
+    if role is None:
+        raise UnusableRow(f"a turn without a role among {', '.join(ROLES)}")
+    content = turn.get("content") if turn.get("content") is not None else turn.get("value")
+    calls = _called(turn, said, content)
+    made = {"role": role, "content": "" if said == "function_call" or (calls and content is None) else content}
+    made["content"] = _content(made["content"], role)
+    for name in REASONING:
+        if turn.get(name) is not None and "reasoning_content" not in made and turn[name] != "":
+            made["reasoning_content"] = _content(turn[name], "reasoning")
+    made |= {"tool_calls": calls} if calls else {}
+    for name in ("tool_call_id", "name"):
+        if isinstance(turn.get(name), str):
+            made[name] = turn[name]
+    return made
+
+
+def _called(turn: Mapping[str, Any], said: Any, content: Any) -> list[Any]:
+    """Calls of tools, as OpenAI writes them."""
+    calls = _listed(turn.get("tool_calls"), "tool_calls") or []
+    if said == "function_call":
+        calls = _listed(content if isinstance(content, list) else f"[{content}]", "function_call") or []
+        calls = [call for each in calls for call in (each if isinstance(each, list) else [each])]
+    elif turn.get("function_call") is not None:
+        calls = [turn["function_call"]]
+    calls = [call if isinstance(call, Mapping) and "function" in call else {"function": call} for call in calls]
+    if not all(isinstance(call["function"], Mapping) and call["function"].get("name") for call in calls):
+        raise UnusableRow("a call of a tool without a name")
+    return [{"type": "function"} | {k: _whole(v) for k, v in call.items() if v is not None} for call in calls]
+
+
+def _tools(value: Any) -> list[Any]:
+    """Definitions of tools; bare functions are wrapped as OpenAI does."""
+    tools = _listed(value, "tools") or []
+    if not all(isinstance(tool, Mapping) for tool in tools):
+        raise UnusableRow("`tools` is not a list of definitions")
+    return [_whole(tool) if "function" in tool else {"type": "function", "function": _whole(tool)} for tool in tools]
+
+
+def _whole(value: Any) -> Any:
+    """Nested values without the nulls that Parquet writes for keys that others have."""
+    if isinstance(value, Mapping):
+        return {key: _whole(item) for key, item in value.items() if item is not None}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
+
+
+def _content(value: Any, role: str) -> str:
+    """A turn's text; parts are joined."""
+    if isinstance(value, list):
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in value]
+        if odd := [str(part.get("type")) for part in value if isinstance(part, Mapping) and part.get("text") is None]:
+            raise UnusableRow(f"a part of type {odd[0]} in the {role} text; only text can be used")
+        value = "".join(part for part in parts if isinstance(part, str))
+    if not isinstance(value, str):
+        raise UnusableRow(f"the {role} text is not a string")
+    return value
+
+
+def _check(turns: Sequence[Turn]) -> None:
+    for turn in turns:
+        if not turn["content"].strip() and not turn.get("tool_calls") and turn["role"] != "tool":
+            last = turn is turns[-1] and turn["role"] == "assistant"
+            raise UnusableRow("empty response" if last else f"empty {turn['role']} text")
+    if not turns or turns[-1]["role"] != "assistant":
+        raise UnusableRow("no response: the last message is not the assistant's")
+    if all(turn["role"] != "user" for turn in turns):
+        raise UnusableRow("no prompt: no message is the user's")
+
+
+def _choices(record: Mapping[str, Any]) -> tuple[str, ...] | None:
+    choices = record.get("choices")
+    if isinstance(choices, Mapping):  # as ARC has them: texts beside their labels
+        choices = choices.get("text")
+    choices = _listed(choices, "choices")
+    if not choices:
+        return None
+    texts = [_short(choice, "choice") for choice in choices]
+    if not all(text and text.strip() for text in texts) or len(set(texts)) < len(texts):
+        raise UnusableRow("`choices` holds an entry twice, or one without text")
+    return tuple(text for text in texts if text)
+
+
+def _chosen(answer: str, choices: Sequence[str], response: str | None = None) -> str:
+    """The choice that an answer is, or names by its letter or its number from 0, if the response says so too."""
+    if answer in choices:
+        return answer
+    if len(same := [choice for choice in choices if choice.strip().casefold() == answer.strip().casefold()]) == 1:
+        return same[0]
+    letter = answer.strip(" ().").upper()
+    place = int(letter) if letter.isdecimal() else ord(letter) - ord("A") if len(letter) == 1 else -1
+    if 0 <= place < len(choices) and (response is None or choices[place].casefold() in response.casefold()):
+        return choices[place]
+    raise UnusableRow(f"the answer {answer[:40]!r} is not one of the choices")
+
+
+def _listed(value: Any, name: str) -> list[Any] | None:
+    """A list, which a table may hold as JSON; None where there is nothing."""
+    if isinstance(value, str):
+        if not value.strip():
+            return None
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise UnusableRow(f"`{name}` is not a list") from None
+    if isinstance(value, Mapping) and name == "tools":
+        return [value]
+    if value is not None and not isinstance(value, list):
+        raise UnusableRow(f"`{name}` is not a list")
+    return value
+
+
+def _label(record: Mapping[str, Any], name: str) -> str:
+    if not isinstance(record.get(name), str | None):  # else the file's own would stand in for it
+        raise UnusableRow(f"the {name} is not a string")
+    return (record.get(name) or "").strip()
+
+
+def _short(value: Any, name: str) -> str | None:
+    """A text or number as text."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if not isinstance(value, str | int | float):
+        raise UnusableRow(f"the {name} is not a text")
+    return str(value)
+
+
+def _refuse_surrogates(value: Any) -> None:
+    """Refuse half characters, which neither files nor tokenizers can hold."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise UnusableRow(f"half a character, \\u{ord(value[error.start]):04x}, which is no text") from None
+    elif isinstance(value, Mapping | list):
+        for item in [*value, *value.values()] if isinstance(value, Mapping) else value:
+            _refuse_surrogates(item)
+
+
+def _printable(value: Any) -> str | None:
+    return None if value is None else str(value).encode("utf-8", "replace").decode()

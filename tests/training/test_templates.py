@@ -1,0 +1,179 @@
+"""A zoo of chat templates: ids as template and tokenizer write them together, and loss on the answers alone."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, trainers
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
+
+from g2is_assets.errors import ModelError
+from g2is_assets.training.rendering import RefusedRow
+from g2is_assets.training.text import IGNORED, Template
+from support.models import byte_tokenizer
+from support.templates import FAMILIES, Family
+
+DAY = date(2024, 2, 29)
+ASKED = {"role": "user", "content": "How many legs has a spider?"}
+SAID = {"role": "assistant", "content": "Eight."}
+SYSTEM = {"role": "system", "content": "Be brief."}
+TWO = [ASKED, SAID, {"role": "user", "content": "And an ant?"}, {"role": "assistant", "content": "Six."}]
+THOUGHT = [ASKED, {**SAID, "reasoning_content": "Eight legs."}]
+CALL = {"type": "function", "function": {"name": "clock", "arguments": '{"city": "Oslo"}'}}
+CALLED = [ASKED, {"role": "assistant", "content": "", "tool_calls": [CALL]}]
+RESULT = [*CALLED, {"role": "tool", "content": "noon"}, {"role": "assistant", "content": "Noon."}]
+TOOLS = [{"type": "function", "function": {"name": "clock"}}]
+
+
+def sentencepiece_tokenizer(special: dict[str, Any], first: bool) -> Any:
+    """As Llama 2 and Mistral have them: a space is a sign of its own, and one is put before a text or a first word."""
+    raw = Tokenizer(BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    if first:
+        raw.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
+    else:
+        raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    raw.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    every = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    alphabet = [*map(chr, range(33, 127)), "▁", "\n"]
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=every, initial_alphabet=alphabet, show_progress=False)
+    raw.train_from_iterator(["▁How▁many▁legs▁has▁a▁spider?", "▁Eight.", "Six", "\nEight", "▁assistant\n"] * 9, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>", **special)
+
+
+def tokens(family: Family) -> dict[str, Any]:
+    named = {"eos_token": family.eos, "pad_token": "<pad>", "additional_special_tokens": list(family.special)}
+    return named | ({"bos_token": family.bos} if family.bos else {})
+
+
+def template_of(family: Family, kind: str = "bytes", **options: Any) -> Template:
+    tokenizer = (
+        byte_tokenizer(**tokens(family))
+        if kind == "bytes"
+        else sentencepiece_tokenizer(tokens(family), kind == "first")
+    )
+    tokenizer.chat_template = family.chat
+    return Template(tokenizer, 4096, day=DAY, **options)
+
+
+def own_row(template: Template, family: Family, turns: list[Any], tools: list[Any]) -> list[int]:
+    """What transformers makes of the row, with the fixed day, up to the end of its last turn."""
+    chat = family.chat.replace("strftime_now", "today")
+    for form in ("%d %b %Y", "%B %d, %Y", "%Y-%m-%d"):
+        chat = chat.replace(f"today('{form}')", f"'{DAY.strftime(form)}'")
+    given = {"type": "function", "function": {"name": "clock", "arguments": {"city": "Oslo"}}}
+    said = [turn | ({"tool_calls": [given]} if "tool_calls" in turn else {}) for turn in turns]
+    if "part.text" in chat:
+        said = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+    text = template.tokenizer.apply_chat_template(said, tools=tools or None, tokenize=False, chat_template=chat)
+    text = text.rstrip() + (family.eos if not text.rstrip().endswith(family.end) else "")
+    default = template.tokenizer.apply_chat_template([ASKED], tokenize=False, chat_template=chat).partition(
+        template.render([ASKED, SAID]).prompt.removeprefix(family.bos or "").partition(ASKED["content"])[0]
+    )[0]
+    if turns[0]["role"] != "system" and not tools and default:
+        text = (family.bos or "") + text.removeprefix(default)
+    return list(template.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def loss_of(template: Template, turns: list[Any], tools: list[Any] = ()) -> list[str]:  # type: ignore[assignment]
+    """The stretches of text that carry loss."""
+    example = template.encode("r", turns, tools)
+    found: list[list[int]] = [[]]
+    for label in example.labels:
+        if label == IGNORED and found[-1]:
+            found.append([])
+        elif label != IGNORED:
+            found[-1].append(label)
+    return [template.tokenizer.decode(ids) for ids in found if ids]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "first", "every"])
+@pytest.mark.parametrize("turns", [[ASKED, SAID], [SYSTEM, ASKED, SAID], TWO], ids=["one", "system", "two"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_ids_are_those_that_template_and_tokenizer_write_together(name: str, turns: list[Any], kind: str) -> None:
+    family = FAMILIES[name]
+    template = template_of(family, kind)
+    if turns[0] is SYSTEM and "system" in family.refuses:
+        with pytest.raises(RefusedRow, match="refuses the roles system, user, assistant: no system role"):
+            template.render(turns)
+        return
+    assert template.encode("r", turns).input_ids == own_row(template, family, turns, [])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_answers_alone_carry_loss_each_with_the_end_of_its_turn(name: str) -> None:
+    family = FAMILIES[name]
+    between = family.end if family.between is None else family.between
+    assert loss_of(template_of(family), TWO) == [f"Eight.{between}", f"Six.{family.end}"]
+    assert loss_of(template_of(family, turns="last"), TWO) == [f"Six.{family.end}"]
+    row = template_of(family).render([ASKED, SAID])
+    assert row.prompt.endswith(family.before)
+    assert row.completion == f"Eight.{family.end}"
+    assert (row.lost, row.n_thoughts) == ((), 0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_reasoning_is_kept_where_the_template_keeps_it_and_its_loss_is_said(name: str) -> None:
+    family = FAMILIES[name]
+    row = template_of(family).render(THOUGHT)
+    assert row.completion == f"{family.thought}Eight.{family.end}"
+    kept = "reasoning" in family.knows
+    assert (row.n_thoughts, row.lost) == ((1, ()) if kept else (0, ("reasoning",)))
+    literal = [ASKED, {"role": "assistant", "content": "<think>\nEight legs.\n</think>\n\nEight."}]
+    assert "Eight legs." in template_of(family).render(literal).completion
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_calls_and_their_results_reach_the_template(name: str) -> None:
+    family = FAMILIES[name]
+    template = template_of(family)
+    if "tools" not in family.knows:
+        if family.refuses:
+            with pytest.raises(RefusedRow, match="alternate"):
+                template.render(RESULT, TOOLS)
+        elif "calls" not in "".join(family.chat):
+            with pytest.raises(RefusedRow, match="keeps nothing of the response"):
+                template.render(CALLED, TOOLS)
+            assert "definitions of tools" in template.render([ASKED, SAID], TOOLS).lost or "[TOOLS]" in family.chat
+        return
+    end = "<|call|>" if name == "gpt_oss" else family.end
+    assert loss_of(template, CALLED, TOOLS) == [f"{family.call}{end}"]
+    assert loss_of(template, RESULT, TOOLS) == [f"{family.call}{end}", f"Noon.{family.end}"]
+    assert "noon" in template.render(RESULT, TOOLS).prompt
+    assert template.encode("r", RESULT, TOOLS).input_ids == own_row(template, family, RESULT, TOOLS)
+
+
+@pytest.mark.parametrize("name", ["llama3", "granite", "gpt_oss"])
+def test_a_template_that_writes_the_date_is_told_a_fixed_one(name: str) -> None:
+    family = FAMILIES[name]
+    template = template_of(family)
+    today = template.tokenizer.apply_chat_template([SYSTEM, ASKED], tokenize=False)
+    rows = [template.render([SYSTEM, ASKED, SAID], TOOLS).text, template.render([ASKED, SAID]).text]
+    assert not any(str(date.today().year) in row for row in rows)
+    assert str(date.today().year) in today or name == "granite"
+    assert any("2024" in row for row in rows) or name == "granite"
+
+
+@pytest.mark.parametrize(
+    "chat",
+    ["{{ strftime_now(form) }}", "{{ ['a', 'b'] | random }}"],
+)
+def test_a_template_that_cannot_be_kept_true_is_refused_once(chat: str) -> None:
+    with pytest.raises(ModelError, match="another text on another day or at every call"):
+        template_of(Family(chat + FAMILIES["chatml"].chat, ("<|im_start|>", "<|im_end|>"), "<|im_end|>", "<|im_end|>"))
+
+
+def test_a_template_with_a_fault_is_refused_once() -> None:
+    with pytest.raises(ModelError, match="mend its chat template"):
+        template_of(Family("{% for m in messages %}{{ m.content", (), "<|im_end|>", ""))
+
+
+def test_a_developer_is_the_system_where_the_template_knows_none() -> None:
+    turns = [{"role": "developer", "content": "Be brief."}, ASKED, SAID]
+    assert template_of(FAMILIES["chatml"]).render(turns).text.startswith("<|im_start|>system\nBe brief.<|im_end|>")
+
+
+def test_white_space_and_unknown_signs_that_are_lost_are_told() -> None:
+    spaced = [ASKED, {"role": "assistant", "content": "  Eight.\n"}]
+    assert template_of(FAMILIES["gemma"]).render(spaced).lost == ("white space around assistant texts",)
+    assert template_of(FAMILIES["chatml"]).render(spaced).completion == "  Eight.\n<|im_end|>"
