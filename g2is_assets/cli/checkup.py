@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-import polars as pl
-
 from g2is_assets.contracts.instructions import Instruction
 from g2is_assets.errors import G2isError, ModelError, SourceError, StoreError
 from g2is_assets.settings.config import EMBEDDED_MODEL, Source
@@ -18,12 +16,11 @@ from g2is_assets.settings.project import Project
 from g2is_assets.settings.redaction import redacted
 from g2is_assets.stages.studies import look_at_studies
 from g2is_assets.store.lake import Lake
-from g2is_assets.store.sources import find_files, read_rows
+from g2is_assets.store.records import about_rows
+from g2is_assets.store.sources import find_files, is_remote, read_rows
 from g2is_assets.store.version import Version
 
 EMBEDDED_PARAMETERS: Final = 134_515_008
-SAMPLE_BYTES: Final = 256 * 1024
-"""Of a JSONL file, from which its rows are estimated."""
 ALIVE_S: Final = 120.0
 """A daemon whose last heartbeat is older is taken for gone; it gives one every 30 s."""
 
@@ -89,12 +86,11 @@ def check_sources(project: Project) -> Generator[Finding, None, int]:
     for source in project.settings.instructions.sources:
         try:
             for file in find_files(source, folder):
-                if "://" in file:
+                if is_remote(file):
                     n_remote += 1
                     continue
                 n_files, n_rows = n_files + 1, n_rows + about_rows(Path(file))
-                if not file.endswith(".parquet"):
-                    next(read_rows(file, source, folder), None)
+                next(read_rows(file, source, folder), None)
         except SourceError as error:
             is_readable = False
             yield Finding("pool", "problem", str(error))
@@ -105,23 +101,6 @@ def check_sources(project: Project) -> Generator[Finding, None, int]:
         files = f"{n_files} {'file' if n_files == 1 else 'files'}"
         yield Finding("pool", "ok", f"about {n_rows:,} rows in {files}{remote}")
     return n_rows
-
-
-def about_rows(file: Path) -> int:
-    """Rows of a file: of Parquet as it says, of JSONL by the length of its first lines.
-
-    Raises:
-        SourceError: It cannot be read.
-    """
-    try:
-        if file.suffix == ".parquet":
-            return int(pl.scan_parquet(file).select(pl.len()).collect().item())
-        with file.open("rb") as lines:
-            start = lines.read(SAMPLE_BYTES)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise SourceError(f"{file} cannot be read: {error}; mend or replace it") from error
-    n_lines = start.count(b"\n")
-    return round(n_lines * file.stat().st_size / len(start)) if n_lines else int(bool(start.strip()))
 
 
 def check_studies(project: Project) -> Iterator[Finding]:

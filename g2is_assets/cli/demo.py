@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, about_rows, look_at_weights, readable_version
+from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, look_at_weights, readable_version
 from g2is_assets.cli.jobs import open_instance, run_job, watch_steps
 from g2is_assets.cli.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
 from g2is_assets.contracts.audit import PAGE
@@ -23,8 +23,9 @@ from g2is_assets.settings.project import Domain, Project, load_project
 from g2is_assets.stages.staleness import staleness
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.lake import Lake
+from g2is_assets.store.records import about_rows
 from g2is_assets.store.serving import served_folder
-from g2is_assets.store.sources import find_files
+from g2is_assets.store.sources import find_files, is_remote
 
 GRADIENT_TOKENS_PER_S: Final = 240.0
 """With the embedded model on two quiet CPU cores, as the other rates."""
@@ -184,12 +185,12 @@ def _pool_size(project: Project) -> tuple[int, float]:
     n_rows, n_tokens, settings = 0, 0.0, project.settings.instructions
     for source in settings.sources:
         try:
-            files = [file for file in find_files(source, project.path.parent) if "://" not in file]
+            files = [file for file in find_files(source, project.path.parent) if not is_remote(file)]
             for file in files:
-                found = about_rows(project.path.parent / file)
+                found = about_rows(Path(file))
                 n_rows += found
-                n_bytes = (project.path.parent / file).stat().st_size
-                n_tokens += found * ROW_TOKENS if file.endswith(".parquet") else n_bytes / BYTES_PER_TOKEN
+                is_packed, n_bytes = file.endswith((".parquet", ".gz", ".zst")), Path(file).stat().st_size
+                n_tokens += found * ROW_TOKENS if is_packed else n_bytes / BYTES_PER_TOKEN
         except SourceError:  # the refresh will say so
             continue
     if settings.limit and n_rows > settings.limit:

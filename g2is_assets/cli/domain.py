@@ -18,6 +18,7 @@ from g2is_assets.errors import SettingsError, SourceError
 from g2is_assets.reports.words import printable
 from g2is_assets.settings.config import DOMAIN_NAME, Source
 from g2is_assets.settings.project import Project, load_domain, load_project
+from g2is_assets.store.records import ending_of
 from g2is_assets.store.sources import read_rows
 
 MIN_ROWS: Final = 2
@@ -54,7 +55,7 @@ def add_domain(
         draft = scratch / name
         draft.mkdir(parents=True)
         for split, file in files.items():
-            shutil.copyfile(file, draft / f"{split}{'.parquet' if file.suffix == '.parquet' else '.jsonl'}")
+            shutil.copyfile(file, draft / f"{split}{ending_of(file)}")
         (draft / "domain.toml").write_text(_toml(said), encoding="utf-8")
         check_cron(load_domain(draft, project.settings))
         draft.rename(folder)

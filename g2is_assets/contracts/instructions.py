@@ -79,8 +79,8 @@ REJECTED: Final = Contract(
     "rejected",
     "Rows that cannot be used, each with its reason; nothing is dropped silently",
     {
-        "file": Column(pl.String, "File or URI"),
-        "line": Column(pl.Int64, "Line of a JSONL or CSV file, row of another, counted from 1", minimum=1),
+        "file": Column(pl.String, "File, URI, or file of a data set on the hub"),
+        "line": Column(pl.Int64, "Line where it begins; in JSON arrays and Parquet the row's number", minimum=1),
         "id": Column(pl.String, "The row's id, where it has one", nullable=True),
         "source": Column(pl.String, "The row's source"),
         "reason": Column(pl.String, "Why it was set aside"),

@@ -20,6 +20,7 @@ from g2is_assets.stages.frame import recipe_of
 from g2is_assets.stages.instructions import READ_EVERY_RUN
 from g2is_assets.stages.variants import place_named
 from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.hub import HUB
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST
 from g2is_assets.store.serving import SERVED, served_folder
@@ -156,6 +157,8 @@ def _outside(project: Project) -> Today:
         except G2isError as error:
             return str(error)
         now = {name: said.data_version for name, said in recipe.inputs.items() if not said.manifest_sha256}
-        return {name: None if digest == READ_EVERY_RUN else digest for name, digest in now.items()}
+        # A data set of the hub is what it was at its commit, however far its branch has gone on.
+        unread = {name for name, digest in now.items() if digest == READ_EVERY_RUN or name.startswith(HUB)}
+        return {name: None if name in unread else digest for name, digest in now.items()}
 
     return today

@@ -28,15 +28,72 @@ Schedule = Annotated[
 ]
 
 
-class Source(Section):
-    """One source of the pool."""
+FORMATS = ("jsonl", "ndjson", "json", "csv", "tsv", "parquet")
+"""Endings of files of rows; `.gz` or `.zst` may follow."""
+ROWS_FILE = re.compile(rf"\.({'|'.join(FORMATS)})(\.(?:gz|zst))?$", re.IGNORECASE)
 
-    path: str
-    """A path or glob, or a URI handed to Polars."""
+
+class Columns(Section):
+    """Names that a source's columns have in the place of the usual ones; a row without one of them is set aside."""
+
+    prompt: str | None = None
+    """What the model is asked, as text or as turns; goes with `response`."""
+    response: str | None = None
+    """What it is to answer; goes with `prompt`."""
+    input: str | None = None
+    """Text below the prompt."""
+    messages: str | None = None
+    """All turns, in the place of `prompt` and `response`."""
+    system: str | None = None
+    """The system's text."""
+    answer: str | None = None
+    """Short exact answer."""
+    choices: str | None = None
+    """Candidate answers."""
+    id: str | None = None
+    """The row's id."""
     source: str | None = None
-    """Name of the source, for rows that carry none; none is the file's name."""
+    """The row's source."""
+    license: str | None = None
+    """The row's licence."""
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Self:
+        if (self.prompt is None) != (self.response is None):
+            raise ValueError("`prompt` and `response` go together; name both columns")
+        if self.prompt and self.messages:
+            raise ValueError("name `messages`, or `prompt` and `response`, not both")
+        if self.input and not self.prompt:
+            raise ValueError("`input` stands below a prompt; name `prompt` and `response` too")
+        return self
+
+
+class Source(Section):
+    """One source of the pool: a `path`, or a data set on the hub ([Data](data.md))."""
+
+    path: str | None = None
+    """A path or glob, or a URI handed to Polars."""
+    hub: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    """A data set of the Hugging Face hub, `owner/name`."""
+    config: str | None = None
+    """Which of the data set's configurations; none is its default."""
+    split: str | None = None
+    """Which of its splits; none is `train`."""
+    revision: str | None = None
+    """Branch, tag or commit of the data set; none is its main branch. Only a commit stays the same."""
+    source: str | None = None
+    """Name of the source, for rows that carry none; none is the file's name, or that of the data set."""
     license: str | None = None
     """Licence of rows that carry none."""
+    columns: Columns = Columns()
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("a source has a `path` or a `hub`, and not both")
+        if self.path is not None and (self.config or self.split or self.revision):
+            raise ValueError("`config`, `split` and `revision` go with `hub`; leave them out for a `path`")
+        return self
 
 
 class InstructionsSettings(Section):

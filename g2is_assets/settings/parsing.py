@@ -88,7 +88,10 @@ def parse(kind: type[S], values: dict[str, Any], file: Path, prefix: str = "") -
         return kind.model_validate(values)
     except ValidationError as error:
         lines = []
+        places = [fault["loc"] for fault in error.errors()]
         for fault in error.errors():
+            if any(place != fault["loc"] and place[: len(fault["loc"])] == fault["loc"] for place in places):
+                continue  # a list of which pydantic says that it is too short, having left out what it refused
             names, known = _located(kind, fault["loc"])
             where = ".".join(([prefix] if prefix else []) + names)
             if fault["type"] == "extra_forbidden":

@@ -10,7 +10,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from g2is_assets.errors import SettingsError
-from g2is_assets.settings.config import ALL_DOMAINS, DOMAIN_NAME, FinetuneSettings, KnowledgeSettings, Settings
+from g2is_assets.settings.config import (
+    ALL_DOMAINS,
+    DOMAIN_NAME,
+    ROWS_FILE,
+    FinetuneSettings,
+    KnowledgeSettings,
+    Settings,
+)
 from g2is_assets.settings.parsing import Owner, Section, TimeZone, parse, read_toml
 from g2is_assets.settings.selection import WALKS, AnySelection, SelectionSection
 
@@ -177,7 +184,7 @@ def _member(folder: Path, member: str, file: Path) -> Path:
 
 
 def _rows_file(folder: Path, stem: str) -> Path | None:
-    found = [folder / f"{stem}.{ending}" for ending in ("jsonl", "parquet") if (folder / f"{stem}.{ending}").exists()]
+    found = sorted(file for file in folder.glob(f"{stem}.*") if ROWS_FILE.sub("", file.name) == stem)
     if len(found) > 1:
         raise SettingsError(f"{folder}: both {found[0].name} and {found[1].name} exist; keep one")
     return found[0] if found else None

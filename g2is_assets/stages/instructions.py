@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
@@ -15,7 +15,8 @@ from g2is_assets.settings.config import Source
 from g2is_assets.settings.redaction import redacted
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.sources import find_files, read_rows, relative_name
+from g2is_assets.store.hub import HUB, commit_of
+from g2is_assets.store.sources import find_files, is_remote, read_rows, relative_name
 from g2is_assets.store.version import Draft
 from g2is_assets.store.withholding import count_withheld, pool_withholding, say_withheld, target_withholding
 
@@ -36,6 +37,18 @@ def pool_files(workspace: Workspace) -> list[tuple[str, Source]]:
     return [(file, source) for source in sources for file in find_files(source, folder)]
 
 
+def input_name(file: str, folder: Path) -> str:
+    """What recipes call a file, URI or data set of the hub."""
+    return relative_name(file, folder) if file.startswith(HUB) else f"file:{relative_name(file, folder)}"
+
+
+def _pinned(file: str, source: Source, task: Task) -> Source:
+    """The source as the recipe has it: of a data set the commit for which the version is made, whatever is new now."""
+    if not source.hub:
+        return source
+    return source.model_copy(update={"revision": task.recipe.inputs[file].data_version})
+
+
 def target_files(workspace: Workspace, domain: str) -> dict[str, tuple[Path, ...]]:
     """A domain's files by split; without a test file there is no test split.
 
@@ -46,16 +59,23 @@ def target_files(workspace: Workspace, domain: str) -> dict[str, tuple[Path, ...
     splits = {"validation": found.validation} | ({"test": found.test} if found.test else {})
     for file in (file for files in splits.values() for file in files):
         if not file.is_file():
-            raise SourceError(f"{file} is not there as a file; a domain needs validation.jsonl or validation.parquet")
+            raise SourceError(
+                f"{file} is not there as a file; a domain needs validation.jsonl, or .json, .csv, .parquet"
+            )
     return splits
 
 
 def _pool_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
-    settings = workspace.project.settings.instructions.model_dump(mode="json")
-    # What manifests say of a source holds no credentials.
-    settings["sources"] = [source | {"path": redacted(source["path"])} for source in settings["sources"]]
+    said = workspace.project.settings.instructions
+    settings = said.model_dump(mode="json") | {"sources": [_as_recorded(source) for source in said.sources]}
     settings |= pool_withholding(workspace.project, workspace.lake).settings
-    return MadeFrom(settings, _content(workspace, [file for file, _ in pool_files(workspace)]))
+    return MadeFrom(settings, _content(workspace, pool_files(workspace)))
+
+
+def _as_recorded(source: Source) -> dict[str, Any]:
+    """What manifests say of a source, without credentials; the commit of a data set is an input."""
+    said = {"source": None, "license": None} | source.model_dump(mode="json", exclude_defaults=True)
+    return said | ({"path": redacted(source.path)} if source.path is not None else {})
 
 
 def _target_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
@@ -64,20 +84,25 @@ def _target_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
         mode="json", include={"max_length", "system", "turns", "date"}
     )
     settings |= target_withholding(workspace.project, files).settings
-    return MadeFrom(settings, _content(workspace, [str(file) for file in files]))
+    return MadeFrom(settings, _content(workspace, [(str(file), Source(path=file.name)) for file in files]))
 
 
-def _content(workspace: Workspace, files: Sequence[str]) -> dict[str, str]:
-    """Content digests of the files, by path relative to the settings, and of what turns text into tokens."""
+def _content(workspace: Workspace, files: Sequence[tuple[str, Source]]) -> dict[str, str]:
+    """Content digests of files, by path relative to the settings, and of what turns text into tokens.
+
+    A data set of the hub is identified by its commit.
+    """
     folder = workspace.project.path.parent
 
-    def digest(file: str) -> str:
+    def digest(file: str, source: Source) -> str:
         try:
-            return READ_EVERY_RUN if "://" in file else known_sha256(Path(file))
+            if source.hub:
+                return commit_of(source)
+            return READ_EVERY_RUN if is_remote(file) else known_sha256(Path(file))
         except OSError as error:
             raise SourceError(f"{file} cannot be read: {error.strerror}; put it back, or correct `sources`") from error
 
-    digests = {f"file:{relative_name(file, folder)}": digest(file) for file in files}
+    digests = {input_name(file, folder): digest(file, source) for file, source in files}
     return digests | {"tokenizer": json_sha256([workspace.model.digest, workspace.template_digest])}
 
 
@@ -93,7 +118,8 @@ def pool(draft: Draft, task: Task) -> None:
 
     workspace, files = task.workspace, pool_files(task.workspace)
     folder, limit = workspace.project.path.parent, workspace.project.settings.instructions.limit
-    found = normalise((row for file in files for row in read_rows(*file, folder)), workspace.template, limit)
+    rows = (row for file, source in files for row in read_rows(file, _pinned(file, source, task), folder))
+    found = normalise(rows, workspace.template, limit)
     used, withheld = pool_withholding(workspace.project, workspace.lake).part(found.rows)
     if len(used) < MIN_ROWS["pool"]:
         names = ", ".join(redacted(file) for file, _ in files)

@@ -1,27 +1,28 @@
-"""Reading pool sources and domain files: JSONL or Parquet rows in three formats, each fault named by file and row."""
+"""Reading pool sources and domain files: the records of a source as rows, usable or set aside with a reason."""
 
 import glob
-import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from g2is_assets.contracts.instructions import Instruction, Unusable
 from g2is_assets.errors import SourceError
-from g2is_assets.settings.config import Source
-from g2is_assets.settings.redaction import path_of, redacted, scrubbed
-from g2is_assets.store.shapes import UnknownShape, instruction_of
+from g2is_assets.settings.config import ROWS_FILE, Source
+from g2is_assets.settings.redaction import path_of, redacted
+from g2is_assets.store.hub import HUB, fetched, name_of
+from g2is_assets.store.records import read_records
+from g2is_assets.store.shapes import UnknownShape, UnusableRow, instruction_of
 
 
 def find_files(source: Source, folder: Path) -> list[str]:
-    """Files of a source, sorted: a path or glob relative to `folder`, or one URI.
+    """Files of a source, sorted: a path or glob relative to `folder`; or one URI; or one data set of the hub.
 
     Raises:
         SourceError: Nothing matches, or a folder does.
     """
+    if source.path is None:
+        return [name_of(source)]
     if "://" in source.path:
         return [source.path]
     pattern = source.path if Path(source.path).is_absolute() else f"{glob.escape(str(folder))}/{source.path}"
@@ -33,43 +34,66 @@ def find_files(source: Source, folder: Path) -> list[str]:
     return found
 
 
+def is_remote(file: str) -> bool:
+    """Whether what `find_files` found is a URI or a data set of the hub, and no file."""
+    return "://" in file or file.startswith(HUB)
+
+
 def relative_name(file: str, folder: Path) -> str:
     """How tables and manifests name a file: relative to the settings, so that a moved project keeps its versions.
 
     An address is named without its credentials.
     """
-    return redacted(file) if "://" in file else Path(os.path.relpath(file, folder)).as_posix()
+    return redacted(file) if is_remote(file) else Path(os.path.relpath(file, folder)).as_posix()
 
 
 def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction | Unusable]:
-    """Rows of a JSONL or Parquet file or URI, usable or set aside with a reason.
+    """Rows of a file, a URI or a data set of the hub, usable or set aside with a reason.
 
     The source's name and licence serve rows that carry none; rows name their file relative to the folder.
 
     Raises:
         SourceError: The file is missing, broken or in an unknown format; the message names the line or columns.
     """
-    local = Path(file)
-    if "://" not in file and not local.is_file():
+    if not is_remote(file) and not Path(file).is_file():
         raise SourceError(f"{file} does not exist or is no file")
-    if path_of(file).endswith(".parquet"):
-        records = _table(file, "Parquet", lambda: pl.read_parquet(file, glob="://" in file))
-    elif path_of(file).endswith((".jsonl", ".ndjson")):
-        records = _table(file, "JSONL", pl.scan_ndjson(file).collect) if "://" in file else _jsonl(local)
+    if file.startswith(HUB):
+        places, stem = fetched(source), str(source.hub)
     else:
-        raise SourceError(f"{redacted(file)}: the name must end in .jsonl or .parquet")
-    base = Source(path=file, source=source.source or Path(path_of(file)).stem, license=source.license)
-    name, n_known, unknown = relative_name(file, folder), 0, None
-    for line, record in records:
-        try:
-            row = instruction_of(record, name, line, base)
-            n_known += 1
-        except UnknownShape as error:
-            unknown = unknown or SourceError(f"{file}, line {line}: {error}")
-            row = Unusable(name, line, None, str(base.source), str(error))
-        yield row
+        places, stem = [(file, relative_name(file, folder))], ROWS_FILE.sub("", Path(path_of(file)).name)
+    base = source.model_copy(update={"source": source.source or stem})
+    columns = source.columns.model_dump(exclude_none=True)
+    n_known, unknown = 0, None
+    for place, name in places:
+        for line, found in read_records(place, name if file.startswith(HUB) else ""):
+            record = found if isinstance(found, str) or not columns else renamed(found, columns)
+            try:
+                if isinstance(record, str):
+                    raise UnusableRow(record)
+                row = instruction_of(record, name, line, base)
+                n_known += 1
+            except UnusableRow as error:
+                row = Unusable(name, line, None, str(base.source), str(error))
+                if isinstance(error, UnknownShape):
+                    unknown = unknown or SourceError(f"{redacted(file)}, line {line}: {error}")
+            yield row
     if unknown and not n_known:
         raise unknown
+
+
+def renamed(record: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any] | str:
+    """A record under the usual names of columns; or which column it lacks.
+
+    Args:
+        record: As it was read.
+        columns: The record's own names by usual name; where one is for turns, other columns give none.
+    """
+    if missing := sorted(set(columns.values()) - record.keys()):
+        return f"no column {missing[0]!r}, which `columns` names; found: {', '.join(sorted(record)) or 'none'}"
+    kept = record.keys() - columns.values()
+    if columns.keys() & {"prompt", "messages"}:
+        kept &= {"answer", "choices", "id", "license", "source", "system", "tools"}
+    return {name: record[name] for name in kept} | {name: record[own] for name, own in columns.items()}
 
 
 def find_in_files(
@@ -86,34 +110,3 @@ def find_in_files(
         except SourceError as error:
             faults.append(str(error))
     return found, faults
-
-
-def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with file.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    record = json.loads(line)
-                except (ValueError, RecursionError) as error:  # not JSON, too deep, or a number beyond bounds
-                    raise SourceError(
-                        f"{file}, line {number}: not valid JSON ({error}); correct or remove it"
-                    ) from None
-                if not isinstance(record, dict):
-                    raise SourceError(f"{file}, line {number}: a JSON object is needed, not {type(record).__name__}")
-                yield number, record
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{file} is not UTF-8: {error}") from None
-    except OSError as error:
-        raise SourceError(f"{file} cannot be read: {error}") from error
-
-
-def _table(file: str, kind: str, read: Callable[[], pl.DataFrame]) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        table = read()
-    except (Exception, pl.exceptions.PanicException) as error:  # Polars and its cloud readers raise many kinds
-        reason = scrubbed((str(error).strip().splitlines() or [type(error).__name__])[0], file)
-        # Without the cause, whose text may hold the credentials of an address: Dagster stores causes.
-        raise SourceError(f"{redacted(file)} cannot be read as {kind}: {reason}; mend or replace the file") from None
-    yield from enumerate(table.iter_rows(named=True), start=1)

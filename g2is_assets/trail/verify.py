@@ -195,7 +195,8 @@ def _outside(lake: Lake, version: Version, today: Today) -> Iterator[Finding]:
     for name, digest in sorted(outside.items()):
         found = now.get(name, "")
         if not found:
-            what = "it lies behind a URI" if found is None else f"today {label_of(version)} takes no such input"
+            unread = "it lies behind a URI or on the hub"
+            what = unread if found is None else f"today {label_of(version)} takes no such input"
             yield Finding("unverified", name, what)
         elif found != digest:
             what = f"it is not what {label_of(version)} was made from: {found[:12]} instead of {digest[:12]}"

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from g2is_assets.cli import main
-from g2is_assets.cli.checkup import Finding, about_rows
+from g2is_assets.cli.checkup import Finding
 from g2is_assets.cli.doctor import check_disk, check_memory, check_python, cpu_has_bf16
 from g2is_assets.settings.project import load_project
 
@@ -187,13 +187,3 @@ def test_a_library_that_does_not_fit_is_a_problem(monkeypatch: pytest.MonkeyPatc
     (finding,) = check_python()
     assert finding.state == "problem"
     assert "where >=99 is needed; nothing-of-this-name missing" in finding.said
-
-
-def test_rows_are_estimated_from_the_first_ones(refreshed: Path, tmp_path: Path) -> None:
-    file = tmp_path / "rows.jsonl"
-    file.write_text("".join(f'{{"instruction": "{n:06d}", "output": "b"}}\n' for n in range(20_000)))
-    assert about_rows(file) == pytest.approx(20_000, rel=0.01)
-    (parquet,) = (refreshed.parent / "lake" / "instructions" / "pool").glob("*/pool.parquet")
-    assert about_rows(parquet) == 40
-    file.write_text("")
-    assert about_rows(file) == 0

@@ -124,11 +124,9 @@ def test_rejected_rows_are_named_and_too_few_usable_ones_refused(settings: Path,
     (tmp_path / "broken.jsonl").write_text("{")
     done = g2is(settings, "add", "other", "--validation", str(tmp_path / "broken.jsonl"))
     assert "broken.jsonl, line 1: not valid JSON" in done.output
-    (tmp_path / "rows.csv").write_text("a,b")
-    assert (
-        "must end in .jsonl or .parquet"
-        in g2is(settings, "add", "other", "--validation", str(tmp_path / "rows.csv")).output
-    )
+    (tmp_path / "rows.md").write_text("a,b")
+    done = g2is(settings, "add", "other", "--validation", str(tmp_path / "rows.md"))
+    assert "neither name nor content say what it holds" in done.output
     assert "other" not in names(settings)
 
 

@@ -144,9 +144,11 @@ def test_a_malformed_line_is_refused_by_file_and_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["[1]", '"text"', "5", "null", "true"])
-def test_a_line_that_is_no_object_is_refused_by_file_and_line(tmp_path: Path, line: str) -> None:
-    message = refusal(tmp_path, f"{json.dumps(GOOD)}\n{line}\n")
-    assert "rows.jsonl, line 2: a JSON object is needed" in message
+def test_a_line_that_is_no_object_is_set_aside_by_file_and_line(tmp_path: Path, line: str) -> None:
+    _, row, _ = read_text(tmp_path, f"{json.dumps(GOOD)}\n{line}\n{json.dumps(GOOD)}")
+    assert isinstance(row, Unusable)
+    assert (row.file, row.line, row.source) == ("rows.jsonl", 2, "rows")
+    assert "a JSON object is needed" in row.reason
 
 
 def test_missing_columns_are_refused_with_those_found(tmp_path: Path) -> None:
@@ -224,14 +226,14 @@ def test_separators_inside_of_a_text_do_not_end_its_line(tmp_path: Path) -> None
     assert [(row.line, row.prompt) for row in rows if isinstance(row, Instruction)] == [(1, text)]
 
 
-def test_a_file_that_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None:
-    assert "rows.jsonl is not UTF-8" in refusal(tmp_path, b'{"prompt": "\xff", "response": "b"}')
+def test_a_file_that_is_not_utf8_is_refused_by_name_and_line(tmp_path: Path) -> None:
+    assert "rows.jsonl, line 1: not UTF-8 (byte 0xff)" in refusal(tmp_path, b'{"prompt": "\xff", "response": "b"}')
 
 
 def test_an_unknown_ending_a_missing_file_and_a_folder_are_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("prompt,response\n")
-    with pytest.raises(SourceError, match=r"rows\.csv: the name must end in \.jsonl or \.parquet"):
-        read(tmp_path / "rows.csv")
+    (tmp_path / "rows.md").write_text("prompt,response\n")
+    with pytest.raises(SourceError, match=r"rows\.md: neither name nor content say .* \.jsonl, .*\.parquet"):
+        read(tmp_path / "rows.md")
     with pytest.raises(SourceError, match=r"gone\.jsonl does not exist"):
         read(tmp_path / "gone.jsonl")
     (tmp_path / "folder.jsonl").mkdir()
