@@ -21,6 +21,8 @@ from g2is_assets.store.sources import find_files, is_remote, read_rows
 from g2is_assets.store.version import Version
 
 EMBEDDED_PARAMETERS: Final = 134_515_008
+TRIED: Final = 10**9
+"""Parameters of the largest model that is loaded to be tried."""
 ALIVE_S: Final = 120.0
 """A daemon whose last heartbeat is older is taken for gone; it gives one every 30 s."""
 
@@ -53,13 +55,39 @@ def check_model(project: Project) -> Generator[Finding, None, int | None]:
     if damage is None and name == EMBEDDED_MODEL and not converted(folder):
         damage = f"{folder} is not what was converted"
     if damage is None:
-        yield Finding("model", "ok", f"{redacted(name)}, {weights:,} parameters, in {folder}")
+        yield from _try_model(project, f"{redacted(name)}, {weights:,} parameters, in {folder}", weights)
         return weights
     if name == EMBEDDED_MODEL:
         yield Finding("model", "warning", damage, "the next refresh makes it anew")
     else:
         yield Finding("model", "problem", damage, "restore the file, or correct `model` in the settings file")
     return None
+
+
+def _try_model(project: Project, said: str, weights: int) -> Iterator[Finding]:
+    """Whether the model can do what the settings ask of it; a small one is loaded and tried too."""
+    from psutil import virtual_memory
+
+    from g2is_assets.training.model import find_model
+    from g2is_assets.training.usable import faults_of, remark_on
+
+    length, domains = project.settings.instructions.max_length, project.domains.values()
+    targets = project.targets | {f"{domain.name}: finetune": domain.finetune.targets for domain in domains}
+    try:
+        source = find_model(project.model, project.home / "lake" / "models", project.settings.revision, fetch=False)
+        outline = source.outline()
+        faults, remark = faults_of(outline, source.tokenizer(), length, targets), remark_on(outline, length)
+        is_small = weights <= TRIED and 8 * weights < virtual_memory().available
+        if is_small and not faults:
+            source.load("cpu")
+    except ModelError as error:
+        faults, remark = [str(error)], None
+    for fault in faults:
+        yield Finding("model", "problem", fault)
+    if remark:
+        yield Finding("model", "warning", remark)
+    if not faults:
+        yield Finding("model", "ok", said if is_small else f"{said}; the first refresh tries its weights")
 
 
 def look_at_weights(folder: Path) -> tuple[str | None, int]:

@@ -86,6 +86,11 @@ class Project(Section):
         return str(folder.resolve()) if folder.is_dir() else self.settings.model
 
     @property
+    def targets(self) -> dict[str, tuple[str, ...]]:
+        """What LoRA is to adapt, by section of the settings file."""
+        return {"warmup": self.settings.warmup.targets, "finetune": self.settings.finetune.targets}
+
+    @property
     def withdrawn(self) -> Path:
         """The file of withdrawn rows, which need not exist."""
         return self.path.parent / self.settings.withdrawn

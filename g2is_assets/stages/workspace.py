@@ -34,10 +34,11 @@ class Workspace:
 
     @cached_property
     def template(self) -> Any:
-        """Renders rows as the model's tokenizer wants them."""
+        """Renders rows as the model's tokenizer wants them, for a model that can do what the settings ask of it."""
         from g2is_assets.training.text import Template
 
         settings = self.project.settings.instructions
+        self.model.require_fit(settings.max_length, self.project.targets)
         return Template(self.model.tokenizer(), settings.max_length, settings.system, settings.turns, settings.date)
 
     @cached_property

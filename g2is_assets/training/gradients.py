@@ -1,8 +1,6 @@
 """Per-example LoRA gradients of a padded batch, mixed with Adam's moments and sketched as they appear; and their cost.
 
-One backward pass of the summed row losses gives, at every LoRA layer, the layer's input x and the loss's gradient δ at
-its output, row by row; a row's weight gradient is δᵀx over its own tokens. Each parameter's part is consumed at once,
-so the (n_rows, n_parameters) array never exists.
+Each parameter's part is consumed at once, so the (n_rows, n_parameters) array never exists.
 """
 
 import resource
@@ -19,15 +17,12 @@ import torch
 from torch import Tensor
 
 from g2is_assets.core.projection import Sketch
-from g2is_assets.errors import ModelError
 from g2is_assets.settings.config import GradientsSettings
-from g2is_assets.training.lora import canonical_name, load_adapter, lora_parameters
-from g2is_assets.training.loss import row_losses
+from g2is_assets.training.lora import load_adapter, lora_parameters
+from g2is_assets.training.loss import per_example_gradients, row_losses
 from g2is_assets.training.model import ModelSource, pick_compute
 from g2is_assets.training.text import Example, collator
 from g2is_assets.training.warmup import MOMENTS_FILE, load_moments
-
-Consume = Callable[[str, Tensor], None]
 
 SAMPLED_CALLS: Final = frozenset({3, 12})
 """Batches of a worker on which distortion is measured; the floor is measured on the batch after each."""
@@ -76,54 +71,6 @@ class BatchGradients:
     features: dict[str, Tensor]
     losses: Tensor
     cost: BatchCost
-
-
-@contextmanager
-def per_example_gradients(model: Any, consume: Consume) -> Iterator[None]:
-    """While open, each backward pass hands `consume(name, gradient)` every LoRA parameter's per-row gradient.
-
-    The gradient is (n_rows, *parameter shape) float32, exact for losses summed over rows of which each depends on its
-    own row of the batch. No parameter needs `requires_grad`: the graph starts at the embeddings, so that no summed
-    weight gradient is computed beside it. Works for linear and GPT-2's transposed layers, since A and B are linear
-    themselves.
-
-    Raises:
-        ModelError: During the forward pass, a layer that does not see each row once: the output layer, experts.
-    """
-    seen: set[str] = set()
-    n_rows = [0]
-
-    def watch(name: str) -> Callable[[Any, tuple[Tensor, ...], Tensor], None]:
-        def forward(_module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            x = inputs[0].detach()
-            if x.dim() != 3 or len(x) != n_rows[0] or name in seen:
-                raise ModelError(
-                    f"{name}: per-example gradients need a layer that sees (rows, positions, width) once per pass, got "
-                    f"{tuple(x.shape)} for {n_rows[0]} rows; take it out of `targets`"
-                )
-            seen.add(name)
-
-            def backward(delta: Tensor) -> None:
-                consume(name, torch.bmm(delta.transpose(1, 2).float(), x.float()))
-
-            output.register_hook(backward)  # type: ignore[no-untyped-call]
-
-        return forward
-
-    def differentiable(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
-        seen.clear()
-        n_rows[0] = len(output)
-        return output.detach().requires_grad_(True)
-
-    hooks = [model.get_input_embeddings().register_forward_hook(differentiable)]
-    for name, module in model.named_modules():
-        if name.endswith((".lora_A.default", ".lora_B.default")):
-            hooks.append(module.register_forward_hook(watch(canonical_name(f"{name}.weight"))))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 class GradientWorker:

@@ -1,6 +1,7 @@
 """LoRA adapters on a frozen model: making, naming, saving without volatile bytes, loading."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ def add_lora(model: Any, settings: LoraSettings, base_name: str) -> Any:
     """The model with fresh LoRA layers: A random from the seed, B zero, dropout off.
 
     Raises:
-        ModelError: No layer carries one of the target names.
+        ModelError: A target names no layer, or one that LoRA cannot adapt.
     """
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
@@ -31,13 +32,49 @@ def add_lora(model: Any, settings: LoraSettings, base_name: str) -> Any:
         task_type="CAUSAL_LM",
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2's transposed layers
     )
+    if fault := fault_of_targets(model, settings.targets):
+        raise ModelError(fault)
     torch.manual_seed(settings.seed)
-    try:
-        peft_model = get_peft_model(model, config)
-    except ValueError as error:
-        raise ModelError(f"LoRA does not fit the model: {error}; set `targets` to names of its linear layers") from None
+    peft_model = get_peft_model(model, config)
     peft_model.peft_config["default"].base_model_name_or_path = base_name
     return peft_model
+
+
+def fault_of_targets(model: Any, targets: Iterable[str], *, by_row: bool = False) -> str | None:
+    """Which of these names LoRA cannot adapt in a model, and what to set instead; None where it can adapt all.
+
+    The output layer can be trained where it is no copy of the embeddings, but has no gradients by row (`by_row`).
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    layers, head = dict(model.named_modules()), model.get_output_embeddings()
+    is_tied = head is not None and head.weight is model.get_input_embeddings().weight
+    linear = {name for name, module in layers.items() if isinstance(module, torch.nn.Linear | Conv1D)}
+    faults = {}
+    for target in targets:
+        found = [name for name in layers if name == target or name.endswith(f".{target}")]
+        others = [name for name in found if name not in linear]
+        if not found:
+            faults[target] = "is the name of no layer"
+        elif others:
+            faults[target] = f"is no linear layer ({others[0]}: {type(layers[others[0]]).__name__})"
+        elif (is_tied or by_row) and any(layers[name] is head for name in found):
+            faults[target] = "is the output layer" + (", whose weights are those of the embeddings" if is_tied else "")
+    if not faults:
+        return None
+    said = "; ".join(f"'{target}' {why}" for target, why in faults.items())
+    known = sorted({name.rpartition(".")[2] for name in linear if layers[name] is not head})
+    return f"{said}; take {', '.join(faults)} out of `targets`, of which these are possible: {', '.join(known)}"
+
+
+def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[str]:
+    """Names of those tensors that hold NaN or an infinity; each is read once."""
+    for name, tensor in tensors:
+        ends = (
+            torch.stack(tensor.detach().aminmax()) if tensor.is_floating_point() and tensor.numel() else torch.zeros(1)
+        )
+        if not ends.isfinite().all():
+            yield name
 
 
 def convert_frozen(model: Any) -> None:
@@ -73,7 +110,10 @@ def load_adapter(model: Any, folder: Path) -> Any:
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(model, folder).eval()
+        tuned = PeftModel.from_pretrained(model, folder).eval()
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the adapter in {folder} cannot be loaded: {reason}; materialise it again") from error
+    if bad := next(not_finite(lora_parameters(tuned).items()), None):
+        raise ModelError(f"the adapter in {folder} has weights that are not finite, in {bad}; materialise it again")
+    return tuned

@@ -1,4 +1,4 @@
-"""The one loss of the project: each row's mean negative log-likelihood over its response tokens.
+"""The one loss of the project: each row's mean negative log-likelihood over its response tokens, and its gradient.
 
 Warmup, gradients, finetuning and evaluation all call `row_losses`, so a row's loss means the same everywhere. Rows may
 be padded, packed one after the other where the model keeps them apart, or go on from a prompt that has passed already.
@@ -14,7 +14,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, DynamicCache
 from transformers.masking_utils import AttentionMaskInterface
 
+from g2is_assets.errors import ModelError
+from g2is_assets.training.lora import canonical_name
 from g2is_assets.training.text import IGNORED, Example, plan_batches
+
+Consume = Callable[[str, Tensor], None]
 
 
 def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False, cache: Any = None) -> Tensor:
@@ -65,6 +69,57 @@ def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False,
     n_rows = len(mask)
     total = torch.zeros(n_rows, dtype=nll.dtype, device=nll.device).index_add(0, row_of, nll)
     return total / torch.bincount(row_of, minlength=n_rows)
+
+
+@contextmanager
+def per_example_gradients(model: Any, consume: Consume) -> Iterator[None]:
+    """While open, each backward pass hands `consume(name, gradient)` every LoRA parameter's per-row gradient.
+
+    One backward pass of the summed row losses gives, at every LoRA layer, the layer's input x and the loss's gradient δ
+    at its output, row by row; a row's weight gradient is δᵀx over its own tokens.
+
+    The gradient is (n_rows, *parameter shape) float32, exact for losses summed over rows of which each depends on its
+    own row of the batch. No parameter needs `requires_grad`: the graph starts at the embeddings, so that no summed
+    weight gradient is computed beside it. Works for linear and GPT-2's transposed layers, since A and B are linear
+    themselves.
+
+    Raises:
+        ModelError: During the forward pass, a layer that does not see each row once: the output layer, experts.
+    """
+    seen: set[str] = set()
+    n_rows = [0]
+
+    def watch(name: str) -> Callable[[Any, tuple[Tensor, ...], Tensor], None]:
+        def forward(_module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            x = inputs[0].detach()
+            if x.dim() != 3 or len(x) != n_rows[0] or name in seen:
+                raise ModelError(
+                    f"{name}: per-example gradients need a layer that sees (rows, positions, width) once per pass, got "
+                    f"{tuple(x.shape)} for {n_rows[0]} rows; take it out of `targets`"
+                )
+            seen.add(name)
+
+            def backward(delta: Tensor) -> None:
+                consume(name, torch.bmm(delta.transpose(1, 2).float(), x.float()))
+
+            output.register_hook(backward)  # type: ignore[no-untyped-call]
+
+        return forward
+
+    def differentiable(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
+        seen.clear()
+        n_rows[0] = len(output)
+        return output.detach().requires_grad_(True)
+
+    hooks = [model.get_input_embeddings().register_forward_hook(differentiable)]
+    for name, module in model.named_modules():
+        if name.endswith((".lora_A.default", ".lora_B.default")):
+            hooks.append(module.register_forward_hook(watch(canonical_name(f"{name}.weight"))))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 APART: Final = "g2is_rows_apart"

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -60,33 +60,93 @@ class ModelSource:
     @property
     def hidden_size(self) -> int:
         """Numbers in a hidden state."""
-        from transformers import AutoConfig
-
-        config = _guard(self.name, lambda: AutoConfig.from_pretrained(self.folder, trust_remote_code=False))
-        return int(config.get_text_config().hidden_size)
+        return int(self._config().get_text_config().hidden_size)
 
     def tokenizer(self) -> Any:
-        """The tokenizer, with a padding token."""
+        """The tokenizer, with a padding token: its own, or one that is special to it, for what is padded is masked.
+
+        Raises:
+            ModelError: It cannot be loaded, or has no such token.
+        """
         from transformers import AutoTokenizer
 
         tokenizer = _guard(self.name, lambda: AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False))
         if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+        if tokenizer.pad_token is None:
+            raise ModelError(
+                f"the tokenizer of the model '{redacted(self.name)}' has no padding, end, unknown or start token; name "
+                "one of its tokens as `pad_token` in tokenizer_config.json"
+            )
         return tokenizer
 
     def load(self, device: str = "auto") -> Any:
-        """The frozen causal language model in float32, in evaluation mode."""
+        """The frozen causal language model in float32, in evaluation mode; the first time in a process it is tried.
+
+        Raises:
+            ModelError: It cannot be loaded, lacks weights, or `usable.try_model` finds it useless.
+        """
+        from g2is_assets.training.usable import try_model
+
+        model = self._load()
+        model.requires_grad_(False)
+        model = model.to(pick_device(device)).eval()
+        if self.digest not in _TRIED:
+            try_model(redacted(self.name), model)
+            _TRIED.add(self.digest)
+        return model
+
+    def outline(self) -> Any:
+        """The model without its weights, to see what it is made of: only the headers of its files are read.
+
+        Raises:
+            ModelError: It cannot be loaded, or lacks weights.
+        """
+        return self._load(device_map="meta")
+
+    def require_fit(self, max_length: int, targets: Mapping[str, Sequence[str]]) -> None:
+        """Refuse a model that cannot work with these settings before anything is computed; say what is to be known.
+
+        Raises:
+            ModelError: It cannot.
+        """
+        from g2is_assets.training.usable import faults_of, remark_on
+
+        outline = self.outline()
+        if faults := faults_of(outline, self.tokenizer(), max_length, targets):
+            raise ModelError(f"the model '{redacted(self.name)}' cannot be used: {faults[0]}")
+        if remark := remark_on(outline, max_length):
+            say(f"note: {remark}")
+
+    def _config(self) -> Any:
+        from transformers import AutoConfig
+
+        return _guard(self.name, lambda: AutoConfig.from_pretrained(self.folder, trust_remote_code=False))
+
+    def _load(self, **options: Any) -> Any:
         from transformers import AutoModelForCausalLM
 
-        _hide_bars()
-        model = _guard(
-            self.name,
-            lambda: AutoModelForCausalLM.from_pretrained(
-                self.folder, dtype="float32", trust_remote_code=False, use_safetensors=True
-            ),
-        )
-        model.requires_grad_(False)
-        return model.to(pick_device(device)).eval()
+        config = self._config()
+        masked = [name for name in config.architectures or () if name.endswith("ForMaskedLM")]
+        if config.is_encoder_decoder or masked:
+            kind = "encoder and decoder" if config.is_encoder_decoder else f"masked tokens ({masked[0]})"
+            raise ModelError(f"the model '{redacted(self.name)}' is one of {kind}; set `model` to a causal one")
+        options |= {"dtype": "float32", "trust_remote_code": False, "use_safetensors": True}
+        with _quiet():
+            model, info = _guard(
+                self.name,
+                lambda: AutoModelForCausalLM.from_pretrained(self.folder, output_loading_info=True, **options),
+            )
+        if lost := sorted(info["missing_keys"]):
+            raise ModelError(
+                f"the files of the model '{redacted(self.name)}' lack {len(lost)} of its weights, such as {lost[0]}; "
+                "get them again, or set `model` to a causal language model"
+            )
+        return model
+
+
+_TRIED: Final[set[str]] = set()
+"""Digests of the models that were tried in this process."""
 
 
 def pick_device(device: str) -> str:
@@ -157,11 +217,18 @@ def model_folder(name: str, cache: Path, revision: str | None = None, *, fetch: 
     return Path(_guard(name, lambda: snapshot_download(name, **options)))
 
 
-def _hide_bars() -> None:
-    """Keep transformers' own progress bars out of what `progress` shows."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' own progress bars, and its reports on what is told otherwise, out of what `progress` shows."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _guard(name: str, load: Any) -> Any:
@@ -206,7 +273,6 @@ def _convert_embedded(folder: Path) -> None:
     """De-quantise the GGUF to float32 safetensors once; loading the GGUF itself takes tens of seconds each time."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    _hide_bars()
     for left in folder.parent.glob(".model-*"):  # by a process that was killed: the lock is ours
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as scratch:
@@ -215,7 +281,7 @@ def _convert_embedded(folder: Path) -> None:
             raise ModelError(f"{gguf} has SHA-256 {found}, expected {GGUF_SHA256}; {REMEDY}")
         say(f"converting {GGUF_NAME} to safetensors, once")
         made = Path(scratch) / "converted"
-        with redirect_stderr(io.StringIO()):  # the bar of GGUF files is no part of what `_hide_bars` hides
+        with _quiet(), redirect_stderr(io.StringIO()):  # the bar of GGUF files is no part of the hidden ones
             model = _guard(
                 EMBEDDED_MODEL,
                 lambda: AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32"),

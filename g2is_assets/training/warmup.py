@@ -17,6 +17,7 @@ from g2is_assets.training.fit import Fit, fit_lora
 from g2is_assets.training.lora import add_lora, canonical_name, lora_parameters, save_adapter
 from g2is_assets.training.model import ModelSource
 from g2is_assets.training.text import Example
+from g2is_assets.training.usable import try_gradients
 
 MOMENTS_FILE: Final = "moments.safetensors"
 CONSTANTS: Final = ("beta1", "beta2", "epsilon", "step")
@@ -53,6 +54,7 @@ def train_warmup(
     """Train LoRA on the sample and write `adapter/` and `moments.safetensors` into `folder`."""
     tokenizer = source.tokenizer()
     model = add_lora(source.load(device), settings, source.name)
+    try_gradients(model)
     fit = fit_lora(
         model, tokenizer, rows, settings, epochs=settings.epochs, schedule=settings.schedule, progress=progress
     )

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from g2is_assets.settings.config import EMBEDDED_MODEL, LoraSettings
-from g2is_assets.training.gradients import per_example_gradients
 from g2is_assets.training.lora import add_lora, lora_parameters
-from g2is_assets.training.loss import row_losses
+from g2is_assets.training.loss import per_example_gradients, row_losses
 from g2is_assets.training.model import ModelSource, find_model
 from g2is_assets.training.text import Example, Template, collator
 from support.rows import answered

@@ -16,9 +16,9 @@ from g2is_assets.core.projection import Sketch
 from g2is_assets.errors import ModelError
 from g2is_assets.settings.config import GradientsSettings, LoraSettings
 from g2is_assets.settings.selection import FeatureKind
-from g2is_assets.training.gradients import GradientWorker, per_example_gradients
+from g2is_assets.training.gradients import GradientWorker
 from g2is_assets.training.lora import add_lora, load_adapter, lora_parameters
-from g2is_assets.training.loss import APART, packed_rows, row_losses
+from g2is_assets.training.loss import APART, packed_rows, per_example_gradients, row_losses
 from g2is_assets.training.model import ModelSource, pick_compute
 from g2is_assets.training.text import IGNORED, Example, collator
 from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments
