@@ -65,14 +65,15 @@ def check_model(project: Project) -> Generator[Finding, None, int | None]:
 
 
 def _try_model(project: Project, said: str, weights: int) -> Iterator[Finding]:
-    """Whether the model can do what the settings ask of it; a small one is loaded and tried too."""
+    """Whether the model can do what the settings ask of it; one that is small is loaded and tried too."""
     from psutil import virtual_memory
 
     from g2is_assets.training.model import find_model
     from g2is_assets.training.usable import faults_of, remark_on
 
-    length, domains = project.settings.instructions.max_length, project.domains.values()
-    targets = project.targets | {f"{domain.name}: finetune": domain.finetune.targets for domain in domains}
+    length, targets = project.settings.instructions.max_length, project.targets
+    own = {f"{name}: [finetune]": domain.finetune.targets for name, domain in sorted(project.domains.items())}
+    targets |= {name: said for name, said in own.items() if said != targets["[finetune]"]}
     try:
         source = find_model(project.model, project.home / "lake" / "models", project.settings.revision, fetch=False)
         outline = source.outline()

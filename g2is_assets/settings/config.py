@@ -169,7 +169,7 @@ class LoraSettings(Section):
     """Rank of LoRA's matrices."""
     alpha: Count = 32
     """Scale of LoRA's update, divided by `rank`."""
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "k_proj", "v_proj", "o_proj")
     """Names of the layers that LoRA adapts."""
     learning_rate: Rate = 2e-4
     """Peak of AdamW's learning rate."""

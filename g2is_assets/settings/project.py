@@ -88,7 +88,7 @@ class Project(Section):
     @property
     def targets(self) -> dict[str, tuple[str, ...]]:
         """What LoRA is to adapt, by section of the settings file."""
-        return {"warmup": self.settings.warmup.targets, "finetune": self.settings.finetune.targets}
+        return {"[warmup]": self.settings.warmup.targets, "[finetune]": self.settings.finetune.targets}
 
     @property
     def withdrawn(self) -> Path:

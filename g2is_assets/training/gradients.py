@@ -183,7 +183,7 @@ class Gram:
 
 
 def _cosines(products: Tensor) -> Tensor:
-    norms = products.diagonal().sqrt()
+    norms = products.diagonal().sqrt().clamp(min=torch.finfo(products.dtype).tiny)  # of a row without gradient
     return products / (norms[:, None] * norms[None, :])
 
 

@@ -70,11 +70,10 @@ def fault_of_targets(model: Any, targets: Iterable[str], *, by_row: bool = False
 def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[str]:
     """Names of those tensors that hold NaN or an infinity; each is read once."""
     for name, tensor in tensors:
-        ends = (
-            torch.stack(tensor.detach().aminmax()) if tensor.is_floating_point() and tensor.numel() else torch.zeros(1)
-        )
-        if not ends.isfinite().all():
-            yield name
+        if tensor.is_floating_point() and tensor.numel():
+            lowest, highest = tensor.detach().aminmax()
+            if not (lowest.isfinite() and highest.isfinite()):
+                yield name
 
 
 def convert_frozen(model: Any) -> None:

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -132,15 +133,17 @@ class ModelSource:
             kind = "encoder and decoder" if config.is_encoder_decoder else f"masked tokens ({masked[0]})"
             raise ModelError(f"the model '{redacted(self.name)}' is one of {kind}; set `model` to a causal one")
         options |= {"dtype": "float32", "trust_remote_code": False, "use_safetensors": True}
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
         with _quiet():
-            model, info = _guard(
-                self.name,
-                lambda: AutoModelForCausalLM.from_pretrained(self.folder, output_loading_info=True, **options),
-            )
-        if lost := sorted(info["missing_keys"]):
+            load = partial(AutoModelForCausalLM.from_pretrained, self.folder, **options)
+            model, info = _guard(self.name, load)
+        shapes = {
+            name: f" of shape {list(wanted)}, not {list(found)}" for name, found, wanted in info["mismatched_keys"]
+        }
+        if lost := sorted({*info["missing_keys"], *shapes}):
             raise ModelError(
-                f"the files of the model '{redacted(self.name)}' lack {len(lost)} of its weights, such as {lost[0]}; "
-                "get them again, or set `model` to a causal language model"
+                f"the files of the model '{redacted(self.name)}' lack {len(lost)} of its weights, such as {lost[0]}"
+                f"{shapes.get(lost[0], '')}; get them again, or set `model` to a causal language model"
             )
         return model
 
@@ -237,8 +240,9 @@ def _guard(name: str, load: Any) -> Any:
     except Exception as error:  # transformers and the hub raise many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"the model '{redacted(name)}' cannot be loaded: {scrubbed(reason, name)}; set `model` in the settings "
-            f"file to a Hugging Face id, a folder with config.json, safetensors and tokenizer, or '{EMBEDDED_MODEL}'"
+            f"the model '{redacted(name)}' cannot be loaded: {scrubbed(reason, name)}; get its files again, or set "
+            "`model` in the settings file to a Hugging Face id, a folder with config.json, safetensors and tokenizer, "
+            f"or '{EMBEDDED_MODEL}'"
         ) from error
 
 

@@ -1,5 +1,6 @@
 """May this model be used: told before anything is trained, from its files, and once it is loaded, by trying it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -42,8 +43,8 @@ def faults_of(model: Any, tokenizer: Any, max_length: int, targets: Mapping[str,
             f"{n_positions} at most"
         )
     for section, names in targets.items():
-        if fault := fault_of_targets(model, names, by_row=section == "warmup"):
-            faults.append(f"[{section}] targets: {fault}")
+        if fault := fault_of_targets(model, names, by_row=section == "[warmup]"):
+            faults.append(f"{section} targets: {fault}")
     return faults
 
 
@@ -105,10 +106,10 @@ def try_model(name: str, model: Any) -> None:
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the model '{name}' cannot pass a batch of rows: {reason}; set another `model`") from error
-    if not alone.isfinite().all():
+    if not (finite := alone.isfinite()).all():
         raise ModelError(
-            f"the loss of the model '{name}' is {alone[~alone.isfinite()][0]:g} before any step, though its weights are "
-            "finite; get its files again, or set another `model`"
+            f"the loss of the model '{name}' is {alone[~finite][0]:g} before any step, though its weights are finite; "
+            "get its files again, or set another `model`"
         )
     if not torch.allclose(*ahead, rtol=0.0, atol=TOLERANCE):
         raise ModelError(
@@ -128,11 +129,16 @@ def try_gradients(model: Any) -> None:
     """Take the gradients of two short rows at all LoRA layers, before training makes them worth having.
 
     Raises:
-        ModelError: A layer has none by row.
+        ModelError: A layer has none by row, or they are zero or not finite.
     """
-    n_ids = model.get_input_embeddings().weight.shape[0]
-    with per_example_gradients(model, lambda name, gradient: None):
+    n_ids, sums = model.get_input_embeddings().weight.shape[0], []
+    with per_example_gradients(model, lambda name, gradient: sums.append(gradient.abs().sum())):
         _losses(model, [[token % n_ids for token in row] for row in ROWS]).sum().backward()  # type: ignore[no-untyped-call]
+    if not 0 < (total := float(sum(sums))) < math.inf:
+        raise ModelError(
+            f"the model's gradients at `targets` come to {total:g} on plain rows: its weights are damaged; get its "
+            "files again, or set another `model`"
+        )
 
 
 def _losses(model: Any, rows: list[list[int]], *, left: bool = False, n_loss: int | None = None) -> Tensor:
