@@ -1,7 +1,10 @@
 """The command `g2is`. Heavy imports happen inside the commands, so that help answers at once."""
 
+import io
+import os
+import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -14,13 +17,34 @@ from g2is_assets.errors import G2isError
 
 
 class _Group(click.Group):
-    """Prints the project's own errors as one message, without a traceback."""
+    """Prints the project's own errors, and what the machine refuses, as one message, without a traceback."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command; characters that the terminal's encoding lacks are printed as escapes."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> object:
+        try:
+            os.getcwd()
+        except OSError as error:
+            raise click.ClickException(
+                f"the folder that this was called in is gone ({error}); change to one"
+            ) from error
         try:
             return super().invoke(ctx)
         except G2isError as error:
             raise click.ClickException(str(error)) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            from g2is_assets.store.files import refusal
+
+            if said := refusal(error):
+                raise click.ClickException(said) from error
+            raise
 
 
 ROWS_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)

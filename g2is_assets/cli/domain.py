@@ -4,6 +4,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from g2is_assets.cli.options import print_json
 from g2is_assets.contracts.instructions import Instruction, Unusable
-from g2is_assets.errors import SettingsError, SourceError
+from g2is_assets.errors import SettingsError, SourceError, StoreError
 from g2is_assets.reports.words import printable
 from g2is_assets.settings.config import DOMAIN_NAME, Source
 from g2is_assets.settings.project import Project, load_domain, load_project
@@ -143,7 +144,7 @@ def _last_refreshes(project: Project) -> dict[str, str]:
     from g2is_assets.orchestration.automation import ENDED, REFRESH_DOMAIN
 
     last: dict[str, str] = {}
-    with open_instance(project) as instance:
+    with suppress(StoreError), open_instance(project) as instance:  # who may only read is told the rest
         for name in project.domains:
             wanted = dg.RunsFilter(job_name=REFRESH_DOMAIN, statuses=ENDED, tags={"dagster/partition": name})
             for record in instance.get_run_records(wanted, limit=1):  # the newest first

@@ -1,6 +1,5 @@
 """`g2is export`: a subset as a training file, an adapter as a folder for a hub. Heavy imports happen inside."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +46,7 @@ def subset(config: Path | None, domain: str, form: "Format", out: Path | None) -
     file gets an entry for LLaMA-Factory.
     """
     from g2is_assets.export.training_file import DATASET_INFO, dataset_info, training_file
-    from g2is_assets.store.files import MEND_OUT, write_atomically, writing
+    from g2is_assets.store.files import MEND_OUT, json_text, write_atomically, writing
 
     project, lake = open_lake(config, domain)
     file = (out or Path(f"{domain}_{form}.jsonl")).resolve()
@@ -57,9 +56,9 @@ def subset(config: Path | None, domain: str, form: "Format", out: Path | None) -
     made = lake.current("selection/subset", domain)
     (records, notes), info = training_file(project, lake, made, form), dataset_info(file, form)
     if file.suffix == ".json":
-        text = json.dumps(records, ensure_ascii=False, indent=2) + "\n"
+        text = json_text(records, indent=2) + "\n"
     else:
-        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        text = "".join(json_text(record) + "\n" for record in records)
     with writing(file, mend=MEND_OUT):
         file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text, MEND_OUT)

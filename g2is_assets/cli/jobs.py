@@ -55,7 +55,7 @@ def open_instance(project: Project) -> Iterator[dg.DagsterInstance]:
 def watch_steps() -> None:
     """Show the progress of steps on the terminal, without the libraries' notes about their own future."""
     # A copy of the stream, since Dagster captures the original while a step runs.
-    show_on(Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8")))
+    show_on(Console(file=os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace")))
     for category in (FutureWarning, dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
         warnings.filterwarnings("ignore", category=category)
     warnings.filterwarnings("ignore", category=UserWarning, module="peft")

@@ -34,8 +34,7 @@ def run_sql(config: Path | None, query: str | None, limit: int | None, form: str
         return _print_views(list_views(lake), form)
     answer = ask(lake, query, SHOWN_ROWS if limit is None and form == "table" else limit)
     if form == "json":
-        records = [dict(zip(answer.columns, map(_plain, row), strict=True)) for row in answer.rows]
-        click.echo(json.dumps(records, indent=2, ensure_ascii=False))
+        print_json([dict(zip(answer.columns, map(_plain, row), strict=True)) for row in answer.rows])
     elif form == "csv":
         _print_csv(answer.columns, answer.rows)
     else:

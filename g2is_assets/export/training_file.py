@@ -90,7 +90,7 @@ def dataset_info(file: Path, form: Format) -> str:
     """
     place = file.with_name(DATASET_INFO)
     try:
-        known = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
+        known = json.loads(place.read_text(encoding="utf-8-sig")) if place.exists() else {}
     except (OSError, ValueError) as error:
         raise SettingsError(f"{place} cannot be read as JSON: {error}; mend or remove it") from error
     own = known.get(file.stem, {"file_name": file.name}) if isinstance(known, dict) else None

@@ -69,11 +69,11 @@ def read_toml(file: Path) -> dict[str, Any]:
         SettingsError: It is missing, unreadable or no TOML.
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise SettingsError(f"{file} does not exist; name another with --config or G2IS_CONFIG") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} cannot be read: {error}") from error
+        raise SettingsError(f"{file} cannot be read: {error}; save it as UTF-8, readable for you") from error
     except (ValueError, RecursionError) as error:  # not TOML, too deep, or a number beyond bounds
         raise SettingsError(f"{file} is not valid TOML: {error}") from error
 

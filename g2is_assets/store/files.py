@@ -1,6 +1,7 @@
 """Single files: written whole or not at all, Parquet read, and what to say when the machine refuses."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -24,6 +25,10 @@ REFUSALS: Final = (
     errno.EACCES,
     errno.EPERM,
     errno.EIO,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EMFILE,
+    errno.ENAMETOOLONG,
 )
 _SQLITE: Final = ("disk is full", "disk I/O error", "readonly database", "unable to open database file")
 _NUMPY: Final = re.compile(r"\d+ requested and \d+ written")
@@ -47,9 +52,7 @@ def writing(place: Path, note: str = "", mend: str = MEND) -> Iterator[None]:
     except Exception as error:  # each library has its own
         if not is_refusal(error):
             raise
-        reason, file = str(error).splitlines()[0], getattr(error, "filename", None)
-        if _NUMPY.fullmatch(reason):
-            reason = f"{os.strerror(errno.ENOSPC)} ({reason})"
+        reason, file = _reason(error), getattr(error, "filename", None)
         if isinstance(file, str) and not Path(file).is_relative_to(place.parent):  # such as the system's scratch folder
             raise StoreError(f"{file} cannot be used: {reason}; {mend}{note}") from error
         raise StoreError(f"{place} cannot be written: {reason}; {mend}{note}") from error
@@ -63,6 +66,17 @@ def is_refusal(error: Exception) -> bool:
         return True
     said = [*_SQLITE, *(f"(os error {n})" for n in REFUSALS), *map(os.strerror, REFUSALS)]
     return any(text in str(error) for text in said)
+
+
+def refusal(error: Exception) -> str | None:
+    """What the machine refused, in one line, wherever it came up; None of any other error."""
+    mend = "let this user read and write there, free space, or name another place"
+    return f"{_reason(error)}; {mend}" if is_refusal(error) else None
+
+
+def _reason(error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{os.strerror(errno.ENOSPC)} ({reason})" if _NUMPY.fullmatch(reason) else reason
 
 
 @contextmanager
@@ -89,6 +103,25 @@ def replacing(path: Path, beside: Path | None = None, mend: str = MEND) -> Itera
                 scratch.unlink(missing_ok=True)
 
 
+def open_as_umask(folder: Path) -> None:
+    """Give every file below a new folder the mode that the folder's own says: some writers keep theirs to the owner."""
+    mode = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file() and file.stat().st_mode & 0o777 != mode:
+            file.chmod(mode)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """A value as JSON with its text as it is, but for what only some take for the end of a line, which is escaped.
+
+    So a record without indentation is one line to every reader; read, it is the same value.
+    """
+    return json.dumps(value, ensure_ascii=False, indent=indent).translate(_SEPARATORS)
+
+
+_SEPARATORS: Final = {ord(c): f"\\u{ord(c):04x}" for c in "\u0085\u2028\u2029"}
+
+
 def write_atomically(path: Path, text: str, mend: str = MEND) -> None:
     """Write a small file, whole or not at all."""
     with replacing(path, mend=mend) as scratch:
@@ -107,6 +140,7 @@ def made_whole(folder: Path) -> Iterator[Path]:
     with replacing(folder, mend=MEND_OUT) as scratch:
         scratch.mkdir(parents=True)
         yield scratch
+        open_as_umask(scratch)
 
 
 def write_into(folder: Path, name: str, content: bytes) -> None:

@@ -20,7 +20,7 @@ from g2is_assets.contracts.tables import is_part
 from g2is_assets.errors import ContractError, MissingInputError, StoreError
 from g2is_assets.hashing import file_sha256, known_json, load_known, moved
 from g2is_assets.store.backend import Backend, LocalBackend
-from g2is_assets.store.files import write_atomically, writing
+from g2is_assets.store.files import open_as_umask, write_atomically, writing
 from g2is_assets.store.manifest import (
     MANIFEST,
     PRUNED,
@@ -267,6 +267,7 @@ class Lake:
         return None
 
     def _commit(self, draft: Draft, recipe: Recipe, place: Path) -> Version:
+        open_as_umask(draft.folder)
         files = describe_files(draft.folder)
         manifest = Manifest(
             asset=recipe.asset,

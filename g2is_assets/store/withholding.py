@@ -20,7 +20,7 @@ from g2is_assets.contracts.instructions import POOL, WITHHELD, Instruction
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.settings.config import LicensesSettings, Source
 from g2is_assets.settings.project import Project
-from g2is_assets.store.files import read_parquet, replacing
+from g2is_assets.store.files import json_text, read_parquet, replacing
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.pruning import ROW_IDS
 from g2is_assets.store.sources import read_rows
@@ -80,7 +80,7 @@ def add_withdrawals(file: Path, entries: Iterable[Withdrawal]) -> list[Withdrawa
                 if entry.row_id not in known:
                     asked.setdefault(entry.row_id, entry)
             new = list(asked.values())
-            lines += [json.dumps(entry.model_dump(), ensure_ascii=False) for entry in new]
+            lines += [json_text(entry.model_dump()) for entry in new]
             if new:
                 text = "\n".join(lines) + "\n"
                 with replacing(file, mend="nothing was withdrawn") as scratch, scratch.open("wb") as out:
@@ -106,7 +106,7 @@ def require_kept(withdrawals: Mapping[str, Withdrawal], recorded: Iterable[str],
 
 def _lines(file: Path) -> list[str]:
     try:
-        text = file.read_text(encoding="utf-8").removesuffix("\n")
+        text = file.read_text(encoding="utf-8-sig").removesuffix("\n")
         return text.split("\n") if text else []
     except FileNotFoundError:
         return []

@@ -296,6 +296,8 @@ def _convert_embedded(folder: Path) -> None:
             del model.config.quantization_config
         model.save_pretrained(made)
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(made)
+        for file in made.iterdir():  # safetensors keeps its own to the owner
+            file.chmod(made.stat().st_mode & 0o666)
         record = {"gguf_sha256": GGUF_SHA256, "model_sha256": file_sha256(made / "model.safetensors")}
         (made / "source.json").write_text(json.dumps(record, indent=2))
         if folder.exists():
