@@ -34,6 +34,9 @@ CONTENT: Final = {
         pl.Int64, "Tokens within max_length that carry loss: of the answers, ends of turn included", minimum=1
     ),
     "truncated": Column(pl.Boolean, "Whether max_length cut the row"),
+    "lost": Column(pl.List(pl.String), "What tokenizer and chat template do not keep of the row, in words"),
+    "n_thoughts": count("Answers whose reasoning carries loss"),
+    "preferred": Column(pl.Boolean, "Whether the response is the chosen one of a preference pair"),
 }
 """What equal rows have in common."""
 MENTION: Final = dict.fromkeys(("row_id", "id", "source", "license", "answer"), pl.String()) | {
@@ -103,6 +106,12 @@ WITHHELD: Final = Contract(
     pruned="nothing",
     uses_rows=False,
 )
+
+
+def count_lost(table: pl.DataFrame) -> dict[str, int]:
+    """Of how many rows tokenizer and chat template do not keep something, by what that is, most first."""
+    kinds = table["lost"].explode().drop_nulls().value_counts().sort(["count", "lost"], descending=[True, False])
+    return dict(kinds.iter_rows())
 
 
 def count_tokens(table: pl.DataFrame) -> int:

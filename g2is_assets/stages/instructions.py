@@ -1,9 +1,8 @@
 """Stage `instructions`: the pool and the domains' rows, normalised."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -19,9 +18,6 @@ from g2is_assets.store.hub import HUB, commit_of
 from g2is_assets.store.sources import find_files, is_remote, read_rows, relative_name
 from g2is_assets.store.version import Draft
 from g2is_assets.store.withholding import count_withheld, pool_withholding, say_withheld, target_withholding
-
-if TYPE_CHECKING:
-    from g2is_assets.training.text import Instructions
 
 MIN_ROWS: Final = {"pool": 2, "validation": 2, "test": 2}
 """Graph, PCA and intervals need two rows; a domain may do without a test file, but not with an empty one."""
@@ -126,7 +122,7 @@ def pool(draft: Draft, task: Task) -> None:
         count = "no usable row" if used.is_empty() else "only one usable row"
         raise _too_few(f"the pool is empty: {count} in {names}", found.rejected, withheld)
     draft.write(contracts.POOL, used)
-    _write_unused(draft, "instructions/pool", [found], withheld)
+    _write_unused(draft, "instructions/pool", used, found.rejected, withheld)
     draft.metric(n_tokens=contracts.count_tokens(used), n_sources=used["sources"].explode().n_unique())
 
 
@@ -142,7 +138,7 @@ def target(draft: Draft, task: Task) -> None:
     withholding = target_withholding(workspace.project, [file for files in splits.values() for file in files])
     folder = workspace.project.path.parent
     rows: list[pl.DataFrame] = []
-    read, withheld = [], []
+    rejected, withheld = [], []
     for split, files in splits.items():
         read_all = (row for file in files for row in read_rows(str(file), Source(path=file.name), folder))
         found = normalise(read_all, workspace.template)
@@ -151,7 +147,7 @@ def target(draft: Draft, task: Task) -> None:
             what = f"{len(used)} usable {split} rows, at least {MIN_ROWS[split]} distinct ones are needed"
             raise _too_few(f"{', '.join(map(str, files))}: {what}", found.rejected, kept_out)
         rows.append(used.with_columns(pl.lit(task.domain).alias("domain"), pl.lit(split).alias("split")))
-        read.append(found)
+        rejected.append(found.rejected)
         withheld.append(kept_out)
     table = pl.concat(rows).select(*contracts.TARGET.columns).sort("split", "row_id")
     both = table.filter(pl.col("row_id").is_duplicated())
@@ -162,29 +158,29 @@ def target(draft: Draft, task: Task) -> None:
         )
     draft.write(contracts.TARGET, table)
     out = pl.concat(withheld).unique("row_id").sort("row_id")
-    _write_unused(draft, "instructions/target", read, out)
+    _write_unused(draft, "instructions/target", table, pl.concat(rejected), out)
     draft.metric(**{f"n_{split}": int((table["split"] == split).sum()) for split in ("validation", "test")})
 
 
-def _write_unused(draft: Draft, asset: str, read: "Sequence[Instructions]", withheld: pl.DataFrame) -> None:
-    """Write the rows that cannot or may not be used, count them, and say what is not as it was read."""
-    rejected = pl.concat([each.rejected for each in read])
+def _write_unused(
+    draft: Draft, asset: str, table: pl.DataFrame, rejected: pl.DataFrame, withheld: pl.DataFrame
+) -> None:
+    """Write the rows that cannot or may not be used, count them, and say what of the others is not as it was read."""
     draft.write(contracts.REJECTED, rejected)
     draft.write(contracts.WITHHELD, withheld)
-    lost: Counter[str] = sum((Counter(each.lost) for each in read), Counter())
-    sums = {name: sum(getattr(each, name) for each in read) for name in _COUNTS}
-    draft.metric(**count_withheld(withheld), n_rejected=len(rejected), n_lost=lost.total(), **sums)
-    if sums["n_preferred"]:
-        say(f"{asset}: {sums['n_preferred']} rows are preference pairs, of which `chosen` is used")
+    counts = {f"n_{name}": int(table[name].sum()) for name in ("truncated", "preferred")}
+    counts["n_thoughts"] = int((table["n_thoughts"] > 0).sum())
+    lost = contracts.count_lost(table)
+    draft.metric(**count_withheld(withheld), **counts, n_rejected=len(rejected), n_lost=sum(lost.values()))
+    draft.metric(n_merged=int(table["n_merged"].sum()) - len(table))
+    if counts["n_preferred"]:
+        say(f"{asset}: {counts['n_preferred']} rows are preference pairs, of which `chosen` is used")
     if lost:
-        kinds = ", ".join(f"{what} ({n} rows)" for what, n in lost.most_common())
-        say(f"{asset}: of some rows the model's tokenizer and chat template do not keep: {kinds}")
+        kinds = ", ".join(f"{what} ({n} rows)" for what, n in lost.items())
+        say(f"{asset}: the model's tokenizer and chat template do not keep all of some rows: {kinds}")
     for first in _reasons(rejected.head(1)):
         count = "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
         say(f"{asset}: {count} set aside, the first: {first}; see g2is sql 'FROM {asset.replace('/', '_')}_rejected'")
-
-
-_COUNTS: Final = ("n_merged", "n_truncated", "n_thoughts", "n_preferred")
 
 
 def _reasons(rejected: pl.DataFrame) -> list[str]:

@@ -2,7 +2,6 @@
 
 import json
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -164,20 +163,15 @@ class Instructions:
     Attributes:
         rows: One row per distinct row, with the columns of the pool's contract.
         rejected: Contract `rejected rows`.
-        n_merged: Rows that were merged into an equal one.
-        lost: Of how many rows the chat template keeps something not, by what that is.
-        n_thoughts: Rows whose reasoning carries loss.
-        n_preferred: Rows that are the chosen response of a pair.
-        n_truncated: Rows that max_length cuts.
     """
 
     rows: pl.DataFrame
     rejected: pl.DataFrame
-    n_merged: int
-    lost: Mapping[str, int]
-    n_thoughts: int
-    n_preferred: int
-    n_truncated: int
+
+    @property
+    def n_merged(self) -> int:
+        """Rows that were merged into an equal one."""
+        return int(self.rows["n_merged"].sum()) - len(self.rows)
 
 
 def normalise(found: Iterable[Instruction | Unusable], template: Template, limit: int | None = None) -> Instructions:
@@ -188,8 +182,6 @@ def normalise(found: Iterable[Instruction | Unusable], template: Template, limit
     known: set[str] = set()
     tables, labels = [_table([], _CONTENT)], [_table([], contracts.MENTION)]
     rejected: list[Unusable] = []
-    lost: Counter[str] = Counter()
-    n_thoughts = n_preferred = 0
     rows = iter(found)
     while some := [(row.row_id if isinstance(row, Instruction) else "", row) for row in islice(rows, ROWS_AT_ONCE)]:
         new = {row_id: row for row_id, row in some if isinstance(row, Instruction) and row_id not in known}
@@ -204,18 +196,9 @@ def normalise(found: Iterable[Instruction | Unusable], template: Template, limit
         labels.append(
             _table([vars(row) | {"row_id": row_id} for row_id, row in some if row_id in known], contracts.MENTION)
         )
-        lost.update(what for _, rendered, *_ in usable.values() for what in rendered.lost)
-        n_thoughts += sum(rendered.n_thoughts > 0 for _, rendered, *_ in usable.values())
-        n_preferred += sum(row.preferred for row, *_ in usable.values())
-    rows_by_id = _merged(tables, labels).slice(0, limit)
     return Instructions(
-        rows_by_id,
+        _merged(tables, labels).slice(0, limit),
         contracts.REJECTED.table_of(map(vars, rejected)),
-        sum(map(len, labels)) - len(known),
-        dict(lost),
-        n_thoughts,
-        n_preferred,
-        int(rows_by_id["truncated"].sum()),
     )
 
 
@@ -254,7 +237,7 @@ def _decodes(template: Template, example: Example, rendered: Rendered) -> bool:
     return "".join(said.split()) in "".join(text.split())
 
 
-def _record(row: Instruction, _: Rendered, example: Example, n_tokens: int) -> dict[str, Any]:
+def _record(row: Instruction, rendered: Rendered, example: Example, n_tokens: int) -> dict[str, Any]:
     return {
         "row_id": example.row_id,
         "messages": stored(row.turns),
@@ -264,6 +247,9 @@ def _record(row: Instruction, _: Rendered, example: Example, n_tokens: int) -> d
         "n_prompt_tokens": example.n_tokens - example.n_loss,
         "n_response_tokens": example.n_loss,
         "truncated": example.n_tokens < n_tokens,
+        "lost": list(rendered.lost),
+        "n_thoughts": rendered.n_thoughts,
+        "preferred": row.preferred,
     }
 
 

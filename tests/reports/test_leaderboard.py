@@ -19,6 +19,7 @@ from g2is_assets.reports.leaderboard import (
     standings_of,
 )
 from g2is_assets.reports.pictures.training import grid_picture, interval_picture
+from support.rows import UNREMARKABLE
 
 # By domain, variant and seed: NLL of the rows a, b, c. They have 1, 1 and 2 response tokens.
 NLL = {
@@ -74,8 +75,7 @@ def build(final: set[str] = frozenset()) -> Leaderboard:  # type: ignore[assignm
     filled = {"messages": [], "prompt": "", "response": "", "ids": [], "licenses": [], "n_prompt_tokens": 1}
     sources = {"p": ["one"], "q": ["one", "two"], "r": ["two"], "s": ["two"]}
     pool = [
-        filled
-        | {"row_id": row_id, "n_response_tokens": n, "sources": sources[row_id], "truncated": False, "n_merged": 1}
+        filled | {"row_id": row_id, "n_response_tokens": n, "sources": sources[row_id], **UNREMARKABLE}
         for row_id, n in LENGTHS.items()
     ]
     seconds = pl.DataFrame(

@@ -16,13 +16,14 @@ from g2is_assets.reports.drawn import draw
 from g2is_assets.reports.shown import show
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Draft, Recipe, Version
+from support.rows import UNREMARKABLE
 
 HOSTILE = "<script>alert('x')</script> | a | **b** ![i](http://example.org)"
 
 
 def instruction(number: int, prompt: str, **more: object) -> dict[str, object]:
     said = {"messages": [{"role": "user", "content": prompt}], "prompt": prompt, "response": f"answer {number} | $x$"}
-    counts = {"n_prompt_tokens": 3, "n_response_tokens": number + 1, "truncated": False, "n_merged": 1}
+    counts = {"n_prompt_tokens": 3, "n_response_tokens": number + 1, **UNREMARKABLE}
     origin = {"ids": [], "sources": ["a $ource | 1"], "licenses": ["MIT"], "answer": None, "choices": None}
     return {"row_id": f"{number:032d}", **origin, **said, **counts, **more}
 

@@ -30,7 +30,7 @@ from g2is_assets.store.versions import assets_of, versions_of
 from g2is_assets.store.withholding import licenses_of
 from g2is_assets.trail.chain import follow
 from g2is_assets.trail.verify import verify
-from support.rows import answered
+from support.rows import UNREMARKABLE, answered
 from support.stops import Stop, stopping
 from support.vectors import DIM, SETTINGS, by_name, fill, flip_byte, vector, write_index
 
@@ -48,15 +48,13 @@ def record(row_id: str) -> dict[str, Any]:
         "sources": ["s"],
         "licenses": ["MIT"],
         "messages": answered([{"role": "user", "content": text}], "r"),
-        "tools": None,
         "prompt": text,
         "response": text,
         "n_prompt_tokens": 3,
         "n_response_tokens": 3,
-        "truncated": False,
         "answer": text,
         "choices": [text, "no"],
-        "n_merged": 1,
+        **UNREMARKABLE,
     }
 
 
@@ -417,7 +415,7 @@ def test_pruning_a_pool_keeps_the_ids_of_rows_that_were_in_it_and_of_no_others(l
 
 
 NAMES = {"row_id", "domain", "split", "model", "shard", "sha256", "kind", "file", "id", "source", "sources", "licenses"}
-NAMES |= {"reason", "detail", "ended", "relation", "other_row_id", "duplicate_group"}
+NAMES |= {"reason", "detail", "ended", "relation", "other_row_id", "duplicate_group", "lost"}
 NAMES |= {
     "features",
     "predecessor",

@@ -9,7 +9,7 @@ import polars as pl
 from g2is_assets.contracts import audit, finetune, graph, instructions, selection
 from g2is_assets.reports.page.material import Checked, Material
 from g2is_assets.store.manifest import Input, Manifest
-from support.rows import answered
+from support.rows import UNREMARKABLE, answered
 
 HOSTILE = [
     "<script>window.ran = 1</script> hello",
@@ -35,15 +35,13 @@ def row(number: int, text: str, kind: str = "a", source: str = "plain") -> dict[
         "sources": [source],
         "licenses": ["MIT <b>&"] if number % 2 else ["unknown"],
         "messages": answered([{"role": "user", "content": text}], "r"),
-        "tools": None,
         "prompt": text,
         "response": f"answer to {text}",
         "n_prompt_tokens": 5 + number,
         "n_response_tokens": 3 + number,
-        "truncated": False,
         "answer": None,
         "choices": None,
-        "n_merged": 1,
+        **UNREMARKABLE,
     }
 
 

@@ -13,6 +13,10 @@ def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
+UNREMARKABLE = {"tools": None, "truncated": False, "lost": [], "n_thoughts": 0, "preferred": False, "n_merged": 1}
+"""What a table says of a row of which there is nothing to say."""
+
+
 def answered(messages: list[dict[str, str]], response: str) -> list[dict[str, str]]:
     """All turns of a row."""
     return [*messages, {"role": "assistant", "content": response}]

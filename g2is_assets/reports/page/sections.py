@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 import polars as pl
 
+from g2is_assets.contracts.instructions import count_lost
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.errors import StoreError
 from g2is_assets.reports.page.material import Material
@@ -177,6 +178,9 @@ def kept_out(material: Material) -> list[tuple[str, str, int]]:
     ]
     merged = int(material.pool["n_merged"].sum()) - len(material.pool)
     found.append((files, "equal to another row, of which they are a part since", merged))
+    for of, table in (("pool rows", material.pool), ("domain rows", material.target)):
+        lost = count_lost(table).items()
+        found += [(of, f"used, but tokenizer and chat template do not keep: {what}", n) for what, n in lost]
     found.append(("pool rows", "no gradient: it is zero or not finite", len(material.pool) - len(material.places)))
     near = material.excluded["split"].null_count()
     found.append(("pool rows", "near-duplicate of another pool row", near))
