@@ -58,7 +58,7 @@ def fetched(source: Source) -> list[tuple[str, str]]:
     try:
         said = (metadata_load(readme) if readme.is_file() else None) or {}
     except Exception as error:  # what stands in a README can be broken in many ways
-        raise SourceError(f"{name_of(source)}: its README cannot be read: {error}; name its files by `path`") from None
+        raise SourceError(f"{name_of(source)}: its README cannot be read: {_first(error)}; use `path`") from None
     config = _configuration(source, said.get("configs"))
     splits = _as_said(config) or _by_names(_listed(source, commit), str(config.get("data_dir") or ""))
     if split not in splits:
@@ -177,7 +177,7 @@ def _asking(source: Source) -> Iterator[None]:
         what = f"not all of it is in this machine's cache, and the hub cannot be asked: {_first(error)}"
         what += "; refresh once with a network and without HF_HUB_OFFLINE"
     except Exception as error:  # of several libraries
-        what = f"the hub cannot be read: {_first(error)}; try again, or name files by `path`"
+        what = f"the hub cannot be read: {_first(error)}; try again, or use `path`"
     else:
         return
     # Without the cause, whose text may hold the credentials of a mirror: Dagster stores causes.
