@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--whole-rows", type=int, help="rows of the second table, if others; 0 leaves it out")
+    parser.add_argument("--format", choices=FORMATS, action="append", help="may be repeated; default all")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--measure", choices=("reader", "whole"), help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
@@ -47,22 +48,21 @@ def main() -> None:
     report = Report("Reading a pool", arguments.out)
     whole = arguments.rows if arguments.whole_rows is None else arguments.whole_rows
     columns = ("file", "MB", "rows/s", "seconds", "peak MB")
-    report.table(f"The reader alone, {arguments.rows:,} rows", columns, list(table("reader", arguments.rows)))
-    if whole:
-        report.table(f"All of instructions/pool, {whole:,} rows", columns, list(table("whole", whole)))
+    for what, title, n in (("reader", "The reader", arguments.rows), ("whole", "All of instructions/pool", whole)):
+        if n:
+            report.table(f"{title}, {n:,} rows", columns, [line(what, n, form) for form in arguments.format or FORMATS])
 
 
-def table(what: str, n: int) -> Iterator[list[str]]:
-    """A line for each format, measured in a process of its own."""
-    for form in FORMATS:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"rows.{form}"
-            write(file, n)
-            command = [sys.executable, __file__, "--measure", what, "--file", str(file)]
-            said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            size, seconds = file.stat().st_size / 1e6, said["seconds"]
-        assert said["rows"] == n, said
-        yield [f".{form}", f"{size:.0f}", f"{n / seconds:,.0f}", f"{seconds:.1f}", f"{said['peak']:.0f}"]
+def line(what: str, n: int, form: str) -> list[str]:
+    """A format's line of the table, measured in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"rows.{form}"
+        write(file, n)
+        command = [sys.executable, __file__, "--measure", what, "--file", str(file)]
+        said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        size, seconds = file.stat().st_size / 1e6, said["seconds"]
+    assert said["rows"] == n, said
+    return [f".{form}", f"{size:.0f}", f"{n / seconds:,.0f}", f"{seconds:.1f}", f"{said['peak']:.0f}"]
 
 
 def rows(n: int) -> Iterator[dict[str, str]]:

@@ -110,7 +110,8 @@ def about_rows(file: Path) -> int:
     if form == "json":  # its lines are no rows
         n = 0
         with suppress(SourceError):  # where the sample ends
-            n = sum(1 for _ in _array(iter([start.removeprefix(BOM).decode(errors="replace")]), ""))
+            for n, _ in _array(iter([start.removeprefix(BOM).decode(errors="replace")]), ""):  # noqa: B007
+                pass
     return round(n / share) if n else int(bool(start.strip()))
 
 
@@ -276,15 +277,16 @@ class _Window:
     def element(self) -> Any:
         """The value that begins here; goes to its end."""
         while True:
+            begins = self.at
             try:
-                value, end = _DECODER.raw_decode(self.buffer, self.at)
+                value, end = _DECODER.raw_decode(self.buffer, begins)
             except json.JSONDecodeError as error:
                 final = error.pos < len(self.buffer) - _WORD and not error.msg.startswith("Unterminated string")
                 if final or not self.grow():
                     raise
                 continue
-            if end < len(self.buffer) or not self.grow():  # else a number may go on
-                self.at = end
+            if end < len(self.buffer) - _WORD or not self.grow():  # else a number may go on
+                self.at += end - begins
                 return value
 
 
