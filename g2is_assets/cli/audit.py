@@ -4,14 +4,17 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from g2is_assets.cli.options import config_option, json_option, open_lake, print_json
 from g2is_assets.errors import MissingInputError, SettingsError, StoreError
 from g2is_assets.hashing import hashed_anew
-from g2is_assets.settings.project import Project, load_project
+from g2is_assets.settings.project import Project
+from g2is_assets.store.versions import partitions_of
+
+ADAPTER: Final = "finetune/adapter"
 
 
 @click.group(epilog="Example: g2is audit verify schedule_reasoning")
@@ -29,18 +32,18 @@ def audit() -> None:
 def verify(config: Path | None, domain_or_path: str | None, expect: str | None, as_json: bool) -> None:
     """Recompute every digest behind an adapter; exit code 1 if anything was altered.
 
-    Without an argument, every domain that has an adapter. A path is that of a version's folder, or of a file in one.
+    Without an argument, every adapter that is current, also those of domains whose folder is gone. A path is that of a
+    version's folder, or of a file in one.
     """
-    project = load_project(config)
+    project, lake = open_lake(config)
     if domain_or_path is None and expect:
         raise SettingsError("--expect needs a domain or a path")
-    asked = [domain_or_path]
-    if domain_or_path is None:
-        _, lake = open_lake(config)
-        asked = [d for d in sorted(project.domains) if (lake.place("finetune/adapter", d) / "current.json").exists()]
-        if not asked:
-            raise MissingInputError(f"no domain has an adapter in {lake.root}; materialise one first")
-    reports = [_report(project, str(name), expect) for name in asked]
+    names = [name for name in partitions_of(lake, ADAPTER) if name]
+    known = [name for name in names if (lake.place(ADAPTER, name) / "current.json").exists()]
+    asked = known if domain_or_path is None else [domain_or_path]
+    if not asked:
+        raise MissingInputError(f"no domain has an adapter in {lake.root}; materialise one first")
+    reports = [_report(project, name, expect, is_domain=name in known) for name in asked]
     if as_json:
         print_json([{k: v for k, v in report.items() if k != "lines"} for report in reports])
     else:
@@ -62,7 +65,7 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
     from g2is_assets.trail.chain import follow
 
     _, lake = open_lake(config, domain)
-    chain = follow(lake, [lake.current("finetune/adapter", domain)])
+    chain = follow(lake, [lake.current(ADAPTER, domain)])
     mix = origins(lake, chain)
     if as_json:
         return print_json({"domain": domain, "trained_on": mix, "chain": chain_json(chain)})
@@ -85,7 +88,7 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
 
     if not (row_id or source or license_) or (row_id and (source or license_)):
         raise SettingsError("name a --row, or a --source, a --license or both")
-    _, lake = open_lake(config)
+    project, lake = open_lake(config)
     if not lake.root.is_dir():
         raise MissingInputError(f"{lake.root} does not exist: nothing has been materialised yet; run g2is demo first")
     exposures = Exposures(lake)
@@ -98,7 +101,8 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
     what = f"row {next(iter(rows))}" if row_id else f"{len(rows)} rows"
     count = {0: "no exposure", 1: "1 exposure"}.get(len(found), f"{len(found)} exposures")
     click.echo(f"{what}: {count} in {lake.root}")
-    click.echo("\n".join([*exposure_lines(found), *(f"not readable, so not looked at: {text}" for text in unreadable)]))
+    lines = exposure_lines(found, project.domains)
+    click.echo("\n".join([*lines, *(f"not readable, so not looked at: {text}" for text in unreadable)]))
 
 
 @audit.command(epilog="Example: g2is audit diff schedule_reasoning 3f2a91c0 77be12d4")
@@ -124,19 +128,19 @@ def diff(config: Path | None, domain: str, before: str, after: str, as_json: boo
     click.echo("\n".join(difference_lines(found)))
 
 
-def _report(project: Project, asked: str, expect: str | None) -> dict[str, Any]:
-    """What verification says of a domain's adapter, or of the version at a path."""
+def _report(project: Project, asked: str, expect: str | None, *, is_domain: bool) -> dict[str, Any]:
+    """What verification says of the adapter that a domain has, or of the version at a path."""
     from g2is_assets.cli.jobs import open_instance
     from g2is_assets.orchestration.auditing import examine, reported_digests
     from g2is_assets.reports.audit import finding_lines
     from g2is_assets.store.lake import Lake
     from g2is_assets.trail.chain import label_of, version_at
 
-    home, current = project.home / "lake", asked in project.domains or not Path(asked).exists()
-    if current:
+    home, current = project.home / "lake", is_domain or asked in project.domains or not Path(asked).exists()
+    if not is_domain and current:
         project.domain(asked)
     try:
-        lake, head = (Lake(home), Lake(home).current("finetune/adapter", asked)) if current else version_at(Path(asked))
+        lake, head = (Lake(home), Lake(home).current(ADAPTER, asked)) if current else version_at(Path(asked))
     except StoreError as error:  # where a chain begins is part of it
         findings = [{"state": "altered", "where": asked, "what": str(error)}]
         lines = [f"{asked}: BROKEN at its head: {error}"]

@@ -40,7 +40,7 @@ def run_withdraw(config: Path | None, asked: tuple[str, ...], reason: str, by: s
         ) from None
     new = {entry.row_id for entry in add_withdrawals(project.withdrawn, entries)}
     recorded = read_withdrawals(project.withdrawn)
-    outcome = [(recorded[row], row in new, consequences(lake, row)) for row in rows]
+    outcome = [(recorded[row], row in new, consequences(lake, row, project.domains)) for row in rows]
     if as_json:
         names = ("asset", "domain", "current")
         records = []

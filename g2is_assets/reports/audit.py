@@ -1,7 +1,7 @@
 """The audit trail in words: chains, findings, exposures, differences between subsets, and what a withdrawal entails."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -102,8 +102,11 @@ def finding_lines(findings: Iterable[Finding]) -> list[str]:
     return [f"{finding.state}: {finding.where}: {finding.what}" for finding in findings]
 
 
-def exposure_lines(found: Sequence[Exposure]) -> list[str]:
-    """Exposures for people, one paragraph per kind and one line per adapter, with the rows where they are few."""
+def exposure_lines(found: Sequence[Exposure], domains: Collection[str]) -> list[str]:
+    """Exposures for people, one paragraph per kind and one line per adapter, with the rows where they are few.
+
+    `domains` are those that the project has; what others left in the lake is said.
+    """
     lines: list[str] = []
     for kind, meaning in KINDS.items():
         of_kind = [exposure for exposure in found if exposure.kind == kind]
@@ -118,7 +121,14 @@ def exposure_lines(found: Sequence[Exposure]) -> list[str]:
             made = f"made at {first.created_at} in run {first.run_id[:8]}"
             lines.append(f"  {first.domain}  {first.asset} {version.name} ({state}), {made}")
             lines.append(f"    {len(group)} {'row' if len(group) == 1 else 'rows'}: {rows}{more}")
-    return lines
+    return lines + _gone((exposure.domain for exposure in found if exposure.current), domains)
+
+
+def _gone(used: Iterable[str], domains: Collection[str]) -> list[str]:
+    """What to do about domains that the lake has something current of, and the project no folder."""
+    gone = sorted({name.split(".")[0] for name in used} - set(domains))
+    said = "put it back and refresh it, or move the adapter that nobody may use any more out of the lake"
+    return [f"No refresh reaches {name}, whose folder is gone: {said} (finetune/adapter/{name})." for name in gone]
 
 
 def difference_lines(found: Difference) -> list[str]:
@@ -162,6 +172,7 @@ class Consequences:
         domains, subsets: Domains of whose own rows it is one, and those whose current subset contains it.
         adapters: Adapters trained on it, baselines too, in any version.
         n_gradients: Rows whose gradients a new warmup would compute anew.
+        gone: What to do about domains among these whose folder is gone.
     """
 
     row_id: str
@@ -171,6 +182,7 @@ class Consequences:
     adapters: list[Exposure]
     in_sample: bool
     n_gradients: int
+    gone: list[str]
 
     @property
     def lines(self) -> list[str]:
@@ -196,20 +208,21 @@ class Consequences:
                 f"trains the checkpoint anew and computes all gradients again ({self.n_gradients} rows), and all that "
                 "follows from them."
             )
-        return said
+        return said + self.gone
 
 
-def consequences(lake: Lake, row_id: str) -> Consequences:
-    """Look a row up in what the lake holds; damaged versions are passed over."""
+def consequences(lake: Lake, row_id: str, domains: Collection[str]) -> Consequences:
+    """Look a row up in what the lake holds for a project's domains; damaged versions are passed over."""
 
     def holding(contract: Contract) -> list[str]:
         return [partition for partition, version in _current(lake, contract) if row_id in _rows(version, contract)]
 
+    steered, chosen = holding(TARGET), holding(SUBSET)
     return Consequences(
         row_id=row_id,
         in_pool=bool(holding(POOL)),
-        domains=holding(TARGET),
-        subsets=holding(SUBSET),
+        domains=[name for name in steered if name.split(".")[0] in domains],
+        subsets=[name for name in chosen if name.split(".")[0] in domains],
         adapters=trained_on(lake, row_id),
         in_sample=bool(holding(SAMPLE)),
         n_gradients=sum(
@@ -217,6 +230,7 @@ def consequences(lake: Lake, row_id: str) -> Consequences:
             for _, version in _current(lake, INDEX)
             if not version.manifest.asset.startswith("study/")  # embeddings are the base model's
         ),
+        gone=_gone([*steered, *chosen], domains),
     )
 
 

@@ -5,7 +5,7 @@ Whatever is wrong in one of the files is refused when the project loads, before 
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,8 @@ from g2is_assets.settings.config import (
 from g2is_assets.settings.parsing import Owner, Section, TimeZone, parse, read_toml
 from g2is_assets.settings.selection import WALKS, AnySelection, SelectionSection
 
+LONGEST_HOME: Final = 400
+"""Bytes: SQLite takes 512 for a file's path, and Dagster's are up to 100 longer than this folder's."""
 Promote = Literal["always", "if_better"]
 
 
@@ -114,14 +116,34 @@ def load_project(path: str | Path | None = None) -> Project:
     Raises:
         SettingsError: A file is missing, is not TOML, or holds an unknown key or a value out of bounds.
     """
-    file = settings_path(path)
+    try:
+        return _load(settings_path(path))
+    except OSError as error:
+        raise SettingsError(f"{error.filename} cannot be read: {error.strerror}; let this user read it") from error
+
+
+def _load(file: Path) -> Project:
     settings = parse(Settings, read_toml(file), file)
     folder = file.parent / settings.domains
     if not folder.is_dir() and "domains" in settings.model_fields_set:
         raise SettingsError(f"{file}: the folder of domains, {folder}, does not exist; make it or set `domains`")
-    children = sorted(child for child in folder.glob("[!.]*") if child.is_dir())
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    children = [folder / name for name in names if not name.startswith(".") and (folder / name).is_dir()]
     domains = {child.name: load_domain(child, settings) for child in children}
-    return Project(path=file, settings=settings, domains=domains)
+    project = Project(path=file, settings=settings, domains=domains)
+    if fault := _fault_of_path(str(project.home)):
+        raise SettingsError(f"{project.home}: {fault}; move the project, or set G2IS_HOME to another folder")
+    return project
+
+
+def _fault_of_path(home: str) -> str | None:
+    """Why the databases of Dagster (SQLite, named by a URL) and of the views (DuckDB) cannot be opened in a folder."""
+    if odd := [character for character in "%?\\" if character in home]:
+        return f"no database can be opened in a folder with {' '.join(odd)} in its path"
+    if not home.isascii() and home.encode(errors="ignore") != os.fsencode(home):
+        return "the path is not UTF-8, as databases and models need it"
+    too_long = len(os.fsencode(home)) - LONGEST_HOME
+    return f"the path is {too_long} bytes too long for a database" if too_long > 0 else None
 
 
 def inherited(selection: AnySelection, own: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def writing(place: Path, note: str = "", mend: str = MEND) -> Iterator[None]:
         if not is_refusal(error):
             raise
         reason, file = _reason(error), getattr(error, "filename", None)
-        if isinstance(file, str) and not Path(file).is_relative_to(place.parent):  # such as the system's scratch folder
+        own = place if place.is_dir() else place.parent
+        if isinstance(file, str) and not Path(file).is_relative_to(own):  # such as the system's scratch folder
             raise StoreError(f"{file} cannot be used: {reason}; {mend}{note}") from error
         raise StoreError(f"{place} cannot be written: {reason}; {mend}{note}") from error
 
