@@ -100,6 +100,8 @@ def look_at_weights(folder: Path) -> tuple[str | None, int]:
             return f"{folder} has no {name}", 0
     files, n = sorted(folder.glob("*.safetensors")), 0
     for file in files:
+        if not os.access(file, os.R_OK):  # which safetensors calls missing
+            return f"{file} may not be read", 0
         try:
             with safe_open(file, framework="np") as tensors:
                 for key in tensors.keys():  # noqa: SIM118 - no mapping

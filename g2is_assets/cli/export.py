@@ -46,7 +46,7 @@ def subset(config: Path | None, domain: str, form: "Format", out: Path | None) -
     file gets an entry for LLaMA-Factory.
     """
     from g2is_assets.export.training_file import DATASET_INFO, dataset_info, training_file
-    from g2is_assets.store.files import MEND_OUT, json_text, write_atomically, writing
+    from g2is_assets.store.files import exported, json_text
 
     project, lake = open_lake(config, domain)
     file = (out or Path(f"{domain}_{form}.jsonl")).resolve()
@@ -59,10 +59,9 @@ def subset(config: Path | None, domain: str, form: "Format", out: Path | None) -
         text = json_text(records, indent=2) + "\n"
     else:
         text = "".join(json_text(record) + "\n" for record in records)
-    with writing(file, mend=MEND_OUT):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, text, MEND_OUT)
-    write_atomically(file.with_name(DATASET_INFO), info + "\n", MEND_OUT)
+    for path, content in ((file, text), (file.with_name(DATASET_INFO), info + "\n")):
+        with exported(path) as scratch:
+            scratch.write_text(content, encoding="utf-8")
     click.echo(f"Wrote {len(records)} rows to {file}, and the entry '{file.stem}' to {DATASET_INFO} beside it.")
     _print_notes(project, domain, "selection/subset", notes)
 

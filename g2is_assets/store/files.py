@@ -1,13 +1,14 @@
 """Single files: written whole or not at all, Parquet read, and what to say when the machine refuses."""
 
 import errno
+import fcntl
 import json
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ REFUSALS: Final = (
 _SQLITE: Final = ("disk is full", "disk I/O error", "readonly database", "unable to open database file")
 _NUMPY: Final = re.compile(r"\d+ requested and \d+ written")
 """What numpy says, without a number, of an array of which a full disk took a part."""
+WRITING: Final = ".writing-"
+EXPORTING: Final = ".exporting-"
 MEND: Final = "free space, make it writable, or set G2IS_HOME to another place"
 MEND_OUT: Final = "free space, make it writable, or name another place"
 """The same for a place that was named on the command line."""
@@ -81,18 +84,19 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def replacing(path: Path, beside: Path | None = None, mend: str = MEND) -> Iterator[Path]:
+def replacing(path: Path, beside: Path | None = None, mend: str = MEND, prefix: str = WRITING) -> Iterator[Path]:
     """A scratch path that becomes a file or folder when the block ends: readers see the old one or the new, never half.
 
     Args:
         path: What it becomes. A folder that is there must be empty.
         beside: Where the scratch path lies, if not beside it: inside a version it would belong to its payload.
         mend: The remedy to name.
+        prefix: Of the scratch path's name, by which it is known if the process is killed.
 
     Raises:
         StoreError: The machine refused; what was there stands, and nothing else is left.
     """
-    scratch = (beside or path).with_name(f".writing-{uuid.uuid4().hex}")
+    scratch = (beside or path).with_name(f"{prefix}{uuid.uuid4().hex}")
     with writing(path, mend=mend):
         try:
             yield scratch
@@ -123,23 +127,45 @@ def json_text(value: Any, indent: int | None = None) -> str:
 _SEPARATORS: Final = {ord(c): f"\\u{ord(c):04x}" for c in "\u0085\u2028\u2029"}
 
 
-def write_atomically(path: Path, text: str, mend: str = MEND) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Write a small file, whole or not at all."""
-    with replacing(path, mend=mend) as scratch:
+    with replacing(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
 
 
 @contextmanager
+def exported(path: Path) -> Iterator[Path]:
+    """A scratch path that becomes an exported file or folder when the block ends; after an error nothing of it is left.
+
+    One export at a time works in a folder, and takes away what one left there that was killed.
+
+    Raises:
+        StoreError: The machine refused.
+    """
+    with writing(path, mend=MEND_OUT), ExitStack() as stack:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for place in [path.parent, *([path] if path.is_dir() else [])]:
+            opened = os.open(place, os.O_RDONLY)
+            stack.callback(os.close, opened)
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(opened, fcntl.LOCK_EX)
+            for left in place.glob(f"{EXPORTING}*"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        with replacing(path, mend=MEND_OUT, prefix=EXPORTING) as scratch:
+            yield scratch
+
+
+@contextmanager
 def made_whole(folder: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `folder` when the block ends; after an error nothing of it is left.
+    """A scratch folder that becomes `folder` when the block ends, as `exported` has it.
 
     Raises:
         StoreError: The folder exists and is not empty, or the machine refused.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise StoreError(f"{folder} exists and is not an empty folder; name a new one, or remove it")
-    with replacing(folder, mend=MEND_OUT) as scratch:
-        scratch.mkdir(parents=True)
+    with exported(folder) as scratch:
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise StoreError(f"{folder} exists and is not an empty folder; name a new one, or remove it")
+        scratch.mkdir()
         yield scratch
         open_as_umask(scratch)
 

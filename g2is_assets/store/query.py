@@ -10,6 +10,7 @@ import duckdb
 
 from g2is_assets.contracts.tables import views
 from g2is_assets.errors import MissingInputError, SettingsError, StoreError
+from g2is_assets.store.files import refusal
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.views import DATABASE
 
@@ -110,7 +111,8 @@ def _explained(lake: Lake) -> Iterator[None]:
             "refresh rebuilds its views)"
         ) from error
     except duckdb.IOException as error:
-        raise StoreError(f"{_first_line(error)}; a refresh mends the lake and rebuilds its views") from error
+        mend = refusal(error) or f"{_first_line(error)}; a refresh mends the lake and rebuilds its views"
+        raise StoreError(mend) from error
     except duckdb.Error as error:
         names = " (g2is sql without a query lists the views)"
         unknown = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
