@@ -7,12 +7,13 @@ in `core.graph`.
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
 LONG_GRAM_WORDS: Final = 13
@@ -38,6 +39,30 @@ TEMPLATE_PERCENT: Final = 20
 
 TEMPLATE_MIN_ROWS: Final = 5
 """Rows that a template stands in at least: in a small domain two similar rows are already above the percent."""
+
+_WORD: Final = 10
+"""Size of a word in what `_size` counts: tenths of an English one."""
+
+_UNSPACED: Final = r"\p{lb=ID}\p{lb=CJ}\p{lb=SA}\p{lb=AK}\p{lb=AS}\p{Han}\p{Kana}\p{Hangul}\p{Emoji_Presentation}"
+"""Signs that form no words by spaces: ideographs, kana, the scripts of South East Asia (Unicode's line breaking classes
+say between which signs a line may break without a space), Hangul, whose spaces writers set as they like, and emoji."""
+
+_UNIT: Final = regex.compile(rf"[{_UNSPACED}]\p{{M}}*|[^\s{_UNSPACED}]+")
+_ANY_UNSPACED: Final = regex.compile(rf"[{_UNSPACED}\p{{Tibetan}}]")
+_SIZES: Final = (
+    (regex.compile(r"[\p{Hiragana}\p{Katakana}\p{lb=CJ}\p{lb=SA}\p{lb=AK}\p{lb=AS}]"), 3),
+    (regex.compile(r"\p{Hangul}"), 4),
+    (regex.compile(r"[\p{Han}\p{Yi}\p{Tangut}\p{Tibetan}]"), 6),
+)
+"""What begins with these is part of a word. In 2,200 English words of Django's texts and their translations, a word is
+1.6 ideographs, 3.5 kana, 2.3 Hangul syllables, or 3.4 signs of Thai, Khmer or Burmese."""
+
+_DELETED: Final = regex.compile(r"(?V1)[\p{P}\p{DI}ـ[\p{Mn}&&[\p{Hebrew}\p{scx=Arabic}]]]")
+"""Punctuation, what shows nothing (joiners, marks of direction, variation selectors), vowel points, and Arabic's
+stretching sign."""
+
+_BETWEEN_WORDS: Final = regex.compile(r"(?V1)[\p{P}&&\p{lb=BA}--\p{Common}]")
+"""Punctuation that some scripts have for a space: between Tibetan syllables, Ethiopic words."""
 
 Reason = Literal["equal", "shared 13-gram", "word trigrams"]
 _Gram = tuple[str, ...]
@@ -71,7 +96,8 @@ class Leak:
 def find_leaks(pool: Sequence[Text], domain: Sequence[Text]) -> list[Leak]:
     """Pool rows that equal or nearly equal a row of the domain.
 
-    Texts are compared as words (`words`). The reasons, the strongest first:
+    Texts are compared as words (`words`); where a sign is one, so many signs as come to the size of the words said.
+    The reasons, the strongest first:
 
     - equal: prompt and response equal the domain row's, or the prompt alone does and has `MIN_PROMPT_WORDS` or more.
     - shared 13-gram: 13 words in a row of the pool row's prompt or of its response stand in the domain row's prompt or
@@ -97,10 +123,15 @@ def find_leaks(pool: Sequence[Text], domain: Sequence[Text]) -> list[Leak]:
     return [leak for leak in leaks if leak is not None]
 
 
+def compared_whole(domain: Sequence[Text]) -> list[int]:
+    """Rows of a domain that a pool row can only be found to repeat if it equals them: too short for the other rules."""
+    return _Index(domain).compared_whole()
+
+
 def equal_text_groups(texts: Sequence[Text]) -> NDArray[np.int64]:
     """(n,) int64, the lowest index of the rows whose prompt and response are equal to each row's, as `words`."""
     first: dict[tuple[str, str], int] = {}
-    keys = (_key(text, words(text.prompt), words(text.response)) for text in texts)
+    keys = (_key(text, _words(text.prompt), _words(text.response)) for text in texts)
     return np.array([first.setdefault(key, row) for row, key in enumerate(keys)], dtype=np.int64)
 
 
@@ -108,26 +139,77 @@ def words(text: str) -> list[str]:
     """The words by which texts are compared: NFKC, casefold, punctuation deleted, split at white space.
 
     Punctuation is Unicode's category P. It is deleted, not replaced by a space: "1,000" is "1000", but "3.5" is "35",
-    too, and "6 * 2" is "6 / 2". Symbols such as + and = stay. Writing without spaces gives one long word, so that
-    only equality can find it.
+    too, and "6 * 2" is "6 / 2". Symbols such as + and = stay. Where spaces do not make words (Chinese, Japanese,
+    Korean, Thai, Lao, Khmer, Burmese and their like, emoji) each sign with its marks is one, whatever the spaces.
+    Vowel points of Arabic and Hebrew, and the dot of a Turkish i, do not count; a digit is the same in all scripts.
     """
-    return unicodedata.normalize("NFKC", text).casefold().translate(_punctuation()).split()
+    return list(_words(text).units)
+
+
+class _Words(NamedTuple):
+    """The words of a text and the size of each, in tenths of an English word; no sizes where all are words."""
+
+    units: Sequence[str]
+    sizes: Sequence[int] | None
+
+    def size(self) -> int:
+        return len(self.units) * _WORD if self.sizes is None else sum(self.sizes)
+
+
+def _words(text: str) -> _Words:
+    text = unicodedata.normalize("NFKC", text).casefold().translate(_table())
+    if text.isascii():
+        return _Words(text.split(), None)
+    text = unicodedata.normalize("NFKC", text.replace("i\u0307", "i"))
+    if not _ANY_UNSPACED.search(text):
+        return _Words(text.split(), None)
+    units = _UNIT.findall(text)
+    return _Words(units, [_size(unit[0]) for unit in units])
 
 
 @cache
-def _punctuation() -> dict[int, None]:
-    """Translation table that deletes punctuation."""
-    return {code: None for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)).startswith("P")}
+def _size(sign: str) -> int:
+    """Tenths of an English word that what begins with this sign is."""
+    return next((size for signs, size in _SIZES if signs.match(sign)), _WORD)
 
 
-def _key(text: Text, prompt: list[str], response: list[str]) -> tuple[str, str]:
+@cache
+def _table() -> dict[int, str | None]:
+    """Translation table of what does not count in words, besides case and width."""
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    table: dict[int, str | None] = {ord(sign): str(unicodedata.decimal(sign)) for sign in every if sign.isdecimal()}
+    table |= dict.fromkeys(map(ord, _DELETED.findall(every)))
+    return table | dict.fromkeys(map(ord, _BETWEEN_WORDS.findall(every)), " ") | {ord("ı"): "i"}
+
+
+def _key(text: Text, prompt: _Words, response: _Words) -> tuple[str, str]:
     """Equal for texts of equal words; a part without words, such as a response of brackets, stands for itself."""
-    return " ".join(prompt) or text.prompt.strip(), " ".join(response) or text.response.strip()
+    return " ".join(prompt.units) or text.prompt.strip(), " ".join(response.units) or text.response.strip()
 
 
-def _grams(length: int, *parts: Sequence[str]) -> Iterator[_Gram]:
-    """N-grams of each part in turn; none runs across two parts."""
-    return (gram for part in parts for gram in zip(*(part[start:] for start in range(length)), strict=False))
+def _grams(length: int, *parts: _Words) -> Iterator[_Gram]:
+    """So many words in a row of each part in turn, none across two parts.
+
+    Of smaller units, one and as many behind it as come to the other words: so an edit breaks as much of a text.
+    """
+    for units, sizes in parts:
+        if sizes is None:
+            yield from zip(*(units[start:] for start in range(length)), strict=False)
+            continue
+        end, behind = 1, 0
+        for start in range(len(units)):
+            while behind < (length - 1) * _WORD and end < len(units):
+                behind += sizes[end]
+                end += 1
+            if behind < (length - 1) * _WORD:
+                break
+            yield tuple(units[start:end])
+            behind -= sizes[start + 1]
+
+
+def _total(grams: Iterable[_Gram]) -> int:
+    """Tenths that grams come to, each as much as its first unit: so many words begin one."""
+    return sum(_size(gram[0][0]) for gram in grams)
 
 
 class _Index:
@@ -136,50 +218,58 @@ class _Index:
     def __init__(self, domain: Sequence[Text]) -> None:
         self._texts: dict[tuple[str, str], int] = {}
         self._prompts: dict[str, int] = {}
-        self._n_trigrams: list[int] = []
+        self._trigrams_of: list[int] = []  # of each row, in tenths
         self._trigrams: dict[_Gram, list[int]] = {}
         self._long_grams: dict[_Gram, list[int]] = {}
-        parts = [(words(text.prompt), words(text.response)) for text in domain]
+        parts = [(_words(text.prompt), _words(text.response)) for text in domain]
         template = _template(parts)
         for row, (prompt, response) in enumerate(parts):
             key = _key(domain[row], prompt, response)
             self._texts.setdefault(key, row)
-            if len(prompt) >= MIN_PROMPT_WORDS:
+            if prompt.size() >= MIN_PROMPT_WORDS * _WORD:
                 self._prompts.setdefault(key[0], row)
             trigrams = set(_grams(3, prompt))
-            self._n_trigrams.append(len(trigrams))
+            self._trigrams_of.append(_total(trigrams))
             for gram in trigrams:
                 self._trigrams.setdefault(gram, []).append(row)
             for gram in set(_grams(LONG_GRAM_WORDS, prompt, response)):
-                trigrams_of_it = list(_grams(3, gram))
-                if 2 * sum(trigram in template for trigram in trigrams_of_it) <= len(trigrams_of_it):
+                of_it = list(_grams(3, _Words(gram, [_size(unit[0]) for unit in gram])))
+                if 2 * _total(trigram for trigram in of_it if trigram in template) <= _total(of_it):
                     self._long_grams.setdefault(gram, []).append(row)
 
     def leak(self, pool_row: int, text: Text) -> Leak | None:
         """The strongest leak of a pool row, if any."""
-        prompt, response = words(text.prompt), words(text.response)
+        prompt, response = _words(text.prompt), _words(text.response)
         key = _key(text, prompt, response)
         # Prompts first: where one is equal, the rows of equal text are among those of equal prompt.
         equal = self._prompts.get(key[0], self._texts.get(key))
         if equal is not None:
             return Leak(pool_row, equal, "equal", 1.0)
-        found = Counter(row for gram in set(_grams(3, prompt, response)) for row in self._trigrams.get(gram, ()))
+        found: Counter[int] = Counter()
+        for gram in set(_grams(3, prompt, response)):
+            for row in self._trigrams.get(gram, ()):
+                found[row] += _size(gram[0][0])
         shared = {row for gram in _grams(LONG_GRAM_WORDS, prompt, response) for row in self._long_grams.get(gram, ())}
-        rows = shared or {row for row, n_found in found.items() if _is_near(n_found, self._n_trigrams[row])}
+        rows = shared or {row for row, size in found.items() if _is_near(size, self._trigrams_of[row])}
         if not rows:
             return None
         # A prompt of one or two words has no trigrams; its response may be shared all the same.
-        share, negative_row = max((found[row] / max(self._n_trigrams[row], 1), -row) for row in rows)
+        share, negative_row = max((found[row] / max(self._trigrams_of[row], 1), -row) for row in rows)
         return Leak(pool_row, -negative_row, "shared 13-gram" if shared else "word trigrams", share)
 
+    def compared_whole(self) -> list[int]:
+        """Rows that no rule but equality can find."""
+        long = {row for rows in self._long_grams.values() for row in rows}
+        return [row for row, size in enumerate(self._trigrams_of) if size < MIN_TRIGRAMS * _WORD and row not in long]
 
-def _template(parts: Sequence[tuple[list[str], list[str]]]) -> set[_Gram]:
+
+def _template(parts: Sequence[tuple[_Words, _Words]]) -> set[_Gram]:
     """Trigrams that stand in so many of the rows (prompt and response of each) that they belong to none."""
     n_rows = Counter(gram for prompt, response in parts for gram in set(_grams(3, prompt, response)))
     return {gram for gram, n in n_rows.items() if n >= TEMPLATE_MIN_ROWS and 100 * n > TEMPLATE_PERCENT * len(parts)}
 
 
-def _is_near(n_found: int, n_trigrams: int) -> bool:
-    """Whether a pool row with `n_found` of a prompt's distinct trigrams nearly equals it."""
-    percent = NEAR_PERCENT_SHORT if n_trigrams <= SHORT_PROMPT_TRIGRAMS else NEAR_PERCENT
-    return n_trigrams >= MIN_TRIGRAMS and 100 * n_found >= percent * n_trigrams
+def _is_near(found: int, of: int) -> bool:
+    """Whether a pool row with so much of a prompt's distinct trigrams, in tenths, nearly equals it."""
+    percent = NEAR_PERCENT_SHORT if of <= SHORT_PROMPT_TRIGRAMS * _WORD else NEAR_PERCENT
+    return of >= MIN_TRIGRAMS * _WORD and 100 * found >= percent * of

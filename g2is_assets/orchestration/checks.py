@@ -29,7 +29,7 @@ def sample_holds_no_withheld_row(workspace: dg.ResourceParam[Workspace]) -> dg.A
         workspace.project.settings.licenses,
         read_withdrawals(workspace.project.withdrawn),
     )
-    return _result({"sample": verdict}, "error" if verdict.numbers["n_denied"] > 0 else "warning")
+    return _result({"sample": verdict}, "error" if verdict.numbers["n_denied"] else "warning")
 
 
 @dg.asset_check(asset=["gradients", "pool"])

@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.contracts.graph import EDGES, NODES
+from g2is_assets.contracts.instructions import TARGET
 from g2is_assets.contracts.knowledge import COMPONENTS
 from g2is_assets.contracts.selection import BUDGETS, EXCLUDED, LEFT, SUBSET
 from g2is_assets.core.balance import mean_feature
@@ -110,6 +111,11 @@ def _of_rules(workspace: Workspace, version: Version) -> tuple[Any, ...]:
     return version.manifest.metrics, graph.manifest.metrics, _settings(version)
 
 
+def _of_leaks(workspace: Workspace, version: Version) -> tuple[Any, ...]:
+    own = workspace.lake.input_of(version, "instructions/target", version.manifest.partition)
+    return version.read(EXCLUDED), _settings(version).allow_leaks, own.read(TARGET)
+
+
 EXAMINED: Final = (
     Examined(
         "graph/neighbors",
@@ -126,7 +132,7 @@ EXAMINED: Final = (
         "selection/subset",
         evaluators.pool_is_free_of_leaks,
         "warning",
-        lambda _, version: (version.read(EXCLUDED), _settings(version).allow_leaks),
+        _of_leaks,
     ),
     Examined("finetune/evaluation", evaluators.tuned_beats_base_and_random, "warning"),
 )

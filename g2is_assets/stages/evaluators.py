@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.core.balance import node_weights, nodes_of
+from g2is_assets.core.leakage import Text, compared_whole
 from g2is_assets.core.rows import ZERO_NORM, FeatureSource, exact_rows, unit_rows
 from g2is_assets.settings.config import LicensesSettings
 from g2is_assets.settings.selection import AnySelection, BalancedSelection
@@ -22,6 +23,8 @@ COSINE_TOLERANCE: Final = 1e-6
 """Slack for cosines of float32 vectors."""
 FP16_NORM_TOLERANCE: Final = 1e-3
 """Slack for norms of unit vectors stored in half precision."""
+N_NAMED: Final = 5
+"""Rows that a sentence names; the UI shows all."""
 STEPS: Final = 512
 """Steps of a balanced walk compared at a time: 16 MB of directions at 8,192 columns."""
 
@@ -30,11 +33,11 @@ Metrics = Mapping[str, int | float | str]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Outcome of a check: whether it passed, one sentence, and numbers for the UI."""
+    """Outcome of a check: whether it passed, one sentence, and numbers (or names) for the UI."""
 
     passed: bool
     description: str
-    numbers: Mapping[str, float | int]
+    numbers: Mapping[str, float | int | str]
 
     def also(self, other: "Verdict") -> "Verdict":
         """Both together: passed if both are."""
@@ -266,23 +269,28 @@ def walk_stays_home(selection: Metrics) -> Verdict:
     )
 
 
-def pool_is_free_of_leaks(excluded: pl.DataFrame, allowed: bool) -> Verdict:
+def pool_is_free_of_leaks(excluded: pl.DataFrame, allowed: bool, own: pl.DataFrame) -> Verdict:
     """No pool row repeats a validation or test row; those that do are never trained on, unless the domain says so.
 
     Args:
         excluded: Rows that were not eligible.
         allowed: Whether the domain's settings allow leaks, so that none was looked for.
+        own: The domain's rows. Those too short for any rule but equality are counted and named.
     """
     if allowed:
         return Verdict(False, "`allow_leaks` is set: pool rows that repeat the domain's rows may be trained on", {})
     leaks = excluded.filter(pl.col("split").is_not_null())
     test = int((leaks["split"] == "test").sum())
     reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(leaks["reason"].value_counts().rows())) or "none"
-    return Verdict(
-        leaks.is_empty(),
-        f"{len(leaks)} pool rows repeat a row of the domain and were left out ({reasons}; {test} of test rows)",
-        {"n_leaks": len(leaks), "n_leaks_of_test": test},
-    )
+    short = own[compared_whole([Text(*pair) for pair in own.select("prompt", "response").rows()])]
+    names = [f"{split} row {row_id}" for split, row_id in short.select("split", "row_id").rows()]
+    more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
+    said = f"{len(leaks)} pool rows repeat a row of the domain and were left out ({reasons}; {test} of test rows)"
+    if names:
+        said += f"; {len(names)} of the domain's {len(own)} rows are so short that only equal text is found to repeat "
+        said += f"them: {', '.join(names[:N_NAMED])}{more}"
+    numbers = {"n_leaks": len(leaks), "n_leaks_of_test": test, "n_compared_whole": len(names)}
+    return Verdict(leaks.is_empty(), said, {**numbers, "compared_whole": ", ".join(names) or "none"})
 
 
 def sample_holds_no_withheld_row(

@@ -30,7 +30,7 @@ def _inputs(project: Project, place: Place) -> Sequence[str]:
 @stage(
     "selection/subset",
     "domain",
-    "5",
+    "6",
     {"numpy", "parquet"},
     inputs=_inputs,
     made_from=lambda workspace, place, _: MadeFrom(

@@ -123,7 +123,7 @@ def _subset_from(workspace: Workspace, place: Place, versions: Versions) -> Made
 @stage(
     "study/subset",
     "variant",
-    "4",
+    "5",
     {"numpy", "parquet"},
     inputs=_subset_inputs,
     made_from=_subset_from,

@@ -2,14 +2,17 @@
 
 import random
 import unicodedata
-from itertools import product
+from collections.abc import Iterable
+from functools import cache
+from itertools import accumulate, product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g2is_assets.core.leakage import Leak, Text, equal_text_groups, find_leaks, words
+from g2is_assets.core.leakage import Leak, Text, compared_whole, equal_text_groups, find_leaks, words
+from support.scripts import PROMPTS
 
 
 def run(prefix: str, n: int) -> str:
@@ -30,15 +33,151 @@ def leaks_of(pool: Text, *domain: Text) -> list[tuple[int, str, float]]:
         ("What is the ﬁrst STRASSE", "What is the first straße"),
         ("What is Ole\u0301", "What is Olé"),
         ("Doesn’t it cost 1,000 now", "doesn't it cost 1000 now"),
+        ("İSTANBUL'UN ISSIZ SOKAĞI", "istanbul'un ıssız sokağı"),
+        ("Việt", "VIỆT"),
+        ("a\u00adb \u200fc\ufeff", "ab c"),
+        ("مُحَمَّد كـــتب", "محمد كتب"),
+        ("שָׁלוֹם צה״ל", "שלום צהל"),
+        ("می‌خواهم", "میخواهم"),
+        ("क़ ३ + ४", "क़ 3 + 4"),
+        ("ΟΔΟΣ", "οδος"),
+        ("ＡＢＣ　１２３", "abc 123"),
+        ("我们 去 公园。", "我们去公园"),
+        ("ｶﾞｷﾞ！", "ガギ"),
+        ("が", "が"),
+        ("할 수 있다", "할수있다"),
+        ("한", "한"),
+        ("ไทย ดี", "ไทยดี"),
+        ("ក​ខ", "កខ"),
+        ("ሰላም፡ነው", "ሰላም ነው"),
+        ("བོད་ཡིག", "བོད ཡིག"),
+        ("❤️ 😀😀", "❤ 😀 😀"),
     ],
 )
 def test_case_punctuation_width_accents_and_white_space_make_no_difference(one: str, other: str) -> None:
     assert words(one) == words(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("3 + 4", "3 = 4"), ("re sign", "resign"), ("Olé", "Ole"), ("€5", "$5")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("3 + 4", "3 = 4"), ("re sign", "resign"), ("Olé", "Ole"), ("€5", "$5"), ("क", "कि"), ("ไม", "ไม่"), ("は", "ば")],
+)
 def test_symbols_spaces_and_accents_themselves_do(one: str, other: str) -> None:
     assert words(one) != words(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("请用Python写for循环", ["请", "用", "python", "写", "for", "循", "环"]),
+        ("ラーメン3杯", ["ラ", "ー", "メ", "ン", "3", "杯"]),
+        ("ที่นี่", ["ที่", "นี่"]),
+        ("မြန်မာ", ["မြ", "န်", "မာ"]),
+        ("파이썬으로", ["파", "이", "썬", "으", "로"]),
+        ("👍🏽ok 🇵🇪", ["👍", "🏽", "ok", "🇵", "🇪"]),
+        ("कृपया बताइए।", ["कृपया", "बताइए"]),
+        ("a[i] = b(i);", ["ai", "=", "bi"]),
+    ],
+)
+def test_where_spaces_make_no_words_each_sign_is_one_with_its_marks(text: str, found: list[str]) -> None:
+    assert words(text) == found
+
+
+LATIN = st.text(st.characters(max_codepoint=0x24F, exclude_characters="\xadıİ", exclude_categories=("Cc",)))
+
+
+@given(LATIN)
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_latin_text_is_split_at_its_white_space_alone(text: str) -> None:
+    assert words(text) == plain(text)
+
+
+ASKED = {
+    "Arabic": "اشرح لي كيف تعمل الخلايا الشمسية في توليد الكهرباء داخل البيوت",
+    "Armenian": "Բացատրիր ինչպես են արևային վահանակները տանը հոսանք արտադրում",
+    "Burmese": "နေရောင်ခြည်စွမ်းအင်သုံး ပြားများ ဘယ်လိုအလုပ်လုပ်သလဲ ရှင်းပြပါ",
+    "Cyrillic": "Объясни, как солнечные панели вырабатывают электричество для дома",
+    "Devanagari": "समझाइए कि सौर पैनल घर के लिए बिजली कैसे बनाते हैं",
+    "Ethiopic": "የፀሐይ ፓነሎች ለቤት እንዴት ኤሌክትሪክ እንደሚያመነጩ አብራራ",
+    "Georgian": "ახსენი როგორ გამოიმუშავებს მზის პანელი ელექტროენერგიას სახლისთვის",
+    "Greek": "Εξήγησε πώς παράγουν ρεύμα οι ηλιακοί συλλέκτες σε ένα σπίτι",
+    "Hebrew": "הסבר כיצד לוחות סולאריים מייצרים חשמל עבור הבית שלנו",
+    "Khmer": "សូមពន្យល់ពីរបៀបដែលបន្ទះសូឡាផលិតអគ្គិសនីសម្រាប់ផ្ទះ",
+    "Lao": "ກະລຸນາອະທິບາຍວ່າແຜງໂຊລາເຊວຜະລິດໄຟຟ້າໃຫ້ເຮືອນແນວໃດ",
+    "Tamil": "சூரிய தகடுகள் வீட்டிற்கு எவ்வாறு மின்சாரம் தயாரிக்கின்றன என்று விளக்கு",
+    "Tibetan": "ཉི་མའི་ནུས་པའི་གློག་འཁོར་གྱིས་ཁྱིམ་ལ་གློག་ཇི་ལྟར་བཏོན་པ་འགྲེལ་བཤད་གནང་རོགས།",
+    "Turkish": "Işık panellerinin evde nasıl ISI ve elektrik ürettiğini İngilizce açıkla",
+    "Vietnamese": "Giải thích cách các tấm pin mặt trời tạo ra điện cho ngôi nhà",
+    **{name: prompts[0] for name, prompts in PROMPTS.items()},
+}
+
+
+@pytest.mark.parametrize("script", ASKED)
+def test_a_prompt_inside_a_longer_row_is_found_in_every_script(script: str) -> None:
+    asked, other = ASKED[script], ASKED["Greek" if script != "Greek" else "Hebrew"]
+    for said in (asked, unicodedata.normalize("NFD", asked), asked.upper(), asked.replace(" ", "  ")):
+        found = leaks_of(Text(f"{other} {said} ({other})!", "x"), Text(asked, "y"))
+        assert [leak[2] for leak in found] == [1.0]
+    first = min((at for gap in " ་" if (at := asked.find(gap)) > 0), default=4)
+    mended = f"{asked[:first]} {other[:4]} {asked[first:]}"  # a word put in
+    assert len(leaks_of(Text(mended, "x"), Text(asked, "y"))) == 1
+    assert leaks_of(Text(other, "x"), Text(asked, "y")) == []
+
+
+@pytest.mark.parametrize("script", PROMPTS)
+def test_prompts_of_one_script_are_no_leaks_of_each_other(script: str) -> None:
+    rows = [Text(prompt, "?") for prompt in PROMPTS[script]]
+    assert [(leak.pool_row, leak.domain_row) for leak in find_leaks(rows, rows)] == [(i, i) for i in range(20)]
+    assert [find_leaks(rows, rows[:i] + rows[i + 1 :])[i:] for i in range(20)] == [
+        [Leak(row, row - 1, "equal", 1.0) for row in range(i + 1, 20)] for i in range(20)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "ask"),
+    [
+        ("Chinese", "你是一位经验丰富的中学老师，请仔细阅读下面的问题，然后用简明的语言逐步回答："),
+        ("Japanese", "あなたは経験豊かな教師です。次の質問をよく読んで、順を追って簡潔な言葉で答えなさい。質問："),
+        ("Thai", "คุณเป็นครูที่มีประสบการณ์ โปรดอ่านคำถามต่อไปนี้ให้ละเอียดแล้วตอบทีละขั้นด้วยภาษาที่เข้าใจง่าย คำถาม:"),
+        ("Korean", "당신은 경험이 많은 교사입니다. 다음 질문을 자세히 읽고 간결한 말로 차근차근 답하십시오. 질문:"),
+    ],
+)
+def test_a_template_in_any_script_throws_out_no_other_row(script: str, ask: str) -> None:
+    prompts = [f"{one}{other}" for one, other in zip(PROMPTS[script], PROMPTS[script][1:], strict=False)]
+    domain, others = [Text(ask + prompt, "?") for prompt in prompts[:9]], prompts[10:]
+    assert find_leaks([Text(ask + prompt, "!") for prompt in others], domain) == []
+    assert {leak.reason for leak in find_leaks([Text(prompts[3], "!")], domain)} == {"shared 13-gram"}
+    # In four rows it is no template yet.
+    assert len(find_leaks([Text(ask + prompt, "!") for prompt in others], domain[:4])) == len(others)
+
+
+@pytest.mark.parametrize(("sign", "needed"), [("一", 21), ("가", 31), ("あ", 41), ("ก", 41), ("😀", 13), ("ꀀ", 21)])
+def test_so_many_signs_as_come_to_thirteen_words_are_a_leak_and_one_less_is_not(sign: str, needed: int) -> None:
+    shared, own = "".join(chr(ord(sign) + i) for i in range(needed)), run("own", 40)
+    assert leaks_of(Text(shared, "x"), Text(f"{own} {shared}", "y"))[0][1] == "shared 13-gram"
+    assert leaks_of(Text(shared[:-1], "x"), Text(f"{own} {shared}", "y")) == []
+
+
+def test_rows_too_short_for_more_than_equality_are_named() -> None:
+    rows = [
+        Text("one two three four five six", ""),
+        Text("one two three four five", ""),
+        Text("Go on", run("s", 13)),
+        Text("Go on", run("s", 12)),
+        Text("", ""),
+        Text("?!", ")"),
+        Text("请翻译成英文", "好"),
+        Text("请把这段话翻译成英文吧", "好"),
+        Text("😀😀😀😀😀", ""),
+        Text("for(i=0;i<n;i++){a[i]=b[i];}", ""),
+        Text("a b a b a b a b", ""),
+    ]
+    assert compared_whole(rows) == [1, 3, 4, 5, 6, 8, 9, 10]
+    assert compared_whole([]) == []
+
+
+def test_a_response_that_is_all_template_lets_no_row_be_compared_by_it() -> None:
+    assert compared_whole([Text(f"Go on {row}", run("s", 20)) for row in range(9)]) == list(range(9))
 
 
 def test_a_row_with_the_same_prompt_and_response_is_a_leak_however_short() -> None:
@@ -192,8 +331,11 @@ def test_rows_without_leaks_are_left_out_and_the_others_keep_their_numbers() -> 
 
 
 # Texts of few different words, with long phrases, so that every rule is met often.
-WORDS = st.sampled_from(["a", "B", "c,", "d"])
-PHRASES = st.sampled_from([run("s", 13), run("s", 16), run("t", 12), run("t", 14), run("u", 6)])
+SIZES = {"天": 6, "地": 6, "가": 4, "か": 3, "ก": 3}
+"""Tenths of a word that signs without spaces between them are."""
+LONG = "天地か天地가" * 4
+WORDS = st.sampled_from(["a", "B", "c,", "d", *SIZES, "天地", "か가", "地。か"])
+PHRASES = st.sampled_from([run("s", 13), run("s", 16), run("t", 12), run("t", 14), run("u", 6), LONG, LONG[5:]])
 PARTS = st.lists(st.one_of(WORDS, PHRASES), max_size=8).map(" ".join)
 TEXTS = st.builds(Text, prompt=PARTS, response=PARTS)
 
@@ -203,30 +345,47 @@ def plain(text: str) -> list[str]:
     return kept.split()
 
 
-def windows(part: list[str], n: int) -> list[list[str]]:
-    return [part[i : i + n] for i in range(len(part) - n + 1)]
+def split(text: str) -> tuple[str, ...]:
+    return tuple("".join(f" {c} " if c in SIZES else c for c in " ".join(plain(text))).split())
+
+
+def size(units: Iterable[str]) -> int:
+    return sum(SIZES.get(unit, 10) for unit in units)
+
+
+def total(grams: Iterable[tuple[str, ...]]) -> int:
+    """As much as the first units of these grams are."""
+    return size([gram[0] for gram in grams])
+
+
+@cache
+def windows(part: tuple[str, ...], n: int) -> list[tuple[str, ...]]:
+    """Each unit with the fewest behind it that come to one word less than `n`."""
+    sums = [0, *accumulate(SIZES.get(unit, 10) for unit in part)]
+    ends = [next((j for j, at in enumerate(sums) if at >= behind + 10 * (n - 1)), None) for behind in sums[1:]]
+    return [part[i:j] for i, j in enumerate(ends) if j]
 
 
 def brute_force(pool: list[Text], domain: list[Text]) -> list[Leak]:
     """The rules one by one, over all pairs of rows."""
-    ours, theirs = ([(plain(t.prompt), plain(t.response)) for t in texts] for texts in (pool, domain))
+    ours, theirs = ([(split(t.prompt), split(t.response)) for t in texts] for texts in (pool, domain))
 
-    def is_template(trigram: list[str]) -> bool:
+    @cache
+    def is_template(trigram: tuple[str, ...]) -> bool:
         n = sum(trigram in windows(p, 3) or trigram in windows(r, 3) for p, r in theirs)
         return n >= 5 and n / len(theirs) > 0.2
 
-    def verdict(row: tuple[list[str], list[str]], other: tuple[list[str], list[str]]) -> tuple[int, float] | None:
-        trigrams = [list(t) for t in {tuple(t) for t in windows(other[0], 3)}]
-        held = sum(t in windows(row[0], 3) + windows(row[1], 3) for t in trigrams)
-        share = held / len(trigrams) if trigrams else 0.0
-        if row == other or (row[0] == other[0] and len(other[0]) >= 4):
+    def verdict(row: tuple[tuple[str, ...], ...], other: tuple[tuple[str, ...], ...]) -> tuple[int, float] | None:
+        trigrams = set(windows(other[0], 3))
+        held, of = total(trigrams.intersection(windows(row[0], 3) + windows(row[1], 3))), total(trigrams)
+        share = held / of if of else 0.0
+        if row == other or (row[0] == other[0] and size(other[0]) >= 40):
             return 3, 1.0
         for mine, yours in product(row, other):
-            for gram in windows(mine, 13):
-                if gram in windows(yours, 13) and sum(map(is_template, windows(gram, 3))) <= 5:
+            for gram in set(windows(mine, 13)).intersection(windows(yours, 13)):
+                if 2 * total(t for t in windows(gram, 3) if not is_template(t)) >= total(windows(gram, 3)):
                     return 2, share
-        least = {4: 3, 5: 4}.get(len(trigrams), -(-6 * len(trigrams) // 10))
-        return (1, share) if len(trigrams) >= 4 and held >= least else None
+        return (1, share) if of >= 40 and 10 * held >= of * (7 if of <= 50 else 6) else None
 
     names = {3: "equal", 2: "shared 13-gram", 1: "word trigrams"}
     leaks = []
@@ -284,5 +443,5 @@ def test_no_rows_form_no_groups() -> None:
 @given(texts=st.lists(TEXTS, max_size=12))
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_groups_are_those_of_a_comparison_of_all_pairs(texts: list[Text]) -> None:
-    parts = [(plain(t.prompt), plain(t.response)) for t in texts]
+    parts = [(split(t.prompt), split(t.response)) for t in texts]
     assert equal_text_groups(texts).tolist() == [parts.index(part) for part in parts]

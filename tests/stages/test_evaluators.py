@@ -306,14 +306,34 @@ def test_a_walk_nearer_to_random_rows_than_to_the_top_rows_does_not_stay_home() 
 def test_leaks_are_counted_by_reason_and_split() -> None:
     schema = {"row_id": pl.String, "reason": pl.String, "split": pl.String}
     rows = [("a", "near-duplicate", None), ("b", "equal", "test"), ("c", "word trigrams", "validation")]
-    verdict = pool_is_free_of_leaks(pl.DataFrame(rows, schema=schema, orient="row"), allowed=False)
+    excluded = pl.DataFrame(rows, schema=schema, orient="row")
+    own = target_rows(["How many apples are in six full boxes?", "一共有多少个苹果装在六个满箱里面?"])
+    verdict = pool_is_free_of_leaks(excluded, False, own)
     assert not verdict.passed
-    assert verdict.numbers == {"n_leaks": 2, "n_leaks_of_test": 1}
-    assert pool_is_free_of_leaks(pl.DataFrame(rows[:1], schema=schema, orient="row"), allowed=False).passed
+    assert "short" not in verdict.description
+    none = {"n_compared_whole": 0, "compared_whole": "none"}
+    assert verdict.numbers == {"n_leaks": 2, "n_leaks_of_test": 1, **none}
+    assert pool_is_free_of_leaks(excluded[:1], False, own).passed
+
+
+def target_rows(prompts: list[str]) -> pl.DataFrame:
+    rows = [(f"r{number}", "test", prompt, "7") for number, prompt in enumerate(prompts)]
+    return pl.DataFrame(rows, schema=["row_id", "split", "prompt", "response"], orient="row")
+
+
+def test_rows_that_leaks_cannot_be_told_of_but_by_equality_are_counted_and_named() -> None:
+    excluded = pl.DataFrame(schema={"row_id": pl.String, "reason": pl.String, "split": pl.String})
+    own = target_rows(["How many apples are in six full boxes?", *["Go on", "继续", "👍", "?!", "x=1;y=2", ""]])
+    verdict = pool_is_free_of_leaks(excluded, False, own)
+    assert verdict.passed
+    assert "6 of the domain's 7 rows are so short" in verdict.description
+    assert verdict.description.endswith("test row r1, test row r2, test row r3, test row r4, test row r5 and 1 more")
+    assert verdict.numbers["n_compared_whole"] == 6
+    assert str(verdict.numbers["compared_whole"]).endswith("test row r5, test row r6")
 
 
 def test_leaks_that_are_allowed_are_a_warning_of_their_own() -> None:
-    assert not pool_is_free_of_leaks(pl.DataFrame(), allowed=True).passed
+    assert not pool_is_free_of_leaks(pl.DataFrame(), True, pl.DataFrame()).passed
 
 
 POLICY = LicensesSettings(deny=frozenset({"gpl"}), unknown="allow")
