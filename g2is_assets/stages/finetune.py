@@ -113,7 +113,7 @@ def _promote(task: Task, version: Version) -> None:
 @stage(
     "finetune/evaluation",
     "domain",
-    "2",
+    "3",
     {"pytorch", "parquet"},
     inputs=["finetune/adapter", "finetune/baseline", "instructions/target"],
     made_from=_evaluation_from,
