@@ -1,6 +1,8 @@
 """The sample data keeps its own rules: sizes, separation, correct sums, and a generator that rewrites it exactly."""
 
 import ast
+import csv
+import io
 import json
 import re
 import subprocess
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 DATA = Path(__file__).parents[1] / "data"
-POOL_FILES = sorted((DATA / "pool").glob("*.jsonl"))
+POOL_FILES = sorted((DATA / "pool").iterdir())
 DOMAINS = sorted(path for path in (DATA / "domains").iterdir() if path.is_dir())
 FIELDS = {"id", "source", "license", "instruction", "input", "output"}
 NUMBER = r"-?\d+(?:\.\d+)?"
@@ -23,7 +25,23 @@ DAY = re.compile(r"(\w+day) (\d{1,2} [A-Z]\w+ \d{4})")
 
 
 def read(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".csv":
+        rows = list(csv.DictReader(io.StringIO(text)))
+    else:
+        rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    return [in_one_form(row) for row in rows]
+
+
+def in_one_form(row: dict) -> dict:
+    """A row of any of the sample's shapes with instruction, input and output."""
+    for name, content in (("messages", "content"), ("conversations", "value")):
+        if name in row:
+            asked, said = row.pop(name)
+            row |= {"question": asked[content], "answer": said[content]}
+    if "question" in row:
+        row |= {"instruction": row.pop("question"), "input": "", "output": row.pop("answer")}
+    return row
 
 
 POOL = [row for path in POOL_FILES for row in read(path)]

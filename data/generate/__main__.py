@@ -8,12 +8,13 @@ from domains import DOMAINS, TITLES
 from pool import SOURCES
 
 VALIDATION_ROWS = 20
+ENDINGS = {"general_knowledge": ".csv", "rewriting": ".json", "advice": ".messages.jsonl"}
 
 
 def main(folder: Path) -> None:
     """Write every file of the pool and of the domains; the same files each time."""
     for source, make in SOURCES.items():
-        save(folder / "pool" / f"{source}.jsonl", source, source, make())
+        save(folder / "pool" / f"{source}{ENDINGS.get(source, '.jsonl')}", source, source, make())
     for domain, make in DOMAINS.items():
         rows, target = make(), folder / "domains" / domain
         save(target / "validation.jsonl", f"{domain}:validation", domain, rows[:VALIDATION_ROWS])

@@ -1,5 +1,6 @@
 """What every generator shares: the row, the dealing of templates, the hand-written text format. No template is here."""
 
+import csv
 import json
 import random
 import re
@@ -80,15 +81,33 @@ def written(name: str) -> list[Row]:
 
 
 def save(path: Path, prefix: str, source: str, rows: Iterable[Row]) -> None:
-    """Write the rows as JSON lines, numbered from 1."""
-    lines = []
+    """Write the rows, numbered from 1, in the form that the file's name ends with."""
+    records: list[dict[str, object]] = []
     for number, row in enumerate(rows, start=1):
-        record: dict[str, object] = {"id": f"{prefix}:{number}", "source": source, "license": LICENSE}
-        record |= {"instruction": row.instruction, "input": row.input, "output": row.output}
-        if row.answer:
-            record["answer"] = row.answer
-        if row.choices:
-            record["choices"] = list(row.choices)
-        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+        prompt = f"{row.instruction}\n\n{row.input}" if row.input else row.instruction
+        said = FORMS["".join(path.suffixes)](row, prompt)
+        extra = ({"answer": row.answer} if row.answer else {}) | ({"choices": list(row.choices)} if row.choices else {})
+        records.append({"id": f"{prefix}:{number}", "source": source, "license": LICENSE, **said, **extra})
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(lines), encoding="utf-8", newline="\n")
+    with path.with_name(path.name.replace(".messages", "")).open("w", encoding="utf-8", newline="\n") as file:
+        if path.suffix == ".csv":
+            table = csv.DictWriter(file, list(records[0]), lineterminator="\n")
+            table.writeheader()
+            table.writerows(records)
+        elif path.suffix == ".json":
+            file.write(json.dumps(records, ensure_ascii=False, indent=1) + "\n")
+        else:
+            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+FORMS: dict[str, Callable[[Row, str], dict[str, object]]] = {
+    ".jsonl": lambda row, _: {"instruction": row.instruction, "input": row.input, "output": row.output},
+    ".csv": lambda row, prompt: {"question": prompt, "answer": row.output},
+    ".messages.jsonl": lambda row, prompt: {
+        "messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": row.output}]
+    },
+    ".json": lambda row, prompt: {
+        "conversations": [{"from": "human", "value": prompt}, {"from": "gpt", "value": row.output}]
+    },
+}
+"""What a record says by the endings of a file's name: Alpaca's columns, a question, OpenAI's turns, ShareGPT's."""
