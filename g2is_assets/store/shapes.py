@@ -91,6 +91,8 @@ def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source
         )
     except UnknownShape:
         raise
+    except RecursionError:
+        return Unusable(file, line, None, str(base.source), "nested too deep")
     except UnusableRow as error:
         named = {name: _printable(record.get(name)) for name in ("id", "source")}
         return Unusable(file, line, named["id"], named["source"] or str(base.source), str(error))

@@ -81,7 +81,7 @@ class ChatTemplate:
         special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
         special = {token for token in special | set(tokenizer.all_special_tokens) if token}
         self._special = "|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)"
-        self._ends_turns, self.ending, self._in_parts = False, "", False
+        self.ending, self._between, self._in_parts = "", "", False
         self._prefix, self._kept_prefix = self._find_default_system()
         try:
             try:
@@ -94,10 +94,17 @@ class ChatTemplate:
             raise ModelError(f"{error}; set another model, or mend its chat template") from error
 
     def _find_ending(self) -> str:
-        """The text that ends a response, and whether it is the template that writes it."""
+        """The text that ends a response; what ends an answer that others follow is found on the way."""
         simple: list[Turn] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         rendered = self.render(simple, carry="last")
-        self._ends_turns = self._chat is not None and rendered.completion in self._apply(simple, [])
+        if self._chat is not None:
+            asked, said, later = (chr(ord(MARK) + n) for n in range(3))
+            turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+            with suppress(RefusedRow):
+                row = self._apply([*turns, {"role": "user", "content": later}], [])
+                end = re.match(rf"\s*(?:{self._special})", row.partition(said)[2])
+                # What ends a question too; else it may be how the next turn begins.
+                self._between = end[0] if end and row.partition(asked)[2].startswith(end[0]) else ""
         return rendered.completion.rpartition("b")[2].strip()
 
     def render(self, turns: Sequence[Turn], tools: Sequence[Any] = (), carry: Turns | None = None) -> Rendered:
@@ -152,7 +159,7 @@ class ChatTemplate:
             if first >= stop:
                 continue
             rest = whole[stop:limit]
-            end = rest.rstrip() if place == last else self._end_of_turn(rest)
+            end = rest.rstrip() if place == last else self._end_of_turn(rest, "tool_calls" in said[place])
             answers[place] = (first, stop + len(end))
             if place == last:
                 whole = whole[: stop + len(end)]
@@ -161,12 +168,12 @@ class ChatTemplate:
                 whole, answers = self._thinking_aloud(whole, answers, said, tools)
         return whole, answers
 
-    def _end_of_turn(self, rest: str) -> str:
-        """What ends an answer that others follow: as it ends a response, or the next token that is a special one."""
-        if rest.startswith(self.ending) or not self._ends_turns:
-            return self.ending if self._ends_turns else ""
-        end = re.match(rf"\s*(?:{self._special})", rest)
-        return end[0] if end else ""
+    def _end_of_turn(self, rest: str, has_calls: bool) -> str:
+        """What ends an answer that others follow: as it ends a response or a question; of a call any special token."""
+        ends = [end for end in (self.ending, self._between) if end and rest.startswith(end)]
+        if not ends and has_calls and self._between:
+            ends = [found[0] for found in [re.match(rf"\s*(?:{self._special})", rest)] if found]
+        return ends[0] if ends else ""
 
     def _own(self, whole: str, said: list[dict[str, Any]], tools: list[Any], place: int) -> Span:
         """Where the text stands that is an answer's own."""
@@ -176,12 +183,13 @@ class ChatTemplate:
             first, stop = self._own(begun, said[: place + 1], tools, place)
             if whole.startswith(begun[:stop]):
                 return first, stop
+        mark = next(sign for sign in map(chr, range(ord(MARK), ord(MARK) + 0x1900)) if sign not in whole)
         try:
-            mark = {"role": "assistant", "content": MARK}
-            other = self._apply([*said[:place], mark, *said[place + 1 :]], tools)
+            turn = {"role": "assistant", "content": mark}
+            other = self._apply([*said[:place], turn, *said[place + 1 :]], tools)
         except RefusedRow:
             return 0, 0
-        start, end = other.find(MARK), other.rfind(MARK) + 1
+        start, end = other.find(mark), other.rfind(mark) + 1
         if start < 0:
             return 0, 0
         first = start if whole[:start] == other[:start] else _common(whole, other)

@@ -169,6 +169,13 @@ def test_a_fault_of_a_row_is_told_when_it_is_read(record: dict[str, Any], said: 
     assert said in reason(record)
 
 
+def test_a_record_that_is_nested_too_deep_is_set_aside() -> None:
+    deep: Any = "a"
+    for _ in range(5000):
+        deep = [deep]
+    assert reason({"prompt": "a", "response": "b", "more": deep}) == "nested too deep"
+
+
 @pytest.mark.parametrize(
     ("record", "near"),
     [

@@ -190,6 +190,14 @@ FAMILIES = {
         thought="analysis<|message|>Eight legs.<|end|><|start|>assistant<|channel|>final<|message|>",
         call=' to=functions.clock<|message|>{"city": "Oslo"}',
     ),
+    "end_at_the_end": Family(
+        "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% else %}{{ eos_token }}{% endif %}",
+        ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"),
+        eos="<|end|>",
+        end="<|end|>",
+        between="",
+    ),
     "marked": Family(
         "{% for m in messages %}{{ " + ROLE + " }}{% if m.role == 'assistant' %}{% generation %}"
         "{{ m.content + '<|im_end|>\n' }}{% endgeneration %}"

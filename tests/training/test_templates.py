@@ -168,6 +168,12 @@ def test_a_template_with_a_fault_is_refused_once() -> None:
         template_of(Family("{% for m in messages %}{{ m.content", (), "<|im_end|>", ""))
 
 
+def test_signs_of_the_private_area_are_text_like_any_other() -> None:
+    turns = [{"role": "user", "content": "\ue000?"}, {"role": "assistant", "content": "\ue001\ue000."}]
+    row = template_of(FAMILIES["chatml"]).render(turns)
+    assert row.completion == "\ue001\ue000.<|im_end|>"
+
+
 def test_a_developer_is_the_system_where_the_template_knows_none() -> None:
     turns = [{"role": "developer", "content": "Be brief."}, ASKED, SAID]
     assert template_of(FAMILIES["chatml"]).render(turns).text.startswith("<|im_start|>system\nBe brief.<|im_end|>")
