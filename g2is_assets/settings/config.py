@@ -102,7 +102,8 @@ class InstructionsSettings(Section):
     sources: tuple[Source, ...] = Field(min_length=1)
     """The pool; a plain text is the `path` of a source."""
     max_length: Annotated[int, Field(ge=16)] = 512
-    """Tokens of a row; longer responses are cut, rows with no response left are set aside."""
+    """Tokens of a row, no more than a model's table of positions has; that rotary positions were trained for fewer is
+    only said. Longer responses are cut, rows with no response left are set aside."""
     system: str | None = None
     """A system message for every row."""
     turns: Literal["last", "all"] = "all"

@@ -9,10 +9,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from g2is_assets.errors import G2isError, SourceError
+from g2is_assets.errors import G2isError, SourceError, StoreError
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import read_manifest
+from g2is_assets.store.views import rebuild_views
 from support.commands import g2is
 from support.processes import Commands, assert_all_that_is_current_is_whole
 from support.projects import Undisturbed, flip, payload
@@ -100,6 +101,22 @@ def test_a_disk_that_is_too_full_for_the_history_is_one_error_too(
         assert "free space" in said
     commands.refresh(built)
     assert payload(built.parent / "lake") == undisturbed.both
+
+
+@pytest.mark.parametrize("free", [0, 20_000, 200_000])
+def test_views_for_which_there_is_no_room_are_one_error_and_the_earlier_ones_stay(
+    built: Path, mount: Mount, tmp_path: Path, free: int
+) -> None:
+    lake = built.parent / "lake"
+    lake.rename(tmp_path / "moved")
+    lake.mkdir()
+    mount("-t", "tmpfs", "-o", "size=16m", "tmpfs", lake)
+    shutil.copytree(tmp_path / "moved", lake, dirs_exist_ok=True)
+    fill(lake, but=free)
+    with pytest.raises(StoreError, match=r"g2is\.duckdb cannot be written: .*No space left on device.*; free space"):
+        rebuild_views(Lake(lake))
+    assert not list(lake.glob(".writing-*"))
+    assert g2is(built, "sql", "SELECT count(*) FROM instructions_pool").exit_code == 0
 
 
 def test_an_auditor_who_may_only_read_can_verify(built: Path, mount: Mount) -> None:
