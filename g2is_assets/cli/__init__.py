@@ -30,9 +30,7 @@ class _Group(click.Group):
         try:
             os.getcwd()
         except OSError as error:
-            raise click.ClickException(
-                f"the folder that this was called in is gone ({error}); change to one"
-            ) from error
+            raise click.ClickException(f"the folder that this was called in is gone: {error}; change to one") from None
         try:
             return super().invoke(ctx)
         except G2isError as error:

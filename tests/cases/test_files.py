@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from g2is_assets.cli import main
 from g2is_assets.errors import SettingsError
 from g2is_assets.settings.project import load_project
+from g2is_assets.store.views import rebuild_views
 from support.commands import answer, g2is, powerless
-from support.projects import flip, lake_of, study_of
+from support.projects import flip, lake_of, rows_of, study_of
 from support.rows import write_jsonl
 from support.runs import refresh, refresh_subset
 from support.shared import copied
@@ -75,6 +76,7 @@ def test_what_may_not_be_read_is_one_line(
 
 
 def test_who_may_only_read_verifies_asks_and_exports(copy: Path, tmp_path: Path) -> None:
+    rebuild_views(lake_of(copy))
     below = [copy.parent, *copy.parent.rglob("*")]
     for path in below:
         path.chmod(path.stat().st_mode & ~0o222)
@@ -236,7 +238,7 @@ def test_adapters_of_domains_whose_folder_is_gone_are_verified_and_what_can_be_d
     assert whole.exit_code == 0, whole.output
     assert "finetune/adapter[sums]: whole" in whole.output
     assert "finetune/adapter[words]: whole" in whole.output
-    row = answer(built, "sql", "SELECT row_id FROM selection_subset WHERE domain = 'sums' LIMIT 1")[0]["row_id"]
+    row = rows_of(lake_of(built).current("selection/subset", "sums"), "subset")[0]
     advice = "No refresh reaches sums, whose folder is gone: put it back and refresh it, or move the adapter"
     assert advice in g2is(built, "audit", "impact", "--row", row).output
     withdrawn = g2is(built, "withdraw", "--row", row, "--reason", "asked")
