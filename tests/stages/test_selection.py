@@ -13,10 +13,12 @@ from click.testing import CliRunner
 from g2is_assets.cli import main
 from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import selection as contracts
+from g2is_assets.contracts.instructions import TARGET
 from g2is_assets.core.rows import unit_rows
 from g2is_assets.errors import SettingsError
 from g2is_assets.reports.why import explain
 from g2is_assets.settings.project import load_project
+from g2is_assets.stages.checks import EXAMINED
 from g2is_assets.stages.features import all_rows, stored_features
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.lake import Lake
@@ -51,11 +53,16 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture(scope="module")
 def project(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, instance: dg.DagsterInstance) -> Path:
-    """A pool with a near-duplicate by text and a copy of a domain's test row, refreshed with the domain `sums`."""
+    """A pool with a near-duplicate by text and a copy of a domain's test row, refreshed with the domain `sums`.
+
+    Another of its test rows asks a single word.
+    """
     settings = write_project(tmp_path_factory.mktemp("selection"), tiny_model)
     shouted = arithmetic_row(3) | {"id": "shouted", "instruction": str(arithmetic_row(3)["instruction"]).upper()}
     leak = arithmetic_row(207, "sums") | {"id": "leak", "output": "I do not know, sorry, ask another day."}
     write_jsonl(settings.parent / "pool" / "more.jsonl", [shouted, leak])
+    test = settings.parent / "domains" / "sums" / "test.jsonl"
+    write_jsonl(test, [*map(json.loads, test.read_text().splitlines()[:-1]), {"instruction": "继续", "output": "14"}])
     refresh_pool(settings, instance)
     select(settings, instance, "sums")
     return settings
@@ -81,6 +88,14 @@ def test_rows_of_equal_text_are_one_group_of_which_one_is_eligible(project: Path
     assert set(groups.filter(pl.col("row_id").is_in(pair))["duplicate_group"]) == {min(pair)}
     excluded = lake.current("selection/subset", "sums").read(contracts.EXCLUDED)
     assert max(pair) in excluded.filter(pl.col("reason") == "near-duplicate")["row_id"]
+
+
+def test_a_row_too_short_to_be_found_but_by_equality_is_named_by_the_check(project: Path) -> None:
+    lake = lake_of(project)
+    (check,) = (check for check in EXAMINED if check.name == "pool_is_free_of_leaks")
+    verdict = check.evaluate(Workspace(load_project(project)), lake.current("selection/subset", "sums"))
+    row_id = lake.current("instructions/target", "sums").read(TARGET).filter(prompt="继续")["row_id"].item()
+    assert verdict.numbers["compared_whole"] == f"test row {row_id}"
 
 
 def test_a_pool_row_with_the_prompt_of_a_test_row_is_left_out_and_said(project: Path) -> None:
