@@ -115,6 +115,8 @@ def _usable(file: Path, split: str) -> dict[str, Instruction]:
         else:
             found[row.row_id] = row
     click.echo(f"{split}: {len(found)} usable rows, {n_repeated} repeated, {len(rejected)} rejected ({file})")
+    if n_preferred := sum(row.preferred for row in found.values()):
+        click.echo(f"  {n_preferred} are preference pairs, of which `chosen` is used")
     for row in rejected[:SHOWN]:
         click.echo(f"  line {row.line}: {printable(row.reason)}")
     if len(rejected) > SHOWN:

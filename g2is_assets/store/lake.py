@@ -37,7 +37,7 @@ from g2is_assets.store.pruning import prune_damaged
 from g2is_assets.store.tombstones import expected_files
 from g2is_assets.store.version import Draft, Recipe, Version, asset_of, partition_of
 
-LAYOUT: Final = "3"
+LAYOUT: Final = "4"
 """Of folders and files of a lake: raised when lakes made before can no longer be read."""
 LAYOUT_FILE: Final = ".layout"
 KNOWN_FILE: Final = ".hashes.json"
