@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from g2is_assets.settings.config import WarmupSettings
 from g2is_assets.training.lora import lora_parameters
-from g2is_assets.training.text import Example
+from g2is_assets.training.text import IGNORED, Example
 from support.rows import WORDS
 
 CHATML = (
@@ -75,9 +75,8 @@ def fill_lora(model: Any, seed: int = 0, scale: float = 0.1) -> Any:
 
 
 def plain_nll(model: Any, example: Example) -> torch.Tensor:
-    """Mean NLL of one row's response straight from the model's logits: no padding, no hooks."""
+    """Mean NLL of one row's answers straight from the model's logits: no padding, no hooks."""
     ids = torch.tensor([example.input_ids])
     logits = model(input_ids=ids).logits[0]
-    first = max(example.n_prompt, 1)
-    steps = torch.arange(first, ids.shape[1])
+    steps = torch.tensor([n for n, label in enumerate(example.labels) if n and label != IGNORED])
     return -torch.log_softmax(logits[steps - 1], dim=-1)[torch.arange(len(steps)), ids[0, steps]].mean()

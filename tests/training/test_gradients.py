@@ -66,7 +66,8 @@ LENGTHS = [(5, 2), (12, 1), (9, 8), (7, 4)]
 def examples() -> list[Example]:
     generator = torch.Generator().manual_seed(0)
     ids = [torch.randint(2, VOCAB, (n,), generator=generator).tolist() for n, _ in LENGTHS]
-    return [Example(f"row{i}", ids[i], n_prompt) for i, (_, n_prompt) in enumerate(LENGTHS)]
+    earlier = [((1, n_prompt - 2),) if n_prompt > 4 else () for _, n_prompt in LENGTHS]  # an answer of a turn before
+    return [Example(f"row{i}", ids[i], n_prompt, earlier[i]) for i, (_, n_prompt) in enumerate(LENGTHS)]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
