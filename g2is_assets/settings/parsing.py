@@ -121,6 +121,9 @@ def _located(kind: Any, loc: tuple[int | str, ...]) -> tuple[list[str], list[str
             model = tagged[part]
             continue
         names.append(str(part))
+        if isinstance(part, int):  # of a list
+            model = next(iter(get_args(model)), None)
+            continue
         field = getattr(model, "model_fields", {}).get(part)
         model = field.annotation if field else model if part == loc[-1] else None
     return names, list(getattr(model, "model_fields", {}))

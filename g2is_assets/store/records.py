@@ -173,6 +173,8 @@ def _remote(file: str, name: str) -> Records:
     """Records behind a URI: Parquet as Polars reads it, else those in the lines that Polars fetches and unpacks."""
     known = ROWS_FILE.search(path_of(file))
     form = known[1].lower() if known else "text"
+    if known and known[2] and form == "parquet":
+        raise SourceError(f"{name}: packed Parquet is read from local files alone; unpack it")
     if form == "parquet":
         yield from _parquet(file, name)
         return

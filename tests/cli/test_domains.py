@@ -1,5 +1,6 @@
 """`g2is domain` as people use it: what it refuses, what it writes, what it says afterwards."""
 
+import gzip
 import json
 import os
 import tomllib
@@ -107,6 +108,22 @@ def test_a_domain_that_exists_is_left_as_it_is(settings: Path, files: tuple[str,
     assert done.exit_code == 1
     assert "exists; edit its files, or remove it" in done.output
     assert (settings.parent / "domains" / "sums" / "validation.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "kept"), [("a.csv", ".csv"), ("a.JSON.GZ", ".json.gz"), ("a.txt", ".jsonl")])
+def test_a_file_keeps_its_format_in_the_domains_folder(settings: Path, tmp_path: Path, name: str, kept: str) -> None:
+    rows = [{"prompt": f"{n}?", "response": "yes"} for n in range(3)]
+    text = {
+        ".csv": "prompt,response\n0?,yes\n1?,yes\n",
+        ".json.gz": json.dumps(rows),
+        ".jsonl": "".join(json.dumps(row) + "\n" for row in rows),
+    }[kept]
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if kept.endswith(".gz") else text.encode())
+    done = g2is(settings, "add", "prices", "--validation", str(tmp_path / name))
+    assert done.exit_code == 0, done.output
+    (file,) = load_project(settings).domain("prices").validation
+    assert file.name == f"validation{kept}"
+    assert file.read_bytes() == (tmp_path / name).read_bytes()
 
 
 def test_rejected_rows_are_named_and_too_few_usable_ones_refused(settings: Path, tmp_path: Path) -> None:

@@ -62,6 +62,46 @@ def test_sources_may_be_tables_with_source_and_licence(tmp_path: Path) -> None:
     assert (table.path, table.source, table.license) == ("b.parquet", "b", "mit")
 
 
+def source_refusal(folder: Path, source: str) -> str:
+    (folder / "g2is.toml").write_text(f"[instructions]\nsources = [{source}]\n")
+    with pytest.raises(SettingsError) as refused:
+        load_project(folder / "g2is.toml")
+    return str(refused.value).removeprefix(f"{folder / 'g2is.toml'}: instructions.sources.0")
+
+
+def test_a_source_may_be_a_data_set_of_the_hub_with_columns_of_its_own(tmp_path: Path) -> None:
+    said = 'hub = "owner/na-me.1", config = "main", split = "test", revision = "v1", columns = { messages = "turns" }'
+    (tmp_path / "g2is.toml").write_text(f"[instructions]\nsources = [{{ {said} }}]\n")
+    (source,) = load_project(tmp_path / "g2is.toml").settings.instructions.sources
+    assert (source.path, source.hub, source.config, source.split) == (None, "owner/na-me.1", "main", "test")
+    assert (source.revision, source.columns.messages, source.columns.prompt) == ("v1", "turns", None)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{}", ": a source has a `path` or a `hub`, and not both"),
+        ('{ path = "a", hub = "b/c" }', ": a source has a `path` or a `hub`, and not both"),
+        ('{ path = "a", split = "test" }', ": `config`, `split` and `revision` go with `hub`; leave them out"),
+        ('{ hub = "no-owner" }', ".hub: String should match pattern"),
+        ('{ path = "a", columns = { prompt = "q" } }', ".columns: `prompt` and `response` go together"),
+        ('{ path = "a", columns = { messages = "m", prompt = "q", response = "r" } }', ".columns: name `messages`, or"),
+        ('{ path = "a", columns = { input = "i" } }', ".columns: `input` stands below a prompt"),
+        ('{ path = "a", columns = { prompt = 1, response = "r" } }', ".columns.prompt: Input should be a valid string"),
+    ],
+)
+def test_a_source_that_is_none_is_refused_with_one_reason(tmp_path: Path, source: str, said: str) -> None:
+    refused = source_refusal(tmp_path, source)
+    assert refused.startswith(said)
+    assert "Tuple should have" not in refused
+
+
+def test_an_unknown_role_of_a_column_is_refused_with_the_nearest_known(tmp_path: Path) -> None:
+    (tmp_path / "g2is.toml").write_text('[instructions]\nsources = [{ path = "a", columns = { promt = "q" } }]\n')
+    with pytest.raises(SettingsError, match=r"unknown setting '.*columns\.promt'; did you mean 'prompt'\?$"):
+        load_project(tmp_path / "g2is.toml")
+
+
 @pytest.mark.parametrize(
     ("text", "named", "meant"),
     [
@@ -265,6 +305,13 @@ def test_a_domain_has_the_projects_settings_unless_it_overrides_them(tmp_path: P
     assert (special.finetune.epochs, special.finetune.rank) == (7, 4)
     assert special.validation[0].name == "validation.parquet"
     assert special.test == (tmp_path / "domains" / "special" / "test.jsonl",)
+
+
+@pytest.mark.parametrize("ending", ["ndjson", "json", "csv", "tsv", "jsonl.gz", "json.zst", "csv.gz", "PARQUET"])
+def test_a_domains_files_may_be_in_any_format(tmp_path: Path, ending: str) -> None:
+    add_domain(tmp_path, files=(f"validation.{ending}", f"test.{ending}", "validation.md", "validation.jsonl.bak"))
+    domain = load(tmp_path).domain("shop")
+    assert [file.name for file in (*domain.validation, *domain.test)] == [f"validation.{ending}", f"test.{ending}"]
 
 
 def test_a_domains_own_rule_replaces_the_projects(tmp_path: Path) -> None:

@@ -171,6 +171,48 @@ def test_many_shards_are_read_by_a_pattern_in_the_order_of_their_names(tmp_path:
     assert (rows_of[-1].file, rows_of[-1].line) == ("train-00011-of-00012.parquet", 3)
 
 
+# Addresses
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_address_gives_the_same_records(tmp_path: Path, form: str, packed: str) -> None:
+    file = write(tmp_path, f"rows.{form}{packed}", PACKED[packed](FORMATS[form](ROWS)))
+    if form == "parquet" and packed:
+        with pytest.raises(SourceError, match="packed Parquet is read from local files alone; unpack it"):
+            list(read_records(file.as_uri()))
+        return
+    kept = [{name: text.replace("\r\n", "\n") for name, text in row.items()} for row in ROWS]
+    found = [record for _, record in read_records(file.as_uri())]
+    assert found == (kept if form in ("csv", "tsv") else ROWS)  # Polars gives lines without what ended them
+
+
+def test_an_address_may_be_a_pattern_or_have_an_ending_that_tells_nothing(tmp_path: Path) -> None:
+    for number, form in itertools.product((1, 2), ("jsonl", "parquet")):
+        write(tmp_path, f"rows{number}.{form}", FORMATS[form]([{"n": number}]))
+    for form in ("jsonl", "parquet"):
+        assert list(read_records(f"{tmp_path.as_uri()}/*.{form}")) == [(1, {"n": 1}), (2, {"n": 2})]
+    for content in (as_lines(ROWS), json.dumps(ROWS).encode()):
+        address = f"{write(tmp_path, 'rows', content).as_uri()}"
+        assert [record for _, record in read_records(address)] == ROWS
+
+
+def test_an_address_that_leads_nowhere_is_told_without_credentials() -> None:
+    with pytest.raises(SourceError) as refused:
+        list(read_records("http://us3r:s3cr3t@127.0.0.1:9/rows.csv?token=t0ken"))
+    said = str(refused.value)
+    assert said.startswith("http://***@127.0.0.1:9/rows.csv?*** cannot be read as CSV: ")
+    assert not any(secret in said for secret in ("us3r", "s3cr3t", "t0ken"))
+    assert refused.value.__cause__ is None
+
+
+def test_faults_behind_an_address_are_named_like_those_of_files(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"a\.jsonl, line 2: not valid JSON"):
+        list(read_records(write(tmp_path, "a.jsonl", '{"a": 1}\n{').as_uri()))
+    with pytest.raises(SourceError, match=r"a\.csv cannot be read as CSV: invalid utf8"):
+        list(read_records(write(tmp_path, "a.csv", b"a,b\n\xff,1\n").as_uri()))
+
+
 # Faults
 
 

@@ -1,0 +1,47 @@
+"""The examples of docs/data.md: files and settings as they stand there are read, and every row is usable."""
+
+import gzip
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from g2is_assets.contracts.instructions import Instruction
+from g2is_assets.settings.project import load_project
+from g2is_assets.store.sources import find_files, read_rows
+from support.hub import Hub, serving_hub
+
+PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"^`([\w/.]+)`[^\n]*:\n\n```\w+\n(.*?)^```$", PAGE, flags=re.M | re.S))
+SETTINGS = re.findall(r"^```toml\n(.*?)^```$", PAGE, flags=re.M | re.S)
+ROW = '{"prompt": "1 + 1?", "response": "2"}\n'
+EXAMS = "---\nconfigs:\n- config_name: hard\n  data_files: [{split: test, path: 'hard/*.jsonl'}]\n---\n"
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    with serving_hub(tmp_path / "cache") as serving:
+        yield serving
+
+
+@pytest.mark.parametrize("text", SETTINGS)
+def test_settings_of_the_page_give_usable_rows_of_its_files(tmp_path: Path, text: str, hub: Hub) -> None:
+    hub.commit("somebody/sums", {"train.jsonl": ROW})
+    commit = hub.commit("somebody/exams", {"README.md": EXAMS, "hard/a.jsonl": ROW})
+    (tmp_path / "pool").mkdir()
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / "pool" / "packed.jsonl.gz").write_bytes(gzip.compress(ROW.encode()))
+    (tmp_path / "g2is.toml").write_text(text.replace("COMMIT", commit), encoding="utf-8")
+    for source in load_project(tmp_path / "g2is.toml").settings.instructions.sources:
+        for file in find_files(source, tmp_path):
+            if "://" not in file:
+                rows = list(read_rows(file, source, tmp_path))
+                assert rows
+                assert [row for row in rows if not isinstance(row, Instruction)] == []
+
+
+def test_the_page_has_the_files_that_its_settings_name() -> None:
+    assert {"pool/faq.csv", "pool/more.json", "pool/exam.tsv"} <= FILES.keys()
+    assert len(SETTINGS) >= 4
