@@ -115,13 +115,18 @@ def score(
     """Score a model on rows of an instructions table: by the loss of their responses, or by answers it generates.
 
     With `choices`, those of rows that have some are weighed too. With `answer_tokens`, it answers in so many at most,
-    in batches so many times `wider` than those of gradients. Progress is told how many rows and choices were done.
+    no more than a table of positions has behind the longest prompt, in batches so many times `wider` than those of
+    gradients. Progress is told how many rows and choices were done.
     """
     from g2is_assets.training.evaluate import answer, nll_and_choices, questions
     from g2is_assets.training.text import examples
+    from g2is_assets.training.usable import positions_of
 
     begun, batch_tokens = monotonic(), workspace.project.settings.gradients.batch_tokens
     if answer_tokens:
+        n_positions, has_table = positions_of(model)
+        if has_table and len(rows):
+            answer_tokens = min(answer_tokens, max(1, n_positions - int(rows["n_prompt_tokens"].to_numpy().max())))
         width = max(wider * batch_tokens, answer_tokens)
         found = answer(model, workspace.template, questions(rows), width, answer_tokens, progress)
         return Scored([], [right for _, right in found], [text for text, _ in found], monotonic() - begun)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -35,6 +36,9 @@ from transformers import (
 
 from g2is_assets.errors import ModelError
 from g2is_assets.settings.config import LoraSettings
+from g2is_assets.settings.project import load_project
+from g2is_assets.stages.trainings import score
+from g2is_assets.stages.workspace import Workspace
 from g2is_assets.training.lora import add_lora, load_adapter, save_adapter
 from g2is_assets.training.model import find_model
 from g2is_assets.training.usable import try_gradients
@@ -282,6 +286,19 @@ def test_models_in_half_precision_and_in_shards_with_a_tied_or_untied_head_are_w
     whole.save_pretrained(folder, max_shard_size="20KB")
     assert len(list(folder.glob("*.safetensors"))) > 1
     assert [one["said"] for one in answer(project, "doctor") if one["check"] == "model" and one["state"] != "ok"] == []
+
+
+def test_answers_end_where_the_positions_of_a_table_do(project: Path) -> None:
+    replaced_by("gpt2")(project.parent / "model")
+    text = project.read_text().replace("max_length = 96", "max_length = 40")
+    for section in ("[warmup]", "[finetune]"):
+        text = text.replace(section, f'{section}\ntargets = ["c_attn"]')
+    project.write_text(text)
+    workspace = Workspace(load_project(project))
+    row = {"row_id": "a", "messages": [{"role": "user", "content": "x"}], "response": "y", "answer": None, "choices": None}
+    rows = pl.DataFrame([row | {"n_prompt_tokens": 20}])  # every byte is a token, and so are the turns' marks
+    found = score(workspace, workspace.model.load("cpu"), rows, answer_tokens=64)
+    assert len(found.texts) == 1
 
 
 def test_an_adapter_with_a_weight_that_is_not_finite_is_refused_by_its_name(project: Path, tmp_path: Path) -> None:
