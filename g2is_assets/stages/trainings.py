@@ -125,10 +125,8 @@ def score(
     begun, batch_tokens = monotonic(), workspace.project.settings.gradients.batch_tokens
     if answer_tokens:
         n_positions, has_table = positions_of(model)
-        if has_table and len(rows):
-            answer_tokens = min(answer_tokens, max(1, n_positions - int(rows["n_prompt_tokens"].to_numpy().max())))
-        width = max(wider * batch_tokens, answer_tokens)
-        found = answer(model, workspace.template, questions(rows), width, answer_tokens, progress)
+        width, limit = max(wider * batch_tokens, answer_tokens), n_positions if has_table else None
+        found = answer(model, workspace.template, questions(rows), width, answer_tokens, progress, limit)
         return Scored([], [right for _, right in found], [text for text, _ in found], monotonic() - begun)
     encoded, asked = examples(rows, workspace.template), questions(rows)
     weighed = asked if choices else []

@@ -138,14 +138,18 @@ def answer(
     batch_tokens: int,
     max_new_tokens: int,
     progress: Progress = lambda n_rows: None,
+    n_positions: int | None = None,
 ) -> list[tuple[str, bool]]:
     """Greedy answers to questions, in the order given, and whether each is right (`core.answers.is_right`).
 
     An answer ends with the template's `ending` or the tokenizer's end token, and has `max_new_tokens` at most. These
-    count among the padded `batch_tokens` of a batch. Progress is told how many rows were done.
+    count among the padded `batch_tokens` of a batch. Progress is told how many rows were done. Of a model that has so
+    many `n_positions` and no more, prompt and answer together have no more either.
     """
     prompts = [template.prompt_ids(question.turns, question.tools) for question in asked]
     texts = [""] * len(asked)
+    if n_positions and prompts:
+        max_new_tokens = min(max_new_tokens, max(1, n_positions - max(map(len, prompts))))
     for positions in plan_batches([len(ids) + max_new_tokens for ids in prompts], batch_tokens):
         found = _go_on(model, template, [prompts[i] for i in positions], max_new_tokens)
         for i, text in zip(positions, found, strict=True):

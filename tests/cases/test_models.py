@@ -46,6 +46,7 @@ from support.commands import answer, g2is
 from support.models import byte_tokenizer
 from support.processes import Commands
 from support.projects import lake_of
+from support.rows import answered
 from support.runs import run
 
 Spoil = Callable[[Path], object]
@@ -295,8 +296,10 @@ def test_answers_end_where_the_positions_of_a_table_do(project: Path) -> None:
         text = text.replace(section, f'{section}\ntargets = ["c_attn"]')
     project.write_text(text)
     workspace = Workspace(load_project(project))
-    row = {"row_id": "a", "messages": [{"role": "user", "content": "x"}], "response": "y", "answer": None, "choices": None}
-    rows = pl.DataFrame([row | {"n_prompt_tokens": 20}])  # every byte is a token, and so are the turns' marks
+    turns = answered([{"role": "user", "content": "x"}], "y")  # every byte is a token, and so are the turns' marks
+    rows = pl.DataFrame(
+        [{"row_id": "a", "messages": turns, "tools": None, "response": "y", "answer": None, "choices": None}]
+    )
     found = score(workspace, workspace.model.load("cpu"), rows, answer_tokens=64)
     assert len(found.texts) == 1
 

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from g2is_assets.contracts.instructions import Instruction
+from g2is_assets.settings.config import Source
 from g2is_assets.settings.project import load_project
 from g2is_assets.store.sources import find_files, read_rows
+from g2is_assets.training.text import Template, normalise
 from support.hub import Hub, serving_hub
+from support.models import byte_tokenizer
+from support.templates import FAMILIES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`([\w/.]+)`[^\n]*:\n\n```\w+\n(.*?)^```$", PAGE, flags=re.M | re.S))
@@ -42,6 +46,17 @@ def test_settings_of_the_page_give_usable_rows_of_its_files(tmp_path: Path, text
                 assert [row for row in rows if not isinstance(row, Instruction)] == []
 
 
+def test_rows_of_the_page_are_written_by_a_template_that_knows_tools_and_reasoning(tmp_path: Path) -> None:
+    family = FAMILIES["qwen3"]
+    tokenizer = byte_tokenizer(family.chat, additional_special_tokens=list(family.special))
+    for name in ("pool/shapes.jsonl", "pool/chats.jsonl"):
+        file = tmp_path / Path(name).name
+        file.write_text(FILES[name], encoding="utf-8")
+        found = normalise(read_rows(str(file), Source(path=name), tmp_path), Template(tokenizer, 4096))
+        assert found.rejected.is_empty()
+        assert set(found.rows["lost"].explode().drop_nulls()) <= {"reasoning"}  # of an answer before the last
+
+
 def test_the_page_has_the_files_that_its_settings_name() -> None:
-    assert {"pool/faq.csv", "pool/more.json", "pool/exam.tsv"} <= FILES.keys()
-    assert len(SETTINGS) >= 4
+    assert {"pool/faq.csv", "pool/more.json", "pool/exam.tsv", "pool/shapes.jsonl", "pool/chats.jsonl"} <= FILES.keys()
+    assert len(SETTINGS) >= 5
