@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,8 @@ class _Group(click.Group):
         """Run a command; characters that the terminal's encoding lacks are printed as escapes."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")
+                with suppress(OSError):  # of a file that became a terminal meanwhile
+                    stream.reconfigure(errors="backslashreplace")
         return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> object:

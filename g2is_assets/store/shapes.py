@@ -14,16 +14,10 @@ from g2is_assets.contracts.instructions import Instruction, Turn, Unusable, turn
 from g2is_assets.errors import G2isError
 from g2is_assets.settings.config import Source
 
+PROMPTS: Final = ("instruction", "prompt", "question", "query")
 PAIRS: Final = [
-    pair.split("/")
-    for pair in (
-        "instruction/output",
-        "prompt/response",
-        "prompt/completion",
-        "question/answer",
-        "instruction/response",
-        "query/response",
-    )
+    *(pair.split("/") for pair in ("instruction/output", "prompt/response", "prompt/completion", "question/answer")),
+    *([prompt, said] for prompt in PROMPTS for said in ("output", "response", "completion")),
 ]
 """Columns of one prompt and its response; the first pair that has both holds."""
 EXTRA: Final = ("input", "context")
@@ -119,6 +113,8 @@ def _turns(record: Mapping[str, Any], pair: Sequence[str]) -> list[dict[str, Any
 
 def _nearest(record: Mapping[str, Any]) -> str:
     """What the columns might be meant as, and what is known."""
+    if asked := [name for name in PROMPTS if name in record]:
+        return f"beside `{asked[0]}` stands no response; known are {SHAPES}; name others by `columns` of the source"
     for name in record:
         if close := difflib.get_close_matches(str(name).lower(), KNOWN, n=1, cutoff=0.8):
             return f"is `{name}` the known `{close[0]}`? known are {SHAPES}; name others by `columns` of the source"

@@ -249,7 +249,7 @@ def test_the_record_that_a_row_was_there_stays(story: Story) -> None:
     lake = lake_of(story.settings)
     sample = lake.current("warmup/sample").read(SAMPLE)
     assert sample.filter(pl.col("row_id") == story.in_sample).to_dicts() == [
-        {"row_id": story.in_sample, "messages": [], "response": ""}
+        {"row_id": story.in_sample, "messages": [], "tools": None, "response": ""}
     ]
     old = [v for v in versions_of(lake, "instructions/pool")[0] if story.in_subset in rows_of(v, "pool")]
     assert len(old) == 1

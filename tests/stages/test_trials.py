@@ -34,7 +34,7 @@ def table(workspace: Workspace, splits: dict[str, Path], schema: pl.Schema) -> p
     records = []
     for split, file in splits.items():
         found = normalise(read_rows(str(file), Source(path=file.name), file.parent), workspace.template)
-        records += [{**row, "split": split, "domain": "sums"} for row in found.rows]
+        records += [{**row, "split": split, "domain": "sums"} for row in found.rows.to_dicts()]
     return pl.DataFrame([{name: row[name] for name in schema} for row in records], schema=schema)
 
 

@@ -358,9 +358,9 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type[G2isError], str]] = {
         r"the pool is empty.*sums\.jsonl",
     ),
     "a missing column": (
-        lambda s: (s.parent / "pool" / "sums.jsonl").write_text('{"question": "a", "output": "b"}\n'),
+        lambda s: (s.parent / "pool" / "sums.jsonl").write_text('{"question": "a", "rating": "b"}\n'),
         SourceError,
-        r"sums\.jsonl, line 1: missing columns.*question",
+        r"sums\.jsonl, line 1: unknown columns: question, rating; beside `question` stands no response",
     ),
     "a malformed line": (
         lambda s: (s.parent / "pool" / "sums.jsonl").write_text('{"instruction": "a", "output": "b"}\n{"instr\n'),
