@@ -424,10 +424,11 @@ def test_rows_are_estimated_from_the_first_ones(tmp_path: Path, form: str, packe
 
 def test_columns_of_other_names_are_taken_and_the_rest_give_no_turns() -> None:
     record = {"q": "Q", "a": "A", "prompt": "not this", "messages": [], "id": 7, "system": "Be brief.", "gold": "x"}
-    assert renamed(record, {"prompt": "q", "response": "a", "answer": "gold"}) == {
-        **{"prompt": "Q", "response": "A", "answer": "x", "id": 7, "system": "Be brief."}
-    }
-    assert renamed(record, {"prompt": "q", "response": "a", "input": "gold"})["instruction"] == "Q"  # type: ignore[index]
+    assert renamed(record, {"prompt": "q", "response": "a", "answer": "gold"}) == (
+        {"prompt": "Q", "response": "A", "answer": "x", "id": 7, "system": "Be brief."}
+    )
+    below = renamed(record, {"prompt": "q", "response": "a", "input": "gold"})
+    assert below == {"prompt": "Q", "response": "A", "input": "x", "id": 7, "system": "Be brief."}
     assert renamed({"prompt": "Q", "key": 1}, {"id": "key"}) == {"prompt": "Q", "id": 1}
     assert renamed({"t": [1], "instruction": "I"}, {"messages": "t"}) == {"messages": [1]}
 
