@@ -47,7 +47,7 @@ def main() -> None:
         return
     report = Report("Reading a pool", arguments.out)
     whole = arguments.rows if arguments.whole_rows is None else arguments.whole_rows
-    columns = ("file", "MB", "rows/s", "seconds", "peak MB")
+    columns = ("file", "MB", "rows/s", "seconds", "CPU seconds", "peak MB")
     for what, title, n in (("reader", "The reader", arguments.rows), ("whole", "All of instructions/pool", whole)):
         if n:
             report.table(f"{title}, {n:,} rows", columns, [line(what, n, form) for form in arguments.format or FORMATS])
@@ -62,7 +62,8 @@ def line(what: str, n: int, form: str) -> list[str]:
         said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         size, seconds = file.stat().st_size / 1e6, said["seconds"]
     assert said["rows"] == n, said
-    return [f".{form}", f"{size:.0f}", f"{n / seconds:,.0f}", f"{seconds:.1f}", f"{said['peak']:.0f}"]
+    numbers = [f"{size:.0f}", f"{n / seconds:,.0f}", f"{seconds:.1f}", f"{said['cpu']:.1f}", f"{said['peak']:.0f}"]
+    return [f".{form}", *numbers]
 
 
 def rows(n: int) -> Iterator[dict[str, str]]:
@@ -101,15 +102,16 @@ def measured(file: Path, what: str) -> dict[str, float]:
     found = read_rows(str(file), Source(path=file.name), file.parent)
     next(found)  # what is imported is not measured
     found.close()
-    begun = time.monotonic()
+    begun, cpu = time.monotonic(), time.process_time()
     found = read_rows(str(file), Source(path=file.name), file.parent)
     if what == "reader":
         n = sum(1 for _ in found)
     else:
-        made = POOL.table_of(normalise(found, template).rows)
+        made = POOL.validate(normalise(found, template).rows)
         n = len(made)
         made.write_parquet(file.with_name("pool.parquet"))
-    return {"rows": n, "seconds": time.monotonic() - begun, "peak": peak_mb()}
+    used = {"seconds": time.monotonic() - begun, "cpu": time.process_time() - cpu}
+    return {"rows": n, "peak": peak_mb()} | used
 
 
 def peak_mb() -> float:
