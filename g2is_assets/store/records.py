@@ -172,7 +172,7 @@ def _on_disk(file: str, raw: IO[bytes], stream: IO[bytes]) -> Iterator[str]:
 def _remote(file: str, name: str) -> Records:
     """Records behind a URI: Parquet as Polars reads it, else those in the lines that Polars fetches and unpacks."""
     known = ROWS_FILE.search(path_of(file))
-    form = known[1].lower() if known else "text"
+    form = known[1].lower() if known else "lines of text"
     if known and known[2] and form == "parquet":
         raise SourceError(f"{name}: packed Parquet is read from local files alone; unpack it")
     if form == "parquet":
@@ -203,7 +203,7 @@ def _polars(file: str, form: str, name: str = "") -> Iterator[None]:
         yield
     except (Exception, pl.exceptions.PanicException) as error:
         reason = scrubbed((str(error).strip().splitlines() or [type(error).__name__])[0], file)
-        kind = "Parquet" if form == "parquet" else form.upper()
+        kind = "Parquet" if form == "parquet" else form.upper() if form in FORMATS else form
         # Without the cause, whose text may hold the credentials of an address: Dagster stores causes.
         raise SourceError(f"{name or redacted(file)} cannot be read as {kind}: {reason}; {MEND}") from None
 
