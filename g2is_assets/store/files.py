@@ -102,10 +102,11 @@ def replacing(path: Path, beside: Path | None = None, mend: str = MEND, prefix: 
             yield scratch
             os.replace(scratch, path)
         finally:
-            if scratch.is_dir():
-                shutil.rmtree(scratch, ignore_errors=True)
-            else:
-                scratch.unlink(missing_ok=True)
+            for left in (scratch, scratch.with_name(f"{scratch.name}.wal")):  # DuckDB keeps a log beside its file
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
 
 
 def open_as_umask(folder: Path) -> None:

@@ -112,6 +112,7 @@ def test_views_for_which_there_is_no_room_are_one_error_and_the_earlier_ones_sta
     lake.mkdir()
     mount("-t", "tmpfs", "-o", "size=16m", "tmpfs", lake)
     shutil.copytree(tmp_path / "moved", lake, dirs_exist_ok=True)
+    rebuild_views(Lake(lake))
     fill(lake, but=free)
     with pytest.raises(StoreError, match=r"g2is\.duckdb cannot be written: .*No space left on device.*; free space"):
         rebuild_views(Lake(lake))
