@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
+from itertools import takewhile
 from typing import Any, Final
 
 import regex
@@ -13,7 +14,7 @@ MARKER: Final = regex.compile(
     r"""\*{0,2}(?:\b(?:so|thus|therefore|hence),?\ )?(?:\b(?:the|my|our)\ )?(?:\b(?:final|correct|right)\ )?
         \banswer\ is\b[ ]*:?[*_]*\s*
     | (?P<label>\*{0,2}(?:\bfinal\ )?\banswer[ ]*[*_]*[ ]*[:：][*_]*\s*)
-    | \\boxed\{(?=(?P<boxed>(?:[^{}]|\{(?&boxed)\})*)\})
+    | \\boxed\{(?=(?P<boxed>(?:[^{}]+|\{(?:[^{}]+|\{[^{}]*+\})*+\})*+)\})
     | ^\#{4}\ +(?=\S+\s*$)
     | (?:所以|因此|故)?[，,]?(?:最终|最終|正确)?答案(?:[是为為][ ]*[:：]?|[ ]*[:：])\s*
     | 答え(?:は、?|[ ]*[:：])\s* | (?:정답|해답|\b답)(?:은|[ ]*[:：])\s* | (?:उत्तर|ответ)[ ]*[:：—–-]\s*
@@ -88,7 +89,9 @@ def is_right(text: str, answer: str) -> bool:
         return not _NEGATED.match(said) and any(_is_number(side, number) for side in (sides[0], sides[-1]))
     if mark is None or mark["boxed"] is not None:
         return _same_words(text if mark is None else mark["boxed"], answer)
-    return any(_same_words(text[mark.end() : end], answer) for end in _ends(text, mark.end()))
+    longest = mark.end() + 4 * len(answer) + 200
+    ends = takewhile(lambda end: end <= longest, _ends(text, mark.end()))
+    return any(_same_words(text[mark.end() : end], answer) for end in ends)
 
 
 def closing_sentence(response: str, answer: str) -> tuple[str, str]:
@@ -111,7 +114,8 @@ def _last_mark(text: str) -> Any:
 def _ends(text: str, start: int) -> Iterator[int]:
     """Where the sentence that begins at `start` may end: at each end of a sentence or line behind it."""
     for end in _END.finditer(text, start):
-        said, rest = text[start : end.start()], text[end.end() :].partition("\n")[0].lstrip(" \"'”’)*")
+        said = text[max(start, end.start() - 20) : end.start()]
+        rest = text[end.end() : end.end() + 40].partition("\n")[0].lstrip(" \"'”’)*")
         if end[0] == "." and rest:
             opens = _OPENER.match(rest)
             if (
