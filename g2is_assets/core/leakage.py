@@ -141,7 +141,8 @@ def words(text: str) -> list[str]:
     Punctuation is Unicode's category P. It is deleted, not replaced by a space: "1,000" is "1000", but "3.5" is "35",
     too, and "6 * 2" is "6 / 2". Symbols such as + and = stay. Where spaces do not make words (Chinese, Japanese,
     Korean, Thai, Lao, Khmer, Burmese and their like, emoji) each sign with its marks is one, whatever the spaces.
-    Vowel points of Arabic and Hebrew, and the dot of a Turkish i, do not count; a digit is the same in all scripts.
+    Vowel points of Arabic and Hebrew, Arabic's hamza and the like, and the dot of a Turkish i do not count; a digit
+    is the same in all scripts. Traditional and simplified Chinese stay different.
     """
     return list(_words(text).units)
 
@@ -179,7 +180,8 @@ def _table() -> dict[int, str | None]:
     every = "".join(map(chr, range(sys.maxunicode + 1)))
     table: dict[int, str | None] = {ord(sign): str(unicodedata.decimal(sign)) for sign in every if sign.isdecimal()}
     table |= dict.fromkeys(map(ord, _DELETED.findall(every)))
-    return table | dict.fromkeys(map(ord, _BETWEEN_WORDS.findall(every)), " ") | {ord("ı"): "i"}
+    table |= dict.fromkeys(map(ord, _BETWEEN_WORDS.findall(every)), " ")
+    return table | dict(zip(map(ord, "ıآأإؤئىیکة"), "iاااويييكه", strict=True))
 
 
 def _key(text: Text, prompt: _Words, response: _Words) -> tuple[str, str]:
