@@ -32,6 +32,9 @@ CELLS_VERSION: Final = "3"
 SCORES_VERSION: Final = "1"
 """Part of the test rows' digest: raise it when the same training gets other scores on the same rows."""
 
+ANSWERS_VERSION: Final = "2"
+"""Part of the digest of rows to be answered: raise it when answers to them are made or judged otherwise."""
+
 _JSON: Final = ("finetune", "made")
 """Columns of `CELLS` that hold JSON."""
 
@@ -184,7 +187,7 @@ class Exam:
     def asked_digest(self) -> str:
         """SHA-256 of how answers are made and judged, and of the rows to be answered."""
         rows = self.asked.select("row_id", "answer").iter_rows()
-        return json_sha256([SCORES_VERSION, sorted(rows), self.answer_tokens])
+        return json_sha256([ANSWERS_VERSION, sorted(rows), self.answer_tokens])
 
     def lacking(self, cell: Cell | None) -> dict[str, pl.DataFrame]:
         """Rows whose scores a cell lacks, by the part of it that is to hold them; None lacks all."""
