@@ -11,7 +11,7 @@ from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.settings.project import Project
 
 if TYPE_CHECKING:
-    from g2is_assets.export.training_file import Format
+    from g2is_assets.export.formats import Format
     from g2is_assets.store.lake import Lake
     from g2is_assets.store.version import Version
 
@@ -30,9 +30,10 @@ def export() -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["messages", "alpaca"]),
+    type=click.Choice(["messages", "sharegpt", "alpaca"]),
     required=True,
-    help="`messages`: turns with role and content (TRL); `alpaca`: instruction, input, output (LLaMA-Factory).",
+    help="`messages`: turns with role and content, tools, calls and reasoning (TRL, Axolotl); `sharegpt`: turns with "
+    "from and value, tools and calls; `alpaca`: instruction, output, system, history (both LLaMA-Factory).",
 )
 @click.option(
     "--out",
@@ -43,9 +44,10 @@ def subset(config: Path | None, domain: str, form: "Format", out: Path | None) -
     """Write the rows of the DOMAIN's current subset as a training file, in the walk's order.
 
     Every row says its id, sources, licences, place in the walk and the subset's version. `dataset_info.json` beside the
-    file gets an entry for LLaMA-Factory.
+    file gets an entry for LLaMA-Factory; of `messages`, <name>.axolotl.yaml has the block for Axolotl. Notes say what
+    a trainer must be told so that it trains on what was trained on here.
     """
-    from g2is_assets.export.training_file import DATASET_INFO, dataset_info, training_file
+    from g2is_assets.export.training_file import DATASET_INFO, training_file
     from g2is_assets.store.files import exported, json_text
 
     project, lake = open_lake(config, domain)
@@ -54,16 +56,20 @@ def subset(config: Path | None, domain: str, form: "Format", out: Path | None) -
     if file.suffix not in (".jsonl", ".json") or file.name == DATASET_INFO:
         raise SettingsError(f"{file}: the name must end in .jsonl or .json, and not be {DATASET_INFO}, which lists it")
     made = lake.current("selection/subset", domain)
-    (records, notes), info = training_file(project, lake, made, form), dataset_info(file, form)
+    export = training_file(project, lake, made, form, file)
     if file.suffix == ".json":
-        text = json_text(records, indent=2) + "\n"
+        text = json_text(export.records, indent=2) + "\n"
     else:
-        text = "".join(json_text(record) + "\n" for record in records)
-    for path, content in ((file, text), (file.with_name(DATASET_INFO), info + "\n")):
+        text = "".join(json_text(record) + "\n" for record in export.records)
+    for path, content in ((file, text), *((file.with_name(name), beside) for name, beside in export.files.items())):
+        if content is None:
+            path.unlink(missing_ok=True)
+            continue
         with exported(path) as scratch:
             scratch.write_text(content, encoding="utf-8")
-    click.echo(f"Wrote {len(records)} rows to {file}, and the entry '{file.stem}' to {DATASET_INFO} beside it.")
-    _print_notes(project, domain, "selection/subset", notes)
+    told = ", ".join(name for name, beside in export.files.items() if beside is not None)
+    click.echo(f"Wrote {len(export.records)} rows to {file}" + (f", and of it {told} beside it." if told else "."))
+    _print_notes(project, domain, "selection/subset", export.notes)
 
 
 @export.command(epilog="Example: g2is export adapter shop_arithmetic shop_adapter")

@@ -1,7 +1,7 @@
 """Tables of the stage `instructions`: rows as they were read, and those set aside; and a row before it is in one."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -149,8 +149,13 @@ class Instruction:
 
     @property
     def row_id(self) -> str:
-        """Content hash: 128 bits over turns and tools."""
-        before, last = [dict(turn) for turn in self.turns[:-1]], dict(self.turns[-1])
+        """Content hash: 128 bits over turns and tools; arguments of calls count by what they say, in JSON or not."""
+        *before, last = (
+            {**turn, "tool_calls": [with_arguments(call, decoded) for call in turn["tool_calls"]]}
+            if "tool_calls" in turn
+            else dict(turn)
+            for turn in self.turns
+        )
         said: list[Any] = [before, last["content"] if last.keys() == {"role", "content"} else last]
         return json_sha256(said + ([list(self.tools)] if self.tools else []))[:32]
 
@@ -183,6 +188,21 @@ def turns_of(row: Mapping[str, Any]) -> tuple[Sequence[Turn], Sequence[Any]]:
         if "tool_calls" in turn:
             turn["tool_calls"] = json.loads(turn["tool_calls"])
     return turns, json.loads(row["tools"] or "[]")
+
+
+def with_arguments(call: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """A call of a tool with other arguments."""
+    function = call["function"]
+    return {**call, "function": {**function, "arguments": change(function.get("arguments", {}))}}
+
+
+def decoded(arguments: Any) -> Any:
+    """Arguments as a table, as templates want them, if they are the JSON of one."""
+    try:
+        found = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except (ValueError, RecursionError):
+        return arguments
+    return found if isinstance(found, dict) else arguments
 
 
 def turn_text(turn: Turn) -> str:

@@ -71,7 +71,7 @@ def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source
         _check(turns)
         if choices and answer:
             answer = _chosen(answer, choices, turn_text(turns[-1]))
-        return Instruction(
+        row = Instruction(
             turns=tuple(turns),
             source=_label(record, "source") or str(base.source),
             license=_label(record, "license") or base.license or "unknown",
@@ -83,6 +83,9 @@ def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source
             tools=tuple(_tools(record.get("tools"))),
             preferred=_said(record, "chosen") and not any(_said(record, name) for name in CONVERSATIONS),
         )
+        if row.tools or any("tool_calls" in turn for turn in turns):
+            _refuse_what_has_no_id(row)
+        return row
     except UnknownShape:
         raise
     except RecursionError:
@@ -206,10 +209,17 @@ def _called(turn: Mapping[str, Any], said: Any, content: Any) -> list[Any]:
         calls = [call for each in calls for call in (each if isinstance(each, list) else [each])]
     elif turn.get("function_call") is not None:
         calls = [turn["function_call"]]
-    calls = [call if isinstance(call, Mapping) and "function" in call else {"function": call} for call in calls]
+    calls = [call if isinstance(call, Mapping) and "function" in call else _wrapped(call) for call in calls]
     if not all(isinstance(call["function"], Mapping) and call["function"].get("name") for call in calls):
         raise UnusableRow("a call of a tool without a name")
     return [{"type": "function"} | {k: _whole(v) for k, v in call.items() if v is not None} for call in calls]
+
+
+def _wrapped(function: Any) -> dict[str, Any]:
+    """A bare call in OpenAI's words."""
+    if not isinstance(function, Mapping) or "id" not in function:
+        return {"function": function}
+    return {"id": function["id"], "function": {key: value for key, value in function.items() if key != "id"}}
 
 
 def _tools(value: Any) -> list[Any]:
@@ -285,6 +295,7 @@ def _listed(value: Any, name: str) -> list[Any] | None:
             value = json.loads(value)
         except (ValueError, RecursionError):
             raise UnusableRow(f"`{name}` is not a list") from None
+        _refuse_surrogates(value)
     if isinstance(value, Mapping) and name == "tools":
         return [value]
     if value is not None and not isinstance(value, list):
@@ -317,6 +328,13 @@ def _refuse_surrogates(value: Any) -> None:
     elif isinstance(value, Mapping | list):
         for item in [*value, *value.values()] if isinstance(value, Mapping) else value:
             _refuse_surrogates(item)
+
+
+def _refuse_what_has_no_id(row: Instruction) -> None:
+    try:
+        _ = row.row_id
+    except (ValueError, RecursionError) as error:
+        raise UnusableRow(f"a call or definition of a tool that JSON cannot hold: {error}") from None
 
 
 def _printable(value: Any) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from jinja2 import TemplateError
 
-from g2is_assets.contracts.instructions import Turn
+from g2is_assets.contracts.instructions import Turn, decoded, with_arguments
 from g2is_assets.errors import G2isError, ModelError
 from g2is_assets.training.kept import Span, split_thought, what_is_lost
 
@@ -237,7 +237,7 @@ class ChatTemplate:
         if said["role"] == "developer" and "developer" not in chat:
             said["role"] = "system"
         if "tool_calls" in said:
-            said["tool_calls"] = [_with_arguments(call, _decoded) for call in said["tool_calls"]]
+            said["tool_calls"] = [with_arguments(call, decoded) for call in said["tool_calls"]]
         if thought := said.get("reasoning_content"):
             if "thinking" in chat:
                 said["thinking"] = thought
@@ -296,7 +296,7 @@ class ChatTemplate:
                 if not calls:
                     raise
                 for n, made in calls.items():
-                    said[n] = {**said[n], "tool_calls": [_with_arguments(call, _encoded) for call in made]}
+                    said[n] = {**said[n], "tool_calls": [with_arguments(call, _encoded) for call in made]}
                 return str(self.tokenizer.apply_chat_template(said, **options))
         except (TemplateError, TypeError, ValueError, KeyError) as error:
             roles = ", ".join(turn["role"] for turn in turns)
@@ -316,20 +316,6 @@ def _without_today(chat: str | None, day: date) -> str | None:
             "calls strftime_now with a plain format, or mend chat_template.jinja in its folder"
         )
     return None if chat is None else fixed
-
-
-def _with_arguments(call: dict[str, Any], change: Any) -> dict[str, Any]:
-    function = call["function"]
-    return {**call, "function": {**function, "arguments": change(function.get("arguments", {}))}}
-
-
-def _decoded(arguments: Any) -> Any:
-    """Arguments as a table, as templates want them, if they are the JSON of one."""
-    try:
-        found = json.loads(arguments) if isinstance(arguments, str) else arguments
-    except ValueError:
-        return arguments
-    return found if isinstance(found, dict) else arguments
 
 
 def _encoded(arguments: Any) -> str:
