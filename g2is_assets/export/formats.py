@@ -4,7 +4,7 @@ No format loses anything of a row unseen: a record is only given out if the read
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from g2is_assets.contracts.instructions import Instruction, Turn, decoded, with_arguments
@@ -18,6 +18,7 @@ Rows = Mapping[str, Instruction]
 """By row id of the pool, in the order of the file."""
 
 _LACKS: Final[dict[Format, str]] = {
+    "messages": "nothing that the reader lets through",
     "alpaca": "tools, reasoning, names, and turns that do not alternate between user and assistant",
     "sharegpt": "reasoning beside an answer, text beside calls of tools, and calls of other types",
 }
@@ -67,7 +68,9 @@ def _messages(rows: Sequence[Instruction], turns: Turns) -> list[dict[str, Any]]
     with_tools, marked = any(row.tools for row in rows), turns == "last" and any(map(_n_earlier, rows))
     made = []
     for row in rows:
-        said = [dict(turn) | ({"tool_calls": _calls(turn)} if "tool_calls" in turn else {}) for turn in row.turns]
+        said = [
+            dict(turn) | ({"tool_calls": _calls(turn, _told)} if "tool_calls" in turn else {}) for turn in row.turns
+        ]
         last = len(said) - 1
         body: dict[str, Any] = {
             "messages": [turn | {"training": n == last} for n, turn in enumerate(said)] if marked else said
@@ -107,7 +110,7 @@ def _spoken(turn: Turn) -> dict[str, str]:
     named = {name: turn[name] for name in ("tool_call_id", "name") if name in turn}
     if "tool_calls" not in turn:
         return {"from": _TO_SHAREGPT.get(turn["role"], turn["role"]), "value": turn["content"], **named}
-    calls = [call["function"] | ({"id": call["id"]} if "id" in call else {}) for call in _calls(turn)]
+    calls = [call["function"] | ({"id": call["id"]} if "id" in call else {}) for call in _calls(turn, decoded)]
     return {"from": "function_call", "value": _json(calls if len(calls) > 1 else calls[0]), **named}
 
 
@@ -117,9 +120,19 @@ def _apart(row: Instruction) -> tuple[str, Sequence[Turn]]:
     return (first["content"], row.turns[1:]) if first["role"] == "system" else ("", row.turns)
 
 
-def _calls(turn: Turn) -> list[dict[str, Any]]:
-    """A turn's calls with their arguments as tables, as chat templates want them."""
-    return [with_arguments(call, decoded) for call in turn["tool_calls"]]
+def _calls(turn: Turn, change: Callable[[Any], Any]) -> list[dict[str, Any]]:
+    return [with_arguments(call, change) for call in turn["tool_calls"]]
+
+
+def _told(arguments: Any) -> Any:
+    """Arguments as a table, as chat templates want them; as JSON text where a null is one, which tables may lose."""
+    found = decoded(arguments)
+    return arguments if _has_null(found) else found
+
+
+def _has_null(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return value is None or any(map(_has_null, parts))
 
 
 def _json(value: Any) -> str:

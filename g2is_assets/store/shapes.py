@@ -212,7 +212,11 @@ def _called(turn: Mapping[str, Any], said: Any, content: Any) -> list[Any]:
     calls = [call if isinstance(call, Mapping) and "function" in call else _wrapped(call) for call in calls]
     if not all(isinstance(call["function"], Mapping) and call["function"].get("name") for call in calls):
         raise UnusableRow("a call of a tool without a name")
-    return [{"type": "function"} | {k: _whole(v) for k, v in call.items() if v is not None} for call in calls]
+    whole = said == "function_call" and isinstance(content, str)  # of JSON text, whose nulls are its own
+    return [
+        {"type": "function"} | {k: v if whole else _whole(v) for k, v in call.items() if v is not None}
+        for call in calls
+    ]
 
 
 def _wrapped(function: Any) -> dict[str, Any]:

@@ -14,10 +14,12 @@ import yaml
 from click.testing import CliRunner, Result
 
 from g2is_assets.cli import main
-from g2is_assets.contracts.instructions import POOL, turns_of
+from g2is_assets.contracts.instructions import POOL, Instruction, turns_of
 from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.settings.config import Source
 from g2is_assets.store.files import made_whole
 from g2is_assets.store.serving import promote
+from g2is_assets.store.sources import read_rows
 from g2is_assets.store.version import Version
 from support.projects import lake_of
 from support.rows import arithmetic_row, write_jsonl
@@ -83,7 +85,25 @@ def test_alpaca_is_what_the_entry_beside_it_says(refreshed: Path, tmp_path: Path
     assert again.exit_code == 0
     info = json.loads((tmp_path / "dataset_info.json").read_text())
     assert (info["lines"]["formatting"], info["other"]) == ("sharegpt", other["other"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset_info.json", "lines.jsonl", "subset.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "dataset_info.json",
+        "lines.axolotl.yaml",
+        "lines.jsonl",
+        "subset.json",
+    ]
+    talks = export(refreshed, "subset", DOMAIN, "--format", "sharegpt", "--out", str(tmp_path / "lines.jsonl"))
+    assert talks.exit_code == 0
+    info = json.loads((tmp_path / "dataset_info.json").read_text())
+    assert set(info["lines"]["columns"].values()) <= records(tmp_path / "lines.jsonl")[0].keys()
+    assert not (tmp_path / "lines.axolotl.yaml").exists()  # which told of the turns that were in that file
+
+
+def test_an_export_is_a_source_of_the_same_rows(refreshed: Path, tmp_path: Path) -> None:
+    for form in ("messages", "sharegpt", "alpaca"):
+        file = tmp_path / f"{form}.jsonl"
+        assert export(refreshed, "subset", DOMAIN, "--format", form, "--out", str(file)).exit_code == 0
+        read = [row for row in read_rows(str(file), Source(path=str(file)), tmp_path) if isinstance(row, Instruction)]
+        assert [row.row_id for row in read] == subset_of(refreshed)[1]
 
 
 def with_conversations(settings: Path, *turns: dict[str, str]) -> None:
@@ -112,12 +132,12 @@ def test_several_turns_go_into_the_history_and_what_alpaca_cannot_hold_is_refuse
         assert record["history"] == [[QUESTION["content"], reply["content"]]]
         assert record["system"] == system["content"]
         assert record["instruction"].startswith("Add ")
-    assert "mask_history: true" in result.stderr
+    assert "mask_history" not in result.stderr  # all answers carry loss, here as there
     before = out.read_bytes()
     with_conversations(settings, QUESTION)
     refused = export(settings, "subset", DOMAIN, "--format", "alpaca", "--out", str(out))
     assert refused.exit_code == 1
-    assert "do not alternate between user and assistant" in refused.stderr
+    assert "turns that do not alternate between user and assistant" in refused.stderr
     assert "--format messages" in refused.stderr
     assert out.read_bytes() == before
     told = export(settings, "subset", DOMAIN, "--format", "messages", "--out", str(out))
@@ -134,6 +154,7 @@ def test_a_system_message_of_the_project_and_cut_responses_are_told(copy: Path, 
     result = export(copy, "subset", DOMAIN, "--format", "messages", "--out", str(out))
     assert result.exit_code == 0, result.output
     assert all(r["messages"][0] == {"role": "system", "content": "Add up."} for r in records(out))
+    assert f"{len(records(out))} rows begin with the project's `system` message" in result.stderr
     assert "training here cut them, the file has them whole" in result.stderr
 
 

@@ -1,0 +1,133 @@
+"""Exports in the trainers that they are for: their own code makes of every row the labels that were trained on here.
+
+But for one token: the ChatML template writes a line break after `<|im_end|>`. It is trained on there, and not here,
+where a row ends with its end of turn, after which nothing is generated. Each trainer is installed on first use.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from g2is_assets.contracts.instructions import POOL
+from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.training.text import Template, examples
+from support.commands import g2is
+from support.models import CHATML
+from support.projects import lake_of
+from support.rows import arithmetic_row, write_jsonl
+from support.runs import refresh_subset
+from support.shared import copied, made_once
+from support.trainers import call
+
+pytestmark = pytest.mark.trainers
+DOMAIN = "sums"
+SCRIPTS = Path(__file__).parent / "trainers"
+MARKED = CHATML.replace(
+    " + message['content'] + '<|im_end|>\n' }}",
+    " }}{% if message.role == 'assistant' %}{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + '<|im_end|>' }}{% endif %}{{ '\n' }}",
+)
+"""ChatML with marks around what an assistant writes, which TRL needs for several answers."""
+Labels = dict[str, dict[str, list[int]]]
+
+
+def talk(n: int) -> dict[str, Any]:
+    """A row of one turn, of one with white space and separators, of several turns, or of these with a system text."""
+    row = arithmetic_row(n)
+    asked, answer = str(row["instruction"]), str(row["output"])
+    if n % 4 == 1:
+        asked, answer = f" {asked}\u2028\n", f"\n {answer}\u0085é \n"
+    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+    if n % 4 > 1:
+        turns = [{"role": "user", "content": "Ready? "}, {"role": "assistant", "content": " Yes."}, *turns]
+    if n % 4 == 3:
+        turns = [{"role": "system", "content": "Count\n\naloud. "}, *turns]
+    return {"id": row["id"], "source": "talks", "messages": turns}
+
+
+@pytest.fixture(scope="module")
+def subset(refreshed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Labels]]:
+    """A function that gives the settings file of a project with `turns`, its subset exported, and what carries loss."""
+
+    def make(folder: Path, turns: str) -> None:
+        settings = copied(refreshed, folder / "project", history=False)
+        text = settings.read_text().replace("max_length = 96", f'max_length = 256\nturns = "{turns}"')
+        settings.write_text(text.replace("budget = 0.15", "budget = 0.8"))
+        (settings.parent / "model" / "chat_template.jinja").write_text(MARKED)
+        for file in (settings.parent / "pool").iterdir():
+            file.unlink()
+        write_jsonl(settings.parent / "pool" / "talks.jsonl", [talk(n) for n in range(20)])
+        refresh_subset(settings, DOMAIN)
+        for form in ("messages", "sharegpt", "alpaca"):
+            out = str(folder / f"{form}.jsonl")
+            result = g2is(settings, "export", "subset", DOMAIN, "--format", form, "--out", out)
+            assert result.exit_code == 0, result.output
+
+    def made(turns: str) -> tuple[Path, Labels]:
+        folder = made_once(tmp_path_factory, f"exported_{turns}", lambda folder: make(folder, turns))
+        settings = folder / "project" / "g2is.toml"
+        lake, tokenizer = lake_of(settings), AutoTokenizer.from_pretrained(settings.parent / "model")
+        pool = lake.current("instructions/pool").read(POOL)
+        table = lake.current("selection/subset", DOMAIN).read(SUBSET).select("row_id").join(pool, on="row_id")
+        assert not table["truncated"].any()
+        rows = examples(table, Template(tokenizer, 256, turns=turns))
+        assert len(rows) >= 12
+        assert set(table["messages"].list.len()) == {2, 4, 5}
+        assert any(row.earlier for row in rows) == (turns == "all")
+        return settings, {row.row_id: {"input_ids": row.input_ids, "labels": row.labels} for row in rows}
+
+    return made
+
+
+def trained_on(name: str, settings: Path, options: dict[str, Any], *forms: str) -> dict[str, Labels]:
+    """Ids and labels by format and row, as a trainer's own code makes them."""
+    folder = settings.parents[1]
+    out, model = folder / f"{name}.json", str(settings.parent / "model")
+    files = [str(folder / f"{form}.jsonl") for form in forms]
+    environment = "trl" if name == "axolotl" else name
+    call(environment, SCRIPTS / f"{name}_labels.py", [model, str(out), json.dumps(options), *files])
+    return json.loads(out.read_text())
+
+
+def without_line_breaks(theirs: Labels, model: Path) -> Labels:
+    """Rows without the line break that ChatML writes after an end of turn: the last, and as labels the others."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    end, (line_break,) = tokenizer.eos_token_id, tokenizer("\n", add_special_tokens=False)["input_ids"]
+    made = {}
+    for row_id, row in theirs.items():
+        ids, labels = row["input_ids"], list(row["labels"])
+        assert ids[-2:] == [end, line_break]
+        for place in range(1, len(ids)):
+            if ids[place - 1 : place + 1] == [end, line_break]:
+                labels[place] = -100
+        made[row_id] = {"input_ids": ids[:-1], "labels": labels[:-1]}
+    return made
+
+
+@pytest.mark.parametrize(("turns", "options"), [("last", {}), ("all", {"assistant_only_loss": True})])
+def test_trl_trains_on_what_was_trained_on_here(subset: Any, turns: str, options: dict[str, Any]) -> None:
+    settings, ours = subset(turns)
+    theirs = trained_on("trl", settings, options, "messages")
+    assert without_line_breaks(theirs["messages"], settings.parent / "model") == ours
+
+
+@pytest.mark.parametrize(("turns", "options"), [("last", {"mask_history": True}), ("all", {})])
+def test_llama_factory_trains_on_what_was_trained_on_here(subset: Any, turns: str, options: dict[str, Any]) -> None:
+    settings, ours = subset(turns)
+    theirs = trained_on("llama_factory", settings, options, "messages", "sharegpt", "alpaca")
+    assert {form: without_line_breaks(rows, settings.parent / "model") == ours for form, rows in theirs.items()} == {
+        "messages": True,
+        "sharegpt": True,
+        "alpaca": True,
+    }
+
+
+@pytest.mark.parametrize("turns", ["last", "all"])
+def test_axolotl_trains_on_what_was_trained_on_here(subset: Any, turns: str) -> None:
+    settings, ours = subset(turns)
+    theirs = trained_on("axolotl", settings, {}, "messages")
+    assert without_line_breaks(theirs["messages"], settings.parent / "model") == ours
