@@ -75,7 +75,7 @@ def is_right(text: str, answer: str) -> bool:
     """Whether a generated text gives this answer.
 
     If the answer is a number, the first number of the final answer counts, or without one the last number of the text;
-    thousands' commas, zeros after the point and units other than % do not matter, but there may be no second number
+    thousands' commas, zeros after the point and units do not matter (% does where the answer has it), but there may be no second number
     ("5 or 6", "5/6") and no "not". Otherwise the final answer, or without one the whole text, has to equal it but for
     case, runs of blanks, width, the script of digits, and signs and brackets around it.
     """
@@ -140,8 +140,10 @@ def _is_number(said: str, number: Any) -> bool:
 
 
 def _same_number(one: Any, other: Any) -> bool:
-    (*value, currency), (*right, right_currency) = _value(one), _value(other)
-    return value == right and (not currency or not right_currency or currency == right_currency)
+    """Equal values; a currency or % counts where the right answer has one, and another currency than that is wrong."""
+    (value, percent, currency), (right, right_percent, right_currency) = _value(one), _value(other)
+    same_unit = (not right_percent or percent) and (not currency or not right_currency or currency == right_currency)
+    return value == right and bool(same_unit)
 
 
 def _value(number: Any) -> tuple[Decimal, str, str]:

@@ -139,7 +139,7 @@ def test_the_final_answer_is_what_follows_the_last_mark_up_to_the_end_of_its_sen
         ("The answer is 12,5.", "125", False),
         ("The answer is 12,5.", "12", False),
         ("The answer is 1,2,3.", "123", False),
-        ("The answer is 50%.", "50", False),
+        ("The answer is 50%.", "50", True),
         ("The answer is 50.", "50%", False),
         ("The answer is 50.0 %.", "50%", True),
         ("The answer is 50 percent of it.", "50", True),
