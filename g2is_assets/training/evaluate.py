@@ -174,7 +174,7 @@ def _go_on(model: Any, template: Template, prompts: Sequence[list[int]], max_new
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    ends = [end for end in dict.fromkeys([template.ending, str(tokenizer.eos_token)]) if end]
+    ends = [end for end in dict.fromkeys([template.ending, tokenizer.eos_token]) if end]
     others = [end for end in ends if end != tokenizer.eos_token]
     with torch.no_grad():
         out = model.generate(
