@@ -76,8 +76,8 @@ def is_right(text: str, answer: str) -> bool:
 
     If the answer is a number, the first number of the final answer counts, or without one the last number of the text;
     thousands' commas, zeros after the point and units do not matter (% does where the answer has it), but there may be
-    no second number ("5 or 6", "5/6") and no "not". Otherwise the final answer, or without one the whole text, has to equal it but for
-    case, runs of blanks, width, the script of digits, and signs and brackets around it.
+    no second number ("5 or 6", "5/6") and no "not". Otherwise the final answer, or without one the whole text, has to
+    equal it but for case, runs of blanks, width, the script of digits, and signs and brackets around it.
     """
     mark, number = _last_mark(text), NUMBER.fullmatch(_fold(answer).strip())
     if number:
