@@ -5,6 +5,8 @@ where a row ends with its end of turn, after which nothing is generated. Each tr
 """
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from g2is_assets.contracts.instructions import POOL
+from g2is_assets.contracts.instructions import POOL, Instruction
 from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.export.formats import axolotl, bodies
 from g2is_assets.training.text import Template, examples
 from support.commands import g2is
 from support.models import CHATML
@@ -21,6 +24,7 @@ from support.projects import lake_of
 from support.rows import arithmetic_row, write_jsonl
 from support.runs import refresh_subset
 from support.shared import copied, made_once
+from support.templates import FAMILIES
 from support.trainers import call
 
 pytestmark = pytest.mark.trainers
@@ -51,7 +55,7 @@ def talk(n: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def subset(refreshed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Labels]]:
-    """A function that gives the settings file of a project with `turns`, its subset exported, and what carries loss."""
+    """A function that gives the model of a project with `turns`, whose subset is exported, and what carries loss."""
 
     def make(folder: Path, turns: str) -> None:
         settings = copied(refreshed, folder / "project", history=False)
@@ -78,18 +82,18 @@ def subset(refreshed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         assert len(rows) >= 12
         assert set(table["messages"].list.len()) == {2, 4, 5}
         assert any(row.earlier for row in rows) == (turns == "all")
-        return settings, {row.row_id: {"input_ids": row.input_ids, "labels": row.labels} for row in rows}
+        ours = {row.row_id: {"input_ids": row.input_ids, "labels": row.labels} for row in rows}
+        return settings.parent / "model", ours
 
     return made
 
 
-def trained_on(name: str, settings: Path, options: dict[str, Any], *forms: str) -> dict[str, Labels]:
-    """Ids and labels by format and row, as a trainer's own code makes them."""
-    folder = settings.parents[1]
-    out, model = folder / f"{name}.json", str(settings.parent / "model")
-    files = [str(folder / f"{form}.jsonl") for form in forms]
+def trained_on(name: str, model: Path, options: dict[str, Any], *forms: str) -> dict[str, Labels]:
+    """Ids and labels by format and row, as a trainer's own code makes them of the files beside the model's project."""
+    folder = model.parents[1]
+    out, files = folder / f"{name}.json", [str(folder / f"{form}.jsonl") for form in forms]
     environment = "trl" if name == "axolotl" else name
-    call(environment, SCRIPTS / f"{name}_labels.py", [model, str(out), json.dumps(options), *files])
+    call(environment, SCRIPTS / f"{name}_labels.py", [str(model), str(out), json.dumps(options), *files])
     return json.loads(out.read_text())
 
 
@@ -110,16 +114,16 @@ def without_line_breaks(theirs: Labels, model: Path) -> Labels:
 
 @pytest.mark.parametrize(("turns", "options"), [("last", {}), ("all", {"assistant_only_loss": True})])
 def test_trl_trains_on_what_was_trained_on_here(subset: Any, turns: str, options: dict[str, Any]) -> None:
-    settings, ours = subset(turns)
-    theirs = trained_on("trl", settings, options, "messages")
-    assert without_line_breaks(theirs["messages"], settings.parent / "model") == ours
+    model, ours = subset(turns)
+    theirs = trained_on("trl", model, options, "messages")
+    assert without_line_breaks(theirs["messages"], model) == ours
 
 
 @pytest.mark.parametrize(("turns", "options"), [("last", {"mask_history": True}), ("all", {})])
 def test_llama_factory_trains_on_what_was_trained_on_here(subset: Any, turns: str, options: dict[str, Any]) -> None:
-    settings, ours = subset(turns)
-    theirs = trained_on("llama_factory", settings, options, "messages", "sharegpt", "alpaca")
-    assert {form: without_line_breaks(rows, settings.parent / "model") == ours for form, rows in theirs.items()} == {
+    model, ours = subset(turns)
+    theirs = trained_on("llama_factory", model, options, "messages", "sharegpt", "alpaca")
+    assert {form: without_line_breaks(rows, model) == ours for form, rows in theirs.items()} == {
         "messages": True,
         "sharegpt": True,
         "alpaca": True,
@@ -128,6 +132,41 @@ def test_llama_factory_trains_on_what_was_trained_on_here(subset: Any, turns: st
 
 @pytest.mark.parametrize("turns", ["last", "all"])
 def test_axolotl_trains_on_what_was_trained_on_here(subset: Any, turns: str) -> None:
-    settings, ours = subset(turns)
-    theirs = trained_on("axolotl", settings, {}, "messages")
-    assert without_line_breaks(theirs["messages"], settings.parent / "model") == ours
+    model, ours = subset(turns)
+    theirs = trained_on("axolotl", model, {}, "messages")
+    assert without_line_breaks(theirs["messages"], model) == ours
+
+
+def test_calls_tools_and_reasoning_reach_the_template_as_here(tiny_model: Path, tmp_path: Path) -> None:
+    family = FAMILIES["qwen3"]
+    model = shutil.copytree(tiny_model, tmp_path / "project" / "model")
+    (model / "chat_template.jinja").write_text(re.sub(r"\bm\b", "message", family.chat))  # Axolotl goes by that name
+    rows, shown = {}, {"role": "tool", "tool_call_id": "c1", "content": "12:00"}
+    answer = {"role": "assistant", "content": "Noon."}
+    for n, arguments in enumerate([{"city": "Oslo"}, '{"at": 3}', {}]):
+        asked, call = {"role": "user", "content": "Time?"}, {"name": "clock", "arguments": arguments}
+        called = {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"type": "function", "id": "c1", "function": call}],
+        }
+        tool = {"type": "function", "function": {"name": "clock", "parameters": {"properties": {f"p{n}": {}}}}}
+        for turns in ((asked, called), (asked, called, shown, answer), (asked, answer | {"reasoning_content": "Sun."})):
+            rows[str(len(rows))] = Instruction(turns, "", "", "", 0, tools=(tool,) if n < 2 else ())
+    made = [body | {"row_id": row_id} for row_id, body in zip(rows, bodies("messages", rows, "last"), strict=True)]
+    write_jsonl(tmp_path / "messages.jsonl", made)
+    (tmp_path / "messages.axolotl.yaml").write_text(axolotl("messages.jsonl", rows, "last"))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    template = Template(tokenizer, 10_000, turns="last")
+    whole = [template.encode(row_id, row.turns, row.tools) for row_id, row in rows.items()]
+    ours = {row.row_id: {"input_ids": row.input_ids, "labels": row.labels} for row in whole}
+    assert without_line_breaks(trained_on("axolotl", model, {}, "messages")["messages"], model) == ours
+    theirs = without_line_breaks(trained_on("trl", model, {}, "messages")["messages"], model)
+    for row_id, row in theirs.items():
+        assert row["input_ids"] == ours[row_id]["input_ids"]
+        said, here = (
+            tokenizer.decode([label for label in labels if label != -100])
+            for labels in (row["labels"], ours[row_id]["labels"])
+        )
+        # The beginning of a thought, or an empty one, is prompt here: the template writes it before every answer.
+        assert said.removesuffix(here) in ("<think>\n", family.before)

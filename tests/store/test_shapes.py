@@ -1,5 +1,6 @@
 """Shapes of rows: what becomes of a record's columns."""
 
+import json
 from typing import Any
 
 import pytest
@@ -94,6 +95,37 @@ def test_calls_results_and_tools_of_sharegpt_are_kept() -> None:
     call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
     assert row.turns[1:3] == (assistant("", tool_calls=[call]), {"role": "tool", "content": '{"temperature": 4}'})
     assert row.tools == ({"type": "function", "function": {"name": "weather"}},)
+
+
+def test_arguments_count_by_what_they_say_and_the_id_of_a_bare_call_is_its_own() -> None:
+    said = {"name": "weather", "arguments": {"city": "Oslo"}}
+    told = {"from": "function_call", "value": json.dumps(said | {"id": "c1"})}
+    talk = row_of({"conversations": [{"from": "human", "value": "Oslo?"}, told]})
+    assert talk.turns[1] == assistant("", tool_calls=[{"type": "function", "id": "c1", "function": said}])
+    assert talk.row_id == row_of({"messages": [user("Oslo?"), assistant("", tool_calls=[{"id": "c1", **CALL}])]}).row_id
+
+
+def test_a_null_of_json_arguments_is_kept() -> None:
+    told = {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": null}}'}
+    (call,) = row_of({"conversations": [{"from": "human", "value": "Oslo?"}, told]}).turns[1]["tool_calls"]
+    assert call["function"]["arguments"] == {"city": None}
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"messages": json.dumps([user("\ud800"), assistant("b")])}, "half a character"),
+        ({"prompt": "a", "response": "b", "tools": '[{"name": "\\udfff"}]'}, "half a character"),
+        ({"prompt": "a", "response": "b", "tools": '[{"name": "f", "at": NaN}]'}, "JSON cannot hold"),
+        (
+            {"messages": [user("a"), assistant("", tool_calls=[{"name": "f", "arguments": '{"a": 1e999}'}])]},
+            "JSON cannot",
+        ),
+        ({"messages": [user("a"), assistant("", tool_calls=[{"name": "f", "arguments": '{"a": "\\ud800"}'}])]}, "JSON"),
+    ],
+)
+def test_json_that_says_what_no_file_can_hold_costs_its_row_alone(record: dict[str, Any], said: str) -> None:
+    assert said in reason(record)
 
 
 def test_a_call_may_be_the_response() -> None:
