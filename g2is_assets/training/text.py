@@ -12,7 +12,7 @@ from typing import Any, Final
 import polars as pl
 
 from g2is_assets.contracts import instructions as contracts
-from g2is_assets.contracts.instructions import Instruction, Turn, Unusable, stored, turns_of
+from g2is_assets.contracts.instructions import TURN_KEYS, Instruction, Turn, Unusable, stored, turns_of
 from g2is_assets.errors import ContractError, ModelError
 from g2is_assets.hashing import json_sha256
 from g2is_assets.training.kept import split_thought
@@ -257,7 +257,12 @@ _CONTENT: Final = {name: column.dtype for name, column in contracts.CONTENT.item
 
 
 def _table(records: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame([{name: record[name] for name in schema} for record in records], schema=schema)
+    columns: dict[str, Any] = {name: [record[name] for record in records] for name in schema}
+    if "messages" in columns:  # from flat columns: built of dictionaries, it would hold thirty times its size
+        flat = [(row, *map(turn.get, TURN_KEYS)) for row, turns in enumerate(columns["messages"]) for turn in turns]
+        turns = pl.DataFrame(flat, {"row": pl.Int64, **dict.fromkeys(TURN_KEYS, pl.String)}, orient="row")
+        columns["messages"] = turns.group_by("row", maintain_order=True).agg(pl.struct(TURN_KEYS))[TURN_KEYS[0]]
+    return pl.DataFrame(columns, schema=schema)
 
 
 def _merged(tables: Sequence[pl.DataFrame], labels: Sequence[pl.DataFrame]) -> pl.DataFrame:
