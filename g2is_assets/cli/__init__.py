@@ -87,21 +87,32 @@ def domain() -> None:
     """Add target domains, and see which are stale."""
 
 
-@domain.command(epilog="Example: g2is domain add tickets --validation tickets.jsonl --refresh '0 3 * * *'")
+@domain.command(
+    epilog="Examples: g2is domain add tickets --validation tickets.jsonl --refresh '0 3 * * *'; of other column names: "
+    "g2is domain add faq --validation faq.csv --column prompt Question --column response Answer"
+)
 @config_option
 @click.argument("name")
 @click.option("--validation", required=True, type=ROWS_FILE, help="Rows that steer the selection.")
 @click.option("--test", type=ROWS_FILE, help="Rows that only measure its result.")
+@click.option("--column", type=(str, str), multiple=True, metavar="KIND NAME", help="A column that has another name.")
 @click.option("--title", help="What people call the domain.")
 @click.option("--budget", type=float, help="Rows to select: below 1 a share of the pool, from 1 up their number.")
 @click.option("--refresh", metavar="CRON", help="When to refresh it, in five fields; switches its schedule on.")
 @click.option("--timezone", help="Time zone of --refresh, such as Europe/Berlin; default: UTC.")
 @click.option("--owner", help="Who answers for it: an email address, or team:NAME; default: the project's owner.")
-def add(config: Path | None, name: str, validation: Path, test: Path | None, **said: str | float | None) -> None:
+def add(
+    config: Path | None,
+    name: str,
+    validation: Path,
+    test: Path | None,
+    column: tuple[tuple[str, str], ...],
+    **said: str | float | None,
+) -> None:
     """Make the folder of a new target domain from its rows, whole or not at all."""
     from g2is_assets.cli.domain import add_domain
 
-    add_domain(config, name, validation, test, said)
+    add_domain(config, name, validation, test, column, said)
 
 
 @domain.command("list", epilog="Example: g2is domain list --json")

@@ -11,8 +11,8 @@ from typing import Final, Literal
 
 from g2is_assets.contracts.instructions import Instruction
 from g2is_assets.errors import G2isError, ModelError, SourceError, StoreError
-from g2is_assets.settings.config import EMBEDDED_MODEL, Source
-from g2is_assets.settings.project import Project
+from g2is_assets.settings.config import EMBEDDED_MODEL
+from g2is_assets.settings.project import Project, rows_of
 from g2is_assets.settings.redaction import redacted
 from g2is_assets.stages.studies import look_at_studies
 from g2is_assets.store.lake import Lake
@@ -169,7 +169,7 @@ def check_domains(project: Project) -> Iterator[Finding]:
 
 
 def _usable(files: tuple[Path, ...]) -> int:
-    read = (row for file in files for row in read_rows(str(file), Source(path=file.name), file.parent))
+    read = (row for file in files for row in read_rows(str(file), rows_of(file), file.parent))
     return len({row.row_id for row in read if isinstance(row, Instruction)})
 
 

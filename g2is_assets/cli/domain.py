@@ -3,7 +3,7 @@
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,8 @@ from g2is_assets.cli.options import print_json
 from g2is_assets.contracts.instructions import Instruction, Unusable
 from g2is_assets.errors import SettingsError, SourceError, StoreError
 from g2is_assets.reports.words import printable
-from g2is_assets.settings.config import DOMAIN_NAME, Source
+from g2is_assets.settings.config import DOMAIN_NAME, Columns, Source
+from g2is_assets.settings.parsing import parse
 from g2is_assets.settings.project import Project, load_domain, load_project
 from g2is_assets.store.records import ending_of
 from g2is_assets.store.sources import read_rows
@@ -29,7 +30,12 @@ SHOWN: Final = 5
 
 
 def add_domain(
-    config: Path | None, name: str, validation: Path, test: Path | None, said: Mapping[str, str | float | None]
+    config: Path | None,
+    name: str,
+    validation: Path,
+    test: Path | None,
+    column: Sequence[tuple[str, str]],
+    said: Mapping[str, str | float | None],
 ) -> None:
     """Make a domain's folder from its rows and what `domain.toml` is to say, and tell what to do next.
 
@@ -44,7 +50,8 @@ def add_domain(
     if folder.exists() or folder.is_symlink():
         raise SettingsError(f"{folder} exists; edit its files, or remove it and add the domain again")
     files = {"validation": validation} | ({"test": test} if test else {})
-    rows = {split: _usable(file, split) for split, file in files.items()}
+    columns = parse(Columns, dict(column), folder / "domain.toml", "columns")
+    rows = {split: _usable(file, split, columns) for split, file in files.items()}
     if both := rows["validation"].keys() & rows.get("test", {}).keys():
         first = min((rows["test"][row_id] for row_id in both), key=lambda row: row.line)
         raise SourceError(
@@ -57,7 +64,9 @@ def add_domain(
         draft.mkdir(parents=True)
         for split, file in files.items():
             shutil.copyfile(file, draft / f"{split}{ending_of(file)}")
-        (draft / "domain.toml").write_text(_toml(said), encoding="utf-8")
+        (draft / "domain.toml").write_text(
+            _toml(said) + (f"\n[columns]\n{_toml(dict(column))}" if column else ""), encoding="utf-8"
+        )
         check_cron(load_domain(draft, project.settings))
         draft.rename(folder)
     except (OSError, UnicodeError) as error:
@@ -102,12 +111,12 @@ def list_domains(config: Path | None, as_json: bool) -> None:
         _print_table(records)
 
 
-def _usable(file: Path, split: str) -> dict[str, Instruction]:
+def _usable(file: Path, split: str, columns: Columns) -> dict[str, Instruction]:
     """The usable rows of a file by row id; says how many there are, and why others are not."""
     found: dict[str, Instruction] = {}
     rejected: list[Unusable] = []
     n_repeated = 0
-    for row in read_rows(str(file), Source(path=file.name), file.parent):
+    for row in read_rows(str(file), Source(path=file.name, columns=columns), file.parent):
         if isinstance(row, Unusable):
             rejected.append(row)
         elif row.row_id in found:

@@ -14,9 +14,11 @@ from g2is_assets.settings.config import (
     ALL_DOMAINS,
     DOMAIN_NAME,
     ROWS_FILE,
+    Columns,
     FinetuneSettings,
     KnowledgeSettings,
     Settings,
+    Source,
 )
 from g2is_assets.settings.parsing import Owner, Section, TimeZone, parse, read_toml
 from g2is_assets.settings.selection import WALKS, AnySelection, SelectionSection
@@ -43,6 +45,8 @@ class DomainFile(Section):
     """Domains whose rows this one takes together, in the place of files of its own."""
     promote: Promote = "always"
     """Whether every new adapter is served, or only one that beats the base model and random rows."""
+    columns: Columns = Columns()
+    """Names that the columns of the folder's own files have ([Data](data.md#other-column-names))."""
     knowledge: dict[str, Any] = Field(default_factory=dict)
     """Keys of `[knowledge]` that differ from the project's; one that says which nodes or how many replaces all such."""
     selection: dict[str, Any] = Field(default_factory=dict)
@@ -199,6 +203,13 @@ def load_domain(folder: Path, settings: Settings) -> Domain:
         test=tuple(test for test in tests if test),
         **sections,
     )
+
+
+def rows_of(file: Path) -> Source:
+    """A domain's file as a source: its columns are called as `domain.toml` beside it says."""
+    said = file.parent / "domain.toml"
+    own = parse(DomainFile, read_toml(said) if said.exists() else {}, said)
+    return Source(path=str(file), columns=own.columns)
 
 
 def _member(folder: Path, member: str, file: Path) -> Path:

@@ -117,11 +117,11 @@ def _turns(record: Mapping[str, Any], pair: Sequence[str]) -> list[dict[str, Any
 def _nearest(record: Mapping[str, Any]) -> str:
     """What the columns might be meant as, and what is known."""
     if asked := [name for name in PROMPTS if name in record]:
-        return f"beside `{asked[0]}` stands no response; known are {SHAPES}; name others by `columns` of the source"
+        return f"beside `{asked[0]}` stands no response; known are {SHAPES}; name others by `columns`"
     for name in record:
         if close := difflib.get_close_matches(str(name).lower(), KNOWN, n=1, cutoff=0.8):
-            return f"is `{name}` the known `{close[0]}`? known are {SHAPES}; name others by `columns` of the source"
-    return f'known are {SHAPES}; name others by `columns = {{ prompt = "...", response = "..." }}` of the source'
+            return f"is `{name}` the known `{close[0]}`? known are {SHAPES}; name others by `columns`"
+    return f'known are {SHAPES}; name others by `columns = {{ prompt = "...", response = "..." }}`'
 
 
 def _pair(record: Mapping[str, Any]) -> Sequence[str]:

@@ -11,7 +11,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from g2is_assets.cli import main
-from g2is_assets.settings.project import load_project
+from g2is_assets.contracts.instructions import Instruction
+from g2is_assets.settings.project import load_project, rows_of
+from g2is_assets.stages.frame import recipe_of
+from g2is_assets.stages.stage import Place
+from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.sources import read_rows
 from support.rows import arithmetic_row, write_jsonl
 
 MakeProject = Callable[..., Path]
@@ -100,6 +105,28 @@ def test_a_value_that_the_project_would_refuse_adds_nothing(
     assert message in done.output
     assert ".adding" not in done.output
     assert names(settings) == {"sums", "words"}
+
+
+def test_columns_of_other_names_are_named_once_and_read_by_every_command(settings: Path, tmp_path: Path) -> None:
+    file = tmp_path / "faq.csv"
+    file.write_text("Question,Answer\nOpening hours?,9 to 5\nWhere?,In the yard\n", encoding="utf-8")
+    unknown = g2is(settings, "add", "faq", "--validation", str(file))
+    assert unknown.exit_code == 1
+    assert "is `Question` the known `question`?" in unknown.output
+    wrong = g2is(settings, "add", "faq", "--validation", str(file), "--column", "propmt", "Question")
+    assert "did you mean 'prompt'?" in wrong.output
+    named = ("--column", "prompt", "Question", "--column", "response", "Answer")
+    done = g2is(settings, "add", "faq", "--validation", str(file), *named)
+    assert done.exit_code == 0, done.output
+    (own,) = load_project(settings).domain("faq").validation
+    rows = list(read_rows(str(own), rows_of(own), tmp_path))
+    assert [row.response for row in rows if isinstance(row, Instruction)] == ["9 to 5", "In the yard"]
+    doctor = CliRunner().invoke(main, ["doctor", "--config", str(settings)])
+    assert "faq has no test rows" in doctor.output
+    recipe = recipe_of(Workspace(load_project(settings)), "instructions/target", Place(domain="faq"))
+    assert recipe.settings["columns"] == {
+        "file:domains/faq/validation.csv": {"prompt": "Question", "response": "Answer"}
+    }
 
 
 def test_a_domain_that_exists_is_left_as_it_is(settings: Path, files: tuple[str, str]) -> None:
