@@ -64,26 +64,20 @@ def bodies(form: Format, rows: Rows, turns: Turns) -> list[dict[str, Any]]:
 
 
 def _messages(rows: Sequence[Instruction], turns: Turns) -> list[dict[str, Any]]:
-    """OpenAI's turns. TRL prefers `prompt` and `completion`, where they are there, and masks the prompt by itself."""
-    with_tools, marked = any(row.tools for row in rows), turns == "last" and any(map(_n_earlier, rows))
+    """OpenAI's turns; where only last answers carry loss, also as `prompt` and `completion`, which TRL masks itself."""
+    with_tools, several = any(row.tools for row in rows), any(map(_n_earlier, rows))
     made = []
     for row in rows:
         said = [
             dict(turn) | ({"tool_calls": _calls(turn, _told)} if "tool_calls" in turn else {}) for turn in row.turns
         ]
-        last = len(said) - 1
-        body: dict[str, Any] = {
-            "messages": [turn | {"training": n == last} for n, turn in enumerate(said)] if marked else said
-        }
-        if masked(rows, turns):
+        body: dict[str, Any] = {"messages": said}
+        if several and turns == "last":
+            body = {"messages": [turn | {"training": turn is said[-1]} for turn in said]}
+        if not several or turns == "last":
             body |= {"prompt": said[:-1], "completion": said[-1:]}
         made.append(body | ({"tools": _json(row.tools) if row.tools else None} if with_tools else {}))
     return made
-
-
-def masked(rows: Sequence[Instruction], turns: Turns) -> bool:
-    """Whether the last answer is all that carries loss."""
-    return turns == "last" or not any(map(_n_earlier, rows))
 
 
 def _alpaca(rows: Sequence[Instruction], turns: Turns) -> list[dict[str, Any]]:
