@@ -106,7 +106,7 @@ def about_rows(file: Path) -> int:
             form = _format(str(file), start[:HEAD], str(file))
     except BROKEN as error:
         raise _unreadable(str(file), error) from error
-    n = start.count(b"\n")
+    n = start.count(b"\n") - (form in ("csv", "tsv"))  # whose first line names columns
     if form == "json":  # its lines are no rows
         n = 0
         with suppress(SourceError):  # where the sample ends
