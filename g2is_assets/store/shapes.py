@@ -28,20 +28,16 @@ SHAPES: Final = (
     "conversations"
 )
 KNOWN: Final = sorted({name for pair in PAIRS for name in pair} | {*CONVERSATIONS, "chosen"})
-ROLES: Final = {name: name for name in ("system", "developer", "user", "assistant", "tool")} | {
-    "human": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "function_call": "assistant",
-    "function": "tool",
-    "observation": "tool",
-    "function_response": "tool",
-    "tool_response": "tool",
-}
+ROLES: Final = (
+    {name: name for name in ("system", "developer", "user", "assistant", "tool")}
+    | {"human": "user"}
+    | dict.fromkeys(("gpt", "chatgpt", "bot", "model", "function_call"), "assistant")
+    | dict.fromkeys(("function", "observation", "function_response", "tool_response"), "tool")
+)
 """What the roles of OpenAI's and ShareGPT's conversations are called here."""
 REASONING: Final = ("reasoning_content", "reasoning", "thinking")
+MEDIA: Final = ("image", "images", "video", "videos", "audio", "audios")
+TEXTS: Final = ("text", "input_text", "output_text", None)
 
 
 class UnusableRow(G2isError):
@@ -60,14 +56,13 @@ def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source
     """
     try:
         _refuse_surrogates(record)
-        choices, answer, pair = _choices(record), _short(record.get("answer"), "answer"), _pair(record)
-        if "answer" in pair:
-            if choices and answer:
-                answer = _chosen(answer, choices)
-                record = {**record, "answer": answer}
-            else:
-                answer = None  # a whole response, no short answer
-        turns = _turns(record, pair)
+        if seen := [name for name in MEDIA if _said(record, name)]:
+            raise UnusableRow(f"`{seen[0]}` holds what is no text; only text can be used")
+        choices, answer, pair = _choices(record), _answer(record), _pair(record)
+        if "answer" in pair:  # a whole response, and a short answer only where it is one of some choices
+            answer = _chosen(answer, choices) if choices and answer else None
+            record = {**record, "answer": answer} if answer else record
+        turns, preferred = _turns(record, pair)
         _check(turns)
         if choices and answer:
             answer = _chosen(answer, choices, turn_text(turns[-1]))
@@ -80,11 +75,11 @@ def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source
             id=_short(record.get("id"), "id"),
             answer=answer,
             choices=choices,
-            tools=tuple(_tools(record.get("tools"))),
-            preferred=_said(record, "chosen") and not any(_said(record, name) for name in CONVERSATIONS),
+            tools=tuple(_tools(record.get("tools") or record.get("functions"))),
+            preferred=preferred,
         )
         if row.tools or any("tool_calls" in turn for turn in turns):
-            _refuse_what_has_no_id(row)
+            _refuse_what_json_cannot_hold(row)
         return row
     except UnknownShape:
         raise
@@ -95,17 +90,22 @@ def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source
         return Unusable(file, line, named["id"], named["source"] or str(base.source), str(error))
 
 
-def _turns(record: Mapping[str, Any], pair: Sequence[str]) -> list[dict[str, Any]]:
-    """All turns of a record, of which `pair` are the columns of prompt and response, if it has some."""
+def _turns(record: Mapping[str, Any], pair: Sequence[str]) -> tuple[list[dict[str, Any]], bool]:
+    """All turns, and whether the last is `chosen`; `pair` are the columns of prompt and response, if there are some."""
+    preferred = _said(record, "chosen")
     for name in CONVERSATIONS:
         if value := _listed(record.get(name), name):
-            return _with_system(record, [_turn(turn) for turn in value])
-    if _said(record, "chosen"):
-        chosen, prompt = _conversation(record["chosen"], "assistant"), record.get("prompt")
-        return _with_system(record, chosen if len(chosen) > 1 or prompt is None else _asked(record, prompt) + chosen)
+            turns = [_turn(turn) for turn in value]
+            preferred = preferred and turns[-1]["role"] != "assistant"
+            more = _conversation(record["chosen"], "assistant") if preferred else []
+            return _with_system(record, turns + more), preferred
+    if preferred:
+        turns, prompt = _conversation(record["chosen"], "assistant"), [name for name in PROMPTS if _said(record, name)]
+        turns = turns if len(turns) > 1 or not prompt else _asked(record, record[prompt[0]]) + turns
+        return _with_system(record, turns), True
     if pair:
         prompt, response = (record[name] for name in pair)
-        return _with_system(record, _asked(record, prompt) + _conversation(response, "assistant"))
+        return _with_system(record, _asked(record, prompt) + _conversation(response, "assistant")), False
     if named := [name for name in CONVERSATIONS if name in record]:
         raise UnusableRow(f"`{named[0]}` is empty")
     if half := [pair for pair in PAIRS if all(name in record for name in pair)]:
@@ -119,6 +119,8 @@ def _nearest(record: Mapping[str, Any]) -> str:
     if asked := [name for name in PROMPTS if name in record]:
         return f"beside `{asked[0]}` stands no response; known are {SHAPES}; name others by `columns`"
     for name in record:
+        if name in KNOWN:
+            return f"beside `{name}` stands no prompt; known are {SHAPES}; name others by `columns` of the source"
         if close := difflib.get_close_matches(str(name).lower(), KNOWN, n=1, cutoff=0.8):
             return f"is `{name}` the known `{close[0]}`? known are {SHAPES}; name others by `columns`"
     return f'known are {SHAPES}; name others by `columns = {{ prompt = "...", response = "..." }}`'
@@ -149,44 +151,40 @@ def _asked(record: Mapping[str, Any], prompt: Any) -> list[dict[str, Any]]:
         if extra is not None and not isinstance(extra, str):
             raise UnusableRow(f"the {name} is not a string")
         if extra and extra.strip():
-            asked[-1]["content"] += f"\n\n{extra}"
-    roles = ("user", "assistant")
-    before = [
-        {"role": role, "content": _content(said, role)}
-        for pair in history
-        for role, said in zip(roles, pair, strict=True)
-    ]
-    return before + asked
+            asked[-1]["content"] += f"\n\n{extra}" if asked[-1]["content"] else extra
+    said = (turn for pair in history for turn in zip(("user", "assistant"), pair, strict=True))
+    return [*(turn for role, text in said for turn in _conversation(text, role)), *asked]
 
 
 def _conversation(value: Any, role: str) -> list[dict[str, Any]]:
-    """A text as one turn of that role, or a list of turns."""
+    """A text as one turn of that role, or a list of turns, or one turn."""
     if isinstance(value, str):
         return [{"role": role, "content": value}]
+    value = [value] if isinstance(value, Mapping) else value
     if not isinstance(value, list) or not value:
         raise UnusableRow(f"the {role} text is not a string")
     return [_turn(turn) for turn in value]
 
 
 def _with_system(record: Mapping[str, Any], turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    system = record.get("system")
-    if system is None or system == "":
+    system = next((record[name] for name in ("system", "system_prompt") if _said(record, name)), None)
+    if system is None or turns[0] == {"role": "system", "content": system}:
         return turns
     if not isinstance(system, str):
         raise UnusableRow("the system text is not a string")
     if turns[0]["role"] == "system":
-        if turns[0]["content"] == system:
-            return turns
         raise UnusableRow("two system texts: `system` and the first turn")
     return [{"role": "system", "content": system}, *turns]
 
 
 def _turn(turn: Any) -> dict[str, Any]:
     """One turn of a conversation, in OpenAI's or in ShareGPT's words."""
-    said = turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None
+    said = (turn.get("role") or turn.get("from")) if isinstance(turn, Mapping) else None
     role = ROLES.get(said) if isinstance(said, str) else None
     if role is None:
         raise UnusableRow(f"a turn without a role among {', '.join(ROLES)}")
+    if role == "assistant" and (turn.get("weight") == 0 or turn.get("train") is False):
+        raise UnusableRow("an answer that says it is to carry no loss (`weight` 0 or `train` false)")
     content = turn.get("content") if turn.get("content") is not None else turn.get("value")
     calls = _called(turn, said, content)
     made = {"role": role, "content": "" if said == "function_call" or (calls and content is None) else content}
@@ -209,19 +207,16 @@ def _called(turn: Mapping[str, Any], said: Any, content: Any) -> list[Any]:
         calls = [call for each in calls for call in (each if isinstance(each, list) else [each])]
     elif turn.get("function_call") is not None:
         calls = [turn["function_call"]]
-    calls = [call if isinstance(call, Mapping) and "function" in call else _wrapped(call) for call in calls]
+    calls = [call if isinstance(call, Mapping) and call.get("function") else _wrapped(call) for call in calls]
     if not all(isinstance(call["function"], Mapping) and call["function"].get("name") for call in calls):
         raise UnusableRow("a call of a tool without a name")
-    whole = said == "function_call" and isinstance(content, str)  # of JSON text, whose nulls are its own
-    return [
-        {"type": "function"} | {k: v if whole else _whole(v) for k, v in call.items() if v is not None}
-        for call in calls
-    ]
+    own = said == "function_call" and isinstance(content, str)  # of JSON text, whose nulls are its own
+    return [{"type": "function"} | (dict(call) if own else _whole(call)) for call in calls]
 
 
 def _wrapped(function: Any) -> dict[str, Any]:
     """A bare call in OpenAI's words."""
-    if not isinstance(function, Mapping) or "id" not in function:
+    if not isinstance(function, Mapping) or function.get("id") is None:
         return {"function": function}
     return {"id": function["id"], "function": {key: value for key, value in function.items() if key != "id"}}
 
@@ -244,37 +239,43 @@ def _whole(value: Any) -> Any:
 def _content(value: Any, role: str) -> str:
     """A turn's text; parts are joined."""
     if isinstance(value, list):
-        parts = [part.get("text") if isinstance(part, Mapping) else part for part in value]
-        if odd := [str(part.get("type")) for part in value if isinstance(part, Mapping) and part.get("text") is None]:
-            raise UnusableRow(f"a part of type {odd[0]} in the {role} text; only text can be used")
-        value = "".join(part for part in parts if isinstance(part, str))
+        parts = [part if isinstance(part, Mapping) else {"text": part} for part in value]
+        if odd := [part for part in parts if part.get("type") not in TEXTS or not isinstance(part.get("text"), str)]:
+            raise UnusableRow(f"a part of type {odd[0].get('type')} in the {role} text; only text can be used")
+        value = "".join(part["text"] for part in parts)
     if not isinstance(value, str):
         raise UnusableRow(f"the {role} text is not a string")
     return value
 
 
 def _check(turns: Sequence[Turn]) -> None:
-    for turn in turns:
-        if not turn["content"].strip() and not turn.get("tool_calls") and turn["role"] != "tool":
-            last = turn is turns[-1] and turn["role"] == "assistant"
-            raise UnusableRow("empty response" if last else f"empty {turn['role']} text")
     if not turns or turns[-1]["role"] != "assistant":
         raise UnusableRow("no response: the last message is not the assistant's")
+    for turn in turns:
+        if not turn["content"].strip() and not turn.get("tool_calls") and turn["role"] != "tool":
+            raise UnusableRow("empty response" if turn is turns[-1] else f"empty {turn['role']} text")
     if all(turn["role"] != "user" for turn in turns):
         raise UnusableRow("no prompt: no message is the user's")
 
 
 def _choices(record: Mapping[str, Any]) -> tuple[str, ...] | None:
-    choices = record.get("choices")
-    if isinstance(choices, Mapping):  # as ARC has them: texts beside their labels
-        choices = choices.get("text")
-    choices = _listed(choices, "choices")
+    choices = record.get("choices")  # of which ARC has the texts beside their labels
+    choices = _listed(choices.get("text") if isinstance(choices, Mapping) else choices, "choices")
     if not choices:
         return None
-    texts = [_short(choice, "choice") for choice in choices]
-    if not all(text and text.strip() for text in texts) or len(set(texts)) < len(texts):
+    texts = [_short(choice, "choice") or "" for choice in choices]
+    if not all(map(str.strip, texts)) or len(set(texts)) < len(texts):
         raise UnusableRow("`choices` holds an entry twice, or one without text")
-    return tuple(text for text in texts if text)
+    return tuple(texts)
+
+
+def _answer(record: Mapping[str, Any]) -> str | None:
+    """The short answer; where choices have labels of their own, the choice of that label."""
+    answer, choices = _short(record.get("answer"), "answer"), record.get("choices")
+    if not isinstance(choices, Mapping) or answer is None:
+        return answer
+    labels, texts = (_listed(choices.get(name), "choices") or [] for name in ("label", "text"))
+    return _short(dict(zip(map(str, labels), texts, strict=False)).get(answer, answer), "answer")
 
 
 def _chosen(answer: str, choices: Sequence[str], response: str | None = None) -> str:
@@ -284,7 +285,9 @@ def _chosen(answer: str, choices: Sequence[str], response: str | None = None) ->
     if len(same := [choice for choice in choices if choice.strip().casefold() == answer.strip().casefold()]) == 1:
         return same[0]
     letter = answer.strip(" ().").upper()
-    place = int(letter) if letter.isdecimal() else ord(letter) - ord("A") if len(letter) == 1 else -1
+    place = (
+        int(letter) if letter.isdecimal() and len(letter) < 4 else ord(letter) - ord("A") if len(letter) == 1 else -1
+    )
     if 0 <= place < len(choices) and (response is None or choices[place].casefold() in response.casefold()):
         return choices[place]
     raise UnusableRow(f"the answer {answer[:40]!r} is not one of the choices")
@@ -334,10 +337,10 @@ def _refuse_surrogates(value: Any) -> None:
             _refuse_surrogates(item)
 
 
-def _refuse_what_has_no_id(row: Instruction) -> None:
+def _refuse_what_json_cannot_hold(row: Instruction) -> None:
     try:
-        _ = row.row_id
-    except (ValueError, RecursionError) as error:
+        json.dumps([row.row_id, row.turns, row.tools], allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
         raise UnusableRow(f"a call or definition of a tool that JSON cannot hold: {error}") from None
 
 

@@ -1,6 +1,7 @@
 """Shapes of rows: what becomes of a record's columns."""
 
 import json
+from datetime import date
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ BASE = Source(path="rows.jsonl", source="rows")
 CALL = {"type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
 
 
-def user(text: str) -> dict[str, Any]:
+def user(text: Any) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
@@ -45,6 +46,9 @@ def reason(record: dict[str, Any]) -> str:
         ({"instruction": "Sum up.", "context": "A text.", "response": "Text."}, [user("Sum up.\n\nA text."), "Text."]),
         ({"question": "Who?", "context": "Ann came.", "answer": "Ann"}, [user("Who?\n\nAnn came."), "Ann"]),
         ({"query": "q", "response": "r"}, [user("q"), "r"]),
+        ({"instruction": "", "input": "Only this.", "output": "b"}, [user("Only this."), "b"]),
+        ({"system_prompt": "Be brief.", "question": "q", "response": "r"}, [system("Be brief."), user("q"), "r"]),
+        ({"messages": [{**user("a"), "from": None}, {"role": None, "from": "gpt", "value": "b"}]}, [user("a"), "b"]),
         (
             {"instruction": "c", "input": "", "output": "d", "system": "Be brief.", "history": [["a", "b"]]},
             [system("Be brief."), user("a"), assistant("b"), user("c"), "d"],
@@ -81,6 +85,7 @@ def test_calls_results_and_tools_of_openai_are_kept() -> None:
     assert row.turns[1] == assistant("", tool_calls=[{"id": "c1", **CALL}])
     assert row.turns[2] == result
     assert row.tools == ({"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}},)
+    assert row_of({"messages": [user("a"), assistant("b")], "functions": [tool]}).tools == row.tools
     assert row.row_id != row_of({"messages": [user("Oslo?"), called, result, assistant("Cold.")]}).row_id
 
 
@@ -147,12 +152,16 @@ def test_reasoning_is_kept_apart(name: str) -> None:
         {"prompt": "Pick.", "chosen": [user("Pick."), assistant("A")], "rejected": []},
         {"prompt": [user("Pick.")], "chosen": [assistant("A")], "rejected": [assistant("B")]},
         {"chosen": [user("Pick."), assistant("A")], "rejected": [user("Pick."), assistant("B")]},
+        {"instruction": "Pick.", "input": "", "chosen": "A", "rejected": "B"},
+        {"question": "Pick.", "chosen": assistant("A"), "rejected": assistant("B")},
+        {"conversations": [{"from": "human", "value": "Pick."}], "chosen": {"from": "gpt", "value": "A"}},
     ],
 )
 def test_of_a_preference_pair_the_chosen_response_is_used_and_it_is_said_so(record: dict[str, Any]) -> None:
     row = row_of(record)
     assert (list(row.turns), row.preferred) == ([user("Pick."), assistant("A")], True)
     assert not row_of({"prompt": "Pick.", "response": "A"}).preferred
+    assert not row_of({"messages": [user("Pick."), assistant("A")], "chosen": 5}).preferred
 
 
 @pytest.mark.parametrize(
@@ -167,6 +176,8 @@ def test_of_a_preference_pair_the_chosen_response_is_used_and_it_is_said_so(reco
         ({"prompt": "Sum?", "response": "It is 2.", "choices": [1, 2], "answer": 2}, "2", "It is 2."),
         ({"prompt": "Q", "response": "Yes", "choices": ["yes", "no"], "answer": " Yes"}, "yes", "Yes"),
         ({"prompt": "Q", "response": "b", "choices": {"text": ["a", "b"]}, "answer": "B"}, "b", "b"),
+        ({"question": "Q", "choices": {"text": ["a", "b", "c"], "label": ["1", "2", "3"]}, "answer": "2"}, "b", "b"),
+        ({"question": "Q", "choices": {"label": ["A"]}, "answer": "A"}, None, "A"),
         ({"question": "Why?", "answer": "A long story."}, None, "A long story."),
         ({"prompt": "Sum?", "response": "So 4.", "answer": 4}, "4", "So 4."),
     ],
@@ -185,6 +196,7 @@ def test_an_answer_is_one_of_the_choices_or_names_one_by_letter_or_number(
         ({"prompt": "Q", "response": "oak", "choices": ["oak", "elm"], "answer": "C"}, "'C' is not one of the choices"),
         ({"prompt": "Q", "response": "b", "choices": ["b", None], "answer": "b"}, "`choices` holds"),
         ({"prompt": "Q", "response": "b", "choices": ["b", "b"], "answer": "b"}, "`choices` holds an entry twice"),
+        ({"question": "Q", "choices": ["a", "b"], "answer": "9" * 5000}, "is not one of the choices"),
         ({"prompt": "Q", "response": "b", "answer": {"text": "b"}}, "the answer is not a text"),
         ({"messages": [user("a"), assistant("b")], "system": 5}, "the system text is not a string"),
         ({"messages": [system("x"), user("a"), assistant("b")], "system": "y"}, "two system texts"),
@@ -192,6 +204,11 @@ def test_an_answer_is_one_of_the_choices_or_names_one_by_letter_or_number(
         ({"messages": [user("a"), assistant(None)]}, "the assistant text is not a string"),
         ({"messages": [user("a"), assistant("", tool_calls=[{"function": {}}])]}, "a call of a tool without a name"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}, assistant("b")]}, "type image_url"),
+        ({"messages": [user([{"type": "image", "text": ""}, {"type": "text", "text": "a"}]), assistant("b")]}, "image"),
+        ({"messages": [user(["a", 3]), assistant("b")]}, "a part of type None in the user text"),
+        ({"messages": [user("<image>a"), assistant("b")], "images": ["a.png"]}, "`images` holds what is no text"),
+        ({"messages": [user("a"), assistant("b", weight=0), user("c"), assistant("d")]}, "is to carry no loss"),
+        ({"prompt": "a", "response": "b", "tools": [{"name": "f", "since": date(2020, 1, 1)}]}, "JSON cannot hold"),
         ({"messages": {"role": "user"}}, "`messages` is not a list"),
         ({"messages": [user("a"), assistant("b")], "tools": "weather"}, "`tools` is not a list"),
         ({"prompt": "Pick.", "chosen": 3, "rejected": "B"}, "the assistant text is not a string"),
@@ -213,6 +230,7 @@ def test_a_record_that_is_nested_too_deep_is_set_aside() -> None:
     [
         ({"Question": "a", "Answer": "b"}, "is `Question` the known `question`?"),
         ({"promt": "a", "respnse": "b"}, "is `promt` the known `prompt`?"),
+        ({"input": "a", "output": "b"}, "beside `output` stands no prompt"),
         ({"text": "free"}, 'columns = { prompt = "...", response = "..." }'),
         ({}, "unknown columns: none"),
     ],
