@@ -7,7 +7,7 @@ messages and white space is seen, not assumed.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -78,9 +78,10 @@ class ChatTemplate:
         self._chat, self._chat_with_tools = (
             _without_today(named.get(name, named.get("default")), day) for name in ("default", "tool_use")
         )
-        special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-        special = {token for token in special | set(tokenizer.all_special_tokens) if token}
-        self._special = "|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)"
+        added = {str(token): token.special for token in tokenizer.added_tokens_decoder.values()}
+        added |= dict.fromkeys(tokenizer.all_special_tokens, True)
+        self._special = _any_of(token for token, special in added.items() if special)
+        self._added = _any_of(token for token in added if token.strip())
         self.ending, self._between, self._in_parts = "", "", False
         self._prefix, self._kept_prefix = self._find_default_system()
         try:
@@ -200,8 +201,9 @@ class ChatTemplate:
         stop = len(whole) - tail
         if (first, tail) != (start, len(other) - end):
             for token in re.finditer(self._special, whole):  # a token is whole or not at all
-                first = token.start() if token.start() < first < token.end() else first
                 stop = token.start() if token.start() < stop < token.end() else stop
+            for token in (*re.finditer(self._added, whole), *re.finditer(self._added, other)):
+                first = token.start() if token.start() < first < token.end() else first
         return first, max(first, stop)
 
     def _ended(self, text: str, answers: dict[int, Span], last: int) -> tuple[str, dict[int, Span]]:
@@ -316,6 +318,10 @@ def _without_today(chat: str | None, day: date) -> str | None:
             "calls strftime_now with a plain format, or mend chat_template.jinja in its folder"
         )
     return None if chat is None else fixed
+
+
+def _any_of(tokens: Iterable[str]) -> str:
+    return "|".join(map(re.escape, sorted(filter(None, tokens), key=len, reverse=True))) or r"(?!)"
 
 
 def _encoded(arguments: Any) -> str:

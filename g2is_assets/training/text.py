@@ -5,7 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,6 +81,7 @@ class Template(ChatTemplate):
             raise ModelError("the tokenizer does not tell where its tokens stand; set a model with tokenizer.json")
         super().__init__(tokenizer, system, turns, day)
         self.max_length = max_length
+        self._added_ids = set(tokenizer.added_tokens_decoder)
 
     def encode(
         self, row_id: str, turns: Sequence[Turn], tools: Sequence[Any] = (), carry: Turns | None = None
@@ -97,9 +98,16 @@ class Template(ChatTemplate):
         encoded = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
         found = []
         for (row_id, rendered), ids, offsets in zip(rows, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-            firsts, stops = [first for first, _ in offsets], [stop for _, stop in offsets]
-            # A token that is partly of an answer carries loss: else a blank that it begins with would take it away.
-            spans = [(bisect_right(stops, first), bisect_left(firsts, stop)) for first, stop in rendered.answers]
+            # Blanks that a tokenizer puts before words stand, by their offsets, behind them.
+            firsts = list(accumulate((first for first, _ in reversed(offsets)), min))[::-1]
+            stops = list(accumulate((stop for _, stop in offsets), max))
+            spans = []
+            for first, stop in rendered.answers:
+                # A token that is partly of an answer carries loss: else a blank that it begins with would take it away.
+                at = bisect_right(stops, first)
+                # But one of the template's own, which only takes up the answer's blanks, does not.
+                at += at < len(ids) and ids[at] in self._added_ids and bool(rendered.text[firsts[at] : first].strip())
+                spans.append((at, max(at, bisect_left(firsts, stop))))
             found.append(Example(row_id, list(ids), spans[-1][0], tuple(spans[:-1])))
         return found
 

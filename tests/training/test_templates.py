@@ -4,7 +4,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
@@ -183,3 +183,31 @@ def test_white_space_and_unknown_signs_that_are_lost_are_told() -> None:
     spaced = [ASKED, {"role": "assistant", "content": "  Eight.\n"}]
     assert template_of(FAMILIES["gemma"]).render(spaced).lost == ("white space around assistant texts",)
     assert template_of(FAMILIES["chatml"]).render(spaced).completion == "  Eight.\n<|im_end|>"
+
+
+def test_a_token_of_the_template_that_takes_blanks_up_is_no_part_of_the_answer() -> None:
+    header = AddedToken("[/INST]", special=True, rstrip=True)
+    tokenizer = byte_tokenizer("[INST]{{ messages[0].content }}[/INST]{{ messages[1].content + '<|im_end|>' }}")
+    tokenizer.add_special_tokens({"additional_special_tokens": [header]})
+    assert loss_of(Template(tokenizer, 99), [ASKED, {**SAID, "content": "\n Eight."}]) == ["Eight.<|im_end|>"]
+
+
+def test_a_blank_that_the_tokenizer_puts_before_a_word_takes_no_letter_out_of_the_loss() -> None:
+    family = FAMILIES["end_at_the_end"]
+    tokenizer = byte_tokenizer(family.chat, **tokens(family))
+    raw = tokenizer.backend_tokenizer
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    raw.post_processor = processors.ByteLevel(add_prefix_space=True, trim_offsets=True)
+    said = [{**turn, "content": "é" if turn["role"] == "assistant" else turn["content"]} for turn in TWO]
+    assert [text.strip() for text in loss_of(Template(tokenizer, 99), said)] == ["é", f"é{family.end}"]
+
+
+def test_a_thought_that_begins_as_the_end_of_one_carries_loss_from_its_first_sign() -> None:
+    chat = (
+        "{% for m in messages %}{{ '[' + m.role + ']' }}{% if m.role == 'assistant' %}{{ '<think>' }}"
+        "{{ m.reasoning_content or '' }}{{ '</think>' }}{% endif %}{{ m.content + '<|im_end|>' }}{% endfor %}"
+    )
+    tokenizer = byte_tokenizer(chat)
+    tokenizer.add_tokens([AddedToken("<think>"), AddedToken("</think>")])
+    row = Template(tokenizer, 99).render([ASKED, {**SAID, "reasoning_content": "</p> ends it"}])
+    assert row.completion == "</p> ends it</think>Eight.<|im_end|>"
