@@ -17,7 +17,7 @@ def split_thought(turn: Turn) -> tuple[str, str]:
 
 
 def what_is_lost(said: Sequence[Turn], whole: str, answers: Mapping[int, Span]) -> tuple[list[str], int]:
-    """What is not in the text, in words, and how many thoughts are."""
+    """What is not in the text, of an answer in its own part of it, in words; and how many thoughts are."""
     lost, n_thoughts = [], 0
     for place, turn in enumerate(said):
         own = whole[slice(*answers[place])] if place in answers else whole
@@ -27,7 +27,8 @@ def what_is_lost(said: Sequence[Turn], whole: str, answers: Mapping[int, Span]) 
                 f"white space around {turn['role']} texts" if content.strip() in own else f"{turn['role']} texts"
             )
         if thought.strip():
-            n_thoughts += thought.strip() in own
+            n_thoughts += place in answers and thought.strip() in own
             lost += [] if thought.strip() in own else ["reasoning"]
-        lost += ["calls of tools" for call in turn.get("tool_calls", ()) if call["function"]["name"] not in own]
+        calls = [call["function"]["name"] for call in turn.get("tool_calls", ())]
+        lost += ["calls of tools" for name in calls if own.count(name) < calls.count(name)]
     return lost, n_thoughts

@@ -129,7 +129,7 @@ class ChatTemplate:
         )
         if len(said) - 1 not in answers:
             raise RefusedRow("the model's chat template keeps nothing of the response")
-        lost, n_thoughts = what_is_lost(said, whole, answers)
+        lost, n_thoughts = what_is_lost(said, whole, {place: answers.get(place, (0, 0)) for place in places})
         if tools and "tools" not in (self._chat_with_tools or ""):
             lost.append("definitions of tools")
         start = self._prefix if self._chat is not None and said[0]["role"] != "system" else ""
@@ -157,7 +157,7 @@ class ChatTemplate:
             limit = len(whole)
             if blocks is not None:  # the template says itself what an assistant writes
                 first, limit = next(((max(first, a), b) for a, b in blocks if a < stop and first < b), (stop, stop))
-            if first >= stop:
+            if not whole[first:stop].strip():
                 continue
             rest = whole[stop:limit]
             end = rest.rstrip() if place == last else self._end_of_turn(rest, "tool_calls" in said[place])
@@ -178,12 +178,15 @@ class ChatTemplate:
 
     def _own(self, whole: str, said: list[dict[str, Any]], tools: list[Any], place: int) -> Span:
         """Where the text stands that is an answer's own."""
-        if said[place].get("tool_calls") and place + 1 < len(said):
-            # Without its call a result might be refused or left out: seen without it, if that is how the row begins.
-            begun = self._apply(said[: place + 1], tools)
-            first, stop = self._own(begun, said[: place + 1], tools, place)
-            if whole.startswith(begun[:stop]):
-                return first, stop
+        if (calls := said[place].get("tool_calls")) and place + 1 < len(said):
+            # Without its call a result might be refused or left out: seen without it, if that is how the row begins,
+            # with what else it says or, where the template drops that or puts it behind the result, without.
+            bare = {"role": "assistant", "content": "", "tool_calls": calls}
+            for turn in (said[place], {**bare, "content": said[place]["content"]}, bare):
+                begun = self._apply([*said[:place], turn], tools)
+                first, stop = self._own(begun, [*said[:place], turn], tools, place)
+                if first < stop and whole.startswith(begun[:stop]):
+                    return first, stop
         mark = next(sign for sign in map(chr, range(ord(MARK), ord(MARK) + 0x1900)) if sign not in whole)
         try:
             turn = {"role": "assistant", "content": mark}

@@ -211,3 +211,39 @@ def test_a_thought_that_begins_as_the_end_of_one_carries_loss_from_its_first_sig
     tokenizer.add_tokens([AddedToken("<think>"), AddedToken("</think>")])
     row = Template(tokenizer, 99).render([ASKED, {**SAID, "reasoning_content": "</p> ends it"}])
     assert row.completion == "</p> ends it</think>Eight.<|im_end|>"
+
+
+RESULT_FIRST = (
+    "{% for m in messages %}{% if m.role == 'tool' %}{% elif m.tool_calls %}{{ '[assistant]' }}{% if loop.last %}"
+    "{{ m.reasoning_content or '' }}{{ m.content }}{% endif %}{{ '<call>clock</call>' }}"
+    "{% if not loop.last %}{{ '<result>' + messages[loop.index].content + '</result>' + m.content }}{% endif %}"
+    "{{ '<|im_end|>' }}{% else %}{{ '[' + m.role + ']' + m.content + '<|im_end|>' }}{% endif %}{% endfor %}"
+)
+
+
+def test_a_result_carries_no_loss_where_the_template_puts_it_into_the_turn_that_called() -> None:
+    called = {**CALLED[1], "content": "Let me see.", "reasoning_content": "A clock tells."}
+    template = Template(byte_tokenizer(RESULT_FIRST), 999)
+    turns = [ASKED, called, *RESULT[2:]]
+    assert loss_of(template, turns, TOOLS) == ["<call>clock</call>", "Noon.<|im_end|>"]
+    assert template.render(turns, TOOLS).lost == ("assistant texts", "reasoning", "definitions of tools")
+
+
+def test_a_call_that_the_template_drops_is_told_though_definitions_name_the_tool() -> None:
+    template = Template(byte_tokenizer("{% if tools %}{{ tools | tojson }}{% endif %}" + FAMILIES["chatml"].chat), 999)
+    assert template.render(RESULT, TOOLS).lost == ("calls of tools",)
+    twice = [ASKED, {**CALLED[1], "tool_calls": [CALL, CALL]}]
+    assert template_of(FAMILIES["gpt_oss"]).render(twice, TOOLS).lost == ("calls of tools",)
+
+
+def test_reasoning_of_an_answer_that_carries_no_loss_is_not_counted() -> None:
+    turns = [*THOUGHT, ASKED, {**SAID, "reasoning_content": "Still eight."}]
+    chat = "{% for m in messages %}{{ (m.reasoning_content or '') + m.content + '<|im_end|>' }}{% endfor %}"
+    counted = [Template(byte_tokenizer(chat), 99, turns=which).render(turns).n_thoughts for which in ("last", "all")]
+    assert counted == [1, 2]
+
+
+def test_an_answer_of_which_the_template_keeps_nothing_is_not_learnt_as_an_empty_one() -> None:
+    family = FAMILIES["deepseek_r1"]
+    called = {**CALLED[1], "reasoning_content": "A clock tells."}
+    assert loss_of(template_of(family), [ASKED, called, *RESULT[2:]], TOOLS) == [f"Noon.{family.end}"]
