@@ -26,9 +26,17 @@ def what_is_lost(said: Sequence[Turn], whole: str, answers: Mapping[int, Span]) 
             lost.append(
                 f"white space around {turn['role']} texts" if content.strip() in own else f"{turn['role']} texts"
             )
+        elif content and place not in answers and whole.count(content) <= _said_elsewhere(content, said, place, whole):
+            lost.append(f"{turn['role']} texts")
         if thought.strip():
             n_thoughts += place in answers and thought.strip() in own
             lost += [] if thought.strip() in own else ["reasoning"]
         calls = [call["function"]["name"] for call in turn.get("tool_calls", ())]
         lost += ["calls of tools" for name in calls if own.count(name) < calls.count(name)]
     return lost, n_thoughts
+
+
+def _said_elsewhere(content: str, said: Sequence[Turn], place: int, whole: str) -> int:
+    """How often other turns that are in the text say it."""
+    others = (text for n, turn in enumerate(said) if n != place for text in (turn["content"], split_thought(turn)[0]))
+    return sum(text.count(content) for text in others if content in text and text.strip() in whole)

@@ -247,3 +247,14 @@ def test_an_answer_of_which_the_template_keeps_nothing_is_not_learnt_as_an_empty
     family = FAMILIES["deepseek_r1"]
     called = {**CALLED[1], "reasoning_content": "A clock tells."}
     assert loss_of(template_of(family), [ASKED, called, *RESULT[2:]], TOOLS) == [f"Noon.{family.end}"]
+
+
+def test_what_the_template_drops_is_told_even_where_others_say_the_same() -> None:
+    row = [{"role": "system", "content": "Ask the clock at noon."}, *RESULT]
+    assert template_of(FAMILIES["chatml"]).render(row).lost == ("calls of tools",)
+    spoken = "{% for m in messages if m.role in ('user', 'assistant') %}{{ '<s>' + m.content + '</s>' }}{% endfor %}"
+    deaf = template_of(Family(spoken, ("<s>", "</s>"), "</s>", "</s>"))
+    answer = {"role": "assistant", "content": "It is noon. Be brief. Be brief."}
+    assert deaf.render([SYSTEM, *RESULT[:-1], answer]).lost == ("system texts", "calls of tools", "tool texts")
+    again = [{**ASKED, "content": "noon"}, {**SAID, "content": "noon"}] * 2
+    assert deaf.render([*again, {"role": "user", "content": "no"}, answer]).lost == ()
