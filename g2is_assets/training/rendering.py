@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Literal
 
-from jinja2 import TemplateError
-
 from g2is_assets.contracts.instructions import Turn, decoded, with_arguments
 from g2is_assets.errors import G2isError, ModelError
 from g2is_assets.training.kept import Span, split_thought, what_is_lost
@@ -23,7 +21,8 @@ MARK: Final = "\ue000"
 """Stands in for an answer: of a private area, so that neither row nor template has it."""
 DAY: Final = date(2025, 1, 1)
 """What templates that write today's date are told, so that equal rows are equal on any day."""
-TODAY: Final = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
+TODAY: Final = re.compile(r"strftime_now\s*\(\s*(['\"])(.*?)\1\s*\)")
+UNTOLD: Final = re.compile(r"\bstrftime_now\b(?!\s+is\b)|\|\s*random\b|\blipsum\b")
 Turns = Literal["last", "all"]
 
 
@@ -159,7 +158,7 @@ class ChatTemplate:
                 first, limit = next(((max(first, a), b) for a, b in blocks if a < stop and first < b), (stop, stop))
             if not whole[first:stop].strip():
                 continue
-            rest = whole[stop:limit]
+            rest = whole[stop:limit] if whole[stop:limit].strip() else whole[stop:]  # its end may follow the block
             end = rest.rstrip() if place == last else self._end_of_turn(rest, "tool_calls" in said[place])
             answers[place] = (first, stop + len(end))
             if place == last:
@@ -303,7 +302,7 @@ class ChatTemplate:
                 for n, made in calls.items():
                     said[n] = {**said[n], "tool_calls": [with_arguments(call, _encoded) for call in made]}
                 return str(self.tokenizer.apply_chat_template(said, **options))
-        except (TemplateError, TypeError, ValueError, KeyError) as error:
+        except Exception as error:  # a template is a program
             roles = ", ".join(turn["role"] for turn in turns)
             raise RefusedRow(f"the model's chat template refuses the roles {roles}: {error}") from error
 
@@ -315,7 +314,7 @@ def _without_today(chat: str | None, day: date) -> str | None:
         ModelError: It would still write something else for an equal row.
     """
     fixed = TODAY.sub(lambda call: json.dumps(day.strftime(call[2])), chat or "")
-    if "strftime_now(" in fixed or re.search(r"\|\s*random\b", fixed):
+    if UNTOLD.search(re.sub(r"\{#.*?#\}", "", fixed, flags=re.DOTALL)):
         raise ModelError(
             "the model's chat template writes another text on another day or at every call; set a model whose template "
             "calls strftime_now with a plain format, or mend chat_template.jinja in its folder"

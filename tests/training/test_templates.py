@@ -156,16 +156,47 @@ def test_a_template_that_writes_the_date_is_told_a_fixed_one(name: str) -> None:
 
 @pytest.mark.parametrize(
     "chat",
-    ["{{ strftime_now(form) }}", "{{ ['a', 'b'] | random }}"],
+    [
+        "{{ strftime_now(form) }}",
+        "{% set now = strftime_now %}{{ now('%Y') }}",
+        "{{ ['a', 'b'] | random }}",
+        "{{ lipsum(n=1) }}",
+    ],
 )
 def test_a_template_that_cannot_be_kept_true_is_refused_once(chat: str) -> None:
     with pytest.raises(ModelError, match="another text on another day or at every call"):
         template_of(Family(chat + FAMILIES["chatml"].chat, ("<|im_start|>", "<|im_end|>"), "<|im_end|>", "<|im_end|>"))
 
 
-def test_a_template_with_a_fault_is_refused_once() -> None:
+@pytest.mark.parametrize("chat", ["{% for m in messages %}{{ m.content", "{{ 1 / 0 }}"])
+def test_a_template_with_a_fault_is_refused_once(chat: str) -> None:
     with pytest.raises(ModelError, match="mend its chat template"):
-        template_of(Family("{% for m in messages %}{{ m.content", (), "<|im_end|>", ""))
+        template_of(Family(chat, (), "<|im_end|>", ""))
+
+
+def test_a_fault_of_the_template_that_one_row_meets_refuses_that_row() -> None:
+    chat = "{% for m in messages %}{{ m.content + '<|im_end|>' }}{{ 1 / (m.content | length - 4) }}{% endfor %}"
+    template = Template(byte_tokenizer(chat), 99)
+    with pytest.raises(RefusedRow, match="division by zero"):
+        template.render([ASKED, {**SAID, "content": "Four"}])
+    template.render([ASKED, SAID])
+
+
+def test_a_date_is_told_however_the_call_is_written_and_comments_ask_for_none() -> None:
+    chat = "{# strftime_now #}{% if strftime_now is defined %}{{ strftime_now ( '%Y' ) }}{% endif %}"
+    template = Template(byte_tokenizer(chat + FAMILIES["chatml"].chat), 99, day=DAY)
+    assert template.render([SYSTEM, ASKED, SAID]).text.startswith("2024<|im_start|>")
+
+
+def test_the_end_of_a_turn_carries_loss_where_the_marks_of_the_template_leave_it_out() -> None:
+    said = "{% generation %}{{ m.content }}{% endgeneration %}"
+    chat = (
+        "{% for m in messages %}{{ '[' + m.role + ']' }}{% if m.role == 'assistant' %}" + said + "{% else %}"
+        "{{ m.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    )
+    template = Template(byte_tokenizer(chat), 99)
+    assert loss_of(template, TWO) == ["Eight.<|im_end|>", "Six.<|im_end|>"]
+    assert template.ending == "<|im_end|>"
 
 
 def test_signs_of_the_private_area_are_text_like_any_other() -> None:
