@@ -36,11 +36,11 @@ CONTENT: Final = {
     "truncated": Column(pl.Boolean, "Whether max_length cut the row"),
     "lost": Column(pl.List(pl.String), "What tokenizer and chat template do not keep of the row, in words"),
     "n_thoughts": count("Answers whose reasoning carries loss"),
-    "preferred": Column(pl.Boolean, "Whether the response is the chosen one of a preference pair"),
 }
 """What equal rows have in common."""
 MENTION: Final = dict.fromkeys(("row_id", "id", "source", "license", "answer"), pl.String()) | {
-    "choices": pl.List(pl.String())
+    "choices": pl.List(pl.String()),
+    "preferred": pl.Boolean(),
 }
 """What each of them says of itself."""
 _ROW: Final = {
@@ -53,6 +53,7 @@ _ROW: Final = {
         kept=True,
     ),
     **CONTENT,
+    "preferred": Column(pl.Boolean, "Whether a source has the response as the chosen one of a preference pair"),
     "answer": Column(pl.String, "Short exact answer, where the row has one", nullable=True, text=True),
     "choices": Column(pl.List(pl.String), "Candidate answers, where the row has some", nullable=True, text=True),
     "n_merged": Column(pl.Int64, "How many equal rows were merged into this one, itself included", minimum=1),

@@ -257,7 +257,6 @@ def _record(row: Instruction, rendered: Rendered, example: Example, n_tokens: in
         "truncated": example.n_tokens < n_tokens,
         "lost": list(rendered.lost),
         "n_thoughts": rendered.n_thoughts,
-        "preferred": row.preferred,
     }
 
 
@@ -275,11 +274,14 @@ def _table(records: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> p
 
 def _merged(tables: Sequence[pl.DataFrame], labels: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """One row per row id, with whatever its equal rows are called."""
-    said = pl.concat(labels).group_by("row_id", maintain_order=True)
+    # Answer and choices are of one row: of one that has both, if there is one, whichever was read first.
+    asked = pl.col("answer"), pl.col("choices").list.join("\0")
+    said = pl.concat(labels).sort(*(said.is_null() for said in asked), *asked).group_by("row_id", maintain_order=True)
     names = {"ids": "id", "sources": "source", "licenses": "license"}
     merged = said.agg(
         *(pl.col(one).drop_nulls().unique().sort().alias(many) for many, one in names.items()),
-        *(pl.col(name).drop_nulls().first() for name in list(contracts.MENTION)[-2:]),
+        pl.col("answer", "choices").first(),
+        pl.col("preferred").any(),
         pl.len().cast(pl.Int64).alias("n_merged"),
     )
     return pl.concat(tables).join(merged, on="row_id").sort("row_id").select(*contracts.POOL.columns)

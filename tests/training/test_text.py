@@ -1,7 +1,7 @@
 """From rows to tokens: the chat template, the instructions tables, batches; and the engine without Ray."""
 
 from datetime import date
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +234,18 @@ def test_equal_rows_are_merged_with_all_their_sources_licences_and_ids(template:
     assert merged["ids"] == ["k", "z"]
     assert merged["n_merged"] == 3
     assert (merged["answer"], merged["choices"]) == ("Yes", ["Yes", "No"])
+
+
+def test_equal_rows_have_answer_and_choices_of_one_of_them_in_whatever_order_they_come(template: Template):
+    given = [
+        row("a", answer="Yes"),
+        row("a", answer="Yes.", choices=("Yes.", "No.")),
+        row("a", choices=("y", "n"), preferred=True),
+        row("a", answer="Yes.", choices=("No.", "Yes.")),
+    ]
+    tables = [normalise(some, template).rows for some in permutations(given)]
+    assert all(table.equals(tables[0]) for table in tables)
+    assert tables[0].select("answer", "choices", "preferred").row(0) == ("Yes.", ["No.", "Yes."], True)
 
 
 def test_rows_that_differ_in_the_response_only_stay_apart(template: Template):
