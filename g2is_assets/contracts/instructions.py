@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import polars as pl
@@ -38,7 +38,12 @@ CONTENT: Final = {
     "n_thoughts": count("Answers whose reasoning carries loss"),
 }
 """What equal rows have in common."""
-MENTION: Final = dict.fromkeys(("row_id", "id", "source", "license", "answer"), pl.String()) | {
+LABELS: Final = {"ids": "id", "sources": "source", "licenses": "license"}
+"""Columns of what equal rows are called, and what each of these says of itself; exports have the columns."""
+MENTION: Final = {
+    "row_id": pl.String(),
+    **dict.fromkeys(LABELS, pl.List(pl.String())),
+    "answer": pl.String(),
     "choices": pl.List(pl.String()),
     "preferred": pl.Boolean(),
 }
@@ -134,6 +139,7 @@ class Instruction:
         id, answer, choices: As the row says; the answer is one of the choices.
         tools: Definitions of tools.
         preferred: Whether the response is the chosen one of a pair.
+        more: Further ids, sources and licences by column, of a row that was merged of several before.
         file, line: Where it stands.
     """
 
@@ -147,6 +153,13 @@ class Instruction:
     choices: tuple[str, ...] | None = None
     tools: tuple[Any, ...] = ()
     preferred: bool = False
+    more: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """All ids, sources and licences by column."""
+        own = {many: getattr(self, one) for many, one in LABELS.items()}
+        return {many: [label for label in (one, *self.more.get(many, ())) if label] for many, one in own.items()}
 
     @property
     def row_id(self) -> str:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from g2is_assets.contracts.instructions import Instruction, Turn, Unusable, turn_text
+from g2is_assets.contracts.instructions import LABELS, Instruction, Turn, Unusable, turn_text
 from g2is_assets.errors import G2isError
 from g2is_assets.settings.config import Source
 
@@ -59,20 +59,24 @@ def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source
         if seen := [name for name in MEDIA if _said(record, name)]:
             raise UnusableRow(f"`{seen[0]}` holds what is no text; only text can be used")
         choices, answer, pair = _choices(record), _answer(record), _pair(record)
-        if "answer" in pair:  # a whole response, and a short answer only where it is one of some choices
-            answer = _chosen(answer, choices) if choices and answer else None
-            record = {**record, "answer": answer} if answer else record
+        if record.get("label") is False and (not pair or "completion" in pair):
+            raise UnusableRow("`label` is false: this response is not wanted")
+        if "answer" in pair and answer:
+            record = {**record, "answer": _chosen(answer, choices) if choices else answer}
+            answer = record["answer"] if choices else None  # a whole response is no short answer
         turns, preferred = _turns(record, pair)
         _check(turns)
+        said = {many: _labels(record, many, one) for many, one in LABELS.items()}
         if choices and answer:
             answer = _chosen(answer, choices, turn_text(turns[-1]))
         row = Instruction(
             turns=tuple(turns),
-            source=_label(record, "source") or str(base.source),
-            license=_label(record, "license") or base.license or "unknown",
+            source=said["sources"][0] if said["sources"] else str(base.source),
+            license=said["licenses"][0] if said["licenses"] else base.license or "unknown",
             file=file,
             line=line,
-            id=_short(record.get("id"), "id"),
+            id=said["ids"][0] if said["ids"] else None,
+            more={name: labels[1:] for name, labels in said.items()},
             answer=answer,
             choices=choices,
             tools=tuple(_tools(record.get("tools") or record.get("functions"))),
@@ -86,8 +90,9 @@ def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source
     except RecursionError:
         return Unusable(file, line, None, str(base.source), "nested too deep")
     except UnusableRow as error:
-        named = {name: _printable(record.get(name)) for name in ("id", "source")}
-        return Unusable(file, line, named["id"], named["source"] or str(base.source), str(error))
+        own = {name: str(value) for name in ("id", "source") if (value := record.get(name)) is not None}
+        named = {name: text.encode("utf-8", "replace").decode() for name, text in own.items()}
+        return Unusable(file, line, named.get("id"), named.get("source") or str(base.source), str(error))
 
 
 def _turns(record: Mapping[str, Any], pair: Sequence[str]) -> tuple[list[dict[str, Any]], bool]:
@@ -109,9 +114,8 @@ def _turns(record: Mapping[str, Any], pair: Sequence[str]) -> tuple[list[dict[st
     if named := [name for name in CONVERSATIONS if name in record]:
         raise UnusableRow(f"`{named[0]}` is empty")
     if half := [pair for pair in PAIRS if all(name in record for name in pair)]:
-        raise UnusableRow(f"no prompt or no response: `{half[0][0]}` or `{half[0][1]}` is null")
-    columns = ", ".join(sorted(map(str, record))) or "none"
-    raise UnknownShape(f"unknown columns: {columns}; {_nearest(record)}")
+        raise UnusableRow(f"nothing in {' and '.join(f'`{name}`' for name in half[0] if record[name] is None)}")
+    raise UnknownShape(f"unknown columns: {', '.join(sorted(map(str, record))) or 'none'}; {_nearest(record)}")
 
 
 def _nearest(record: Mapping[str, Any]) -> str:
@@ -182,7 +186,7 @@ def _turn(turn: Any) -> dict[str, Any]:
     said = (turn.get("role") or turn.get("from")) if isinstance(turn, Mapping) else None
     role = ROLES.get(said) if isinstance(said, str) else None
     if role is None:
-        raise UnusableRow(f"a turn without a role among {', '.join(ROLES)}")
+        raise UnusableRow(f"a turn without a role that is known: {said!r:.40}; known are {', '.join(ROLES)}")
     if role == "assistant" and (turn.get("weight") == 0 or turn.get("train") is False):
         raise UnusableRow("an answer that says it is to carry no loss (`weight` 0 or `train` false)")
     content = turn.get("content") if turn.get("content") is not None else turn.get("value")
@@ -285,9 +289,7 @@ def _chosen(answer: str, choices: Sequence[str], response: str | None = None) ->
     if len(same := [choice for choice in choices if choice.strip().casefold() == answer.strip().casefold()]) == 1:
         return same[0]
     letter = answer.strip(" ().").upper()
-    place = (
-        int(letter) if letter.isdecimal() and len(letter) < 4 else ord(letter) - ord("A") if len(letter) == 1 else -1
-    )
+    place = int(letter) if letter.isdecimal() and len(letter) < 4 else ord(letter) - 65 if len(letter) == 1 else -1
     if 0 <= place < len(choices) and (response is None or choices[place].casefold() in response.casefold()):
         return choices[place]
     raise UnusableRow(f"the answer {answer[:40]!r} is not one of the choices")
@@ -301,7 +303,7 @@ def _listed(value: Any, name: str) -> list[Any] | None:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise UnusableRow(f"`{name}` is not a list") from None
+            raise UnusableRow(f"`{name}` is neither a list nor the JSON of one") from None
         _refuse_surrogates(value)
     if isinstance(value, Mapping) and name == "tools":
         return [value]
@@ -310,10 +312,14 @@ def _listed(value: Any, name: str) -> list[Any] | None:
     return value
 
 
-def _label(record: Mapping[str, Any], name: str) -> str:
-    if not isinstance(record.get(name), str | None):  # else the file's own would stand in for it
-        raise UnusableRow(f"the {name} is not a string")
-    return (record.get(name) or "").strip()
+def _labels(record: Mapping[str, Any], many: str, one: str) -> list[str]:
+    """What a row says of itself, by itself and in the list that an export has of it."""
+    if one != "id" and not isinstance(record.get(one), str | None):  # else the file's own would stand in for it
+        raise UnusableRow(f"the {one} is not a string")
+    label, listed = _short(record.get(one), one), record.get(many) if one == "license" or "row_id" in record else []
+    more = [other for other in listed if isinstance(other, str)] if isinstance(listed, list) else []
+    found = dict.fromkeys([label or "", *(more if more != ["unknown"] else [])])
+    return [text if one == "id" else text.strip() for text in found if text.strip()]
 
 
 def _short(value: Any, name: str) -> str | None:
@@ -342,7 +348,3 @@ def _refuse_what_json_cannot_hold(row: Instruction) -> None:
         json.dumps([row.row_id, row.turns, row.tools], allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise UnusableRow(f"a call or definition of a tool that JSON cannot hold: {error}") from None
-
-
-def _printable(value: Any) -> str | None:
-    return None if value is None else str(value).encode("utf-8", "replace").decode()

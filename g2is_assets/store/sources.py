@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from g2is_assets.contracts.instructions import Instruction, Unusable
+from g2is_assets.contracts.instructions import LABELS, Instruction, Unusable
 from g2is_assets.errors import SourceError
 from g2is_assets.settings.config import ROWS_FILE, Source
 from g2is_assets.settings.redaction import path_of, redacted
@@ -95,7 +95,7 @@ def renamed(record: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, 
         return f"no column {missing[0]!r}, which `columns` names; found: {', '.join(sorted(record)) or 'none'}"
     kept = record.keys() - columns.values()
     if columns.keys() & {"prompt", "messages"}:
-        kept &= {"answer", "choices", "id", "license", "source", "system", "tools"}
+        kept &= {"answer", "choices", "system", "tools", *LABELS, *LABELS.values()}
     return {name: record[name] for name in kept} | {name: record[own] for name, own in columns.items()}
 
 

@@ -201,8 +201,9 @@ def normalise(found: Iterable[Instruction | Unusable], template: Template, limit
             if row_id not in known
         ]
         tables.append(_table([_record(*each) for each in usable.values()], _CONTENT))
+        mentions = [(row_id, row) for row_id, row in some if row_id in known and isinstance(row, Instruction)]
         labels.append(
-            _table([vars(row) | {"row_id": row_id} for row_id, row in some if row_id in known], contracts.MENTION)
+            _table([vars(row) | row.labels | {"row_id": row_id} for row_id, row in mentions], contracts.MENTION)
         )
     return Instructions(
         _merged(tables, labels).slice(0, limit),
@@ -277,9 +278,8 @@ def _merged(tables: Sequence[pl.DataFrame], labels: Sequence[pl.DataFrame]) -> p
     # Answer and choices are of one row: of one that has both, if there is one, whichever was read first.
     asked = pl.col("answer"), pl.col("choices").list.join("\0")
     said = pl.concat(labels).sort(*(said.is_null() for said in asked), *asked).group_by("row_id", maintain_order=True)
-    names = {"ids": "id", "sources": "source", "licenses": "license"}
     merged = said.agg(
-        *(pl.col(one).drop_nulls().unique().sort().alias(many) for many, one in names.items()),
+        *(pl.col(name).explode().drop_nulls().unique().sort() for name in contracts.LABELS),
         pl.col("answer", "choices").first(),
         pl.col("preferred").any(),
         pl.len().cast(pl.Int64).alias("n_merged"),

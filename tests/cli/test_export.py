@@ -104,6 +104,8 @@ def test_an_export_is_a_source_of_the_same_rows(refreshed: Path, tmp_path: Path)
         assert export(refreshed, "subset", DOMAIN, "--format", form, "--out", str(file)).exit_code == 0
         read = [row for row in read_rows(str(file), Source(path=str(file)), tmp_path) if isinstance(row, Instruction)]
         assert [row.row_id for row in read] == subset_of(refreshed)[1]
+        names = ("ids", "sources", "licenses")
+        assert [row.labels for row in read] == [{name: record[name] for name in names} for record in records(file)]
 
 
 def with_conversations(settings: Path, *turns: dict[str, str]) -> None:

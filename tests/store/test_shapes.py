@@ -179,6 +179,9 @@ def test_of_a_preference_pair_the_chosen_response_is_used_and_it_is_said_so(reco
         ({"question": "Q", "choices": {"text": ["a", "b", "c"], "label": ["1", "2", "3"]}, "answer": "2"}, "b", "b"),
         ({"question": "Q", "choices": {"label": ["A"]}, "answer": "A"}, None, "A"),
         ({"question": "Why?", "answer": "A long story."}, None, "A long story."),
+        ({"question": "2 + 2?", "answer": 4}, None, "4"),
+        ({"prompt": "P", "completion": "c", "label": True}, None, "c"),
+        ({"prompt": "Is it?", "response": "no", "label": False}, None, "no"),
         ({"prompt": "Sum?", "response": "So 4.", "answer": 4}, "4", "So 4."),
     ],
 )  # fmt: skip
@@ -210,7 +213,11 @@ def test_an_answer_is_one_of_the_choices_or_names_one_by_letter_or_number(
         ({"messages": [user("a"), assistant("b", weight=0), user("c"), assistant("d")]}, "is to carry no loss"),
         ({"prompt": "a", "response": "b", "tools": [{"name": "f", "since": date(2020, 1, 1)}]}, "JSON cannot hold"),
         ({"messages": {"role": "user"}}, "`messages` is not a list"),
-        ({"messages": [user("a"), assistant("b")], "tools": "weather"}, "`tools` is not a list"),
+        ({"messages": [user("a"), assistant("b")], "tools": "weather"}, "`tools` is neither a list nor the JSON"),
+        ({"prompt": "p", "completion": "c", "label": False}, "this response is not wanted"),
+        ({"messages": [user("a"), assistant("b")], "label": False}, "this response is not wanted"),
+        ({"conversations": [{"from": "Ann", "value": "a"}]}, "a role that is known: 'Ann'; known are system,"),
+        ({"prompt": "p", "response": None}, "nothing in `response`"),
         ({"prompt": "Pick.", "chosen": 3, "rejected": "B"}, "the assistant text is not a string"),
     ],
 )  # fmt: skip

@@ -109,6 +109,16 @@ def test_what_a_row_says_of_itself_comes_along(tmp_path: Path) -> None:
     assert (row.id, row.answer, row.choices, row.source, row.license) == ("7", "2", ("1", "2"), "sums", "mit")
 
 
+def test_an_exported_row_brings_all_its_ids_sources_and_licences(tmp_path: Path) -> None:
+    source = Source(path="any", source="again", license="cc0")
+    said = {"row_id": "x", "ids": ["a", "b"], "sources": ["sums", "words"], "licenses": ["mit", "unknown"]}
+    assert usable(tmp_path, GOOD | said, source).labels == {name: said[name] for name in ("ids", "sources", "licenses")}
+    none = usable(tmp_path, GOOD | {"row_id": "x", "ids": [], "licenses": ["unknown"]}, source)
+    assert none.labels == {"ids": [], "sources": ["again"], "licenses": ["cc0"]}
+    other = usable(tmp_path, GOOD | {"sources": ["https://example.org"], "licenses": ["gpl"]}, source)
+    assert (other.labels["sources"], other.labels["licenses"]) == (["again"], ["gpl"])
+
+
 def test_a_row_without_source_and_licence_takes_the_pool_sources_then_the_files_name(tmp_path: Path) -> None:
     named = usable(tmp_path, GOOD, Source(path="any", source="sums", license="mit"))
     assert (named.source, named.license) == ("sums", "mit")
@@ -123,9 +133,7 @@ def test_rows_of_parquet_are_counted_from_one(tmp_path: Path) -> None:
     pl.DataFrame({"prompt": ["a", "b"], "response": ["x", None]}).write_parquet(file)
     first, second = read(file)
     assert (first.line, first.file) == (1, "rows.parquet")
-    assert second == Unusable(
-        "rows.parquet", 2, None, "rows", "no prompt or no response: `prompt` or `response` is null"
-    )
+    assert second == Unusable("rows.parquet", 2, None, "rows", "nothing in `response`")
 
 
 def test_files_are_named_relative_to_the_settings(tmp_path: Path) -> None:
@@ -174,8 +182,8 @@ def test_a_row_of_unknown_columns_costs_itself_alone_where_others_are_known(tmp_
         ({"prompt": 5, "response": "b"}, "the user text is not a string"),
         ({"prompt": "a", "response": 5}, "the assistant text is not a string"),
         ({"prompt": "a", "response": ["b"]}, "without a role"),
-        ({"prompt": "a", "completion": None}, "`prompt` or `completion` is null"),
-        ({"instruction": None, "input": "x", "output": "y"}, "`instruction` or `output` is null"),
+        ({"prompt": "a", "completion": None}, "nothing in `completion`"),
+        ({"instruction": None, "input": "x", "output": "y"}, "nothing in `instruction`"),
         ({"messages": []}, "`messages` is empty"),
         ({"messages": [assistant("b")]}, "no prompt"),
         ({"messages": [user("a")]}, "no response"),

@@ -223,14 +223,14 @@ def test_equal_rows_are_merged_with_all_their_sources_licences_and_ids(template:
         row("a", id="z", source="first", license="MIT"),
         row("b"),
         row("a", id="k", source="second", license="Apache-2.0", answer="Yes", choices=("Yes", "No")),
-        row("a", source="first", license="MIT"),
+        row("a", source="first", license="MIT", more={"sources": ["third"], "licenses": ["MIT", "CC0"]}),
     ]
     found = normalise(given, template)
     merged = next(record for record in found.rows.to_dicts() if record["prompt"] == "a")
     assert len(found.rows) == 2
     assert found.n_merged == 2
-    assert merged["sources"] == ["first", "second"]
-    assert merged["licenses"] == ["Apache-2.0", "MIT"]
+    assert merged["sources"] == ["first", "second", "third"]
+    assert merged["licenses"] == ["Apache-2.0", "CC0", "MIT"]
     assert merged["ids"] == ["k", "z"]
     assert merged["n_merged"] == 3
     assert (merged["answer"], merged["choices"]) == ("Yes", ["Yes", "No"])
