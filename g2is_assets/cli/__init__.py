@@ -87,15 +87,18 @@ def domain() -> None:
     """Add target domains, and see which are stale."""
 
 
-@domain.command(
-    epilog="Examples: g2is domain add tickets --validation tickets.jsonl --refresh '0 3 * * *'; of other column names: "
-    "g2is domain add faq --validation faq.csv --column prompt Question --column response Answer"
-)
+@domain.command(epilog="Example: g2is domain add tickets --validation tickets.jsonl --refresh '0 3 * * *'")
 @config_option
 @click.argument("name")
 @click.option("--validation", required=True, type=ROWS_FILE, help="Rows that steer the selection.")
 @click.option("--test", type=ROWS_FILE, help="Rows that only measure its result.")
-@click.option("--column", type=(str, str), multiple=True, metavar="KIND NAME", help="A column that has another name.")
+@click.option(
+    "--column",
+    type=(str, str),
+    multiple=True,
+    metavar="KIND NAME",
+    help="A column that has another name, such as `--column prompt Question`; may be repeated.",
+)
 @click.option("--title", help="What people call the domain.")
 @click.option("--budget", type=float, help="Rows to select: below 1 a share of the pool, from 1 up their number.")
 @click.option("--refresh", metavar="CRON", help="When to refresh it, in five fields; switches its schedule on.")
