@@ -23,6 +23,8 @@ IGNORED: Final = -100
 
 RULES: Final = "2"
 """Version of what becomes of a row; in the digest of the template."""
+N_ID: Final = 32
+"""Characters of a row id."""
 ROWS_AT_ONCE: Final = 1000
 """Rows that are tokenized together."""
 
@@ -191,17 +193,17 @@ def normalise(found: Iterable[Instruction | Unusable], template: Template, limit
     tables, labels = [_table([], _CONTENT)], [_table([], contracts.MENTION)]
     rejected: list[Unusable] = []
     rows = iter(found)
-    while some := [(row.row_id if isinstance(row, Instruction) else "", row) for row in islice(rows, ROWS_AT_ONCE)]:
-        new = {row_id: row for row_id, row in some if isinstance(row, Instruction) and row_id not in known}
+    while some := [(_key(row) if isinstance(row, Instruction) else "", row) for row in islice(rows, ROWS_AT_ONCE)]:
+        new = {key: row for key, row in some if isinstance(row, Instruction) and key not in known}
         usable, refused = _encoded(new, template)
         known |= usable.keys()
         rejected += [
-            row if isinstance(row, Unusable) else Unusable(row.file, row.line, row.id, row.source, refused[row_id])
-            for row_id, row in some
-            if row_id not in known
+            row if isinstance(row, Unusable) else Unusable(row.file, row.line, row.id, row.source, refused[key])
+            for key, row in some
+            if key not in known
         ]
         tables.append(_table([_record(*each) for each in usable.values()], _CONTENT))
-        mentions = [(row_id, row) for row_id, row in some if row_id in known and isinstance(row, Instruction)]
+        mentions = [(key[:N_ID], row) for key, row in some if key in known and isinstance(row, Instruction)]
         labels.append(
             _table([vars(row) | row.labels | {"row_id": row_id} for row_id, row in mentions], contracts.MENTION)
         )
@@ -209,6 +211,12 @@ def normalise(found: Iterable[Instruction | Unusable], template: Template, limit
         _merged(tables, labels).slice(0, limit),
         contracts.REJECTED.table_of(map(vars, rejected)),
     )
+
+
+def _key(row: Instruction) -> str:
+    """The row's id, and how its calls and definitions are written where there are some: equal ones may be otherwise."""
+    said = [row.tools, *(turn["tool_calls"] for turn in row.turns if "tool_calls" in turn)]
+    return row.row_id + (json_sha256(json.dumps(said)) if any(said) else "")
 
 
 def _encoded(
@@ -248,7 +256,7 @@ def _decodes(template: Template, example: Example, rendered: Rendered) -> bool:
 
 def _record(row: Instruction, rendered: Rendered, example: Example, n_tokens: int) -> dict[str, Any]:
     return {
-        "row_id": example.row_id,
+        "row_id": example.row_id[:N_ID],
         "messages": stored(row.turns),
         "tools": json.dumps(row.tools) if row.tools else None,
         "response": row.response,
@@ -284,7 +292,10 @@ def _merged(tables: Sequence[pl.DataFrame], labels: Sequence[pl.DataFrame]) -> p
         pl.col("preferred").any(),
         pl.len().cast(pl.Int64).alias("n_merged"),
     )
-    return pl.concat(tables).join(merged, on="row_id").sort("row_id").select(*contracts.POOL.columns)
+    rows = pl.concat(tables)
+    if rows["row_id"].is_duplicated().any():  # calls or definitions that are written in several ways
+        rows = rows.sort("row_id", "tools", "prompt", "response").unique("row_id", keep="first")
+    return rows.join(merged, on="row_id").sort("row_id").select(*contracts.POOL.columns)
 
 
 def examples(table: pl.DataFrame, template: Template) -> list[Example]:

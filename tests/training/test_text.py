@@ -248,6 +248,20 @@ def test_equal_rows_have_answer_and_choices_of_one_of_them_in_whatever_order_the
     assert tables[0].select("answer", "choices", "preferred").row(0) == ("Yes.", ["No.", "Yes."], True)
 
 
+def test_equal_calls_that_are_written_in_two_ways_give_one_table_in_either_order(template: Template):
+    asked = {"role": "user", "content": "a"}
+    functions = [{"name": "f", "arguments": '{"x": 1}'}, {"arguments": {"x": 1}, "name": "f"}]
+    calls = [{"tool_calls": [{"type": "function", "function": function}]} for function in functions]
+    given = [
+        Instruction((asked, {"role": "assistant", "content": "b", **call}), "s", "MIT", "f", 1, tools=tools)
+        for call in calls
+        for tools in [({"name": "f", "type": "x"},), ({"type": "x", "name": "f"},)]
+    ]
+    tables = [normalise(some, template).rows for some in permutations(given)]
+    assert all(table.equals(tables[0]) for table in tables)
+    assert (len(tables[0]), tables[0]["n_merged"][0]) == (1, 4)
+
+
 def test_rows_that_differ_in_the_response_only_stay_apart(template: Template):
     found = normalise([row("a", "Yes."), row("a", "No.")], template)
     assert sorted(record["response"] for record in found.rows.to_dicts()) == ["No.", "Yes."]
