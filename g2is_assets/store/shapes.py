@@ -34,8 +34,9 @@ ROLES: Final = (
     | dict.fromkeys(("gpt", "chatgpt", "bot", "model", "function_call"), "assistant")
     | dict.fromkeys(("function", "observation", "function_response", "tool_response"), "tool")
 )
-"""What the roles of OpenAI's and ShareGPT's conversations are called here."""
 REASONING: Final = ("reasoning_content", "reasoning", "thinking")
+SYSTEM: Final = ("system", "system_prompt")
+TOOLS: Final = ("tools", "functions")
 MEDIA: Final = ("image", "images", "video", "videos", "audio", "audios")
 TEXTS: Final = ("text", "input_text", "output_text", None)
 
@@ -56,7 +57,7 @@ def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source
     """
     try:
         _refuse_surrogates(record)
-        if seen := [name for name in MEDIA if _said(record, name)]:
+        if seen := [name for name in MEDIA if record.get(name)]:
             raise UnusableRow(f"`{seen[0]}` holds what is no text; only text can be used")
         choices, answer, pair = _choices(record), _answer(record), _pair(record)
         if record.get("label") is False and (not pair or "completion" in pair):
@@ -79,7 +80,7 @@ def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source
             more={name: labels[1:] for name, labels in said.items()},
             answer=answer,
             choices=choices,
-            tools=tuple(_tools(record.get("tools") or record.get("functions"))),
+            tools=tuple(_tools(next((record[name] for name in TOOLS if _said(record, name)), None))),
             preferred=preferred,
         )
         if row.tools or any("tool_calls" in turn for turn in turns):
@@ -171,7 +172,7 @@ def _conversation(value: Any, role: str) -> list[dict[str, Any]]:
 
 
 def _with_system(record: Mapping[str, Any], turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    system = next((record[name] for name in ("system", "system_prompt") if _said(record, name)), None)
+    system = next((record[name] for name in SYSTEM if _said(record, name)), None)
     if system is None or turns[0] == {"role": "system", "content": system}:
         return turns
     if not isinstance(system, str):

@@ -12,7 +12,7 @@ from g2is_assets.settings.config import ROWS_FILE, Source
 from g2is_assets.settings.redaction import path_of, redacted
 from g2is_assets.store.hub import HUB, fetched, name_of
 from g2is_assets.store.records import read_records
-from g2is_assets.store.shapes import UnknownShape, UnusableRow, instruction_of
+from g2is_assets.store.shapes import MEDIA, SYSTEM, TOOLS, UnknownShape, UnusableRow, instruction_of
 
 
 def find_files(source: Source, folder: Path) -> list[str]:
@@ -95,7 +95,7 @@ def renamed(record: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, 
         return f"no column {missing[0]!r}, which `columns` names; found: {', '.join(sorted(record)) or 'none'}"
     kept = record.keys() - columns.values()
     if columns.keys() & {"prompt", "messages"}:
-        kept &= {"answer", "choices", "system", "tools", *LABELS, *LABELS.values()}
+        kept &= {"answer", "choices", *SYSTEM, *TOOLS, *MEDIA, *LABELS, *LABELS.values()}
     return {name: record[name] for name in kept} | {name: record[own] for name, own in columns.items()}
 
 

@@ -74,6 +74,10 @@ class ChatTemplate:
         self.tokenizer, self.system, self.turns = tokenizer, system, turns
         given = tokenizer.chat_template
         named = given if isinstance(given, dict) else {"default": given}
+        if "default" not in named:
+            raise ModelError(
+                f"none of the chat templates {', '.join(named)} is named default; rename one in its folder"
+            )
         self._chat, self._chat_with_tools = (
             _without_today(named.get(name, named.get("default")), day) for name in ("default", "tool_use")
         )

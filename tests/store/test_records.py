@@ -430,6 +430,8 @@ def test_columns_of_other_names_are_taken_and_the_rest_give_no_turns() -> None:
     below = renamed(record, {"prompt": "q", "response": "a", "input": "gold"})
     assert below == {"prompt": "Q", "response": "A", "input": "x", "id": 7, "system": "Be brief."}
     assert renamed({"prompt": "Q", "key": 1}, {"id": "key"}) == {"prompt": "Q", "id": 1}
+    beside = {"system_prompt": "Be brief.", "functions": [], "image": "a.png"}
+    assert renamed({"q": "Q", "more": 1, **beside}, {"prompt": "q"}) == {"prompt": "Q", **beside}
     assert renamed({"t": [1], "instruction": "I"}, {"messages": "t"}) == {"messages": [1]}
 
 

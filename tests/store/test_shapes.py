@@ -70,6 +70,7 @@ def reason(record: dict[str, Any]) -> str:
         ({"prompt": "a", "response": "b", "messages": None, "conversations": ""}, [user("a"), "b"]),
         ({"messages": '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'}, [user("a"), "b"]),
         ({"messages": [user("a"), assistant("b", name=None, tool_calls=None)]}, [user("a"), "b"]),
+        ({"prompt": "a", "response": "b", "image": False, "images": []}, [user("a"), "b"]),
     ],
 )  # fmt: skip
 def test_a_record_becomes_turns(record: dict[str, Any], turns: list[Any]) -> None:

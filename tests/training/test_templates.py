@@ -174,6 +174,13 @@ def test_a_template_with_a_fault_is_refused_once(chat: str) -> None:
         template_of(Family(chat, (), "<|im_end|>", ""))
 
 
+def test_of_several_chat_templates_one_has_to_be_the_default() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = {"tool_use": FAMILIES["chatml"].chat}
+    with pytest.raises(ModelError, match="none of the chat templates tool_use is named default"):
+        Template(tokenizer, 99)
+
+
 def test_a_fault_of_the_template_that_one_row_meets_refuses_that_row() -> None:
     chat = "{% for m in messages %}{{ m.content + '<|im_end|>' }}{{ 1 / (m.content | length - 4) }}{% endfor %}"
     template = Template(byte_tokenizer(chat), 99)
