@@ -174,7 +174,9 @@ class ChatTemplate:
 
     def _end_of_turn(self, rest: str, has_calls: bool) -> str:
         """What ends an answer that others follow: as it ends a response or a question; of a call any special token."""
-        ends = [end for end in (self.ending, self._between) if end and rest.startswith(end)]
+        blanks = rest[: len(rest) - len(rest.lstrip())]  # as Llama 2 has one before its end token
+        known = (blanks + end.lstrip() for end in (self.ending, self._between) if end)
+        ends = [end for end in known if rest.startswith(end)]
         if not ends and has_calls and self._between:
             ends = [found[0] for found in [re.match(rf"\s*(?:{self._special})", rest)] if found]
         return ends[0] if ends else ""

@@ -195,6 +195,14 @@ def test_a_date_is_told_however_the_call_is_written_and_comments_ask_for_none() 
     assert template.render([SYSTEM, ASKED, SAID]).text.startswith("2024<|im_start|>")
 
 
+def test_the_end_of_every_turn_carries_loss_where_a_blank_stands_before_it() -> None:
+    chat = (
+        "{% for m in messages %}{{ '[INST] ' + m.content + ' [/INST]' if m.role == 'user' else m.content + ' </s>' }}"
+    )
+    template = Template(byte_tokenizer(chat + "{% endfor %}", eos_token="</s>"), 99)
+    assert loss_of(template, TWO) == ["Eight. </s>", "Six. </s>"]
+
+
 def test_the_end_of_a_turn_carries_loss_where_the_marks_of_the_template_leave_it_out() -> None:
     said = "{% generation %}{{ m.content }}{% endgeneration %}"
     chat = (
