@@ -175,10 +175,13 @@ def _write_unused(
     counts = {f"n_{name}": int(table[name].sum()) for name in ("truncated", "preferred")}
     counts["n_thoughts"] = int((table["n_thoughts"] > 0).sum())
     lost = contracts.count_lost(table)
-    draft.metric(**count_withheld(withheld), **counts, n_rejected=len(rejected), n_lost=sum(lost.values()))
+    n_lost = int((table["lost"].list.len() > 0).sum())
+    draft.metric(**count_withheld(withheld), **counts, n_rejected=len(rejected), n_lost=n_lost)
     draft.metric(n_merged=int(table["n_merged"].sum()) - len(table))
     if counts["n_preferred"]:
         say(f"{asset}: {counts['n_preferred']} rows are preference pairs, of which `chosen` is used")
+    if counts["n_truncated"]:
+        say(f"{asset}: max_length cut the end off {counts['n_truncated']} rows")
     if lost:
         kinds = ", ".join(f"{what} ({n} rows)" for what, n in lost.items())
         say(f"{asset}: the model's tokenizer and chat template do not keep all of some rows: {kinds}")

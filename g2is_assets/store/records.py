@@ -216,7 +216,9 @@ def _lines(lines: Iterable[str], name: str) -> Records:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:  # not JSON, too deep, or a number beyond bounds
-            hint = "; a JSON array is read from a file named .json" if number == 1 and line[0] == "[" else ""
+            begun = "; a JSON array is read from a file named .json" if line[0] == "[" else ""
+            begun = "; an object of several lines is read from a JSON array" if line.strip() == "{" else begun
+            hint = begun if number == 1 else ""
             raise SourceError(f"{name}, line {number}: not valid JSON ({error}); correct or remove it{hint}") from None
         yield number, _object(record)
 

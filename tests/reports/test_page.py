@@ -182,6 +182,7 @@ def test_what_was_kept_out_is_counted_by_reason_and_why_a_row_was_withdrawn_stay
     cells = list(zip(rows, rows[1:], rows[2:], strict=False))
     assert ("rows of the pool's files", "unusable: no response left: N tokens <b>", "2") in cells
     assert ("pool rows", "licence not allowed: CC-BY-NC", "1") in cells
+    assert ("domain rows", "used, but max_length cut the end off", "0") in cells
     assert ("pool rows", "withdrawn on request", "1") in cells
     assert ("pool rows", "near-duplicate of another pool row", "1") in cells
     assert ("pool rows", "leak: repeats a test row (equal)", "1") in cells

@@ -308,12 +308,22 @@ def test_unusable_rows_are_set_aside_with_their_reason(make_project: MakeProject
         {"instruction": "Say nothing.", "output": " "},
         {"instruction": "word " * 200, "output": "lost"},
         {"messages": [{"role": "user", "content": "hello"}]},
+        {
+            "messages": [
+                {"role": "user", "content": "What time is it?"},
+                {"role": "assistant", "content": "", "tool_calls": [{"name": "clock", "arguments": {}}]},
+                {"role": "tool", "content": "noon"},
+                {"role": "assistant", "content": "word " * 200},
+            ],
+            "tools": [{"name": "clock"}],
+        },
     ]
     (settings.parent / "pool" / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run(settings, instance, "refresh_pool")
     version = Lake(settings.parent / "lake").current("instructions/pool")
     rejected = pl.read_parquet(version.folder / "rejected.parquet")
-    assert version.manifest.metrics["n_rejected"] == 3
+    metrics = version.manifest.metrics
+    assert (metrics["n_rejected"], metrics["n_truncated"], metrics["n_lost"]) == (3, 1, 1)
     assert rejected["line"].to_list() == [1, 2, 3]
     assert [reason.split(":")[0] for reason in rejected["reason"]] == [
         "empty response",

@@ -265,6 +265,7 @@ def test_broken_json_is_named_by_row_or_line(tmp_path: Path, content: str, said:
 
 def test_an_array_in_a_file_of_lines_is_told_as_such(tmp_path: Path) -> None:
     assert "a JSON array is read from a file named .json" in refusal(tmp_path, "a.jsonl", '[\n{"a": 1}\n]')
+    assert "an object of several lines is read from a JSON array" in refusal(tmp_path, "a.json", '{\n "a": 1\n}\n')
 
 
 def test_an_element_or_line_that_is_no_object_costs_itself_alone(tmp_path: Path) -> None:

@@ -181,6 +181,7 @@ def kept_out(material: Material) -> list[tuple[str, str, int]]:
     for of, table in (("pool rows", material.pool), ("domain rows", material.target)):
         lost = count_lost(table).items()
         found += [(of, f"used, but tokenizer and chat template do not keep: {what}", n) for what, n in lost]
+        found.append((of, "used, but max_length cut the end off", int(table["truncated"].sum())))
     found.append(("pool rows", "no gradient: it is zero or not finite", len(material.pool) - len(material.places)))
     near = material.excluded["split"].null_count()
     found.append(("pool rows", "near-duplicate of another pool row", near))
@@ -193,7 +194,7 @@ def kept_out(material: Material) -> list[tuple[str, str, int]]:
 
 def _rejected(of: str, table: pl.DataFrame) -> list[tuple[str, str, int]]:
     # Reasons with the numbers of one row would be one line each.
-    reasons = table["reason"].str.replace_all(r"\d+", "N").value_counts()
+    reasons = table["reason"].str.replace_all(r"\b\d+\b", "N").value_counts()
     reasons = reasons.sort(["count", "reason"], descending=[True, False])
     return [(of, f"unusable: {printable(reason)}", n) for reason, n in reasons.iter_rows()]
 
