@@ -91,9 +91,10 @@ def list_domains(config: Path | None, as_json: bool) -> None:
     table = staleness(Workspace(project))
     last = _last_refreshes(project)
     records = []
+    roots = table.filter(table["domain"].is_null() & table["direct"] & (table["state"] == "stale"))
     for name, domain in sorted(project.domains.items()):
         own = table.filter((table["domain"] == name) & (table["state"] != "current"))
-        states = set(own["state"])
+        states, causes = set(own["state"]), roots.vstack(own) if len(own) else own
         records.append(
             {
                 "domain": name,
@@ -102,7 +103,7 @@ def list_domains(config: Path | None, as_json: bool) -> None:
                 "last_refresh": last.get(name),
                 "state": next((state for state in ("missing", "stale", "unknown") if state in states), "current"),
                 "stale": bool(own["stale"].any()),
-                "because": [f"{asset}: {reason}" for asset, reason in own.select("asset", "reason").iter_rows()],
+                "because": [f"{asset}: {reason}" for asset, reason in causes.select("asset", "reason").iter_rows()],
             }
         )
     if as_json:

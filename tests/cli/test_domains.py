@@ -212,6 +212,10 @@ def test_the_list_says_what_is_stale_and_why(settings: Path, copy: Path) -> None
     shown = g2is(settings, "list").output
     assert "0 5 * * * UTC" in shown
     assert "setting selection.budget 0.15 -> 7.0 (and 5 more)" in shown
+    (settings.parent / "pool" / "more.jsonl").write_text('{"prompt": "1 + 1?", "response": "2"}\n')
+    grown = {record["domain"]: record["because"] for record in json.loads(g2is(settings, "list", "--json").output)}
+    assert grown["sums"][0] == "instructions/pool: input file:pool/more.jsonl is new"
+    assert grown["sums"][1].startswith("selection/subset: setting selection.budget 0.15 -> 7.0; upstream ")
 
 
 @pytest.mark.parametrize("command", [["domain", "list"], ["gc", "--dry-run"]])
