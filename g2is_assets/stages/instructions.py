@@ -181,7 +181,7 @@ def _write_unused(
     if counts["n_preferred"]:
         say(f"{asset}: {counts['n_preferred']} rows are preference pairs, of which `chosen` is used")
     if counts["n_truncated"]:
-        say(f"{asset}: max_length cut the end off {counts['n_truncated']} rows")
+        say(f"{asset}: rows that lost their end to max_length: {counts['n_truncated']}")
     if lost:
         kinds = ", ".join(f"{what} ({n} rows)" for what, n in lost.items())
         say(f"{asset}: the model's tokenizer and chat template do not keep all of some rows: {kinds}")

@@ -24,8 +24,8 @@ EXTRA: Final = ("input", "context")
 """Columns whose text follows the instruction, question or prompt after a blank line."""
 CONVERSATIONS: Final = ("messages", "conversations", "conversation")
 SHAPES: Final = (
-    "instruction/input/output, prompt/response, prompt/completion, question/answer, prompt/chosen, messages or "
-    "conversations"
+    "known are instruction/input/output, prompt/response, prompt/completion, question/answer, prompt/chosen, messages "
+    'or conversations; name others by `columns = { prompt = "...", response = "..." }`, in `domain add` by --column'
 )
 KNOWN: Final = sorted({name for pair in PAIRS for name in pair} | {*CONVERSATIONS, "chosen"})
 ROLES: Final = (
@@ -122,13 +122,13 @@ def _turns(record: Mapping[str, Any], pair: Sequence[str]) -> tuple[list[dict[st
 def _nearest(record: Mapping[str, Any]) -> str:
     """What the columns might be meant as, and what is known."""
     if asked := [name for name in PROMPTS if name in record]:
-        return f"beside `{asked[0]}` stands no response; known are {SHAPES}; name others by `columns`"
+        return f"beside `{asked[0]}` stands no response; {SHAPES}"
     for name in record:
         if name in KNOWN:
-            return f"beside `{name}` stands no prompt; known are {SHAPES}; name others by `columns` of the source"
+            return f"beside `{name}` stands no prompt; {SHAPES}"
         if close := difflib.get_close_matches(str(name).lower(), KNOWN, n=1, cutoff=0.8):
-            return f"is `{name}` the known `{close[0]}`? known are {SHAPES}; name others by `columns`"
-    return f'known are {SHAPES}; name others by `columns = {{ prompt = "...", response = "..." }}`'
+            return f"is `{name}` the known `{close[0]}`? {SHAPES}"
+    return SHAPES
 
 
 def _pair(record: Mapping[str, Any]) -> Sequence[str]:
