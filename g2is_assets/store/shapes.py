@@ -35,8 +35,7 @@ ROLES: Final = (
     | dict.fromkeys(("function", "observation", "function_response", "tool_response"), "tool")
 )
 REASONING: Final = ("reasoning_content", "reasoning", "thinking")
-SYSTEM: Final = ("system", "system_prompt")
-TOOLS: Final = ("tools", "functions")
+SYSTEM, TOOLS = ("system", "system_prompt"), ("tools", "functions")
 MEDIA: Final = ("image", "images", "video", "videos", "audio", "audios")
 TEXTS: Final = ("text", "input_text", "output_text", None)
 
