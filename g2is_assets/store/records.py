@@ -298,10 +298,11 @@ def _csv(lines: Iterable[str], name: str, delimiters: str = ",;\t") -> Records:
     """Rows under a header that names the columns; of the delimiters, that counts which the header has most."""
     rest = iter(lines)
     first = next(rest, "")
-    delimiter = max(delimiters, key=first.count)
+    told = re.fullmatch(r'sep=([^"\r\n])[\r\n]*', first, re.IGNORECASE)  # a line for Excel alone
+    delimiter = told[1] if told else max(delimiters, key=first.count)
     rows = csv.reader(_utf8_lines(itertools.chain([first], rest), name), delimiter=delimiter, strict=True)
     try:
-        header = [column.strip() for column in next(rows, [])]
+        header = [column.strip() for column in next(itertools.islice(rows, int(told is not None), None), [])]
         if not any(header):
             raise SourceError(f"{name}, line 1: no header; let the first line name the columns")
         if twice := {column for column in header if header.count(column) > 1}:

@@ -295,6 +295,8 @@ def test_semicolons_of_spreadsheets_and_tabs_are_told_by_the_header(tmp_path: Pa
     assert read(tmp_path, "a.csv", "a;b\n1,5;x\n") == [(2, {"a": "1,5", "b": "x"})]
     assert read(tmp_path, "a.csv", "a\tb\n1,5\tx\n") == [(2, {"a": "1,5", "b": "x"})]
     assert read(tmp_path, "a.tsv", "a\tb,c,d\n1\tx\n") == [(2, {"a": "1", "b,c,d": "x"})]
+    assert read(tmp_path, "a.csv", "\ufeffsep=;\r\na;b,c,d\r\n1;x\r\n") == [(3, {"a": "1", "b,c,d": "x"})]
+    assert "line 1: no header" in refusal(tmp_path, "a.csv", "sep=;\n")
 
 
 @pytest.mark.parametrize(
