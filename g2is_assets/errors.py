@@ -34,3 +34,11 @@ class StoreError(G2isError):
 
 class StudyPaused(G2isError):
     """A study's time is over; what is finished is kept, and the same command goes on from there."""
+
+
+class UnusableRow(G2isError):
+    """Why a row is set aside."""
+
+
+class UnknownShape(UnusableRow):
+    """A row has the columns of no shape."""

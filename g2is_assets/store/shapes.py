@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from g2is_assets.contracts.instructions import LABELS, Instruction, Turn, Unusable, turn_text
-from g2is_assets.errors import G2isError
+from g2is_assets.errors import UnknownShape, UnusableRow
 from g2is_assets.settings.config import Source
 
 PROMPTS: Final = ("instruction", "prompt", "question", "query")
@@ -38,14 +38,6 @@ REASONING: Final = ("reasoning_content", "reasoning", "thinking")
 SYSTEM, TOOLS = ("system", "system_prompt"), ("tools", "functions")
 MEDIA: Final = ("image", "images", "video", "videos", "audio", "audios")
 TEXTS: Final = ("text", "input_text", "output_text", None)
-
-
-class UnusableRow(G2isError):
-    """Why a row is set aside."""
-
-
-class UnknownShape(UnusableRow):
-    """No known columns."""
 
 
 def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source) -> Instruction | Unusable:
@@ -263,7 +255,7 @@ def _check(turns: Sequence[Turn]) -> None:
 
 
 def _choices(record: Mapping[str, Any]) -> tuple[str, ...] | None:
-    choices = record.get("choices")  # of which ARC has the texts beside their labels
+    choices = _offered(record)
     choices = _listed(choices.get("text") if isinstance(choices, Mapping) else choices, "choices")
     if not choices:
         return None
@@ -273,9 +265,17 @@ def _choices(record: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(texts)
 
 
+def _offered(record: Mapping[str, Any]) -> Any:
+    """Choices as a list, or as ARC has them, texts beside their labels; also of those who call them options."""
+    given = record["choices"] if record.get("choices") is not None else record.get("options")
+    if isinstance(given, Mapping) and not given.keys() & {"text", "label"}:
+        return {"label": list(given), "text": list(given.values())}
+    return given
+
+
 def _answer(record: Mapping[str, Any]) -> str | None:
     """The short answer; where choices have labels of their own, the choice of that label."""
-    answer, choices = _short(record.get("answer"), "answer"), record.get("choices")
+    answer, choices = _short(record.get("answer"), "answer"), _offered(record)
     if not isinstance(choices, Mapping) or answer is None:
         return answer
     labels, texts = (_listed(choices.get(name), "choices") or [] for name in ("label", "text"))

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from g2is_assets.contracts.instructions import LABELS, Instruction, Unusable
-from g2is_assets.errors import SourceError
+from g2is_assets.errors import SourceError, UnknownShape, UnusableRow
 from g2is_assets.settings.config import ROWS_FILE, Source
 from g2is_assets.settings.redaction import path_of, redacted
 from g2is_assets.store.hub import HUB, fetched, name_of
 from g2is_assets.store.records import read_records
-from g2is_assets.store.shapes import MEDIA, SYSTEM, TOOLS, UnknownShape, UnusableRow, instruction_of
+from g2is_assets.store.shapes import MEDIA, SYSTEM, TOOLS, instruction_of
 
 
 def find_files(source: Source, folder: Path) -> list[str]:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from g2is_assets.contracts.instructions import Instruction, Unusable
+from g2is_assets.errors import UnknownShape
 from g2is_assets.settings.config import Source
-from g2is_assets.store.shapes import UnknownShape, instruction_of
+from g2is_assets.store.shapes import instruction_of
 
 BASE = Source(path="rows.jsonl", source="rows")
 CALL = {"type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
@@ -179,6 +180,8 @@ def test_of_a_preference_pair_the_chosen_response_is_used_and_it_is_said_so(reco
         ({"prompt": "Q", "response": "b", "choices": {"text": ["a", "b"]}, "answer": "B"}, "b", "b"),
         ({"question": "Q", "choices": {"text": ["a", "b", "c"], "label": ["1", "2", "3"]}, "answer": "2"}, "b", "b"),
         ({"question": "Q", "choices": {"label": ["A"]}, "answer": "A"}, None, "A"),
+        ({"question": "Q", "options": ["a", "b"], "answer": "B"}, "b", "b"),
+        ({"question": "Q", "options": {"A": "x", "B": "y"}, "answer": "B"}, "y", "y"),
         ({"question": "Why?", "answer": "A long story."}, None, "A long story."),
         ({"question": "2 + 2?", "answer": 4}, None, "4"),
         ({"prompt": "P", "completion": "c", "label": True}, None, "c"),
