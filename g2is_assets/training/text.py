@@ -281,21 +281,25 @@ def _table(records: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> p
     return pl.DataFrame(columns, schema=schema)
 
 
-def _merged(tables: Sequence[pl.DataFrame], labels: Sequence[pl.DataFrame]) -> pl.DataFrame:
+def _merged(tables: list[pl.DataFrame], labels: list[pl.DataFrame]) -> pl.DataFrame:
     """One row per row id, with whatever its equal rows are called."""
     # Answer and choices are of one row: of one that has both, if there is one, whichever was read first.
     asked = pl.col("answer"), pl.col("choices").list.join("\0")
     said = pl.concat(labels).sort(*(said.is_null() for said in asked), *asked).group_by("row_id", maintain_order=True)
+    labels.clear()  # what is not needed any more is not held
     merged = said.agg(
         *(pl.col(name).explode().drop_nulls().unique().sort() for name in contracts.LABELS),
         pl.col("answer", "choices").first(),
         pl.col("preferred").any(),
         pl.len().cast(pl.Int64).alias("n_merged"),
-    )
+    ).sort("row_id")
+    del said
     rows = pl.concat(tables)
+    tables.clear()
     if rows["row_id"].is_duplicated().any():  # calls or definitions that are written in several ways
         rows = rows.sort("row_id", "tools", "prompt", "response").unique("row_id", keep="first")
-    return rows.join(merged, on="row_id").sort("row_id").select(*contracts.POOL.columns)
+    # Both have each row once.
+    return merged.hstack(rows.sort("row_id").drop("row_id")).select(*contracts.POOL.columns)
 
 
 def examples(table: pl.DataFrame, template: Template) -> list[Example]:
