@@ -60,3 +60,14 @@ def test_rows_of_the_page_are_written_by_a_template_that_knows_tools_and_reasoni
 def test_the_page_has_the_files_that_its_settings_name() -> None:
     assert {"pool/faq.csv", "pool/more.json", "pool/exam.tsv", "pool/shapes.jsonl", "pool/chats.jsonl"} <= FILES.keys()
     assert len(SETTINGS) >= 5
+
+
+def test_the_rows_that_the_readme_shows_are_usable(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```json\n(.*?)^```$", readme, flags=re.M | re.S)
+    assert shown
+    for block in shown:
+        (tmp_path / "rows.jsonl").write_text(block, encoding="utf-8")
+        rows = list(read_rows(str(tmp_path / "rows.jsonl"), Source(path="rows.jsonl"), tmp_path))
+        assert rows
+        assert [row for row in rows if not isinstance(row, Instruction)] == []
