@@ -64,8 +64,8 @@ def draw(source: ModelSource, pool: Path, n_rows: int) -> list[Example]:
     template = Template(source.tokenizer(), max_length=512)
     rows = [row for row in read_rows(str(pool), Source(path=pool.name), pool.parent) if isinstance(row, Instruction)]
     chosen = pl.Series(rows, dtype=pl.Object).sample(n_rows, seed=0).to_list()
-    encoded = [template.encode(row.row_id, row.messages, row.response) for row in chosen]
-    return [example for example in encoded if example is not None]
+    encoded = [template.encode(row.row_id, row.turns, row.tools).cut(template.max_length) for row in chosen]
+    return [example for example in encoded if example.n_loss]
 
 
 def batches_of(examples: list[Example], batch_tokens: int) -> list[list[Example]]:

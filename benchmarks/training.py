@@ -49,7 +49,7 @@ def main() -> None:
 
     head = model.get_output_embeddings().weight.numel()
     body = sum(p.numel() for p in model.parameters()) - head  # the embeddings are the head's own weights
-    n_tokens, n_responses = sum(row.n_tokens for row in rows), sum(row.n_tokens - row.n_prompt for row in rows)
+    n_tokens, n_responses = sum(row.n_tokens for row in rows), sum(row.n_loss for row in rows)
     n_padded = sum(batch["input_ids"].numel() for batch in batches)
     # Forward, and backward through the activations: two operations for each weight, twice.
     needed = 4 * (body * n_tokens + head * n_responses)

@@ -9,11 +9,10 @@ from typing import Any, Final, Literal
 
 from g2is_assets.contracts.instructions import Instruction, Turn, decoded, with_arguments
 from g2is_assets.errors import SettingsError
-from g2is_assets.settings.config import Source
+from g2is_assets.settings.config import Source, Turns
 from g2is_assets.store.shapes import instruction_of
 
 Format = Literal["messages", "alpaca", "sharegpt"]
-Turns = Literal["last", "all"]
 Rows = Mapping[str, Instruction]
 """By row id of the pool, in the order of the file."""
 

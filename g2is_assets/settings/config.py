@@ -7,7 +7,7 @@ relative to the settings file. Nothing here reads data, models or Dagster.
 import datetime
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,6 +23,8 @@ Compute = Annotated[
     Literal["auto", "float32", "bfloat16"],
     Field(description="Number format of the passes; `auto` is bfloat16 on a GPU, else float32."),
 ]
+Turns = Literal["last", "all"]
+DAY: Final = datetime.date(2025, 1, 1)
 Schedule = Annotated[
     Literal["linear", "cosine", "constant"], Field(description="How the learning rate goes on from its peak.")
 ]
@@ -106,9 +108,9 @@ class InstructionsSettings(Section):
     only said. Longer responses are cut, rows with no response left are set aside."""
     system: str | None = None
     """A system message for every row."""
-    turns: Literal["last", "all"] = "all"
+    turns: Turns = "all"
     """Which answers of a conversation carry loss: the last alone, or all."""
-    date: datetime.date = datetime.date(2025, 1, 1)
+    date: datetime.date = DAY
     """The day that chat templates are told which write today's date, so that equal rows stay equal."""
     limit: Count | None = None
     """Use only so many rows, a repeatable random sample; none is all."""

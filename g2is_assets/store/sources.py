@@ -29,10 +29,10 @@ def find_files(source: Source, folder: Path) -> list[str]:
     found = sorted(glob.glob(pattern, recursive=True))
     if any(Path(file).is_dir() for file in found):
         raise SourceError(f"{pattern} is or matches a folder; name the files in it, such as {source.path}/*.jsonl")
-    shut = [p for p in Path(pattern).parents if os.path.isdir(p) and not os.access(p, os.R_OK | os.X_OK)]
-    if not found and shut:
-        raise SourceError(f"{shut[0]} may not be read; give its readers the right to, or correct `sources`")
     if not found:
+        for place in Path(pattern).parents:
+            if os.path.isdir(place) and not os.access(place, os.R_OK | os.X_OK):
+                raise SourceError(f"{place} may not be read; give its readers the right to, or correct `sources`")
         raise SourceError(f"{pattern} does not exist or matches no file; correct `sources` in the settings file")
     return found
 

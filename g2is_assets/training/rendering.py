@@ -11,19 +11,17 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from g2is_assets.contracts.instructions import Turn, decoded, with_arguments
 from g2is_assets.errors import G2isError, ModelError
+from g2is_assets.settings.config import DAY, Turns
 from g2is_assets.training.kept import Span, split_thought, what_is_lost
 
 MARK: Final = "\ue000"
 """Stands in for an answer: of a private area, so that neither row nor template has it."""
-DAY: Final = date(2025, 1, 1)
-"""What templates that write today's date are told, so that equal rows are equal on any day."""
 TODAY: Final = re.compile(r"strftime_now\s*\(\s*(['\"])(.*?)\1\s*\)")
 UNTOLD: Final = re.compile(r"\bstrftime_now\b(?!\s+is\b)|\|\s*random\b|\blipsum\b")
-Turns = Literal["last", "all"]
 
 
 class RefusedRow(G2isError):

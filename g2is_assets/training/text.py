@@ -15,8 +15,9 @@ from g2is_assets.contracts import instructions as contracts
 from g2is_assets.contracts.instructions import TURN_KEYS, Instruction, Turn, Unusable, stored, turns_of
 from g2is_assets.errors import ContractError, ModelError
 from g2is_assets.hashing import json_sha256
+from g2is_assets.settings.config import DAY, Turns
 from g2is_assets.training.kept import split_thought
-from g2is_assets.training.rendering import DAY, ChatTemplate, RefusedRow, Rendered, Turns
+from g2is_assets.training.rendering import ChatTemplate, RefusedRow, Rendered
 
 IGNORED: Final = -100
 """Label of tokens that carry no loss."""

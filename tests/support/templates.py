@@ -1,6 +1,9 @@
 """Small chat templates, each with what people stumble over in a family of models, in words of their own."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
+
+from support.models import CHATML
 
 
 @dataclass(frozen=True)
@@ -11,11 +14,12 @@ class Family:
         chat: The template.
         special: Special tokens.
         eos, bos: The tokenizer's.
-        start: How its rows begin where they have no system message; what comes before it is a default system message.
         before: What it writes before an answer without reasoning, after the role.
         end: What ends a response, and `between` what ends an answer that others follow.
         knows: What it keeps of `system`, `tools` and `reasoning`.
         thought: A thought as it is written before the answer, from its first own character.
+        call: A call of a tool as it is written.
+        refuses: What it refuses.
     """
 
     chat: str
@@ -28,7 +32,12 @@ class Family:
     knows: frozenset[str] = frozenset({"system"})
     thought: str = ""
     call: str = ""
-    refuses: frozenset[str] = field(default=frozenset())
+    refuses: frozenset[str] = frozenset()
+
+
+def chatml(chat: str, **more: Any) -> Family:
+    """A template that writes turns as ChatML does."""
+    return Family(chat, ("<|im_start|>", "<|im_end|>"), eos="<|im_end|>", end="<|im_end|>", **more)
 
 
 ROLE = "'<|im_start|>' + m.role + '\n'"
@@ -50,21 +59,10 @@ ALTERNATE = (
 )
 
 FAMILIES = {
-    "chatml": Family(
-        "{% for m in messages %}{{ " + ROLE + " + m.content + '<|im_end|>\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
-        ("<|im_start|>", "<|im_end|>"),
-        eos="<|im_end|>",
-        end="<|im_end|>",
-        knows=frozenset({"system"}),
-    ),
-    "default_system": Family(
+    "chatml": chatml(CHATML),
+    "default_system": chatml(
         "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nYou are Robin.<|im_end|>\n' }}{% endif %}"
-        "{% for m in messages %}{{ " + ROLE + " + m.content + '<|im_end|>\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
-        ("<|im_start|>", "<|im_end|>"),
-        eos="<|im_end|>",
-        end="<|im_end|>",
+        + CHATML
     ),
     "llama3": Family(
         "{{ bos_token }}{{ '<|head|>system<|/head|>\n\nToday: ' + strftime_now('%d %b %Y') + '\n\n' }}"
@@ -103,7 +101,7 @@ FAMILIES = {
         knows=frozenset(),
         refuses=frozenset({"system", "tools"}),
     ),
-    "qwen3": Family(
+    "qwen3": chatml(
         "{% if tools %}{{ '<|im_start|>system\n' }}"
         "{% if messages[0].role == 'system' %}{{ messages[0].content + '\n\n' }}{% endif %}"
         + TOOLS
@@ -120,9 +118,6 @@ FAMILIES = {
         + CALLS
         + "{{ '<|im_end|>\n' }}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
-        ("<|im_start|>", "<|im_end|>"),
-        eos="<|im_end|>",
-        end="<|im_end|>",
         before="<think>\n\n</think>\n\n",
         knows=frozenset({"system", "tools", "reasoning"}),
         thought="Eight legs.\n</think>\n\n",
@@ -198,20 +193,14 @@ FAMILIES = {
         end="<|end|>",
         between="",
     ),
-    "marked": Family(
+    "marked": chatml(
         "{% for m in messages %}{{ " + ROLE + " }}{% if m.role == 'assistant' %}{% generation %}"
         "{{ m.content + '<|im_end|>\n' }}{% endgeneration %}"
         "{% else %}{{ m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
-        ("<|im_start|>", "<|im_end|>"),
-        eos="<|im_end|>",
-        end="<|im_end|>",
     ),
-    "parts": Family(
+    "parts": chatml(
         "{% for m in messages %}{{ " + ROLE + " }}{% for part in m.content %}{{ part.text }}{% endfor %}"
         "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
-        ("<|im_start|>", "<|im_end|>"),
-        eos="<|im_end|>",
-        end="<|im_end|>",
     ),
 }

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from g2is_assets.contracts import instructions as contracts
 from g2is_assets.contracts.instructions import Instruction, Unusable, turns_of
 from g2is_assets.errors import ContractError
+from g2is_assets.settings.config import DAY
 from g2is_assets.training.engine import Engine
-from g2is_assets.training.rendering import DAY
 from g2is_assets.training.text import (
     IGNORED,
     Example,
