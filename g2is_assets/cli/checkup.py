@@ -12,7 +12,7 @@ from typing import Final, Literal
 from g2is_assets.contracts.instructions import Instruction
 from g2is_assets.errors import G2isError, ModelError, SourceError, StoreError
 from g2is_assets.settings.config import EMBEDDED_MODEL
-from g2is_assets.settings.project import Project, rows_of
+from g2is_assets.settings.project import Project
 from g2is_assets.settings.redaction import redacted
 from g2is_assets.stages.studies import look_at_studies
 from g2is_assets.store.lake import Lake
@@ -151,7 +151,7 @@ def check_domains(project: Project) -> Iterator[Finding]:
     counts = []
     for name, domain in sorted(project.domains.items()):
         try:
-            rows = {"validation": _usable(domain.validation), "test": _usable(domain.test)}
+            rows = {"validation": _usable(project, domain.validation), "test": _usable(project, domain.test)}
         except G2isError as error:
             yield Finding("domains", "problem", f"{name}: {error}")
             continue
@@ -168,8 +168,8 @@ def check_domains(project: Project) -> Iterator[Finding]:
         yield Finding("domains", "ok", f"validation + test rows: {', '.join(counts)}")
 
 
-def _usable(files: tuple[Path, ...]) -> int:
-    read = (row for file in files for row in read_rows(str(file), rows_of(file), file.parent))
+def _usable(project: Project, files: tuple[Path, ...]) -> int:
+    read = (row for file in files for row in read_rows(str(file), project.rows_of(file), file.parent))
     return len({row.row_id for row in read if isinstance(row, Instruction)})
 
 

@@ -15,7 +15,7 @@ from g2is_assets.cli.options import open_lake, print_json
 from g2is_assets.errors import SettingsError, SourceError, StoreError
 from g2is_assets.reports.audit import adapter_line, consequences, trained_on
 from g2is_assets.reports.why import find_row
-from g2is_assets.settings.project import Project, rows_of
+from g2is_assets.settings.project import Project
 from g2is_assets.stages.catalog import kept_up_to_date
 from g2is_assets.store.erasure import erase
 from g2is_assets.store.gc import KINDS, collect_garbage
@@ -103,7 +103,7 @@ def find_in_sources(project: Project, rows: list[str]) -> tuple[dict[str, list[t
         except SourceError as error:
             faults.append(str(error))
     own = {str(file) for domain in project.domains.values() for file in (*domain.validation, *domain.test)}
-    files += [(file, rows_of(Path(file))) for file in sorted(own)]
+    files += [(file, project.rows_of(Path(file))) for file in sorted(own)]
     found, more = find_in_files(files, folder, rows)
     return found, faults + more
 

@@ -67,6 +67,7 @@ class Domain(Section):
     promote: Promote
     validation: tuple[Path, ...]
     test: tuple[Path, ...]
+    columns: Columns
     knowledge: KnowledgeSettings
     selection: AnySelection
     finetune: FinetuneSettings
@@ -107,6 +108,10 @@ class Project(Section):
             known = ", ".join(sorted(self.domains)) or "none"
             raise SettingsError(f"there is no domain '{name}' in {self.path.parent / self.settings.domains} ({known})")
         return self.domains[name]
+
+    def rows_of(self, file: Path) -> Source:
+        """A domain's file as a source, whose columns are called as the `domain.toml` beside it says."""
+        return Source(path=str(file), columns=self.domains[file.parent.name].columns)
 
 
 def settings_path(given: str | Path | None = None) -> Path:
@@ -199,17 +204,11 @@ def load_domain(folder: Path, settings: Settings) -> Domain:
         timezone=said.timezone,
         owner=said.owner or settings.owner,
         promote=said.promote,
+        columns=said.columns,
         validation=validation,
         test=tuple(test for test in tests if test),
         **sections,
     )
-
-
-def rows_of(file: Path) -> Source:
-    """A domain's file as a source: its columns are called as `domain.toml` beside it says."""
-    said = file.parent / "domain.toml"
-    own = parse(DomainFile, read_toml(said) if said.exists() else {}, said)
-    return Source(path=str(file), columns=own.columns)
 
 
 def _member(folder: Path, member: str, file: Path) -> Path:

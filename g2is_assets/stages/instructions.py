@@ -11,7 +11,6 @@ from g2is_assets.errors import SourceError
 from g2is_assets.hashing import json_sha256, known_sha256
 from g2is_assets.progress import say
 from g2is_assets.settings.config import Source
-from g2is_assets.settings.project import rows_of
 from g2is_assets.settings.redaction import redacted
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
@@ -81,7 +80,7 @@ def _target_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
         mode="json", include={"max_length", "system", "turns", "date"}
     )
     settings |= target_withholding(workspace.project, files).settings
-    sources = [(str(file), rows_of(file)) for file in files]
+    sources = [(str(file), workspace.project.rows_of(file)) for file in files]
     columns = {input_name(file, workspace.project.path.parent): one.columns for file, one in sources}
     named = {name: own.model_dump(exclude_none=True) for name, own in columns.items() if own.model_fields_set}
     return MadeFrom(settings | ({"columns": named} if named else {}), _content(workspace, sources))
@@ -144,7 +143,7 @@ def target(draft: Draft, task: Task) -> None:
     rows: list[pl.DataFrame] = []
     rejected, withheld = [], []
     for split, files in splits.items():
-        read_all = (row for file in files for row in read_rows(str(file), rows_of(file), folder))
+        read_all = (row for file in files for row in read_rows(str(file), workspace.project.rows_of(file), folder))
         found = normalise(read_all, workspace.template)
         used, kept_out = withholding.part(found.rows)
         if len(used) < MIN_ROWS[split]:

@@ -11,7 +11,6 @@ from g2is_assets.contracts.instructions import TARGET, Instruction
 from g2is_assets.contracts.study import ADAPTER, GENERAL, SCORES
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.errors import MissingInputError, SettingsError, StoreError
-from g2is_assets.settings.project import rows_of
 from g2is_assets.stages.instructions import target_files
 from g2is_assets.stages.stage import Place, RecipeNow
 from g2is_assets.stages.studies import BASE, Study, find_study
@@ -75,7 +74,7 @@ def in_file_order(workspace: Workspace, place: Place, split: str, target: Versio
     """Row ids of a split in the order of the domain's files: the table is sorted by row id, which is a hash."""
     folder = workspace.project.path.parent
     files: tuple[Path, ...] = target_files(workspace, place.domain).get(split, ())
-    rows = (row for file in files for row in read_rows(str(file), rows_of(file), folder))
+    rows = (row for file in files for row in read_rows(str(file), workspace.project.rows_of(file), folder))
     known = set(target.read(TARGET).filter(pl.col("split") == split)["row_id"])
     return list(dict.fromkeys(row.row_id for row in rows if isinstance(row, Instruction) and row.row_id in known))
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from g2is_assets.contracts.instructions import POOL, WITHHELD, Instruction
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.settings.config import LicensesSettings
-from g2is_assets.settings.project import Project, rows_of
+from g2is_assets.settings.project import Project
 from g2is_assets.store.files import json_text, read_parquet, replacing
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.pruning import ROW_IDS
@@ -183,7 +183,7 @@ def target_withholding(project: Project, files: Iterable[Path]) -> Withholding:
     """
     withdrawals = read_withdrawals(project.withdrawn)
     folder = project.path.parent
-    rows = [row for f in files for row in read_rows(str(f), rows_of(f), folder)] if withdrawals else []
+    rows = [row for f in files for row in read_rows(str(f), project.rows_of(f), folder)] if withdrawals else []
     own = {row.row_id for row in rows if isinstance(row, Instruction)}
     return Withholding(
         LicensesSettings(), {row_id: entry.reason for row_id, entry in withdrawals.items() if row_id in own}

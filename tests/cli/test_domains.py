@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from g2is_assets.cli import main
 from g2is_assets.contracts.instructions import Instruction
-from g2is_assets.settings.project import load_project, rows_of
+from g2is_assets.settings.project import load_project
 from g2is_assets.stages.frame import recipe_of
 from g2is_assets.stages.stage import Place
 from g2is_assets.stages.workspace import Workspace
@@ -118,8 +118,9 @@ def test_columns_of_other_names_are_named_once_and_read_by_every_command(setting
     named = ("--column", "prompt", "Question", "--column", "response", "Answer")
     done = g2is(settings, "add", "faq", "--validation", str(file), *named)
     assert done.exit_code == 0, done.output
-    (own,) = load_project(settings).domain("faq").validation
-    rows = list(read_rows(str(own), rows_of(own), tmp_path))
+    project = load_project(settings)
+    (own,) = project.domain("faq").validation
+    rows = list(read_rows(str(own), project.rows_of(own), tmp_path))
     assert [row.response for row in rows if isinstance(row, Instruction)] == ["9 to 5", "In the yard"]
     doctor = CliRunner().invoke(main, ["doctor", "--config", str(settings)])
     assert "faq has no test rows" in doctor.output
