@@ -51,7 +51,7 @@ def training_file(project: Project, lake: Lake, subset: Version, form: Format, f
     if len(table) != len(chosen):
         raise StoreError(f"{pool.folder} lacks rows of {subset.folder}; refresh the domain")
     refuse_withheld(project, lake, table, str(subset.folder))
-    system, turns = pool.manifest.settings.get("system"), pool.manifest.settings.get("turns", "last")
+    system, turns = pool.manifest.settings.get("system"), pool.manifest.settings["turns"]
     rows = {row["row_id"]: _row(row, system) for row in table.iter_rows(named=True)}
     provenance = table.select(*_FROM_POOL, *_FROM_WALK, subset_version=pl.lit(subset.folder.name))
     records = [
