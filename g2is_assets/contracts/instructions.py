@@ -219,6 +219,11 @@ def decoded(arguments: Any) -> Any:
     return found if isinstance(found, dict) else arguments
 
 
+def encoded(arguments: Any) -> str:
+    """Arguments as text: their JSON, if they are no text yet."""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
 def turn_text(turn: Turn) -> str:
     """What a turn says; its calls as JSON where it says nothing else."""
     calls = json.dumps(turn["tool_calls"], ensure_ascii=False) if turn.get("tool_calls") else ""

@@ -24,6 +24,7 @@ Compute = Annotated[
     Field(description="Number format of the passes; `auto` is bfloat16 on a GPU, else float32."),
 ]
 Turns = Literal["last", "all"]
+AfterTurn = Literal["drop", "keep"]
 DAY: Final = datetime.date(2025, 1, 1)
 Schedule = Annotated[
     Literal["linear", "cosine", "constant"], Field(description="How the learning rate goes on from its peak.")
@@ -110,6 +111,9 @@ class InstructionsSettings(Section):
     """A system message for every row."""
     turns: Turns = "all"
     """Which answers of a conversation carry loss: the last alone, or all."""
+    after_turn: AfterTurn = "drop"
+    """White space that a template writes behind an answer's end of turn, as ChatML does: without loss, and dropped at a
+    row's end, or kept and trained on, as TRL and LLaMA-Factory do."""
     date: datetime.date = DAY
     """The day that chat templates are told which write today's date, so that equal rows stay equal."""
     limit: Count | None = None

@@ -77,7 +77,7 @@ def _as_recorded(source: Source) -> dict[str, Any]:
 def _target_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
     files = [file for split in target_files(workspace, place.domain).values() for file in split]
     settings = workspace.project.settings.instructions.model_dump(
-        mode="json", include={"max_length", "system", "turns", "date"}
+        mode="json", include={"max_length", "system", "turns", "after_turn", "date"}
     )
     settings |= target_withholding(workspace.project, files).settings
     sources = [(str(file), workspace.project.rows_of(file)) for file in files]

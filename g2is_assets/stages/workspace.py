@@ -39,7 +39,12 @@ class Workspace:
 
         settings = self.project.settings.instructions
         self.model.require_fit(settings.max_length, self.project.targets)
-        return Template(self.model.tokenizer(), settings.max_length, settings.system, settings.turns, settings.date)
+        return Template(self.model.tokenizer(), settings.max_length, **self._rendering)
+
+    @property
+    def _rendering(self) -> dict[str, Any]:
+        said = self.project.settings.instructions
+        return {"system": said.system, "turns": said.turns, "after_turn": said.after_turn, "day": said.date}
 
     @cached_property
     def template_digest(self) -> str:
@@ -47,7 +52,7 @@ class Workspace:
         from g2is_assets.training.text import template_digest
 
         settings = self.project.settings.instructions
-        return template_digest(self.model.folder, settings.max_length, settings.system, settings.turns, settings.date)
+        return template_digest(self.model.folder, settings.max_length, **self._rendering)
 
     def use_threads(self) -> None:
         """Have this process compute with as many threads as the settings say."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
-from g2is_assets.contracts.instructions import Turn, decoded, with_arguments
+from g2is_assets.contracts.instructions import Turn, decoded, encoded, with_arguments
 from g2is_assets.errors import G2isError, ModelError
-from g2is_assets.settings.config import DAY, Turns
+from g2is_assets.settings.config import DAY, AfterTurn, Turns
 from g2is_assets.training.kept import Span, split_thought, what_is_lost
 
 MARK: Final = "\ue000"
@@ -60,16 +60,25 @@ class ChatTemplate:
 
     An answer carries loss from its own first character, be it of its reasoning or of a call, to the template's end of
     turn; where the template ends no turn, the response ends with the tokenizer's end token. What the template writes
-    before every answer, such as an empty thought, is prompt. Without a chat template the turns' texts are lines.
+    before every answer, such as an empty thought, is prompt. What it writes behind an end of turn is left out or, with
+    `after_turn = "keep"`, carries loss where no mark of the template parts it from the answer. Without a chat template
+    the turns' texts are lines.
     """
 
-    def __init__(self, tokenizer: Any, system: str | None = None, turns: Turns = "all", day: date = DAY) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        system: str | None = None,
+        turns: Turns = "all",
+        after_turn: AfterTurn = "drop",
+        day: date = DAY,
+    ) -> None:
         """Look at how the template writes a simple row.
 
         Raises:
             ModelError: It cannot, no end token can end a response, or equal rows would be unequal on another day.
         """
-        self.tokenizer, self.system, self.turns = tokenizer, system, turns
+        self.tokenizer, self.system, self.turns, self._keeps = tokenizer, system, turns, after_turn == "keep"
         given = tokenizer.chat_template
         named = given if isinstance(given, dict) else {"default": given}
         if "default" not in named:
@@ -162,9 +171,11 @@ class ChatTemplate:
                 continue
             rest = whole[stop:limit] if whole[stop:limit].strip() else whole[stop:]  # its end may follow the block
             end = rest.rstrip() if place == last else self._end_of_turn(rest, "tool_calls" in said[place])
-            answers[place] = (first, stop + len(end))
+            stop += len(end)
+            more = len(whole[stop:]) - len(whole[stop:].lstrip()) if self._keeps and end else 0
+            answers[place] = (first, stop + more if blocks is None else max(stop, min(stop + more, limit)))
             if place == last:
-                whole = whole[: stop + len(end)]
+                whole = whole[: stop + more]
                 if not end and blocks is None:
                     whole, answers = self._ended(whole, answers, last)
                 whole, answers = self._thinking_aloud(whole, answers, said, tools)
@@ -262,9 +273,8 @@ class ChatTemplate:
 
         special = self.tokenizer.special_tokens_map
         marked = {"chat_template": chat, "return_assistant_tokens_mask": True, "tools": tools or None, **special}
-        return [
-            (first, stop) for first, stop in render_jinja_template(conversations=[self._given(said)], **marked)[1][0]
-        ]
+        _, (blocks,) = render_jinja_template(conversations=[self._given(said)], **marked)
+        return [(first, stop) for first, stop in blocks]
 
     def _find_default_system(self) -> tuple[str, str]:
         """The text that the template puts before a first user turn, and the part of it to keep (a start token)."""
@@ -304,7 +314,7 @@ class ChatTemplate:
                 if not calls:
                     raise
                 for n, made in calls.items():
-                    said[n] = {**said[n], "tool_calls": [with_arguments(call, _encoded) for call in made]}
+                    said[n] = {**said[n], "tool_calls": [with_arguments(call, encoded) for call in made]}
                 return str(self.tokenizer.apply_chat_template(said, **options))
         except Exception as error:  # a template is a program
             roles = ", ".join(turn["role"] for turn in turns)
@@ -328,10 +338,6 @@ def _without_today(chat: str | None, day: date) -> str | None:
 
 def _any_of(tokens: Iterable[str]) -> str:
     return "|".join(map(re.escape, sorted(filter(None, tokens), key=len, reverse=True))) or r"(?!)"
-
-
-def _encoded(arguments: Any) -> str:
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
 def _common(one: str, other: str) -> int:

@@ -15,7 +15,7 @@ from g2is_assets.contracts import instructions as contracts
 from g2is_assets.contracts.instructions import TURN_KEYS, Instruction, Turn, Unusable, stored, turns_of
 from g2is_assets.errors import ContractError, ModelError
 from g2is_assets.hashing import json_sha256
-from g2is_assets.settings.config import DAY, Turns
+from g2is_assets.settings.config import AfterTurn, Turns
 from g2is_assets.training.kept import split_thought
 from g2is_assets.training.rendering import ChatTemplate, RefusedRow, Rendered
 
@@ -77,12 +77,11 @@ class Example:
 class Template(ChatTemplate):
     """Rows as tokens: the ids that template and tokenizer write together, cut at `max_length`."""
 
-    def __init__(
-        self, tokenizer: Any, max_length: int, system: str | None = None, turns: Turns = "all", day: date = DAY
-    ) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, **rendering: Any) -> None:
+        """Look at the template, which is told `rendering` (as `ChatTemplate` has it: system, turns, …)."""
         if not tokenizer.is_fast:
             raise ModelError("the tokenizer does not tell where its tokens stand; set a model with tokenizer.json")
-        super().__init__(tokenizer, system, turns, day)
+        super().__init__(tokenizer, **rendering)
         self.max_length = max_length
         self._added_ids = set(tokenizer.added_tokens_decoder)
 
@@ -121,9 +120,12 @@ class Template(ChatTemplate):
         return row.input_ids[: row.n_prompt]
 
 
-def template_digest(folder: Path, max_length: int, system: str | None, turns: str, day: date) -> str:
+def template_digest(
+    folder: Path, max_length: int, system: str | None, turns: Turns, after_turn: AfterTurn, day: date
+) -> str:
     """SHA-256 of what determines the token ids, besides the tokenizer's files; those are read, nothing is loaded."""
-    return json_sha256([RULES, chat_templates(folder), max_length, system, turns, day.isoformat()])
+    kept = [after_turn] if after_turn == "keep" else []  # where nothing is kept, digests are those of before
+    return json_sha256([RULES, chat_templates(folder), max_length, system, turns, day.isoformat(), *kept])
 
 
 def chat_templates(folder: Path) -> Any:

@@ -1,7 +1,7 @@
 """Exports in the trainers that they are for: their own code makes of every row the labels that were trained on here.
 
-But for one token: the ChatML template writes a line break after `<|im_end|>`. It is trained on there, and not here,
-where a row ends with its end of turn, after which nothing is generated. Each trainer is installed on first use.
+Token for token with `after_turn = "keep"`: behind `<|im_end|>` ChatML writes a line break, of which TRL and
+LLaMA-Factory make a label, unless the template marks what an assistant writes. Each trainer is installed on first use.
 """
 
 import json
@@ -57,11 +57,11 @@ def talk(n: int) -> dict[str, Any]:
 def subset(refreshed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Labels]]:
     """A function that gives the model of a project with `turns`, whose subset is exported, and what carries loss."""
 
-    def make(folder: Path, turns: str) -> None:
+    def make(folder: Path, turns: str, chat: str) -> None:
         settings = copied(refreshed, folder / "project", history=False)
-        text = settings.read_text().replace("max_length = 96", f'max_length = 256\nturns = "{turns}"')
-        settings.write_text(text.replace("budget = 0.15", "budget = 0.8"))
-        (settings.parent / "model" / "chat_template.jinja").write_text(MARKED)
+        said = f'max_length = 256\nturns = "{turns}"\nafter_turn = "keep"'
+        settings.write_text(settings.read_text().replace("max_length = 96", said).replace("= 0.15", "= 0.8"))
+        (settings.parent / "model" / "chat_template.jinja").write_text(chat)
         for file in (settings.parent / "pool").iterdir():
             file.unlink()
         write_jsonl(settings.parent / "pool" / "talks.jsonl", [talk(n) for n in range(20)])
@@ -71,14 +71,15 @@ def subset(refreshed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
             result = g2is(settings, "export", "subset", DOMAIN, "--format", form, "--out", out)
             assert result.exit_code == 0, result.output
 
-    def made(turns: str) -> tuple[Path, Labels]:
-        folder = made_once(tmp_path_factory, f"exported_{turns}", lambda folder: make(folder, turns))
+    def made(turns: str, chat: str) -> tuple[Path, Labels]:
+        name = f"exported_{turns}_{'marked' if chat == MARKED else 'plain'}"
+        folder = made_once(tmp_path_factory, name, lambda folder: make(folder, turns, chat))
         settings = folder / "project" / "g2is.toml"
         lake, tokenizer = lake_of(settings), AutoTokenizer.from_pretrained(settings.parent / "model")
         pool = lake.current("instructions/pool").read(POOL)
         table = lake.current("selection/subset", DOMAIN).read(SUBSET).select("row_id").join(pool, on="row_id")
         assert not table["truncated"].any()
-        rows = examples(table, Template(tokenizer, 256, turns=turns))
+        rows = examples(table, Template(tokenizer, 256, turns=turns, after_turn="keep"))
         assert len(rows) >= 12
         assert set(table["messages"].list.len()) == {2, 4, 5}
         assert any(row.earlier for row in rows) == (turns == "all")
@@ -97,44 +98,25 @@ def trained_on(name: str, model: Path, options: dict[str, Any], *forms: str) -> 
     return json.loads(out.read_text())
 
 
-def without_line_breaks(theirs: Labels, model: Path) -> Labels:
-    """Rows without the line break that ChatML writes after an end of turn: the last, and as labels the others."""
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    end, (line_break,) = tokenizer.eos_token_id, tokenizer("\n", add_special_tokens=False)["input_ids"]
-    made = {}
-    for row_id, row in theirs.items():
-        ids, labels = row["input_ids"], list(row["labels"])
-        assert ids[-2:] == [end, line_break]
-        for place in range(1, len(ids)):
-            if ids[place - 1 : place + 1] == [end, line_break]:
-                labels[place] = -100
-        made[row_id] = {"input_ids": ids[:-1], "labels": labels[:-1]}
-    return made
-
-
-@pytest.mark.parametrize(("turns", "options"), [("last", {}), ("all", {"assistant_only_loss": True})])
-def test_trl_trains_on_what_was_trained_on_here(subset: Any, turns: str, options: dict[str, Any]) -> None:
-    model, ours = subset(turns)
-    theirs = trained_on("trl", model, options, "messages")
-    assert without_line_breaks(theirs["messages"], model) == ours
+@pytest.mark.parametrize(
+    ("turns", "chat", "options"), [("last", CHATML, {}), ("all", MARKED, {"assistant_only_loss": True})]
+)
+def test_trl_trains_on_what_was_trained_on_here(subset: Any, turns: str, chat: str, options: dict[str, Any]) -> None:
+    model, ours = subset(turns, chat)
+    assert trained_on("trl", model, options, "messages")["messages"] == ours
 
 
 @pytest.mark.parametrize(("turns", "options"), [("last", {"mask_history": True}), ("all", {})])
 def test_llama_factory_trains_on_what_was_trained_on_here(subset: Any, turns: str, options: dict[str, Any]) -> None:
-    model, ours = subset(turns)
+    model, ours = subset(turns, CHATML)
     theirs = trained_on("llama_factory", model, options, "messages", "sharegpt", "alpaca")
-    assert {form: without_line_breaks(rows, model) == ours for form, rows in theirs.items()} == {
-        "messages": True,
-        "sharegpt": True,
-        "alpaca": True,
-    }
+    assert {form: rows == ours for form, rows in theirs.items()} == {"messages": True, "sharegpt": True, "alpaca": True}
 
 
 @pytest.mark.parametrize("turns", ["last", "all"])
 def test_axolotl_trains_on_what_was_trained_on_here(subset: Any, turns: str) -> None:
-    model, ours = subset(turns)
-    theirs = trained_on("axolotl", model, {}, "messages")
-    assert without_line_breaks(theirs["messages"], model) == ours
+    model, ours = subset(turns, MARKED)  # it trains on no line break, as the marks say
+    assert trained_on("axolotl", model, {}, "messages")["messages"] == ours
 
 
 def test_calls_tools_and_reasoning_reach_the_template_as_here(tiny_model: Path, tmp_path: Path) -> None:
@@ -157,16 +139,17 @@ def test_calls_tools_and_reasoning_reach_the_template_as_here(tiny_model: Path, 
     write_jsonl(tmp_path / "messages.jsonl", made)
     (tmp_path / "messages.axolotl.yaml").write_text(axolotl("messages.jsonl", rows, "last"))
     tokenizer = AutoTokenizer.from_pretrained(model)
-    template = Template(tokenizer, 10_000, turns="last")
-    whole = [template.encode(row_id, row.turns, row.tools) for row_id, row in rows.items()]
-    ours = {row.row_id: {"input_ids": row.input_ids, "labels": row.labels} for row in whole}
-    assert without_line_breaks(trained_on("axolotl", model, {}, "messages")["messages"], model) == ours
-    theirs = without_line_breaks(trained_on("trl", model, {}, "messages")["messages"], model)
-    for row_id, row in theirs.items():
-        assert row["input_ids"] == ours[row_id]["input_ids"]
+    ours, ended = (
+        {row_id: template.encode(row_id, row.turns, row.tools) for row_id, row in rows.items()}
+        for template in (Template(tokenizer, 10_000, turns="last", after_turn=after) for after in ("keep", "drop"))
+    )
+    for row_id, row in trained_on("axolotl", model, {}, "messages")["messages"].items():
+        assert row == {"input_ids": ours[row_id].input_ids, "labels": [*ended[row_id].labels, -100]}
+    for row_id, row in trained_on("trl", model, {}, "messages")["messages"].items():
+        assert row["input_ids"] == ours[row_id].input_ids
         said, here = (
             tokenizer.decode([label for label in labels if label != -100])
-            for labels in (row["labels"], ours[row_id]["labels"])
+            for labels in (row["labels"], ours[row_id].labels)
         )
         # The beginning of a thought, or an empty one, is prompt here: the template writes it before every answer.
         assert said.removesuffix(here) in ("<think>\n", family.before)

@@ -114,6 +114,18 @@ def test_the_answers_alone_carry_loss_each_with_the_end_of_its_turn(name: str) -
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_what_follows_an_end_of_turn_can_be_kept_and_carries_loss_then(name: str) -> None:
+    family = FAMILIES[name]
+    chosen, dropped = template_of(family, after_turn="keep"), template_of(family)
+    whole = chosen.tokenizer.apply_chat_template(TWO, tokenize=False, chat_template=dropped._chat)
+    end = whole[len(whole.rstrip()) :] if whole.rstrip().endswith(family.end) else ""
+    assert chosen.render(TWO).text == dropped.render(TWO).text + end
+    first, last = loss_of(dropped, TWO)
+    assert loss_of(chosen, TWO) == [first + ("\n" if name == "phi" else end), last + end]
+    assert loss_of(template_of(family, turns="last", after_turn="keep"), TWO) == [f"Six.{family.end}{end}"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_reasoning_is_kept_where_the_template_keeps_it_and_its_loss_is_said(name: str) -> None:
     family = FAMILIES[name]
     row = template_of(family).render(THOUGHT)

@@ -178,15 +178,16 @@ def test_the_digest_changes_with_whatever_changes_the_ids(tmp_path: Path):
     plain.mkdir()
     (chat / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
     digests = {
-        template_digest(chat, 512, None, "all", DAY),
-        template_digest(chat, 100, None, "all", DAY),
-        template_digest(chat, 512, "Be kind.", "all", DAY),
-        template_digest(chat, 512, None, "last", DAY),
-        template_digest(chat, 512, None, "all", date(2026, 1, 1)),
-        template_digest(plain, 512, None, "all", DAY),
+        template_digest(chat, 512, None, "all", "drop", DAY),
+        template_digest(chat, 100, None, "all", "drop", DAY),
+        template_digest(chat, 512, "Be kind.", "all", "drop", DAY),
+        template_digest(chat, 512, None, "last", "drop", DAY),
+        template_digest(chat, 512, None, "all", "drop", date(2026, 1, 1)),
+        template_digest(chat, 512, None, "all", "keep", DAY),
+        template_digest(plain, 512, None, "all", "drop", DAY),
     }
-    assert len(digests) == 6
-    assert template_digest(plain, 512, None, "all", DAY) in digests
+    assert len(digests) == 7
+    assert template_digest(plain, 512, None, "all", "drop", DAY) in digests
 
 
 def row(question: str, response: str = "Yes.", **values: Any) -> Instruction:
