@@ -175,7 +175,7 @@ class ChatTemplate:
             more = len(whole[stop:]) - len(whole[stop:].lstrip()) if self._keeps and end else 0
             answers[place] = (first, stop + more if blocks is None else max(stop, min(stop + more, limit)))
             if place == last:
-                whole = whole[: stop + more]
+                whole = whole[: answers[place][1]]
                 if not end and blocks is None:
                     whole, answers = self._ended(whole, answers, last)
                 whole, answers = self._thinking_aloud(whole, answers, said, tools)
