@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from g2is_assets.settings.parsing import Count, Owner, Rate, Section, Seed, Share, license_name
+from g2is_assets.settings.redaction import without_credentials
 from g2is_assets.settings.selection import BalancedSelection, FeatureKind, Kind, MeanRemoved, Selection
 
 DOMAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -25,6 +26,7 @@ Compute = Annotated[
 ]
 Turns = Literal["last", "all"]
 AfterTurn = Literal["drop", "keep"]
+Storage = Annotated[dict[str, str], AfterValidator(without_credentials)]
 DAY: Final = datetime.date(2025, 1, 1)
 Schedule = Annotated[
     Literal["linear", "cosine", "constant"], Field(description="How the learning rate goes on from its peak.")
@@ -89,6 +91,8 @@ class Source(Section):
     license: str | None = None
     """Licence of rows that carry none."""
     columns: Columns = Columns()
+    storage: Storage = Field(default_factory=dict, exclude=True)
+    """Options of its address that differ from `[storage]`."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -293,6 +297,8 @@ class Settings(Section):
     """Rows shown in the UI, cut short; with 0 no row's text gets into Dagster's history, unless an error quotes it."""
     withdrawn: str = "withdrawn.jsonl"
     """File of rows that may no longer be used; `g2is withdraw` adds to it, it need not exist."""
+    storage: Storage = Field(default_factory=dict)
+    """Options of addresses ([Sources by URI](data.md#sources-by-uri)); credentials are found in the environment."""
     instructions: InstructionsSettings
     licenses: LicensesSettings = LicensesSettings()
     warmup: WarmupSettings = WarmupSettings()
@@ -301,6 +307,12 @@ class Settings(Section):
     knowledge: KnowledgeSettings = KnowledgeSettings()
     selection: Selection = BalancedSelection()
     finetune: FinetuneSettings = FinetuneSettings()
+
+    @model_validator(mode="after")
+    def _addresses(self) -> Self:
+        for source in self.instructions.sources:
+            source.storage.update(self.storage | source.storage)
+        return self
 
     @model_validator(mode="after")
     def _stored_kinds(self) -> Self:

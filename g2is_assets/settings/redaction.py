@@ -11,6 +11,7 @@ HIDDEN: Final = "***"
 SHORTEST: Final = 3
 """Characters from which a user, password or value is looked for by itself: a shorter one is in every text."""
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+_CREDENTIAL: Final = re.compile(r"secret|token|passw|credential|sas|(^|_)key(_|$)", re.IGNORECASE)
 _PORT: Final = re.compile(r"[^:@]*:[0-9]+")
 
 
@@ -44,6 +45,18 @@ def scrubbed(text: str, address: str = "") -> str:
         for secret in (ending[1:], user, user.partition(":")[2], *values):
             text = text.replace(secret, HIDDEN) if len(secret) >= SHORTEST else text
     return _ADDRESS.sub(lambda found: redacted(found[0]), text)
+
+
+def without_credentials(options: dict[str, str]) -> dict[str, str]:
+    """Options of addresses as they are.
+
+    Raises:
+        ValueError: One is a credential: settings files are read by many, and kept in the audit trail.
+    """
+    for name in options:
+        if _CREDENTIAL.search(name):
+            raise ValueError(f"`{name}` is a credential; take it out and set the variable {name.upper()} instead")
+    return options
 
 
 def path_of(address: str) -> str:

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ BROKEN: Final = (OSError, EOFError, zlib.error, zstd.ZstdError)
 csv.field_size_limit(2**31 - 1)  # of the whole process; as it comes, no text of more than 131,072 characters is read
 
 
-def read_records(file: str, name: str = "") -> Records:
+def read_records(file: str, name: str = "", storage: Mapping[str, str] | None = None) -> Records:
     """Records, each with the line where it begins; of JSON arrays and Parquet with the row's number. Both count from 1.
 
     A text in the place of a record says why that row alone cannot be used.
@@ -63,13 +63,14 @@ def read_records(file: str, name: str = "") -> Records:
     Args:
         file: A path, or a URI as Polars takes it.
         name: What errors call it, where that is another.
+        storage: Options of a URI, by object_store's names.
 
     Raises:
         SourceError: It cannot be read, or not to its end; the message names line or row and remedy.
     """
     name, number = name or redacted(file), 0
     try:
-        for number, record in _remote(file, name) if "://" in file else _local(file, name):
+        for number, record in _remote(file, name, dict(storage or {})) if "://" in file else _local(file, name):
             yield number, record
     except BROKEN as error:
         raise _unreadable(name, error, f" after row {number}" if number else "") from error
@@ -169,31 +170,30 @@ def _on_disk(file: str, raw: IO[bytes], stream: IO[bytes]) -> Iterator[str]:
         yield plain.name
 
 
-def _remote(file: str, name: str) -> Records:
+def _remote(file: str, name: str, storage: dict[str, str]) -> Records:
     """Records behind a URI: Parquet as Polars reads it, else those in the lines that Polars fetches and unpacks."""
     known = ROWS_FILE.search(path_of(file))
     form = known[1].lower() if known else "lines of text"
     if known and known[2] and form == "parquet":
         raise SourceError(f"{name}: packed Parquet is read from local files alone; unpack it")
     if form == "parquet":
-        yield from _parquet(file, name)
+        yield from _parquet(file, name, storage)
         return
-    lines = _remote_lines(file, form)
+    lines = _remote_lines(file, form, storage)
     first = next(lines, "")
-    form = _format(file, first.encode()[:HEAD], name)
-    yield from READERS[form](itertools.chain([first], lines), name)
+    yield from READERS[_format(file, first.encode()[:HEAD], name)](itertools.chain([first], lines), name)
 
 
-def _remote_lines(file: str, form: str) -> Iterator[str]:
+def _remote_lines(file: str, form: str, storage: dict[str, str]) -> Iterator[str]:
     with _polars(file, form):
-        for batch in pl.scan_lines(file).collect_batches():
+        for batch in pl.scan_lines(file, storage_options=storage).collect_batches():
             yield from (f"{line}\n" for line in batch["line"])
 
 
-def _parquet(file: str, name: str) -> Records:
+def _parquet(file: str, name: str, storage: dict[str, str] | None = None) -> Records:
     with _polars(file, "parquet", name):
-        batches = pl.scan_parquet(file, glob="://" in file).collect_batches(chunk_size=BATCH)
-        yield from enumerate((row for batch in batches for row in batch.iter_rows(named=True)), start=1)
+        parts = pl.scan_parquet(file, glob="://" in file, storage_options=storage).collect_batches(chunk_size=BATCH)
+        yield from enumerate((row for batch in parts for row in batch.iter_rows(named=True)), start=1)
 
 
 @contextmanager

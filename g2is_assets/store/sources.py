@@ -68,7 +68,7 @@ def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction |
     columns = source.columns.model_dump(exclude_none=True)
     n_known, unknown = 0, None
     for place, name in places:
-        for line, found in read_records(place, name if file.startswith(HUB) else ""):
+        for line, found in read_records(place, name if file.startswith(HUB) else "", source.storage):
             record = found if isinstance(found, str) or not columns else renamed(found, columns)
             try:
                 if isinstance(record, str):

@@ -120,6 +120,13 @@ def test_an_unknown_key_is_refused_with_the_file_and_the_key_that_was_meant(
     assert f"did you mean '{meant}'?" in message
 
 
+@pytest.mark.parametrize("name", ["aws_secret_access_key", "aws_access_key_id", "AWS_SESSION_TOKEN", "azure_sas_key"])
+def test_credentials_are_refused_since_settings_are_recorded(tmp_path: Path, name: str) -> None:
+    message = refusal(tmp_path, f'[storage]\n{name} = "s3cr3t"')
+    assert f"`{name}` is a credential; take it out and set the variable {name.upper()} instead" in message
+    assert "s3cr3t" not in message
+
+
 def test_an_unknown_key_like_no_other_is_refused_with_those_there_are(tmp_path: Path) -> None:
     message = refusal(tmp_path, "[graph]\nzzz = 1")
     assert "unknown setting 'graph.zzz'" in message

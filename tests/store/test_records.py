@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 
 from g2is_assets.errors import SourceError
 from g2is_assets.settings.config import Source
+from g2is_assets.settings.project import load_project
 from g2is_assets.store import records
 from g2is_assets.store.records import about_rows, ending_of, read_records
 from g2is_assets.store.sources import find_files, read_rows, renamed
+from support.s3 import object_store
 
 ROWS = [
     {"question": "Reset, if locked out?", "answer": 'Press "Forgot",\r\nthen wait.'},
@@ -195,6 +197,27 @@ def test_an_address_may_be_a_pattern_or_have_an_ending_that_tells_nothing(tmp_pa
     for content in (as_lines(ROWS), json.dumps(ROWS).encode()):
         address = f"{write(tmp_path, 'rows', content).as_uri()}"
         assert [record for _, record in read_records(address)] == ROWS
+
+
+def test_what_an_object_store_has_is_read_by_the_options_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"prompt": f"{n}?", "response": str(n)} for n in range(3)]
+    made = {f"{form}{packed}": PACKED[packed](FORMATS[form](rows)) for form in FORMATS for packed in PACKED}
+    names = [name for name in made if not name.startswith("parquet.")]
+    with object_store(monkeypatch, {f"bucket/pool/rows.{name}": made[name] for name in names}) as options:
+        region, endpoint = options.pop("aws_region"), options.pop("aws_endpoint_url")
+        own = "".join(f'{name} = "{value}"\n' for name, value in {**options, "aws_endpoint_url": "http://x"}.items())
+        sources = "".join(
+            f'{{ path = "s3://bucket/pool/*.{name}", storage = {{ aws_endpoint_url = "{endpoint}" }} }},\n'
+            for name in names
+        )
+        text = f'[instructions]\nsources = [\n{sources}]\n[storage]\naws_region = "{region}"\n{own}'
+        project = load_project(write(tmp_path, "g2is.toml", text))
+        for source in project.settings.instructions.sources:
+            (file,) = find_files(source, tmp_path)
+            assert [row.prompt for row in read_rows(file, source, tmp_path)] == ["0?", "1?", "2?"]  # type: ignore[union-attr]
+            assert "storage" not in source.model_dump()
 
 
 def test_an_address_that_leads_nowhere_is_told_without_credentials() -> None:
