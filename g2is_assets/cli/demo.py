@@ -1,70 +1,40 @@
-"""`g2is demo`: say what it will take, refresh the pool and one domain, or all, then print what came out."""
+"""`g2is demo`: a project of the sample data if there is none, a refresh of it, and a table of what came out."""
 
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
-import polars as pl
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, look_at_weights, readable_version
-from g2is_assets.cli.jobs import open_instance, run_job, watch_steps
-from g2is_assets.cli.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
-from g2is_assets.contracts.audit import PAGE
+from g2is_assets.cli.init import run_init
+from g2is_assets.cli.refresh import asked_for, print_places, run_refresh
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
-from g2is_assets.errors import G2isError, ModelError, SettingsError, SourceError
+from g2is_assets.errors import NoProjectError
 from g2is_assets.reports.words import difference_to, printable, verdict
-from g2is_assets.settings.config import EMBEDDED_MODEL
-from g2is_assets.settings.project import Domain, Project, load_project
-from g2is_assets.stages.staleness import staleness
-from g2is_assets.stages.workspace import Workspace
+from g2is_assets.settings.project import Project, load_project
 from g2is_assets.store.lake import Lake
-from g2is_assets.store.records import about_rows
-from g2is_assets.store.serving import served_folder
-from g2is_assets.store.sources import find_files, is_remote
-
-GRADIENT_TOKENS_PER_S: Final = 240.0
-"""With the embedded model on two quiet CPU cores, as the other rates."""
-BYTES_PER_TOKEN: Final = 4.0
-"""Of a JSONL file, what stands around the text included."""
-ROW_TOKENS: Final = 100.0
-"""Tokens of a row of which no more is known."""
-START_S: Final = 20.0
-"""What a run takes even if it computes nothing."""
 
 
 def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
-    """Materialise through Dagster, in this process, with progress; a failing domain does not stop the others."""
-    project = load_project(config)
-    if not project.domains:
-        raise SettingsError(f"{project.path.parent / project.settings.domains} holds no domain folder; add one")
-    chosen = sorted(project.domains) if all_domains else [domain or sorted(project.domains)[0]]
-    for name in chosen:
-        project.domain(name)
-    console = Console()
-    watch_steps()
-    begun, failed = time.monotonic(), {}
-    with open_instance(project) as instance:
-        for line in plan_lines(project, chosen):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-        console.rule("pool")
-        run_job(instance, project, "refresh_pool", {})
-        for name in chosen:
-            console.rule(name)
-            try:
-                run_job(instance, project, "refresh_domain", {"dagster/partition": name})
-            except G2isError as error:
-                failed[name] = error
-    for name in chosen:
-        if name not in failed:
-            _print_outcome(console, project, name)
-    console.print(f"Took {time.monotonic() - begun:.0f} s. See it all, with history and lineage: g2is ui")
-    if failed:
-        raise G2isError("; ".join(f"domain '{name}' failed: {error}" for name, error in failed.items()))
+    """Refresh the first domain by name, the one named, or all, of the project that is there or of one made here.
+
+    Raises:
+        NoProjectError: There is none, and this folder holds something else.
+    """
+    try:
+        project = load_project(config)
+    except NoProjectError as error:
+        if any(not entry.name.startswith(".") for entry in Path.cwd().iterdir()):
+            raise NoProjectError(
+                f"{error}; none is made here, since {Path.cwd()} is not empty: run `g2is init demo --sample`, then "
+                "`cd demo` and `g2is demo`"
+            ) from None
+        run_init(Path(), sample=True)
+        project = load_project()
+    first = [] if domain or all_domains else sorted(project.domains)[:1]
+    names = asked_for(project, [domain] if domain else first, all_domains=all_domains, pool=False)
+    run_refresh(project, names, _print_outcome)
 
 
 def _print_outcome(console: Console, project: Project, domain: str) -> None:
@@ -92,114 +62,4 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
     mix = sources.value_counts().sort("count", "sources", descending=[True, False])
     parts = [f"{printable(source)} {count}" for source, count in mix.iter_rows()]
     console.print(f"Subset: {n_rows} of {len(pool)} rows; by source: {', '.join(parts)}", markup=False)
-    console.print(f"Adapter: {adapter.folder / 'adapter'}", soft_wrap=True, markup=False)
-    served = served_folder(lake, domain)
-    if served != adapter.folder:
-        instead = f"{served / 'adapter'} is still served" if served else "none is served yet"
-        console.print(f"It was not promoted (domain.toml: promote); {instead}.", soft_wrap=True, markup=False)
-    page = lake.place("audit/report", domain) / PAGE
-    console.print(f"Report, to open in a browser (the address stays the same): {page}", soft_wrap=True, markup=False)
-
-
-def plan_lines(project: Project, domains: Sequence[str]) -> list[str]:
-    """One or two lines: what a refresh of these domains is to make, and about how long that takes on this machine."""
-    from g2is_assets.training.model import pick_device
-
-    table = staleness(Workspace(project)).filter(pl.col("domain").is_null() | pl.col("domain").is_in(domains))
-    to_make = table.filter(pl.col("state") != "current").select("asset", "domain").rows()
-    if not to_make:
-        return ["Nothing has changed since the last run: the versions that are there serve again."]
-    n_rows, n_tokens = _pool_size(project)
-    of = f"domain {domains[0]}" if len(domains) == 1 else f"{len(domains)} domains"
-    said = f"Pool of about {n_rows:,} rows and {of}: at most {len(to_make)} of {len(table)} assets are to be made."
-    try:
-        weights = _parameters(project)
-    except ModelError:
-        return [said, "The model is fetched first; how long it will take is known once it is here."]
-    if pick_device(project.settings.device).startswith("cuda"):
-        return [said, "No estimate of the time: on a GPU it was not measured."]
-    speed, source = _speed(project, weights)
-    seconds = START_S + _seconds(project, set(to_make), domains, n_rows, n_tokens) / speed
-    span = f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-    about = f"About {'a minute' if seconds < 90 else span}"
-    return [said, f"{about} {source}; Ctrl-C keeps what is finished."]
-
-
-def _seconds(
-    project: Project, to_make: set[tuple[str, str | None]], domains: Sequence[str], n_rows: int, n_tokens: float
-) -> float:
-    """Seconds of model work at the measured rates; the rest takes little beside it."""
-    settings, per_row = project.settings, n_tokens / max(1, n_rows)
-    seconds = 0.0
-    if ("warmup/checkpoint", None) in to_make:
-        seconds += settings.warmup.share * n_tokens * settings.warmup.epochs / TRAINING_TOKENS_PER_S
-    if ("gradients/pool", None) in to_make:
-        # With the same checkpoint only new rows are computed.
-        made = None if ("warmup/checkpoint", None) in to_make else readable_version(project, "gradients/pool")
-        n_stored = made.manifest.n_rows.get("index", 0) if made else 0
-        seconds += max(0, n_rows - n_stored) * per_row / GRADIENT_TOKENS_PER_S
-    for name in domains:
-        domain = project.domains[name]
-        n_validation, n_test = (_count(files) for files in (domain.validation, domain.test))
-        if ("gradients/target", name) in to_make:
-            seconds += n_validation * ROW_TOKENS / GRADIENT_TOKENS_PER_S
-        for asset in ("finetune/adapter", "finetune/baseline"):
-            if (asset, name) in to_make:
-                seconds += _training_seconds(domain, n_rows, per_row, n_validation)
-        if ("finetune/evaluation", name) in to_make:
-            seconds += 3 * (n_test or n_validation) * ROW_TOKENS / SCORING_TOKENS_PER_S
-    return seconds
-
-
-def _training_seconds(domain: Domain, n_rows: int, per_row: float, n_validation: int) -> float:
-    budget, epochs = domain.selection.budget, domain.finetune.epochs
-    chosen = budget * n_rows if budget < 1 else budget
-    scoring = (epochs + 1) * n_validation * ROW_TOKENS / SCORING_TOKENS_PER_S
-    return chosen * per_row * epochs / TRAINING_TOKENS_PER_S + scoring
-
-
-def _speed(project: Project, weights: float) -> tuple[float, str]:
-    """How many times faster than the measured rates this will be, and by what that is told."""
-    made = readable_version(project, "gradients/pool")
-    rate = float(made.manifest.metrics.get("tokens_per_s", 0)) if made else 0.0
-    if rate > 0:
-        return rate / GRADIENT_TOKENS_PER_S, "at the speed of the gradients that are stored"
-    return EMBEDDED_PARAMETERS / weights, "on two quiet CPU cores like those it was measured on"
-
-
-def _parameters(project: Project) -> float:
-    """Parameters of the model; a ModelError if it is not here yet, or damaged."""
-    from g2is_assets.training.model import model_folder
-
-    if project.settings.model == EMBEDDED_MODEL:
-        return EMBEDDED_PARAMETERS
-    folder = model_folder(project.model, project.home / "lake" / "models", project.settings.revision)
-    fault, n = look_at_weights(folder)
-    if fault or not n:
-        raise ModelError(fault or f"{folder} holds no weights")
-    return n
-
-
-def _pool_size(project: Project) -> tuple[int, float]:
-    """About how many rows and tokens the pool's files hold; those behind addresses are not counted."""
-    n_rows, n_tokens, settings = 0, 0.0, project.settings.instructions
-    for source in settings.sources:
-        try:
-            files = [file for file in find_files(source, project.path.parent) if not is_remote(file)]
-            for file in files:
-                found = about_rows(Path(file))
-                n_rows += found
-                is_packed, n_bytes = file.endswith((".parquet", ".gz", ".zst")), Path(file).stat().st_size
-                n_tokens += found * ROW_TOKENS if is_packed else n_bytes / BYTES_PER_TOKEN
-        except SourceError:  # the refresh will say so
-            continue
-    if settings.limit and n_rows > settings.limit:
-        n_rows, n_tokens = settings.limit, n_tokens * settings.limit / n_rows
-    return n_rows, min(n_tokens, float(n_rows * settings.max_length))
-
-
-def _count(files: Sequence[Path]) -> int:
-    try:
-        return sum(about_rows(file) for file in files)
-    except SourceError:  # the refresh will say so
-        return 0
+    print_places(console, project, domain)

@@ -15,7 +15,7 @@ import click
 from g2is_assets.cli import checkup
 from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, Finding, readable_version, standing
 from g2is_assets.cli.options import print_json
-from g2is_assets.errors import ModelError, SettingsError
+from g2is_assets.errors import ModelError, SettingsError, command
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Project, load_project
 
@@ -30,6 +30,8 @@ def run_doctor(config: Path | None, port: int, as_json: bool) -> None:
         project = load_project(config)
     except SettingsError as error:
         findings.append(Finding("settings", "problem", str(error)))
+        _add(findings, "torch", check_torch(None))
+        _add(findings, "memory", check_memory(None))
     else:
         n = len(project.domains)
         findings.append(Finding("settings", "ok", f"{project.path}, {n} {'domain' if n == 1 else 'domains'}"))
@@ -94,15 +96,14 @@ def check_python() -> Iterator[Finding]:
         yield Finding("python", "ok", f"Python {platform.python_version()}, its libraries as asked for")
 
 
-def check_torch(project: Project) -> Iterator[Finding]:
-    """torch, the device that the settings ask for, and whether it computes in bfloat16."""
+def check_torch(project: Project | None) -> Iterator[Finding]:
+    """torch, the device that the settings ask for, or that is found, and whether it computes in bfloat16."""
     import torch
 
     from g2is_assets.training.model import pick_device
 
-    settings = project.settings
     try:
-        device = pick_device(settings.device)
+        device = pick_device(project.settings.device if project else "auto")
     except ModelError as error:
         yield Finding("torch", "problem", str(error))
         return
@@ -112,7 +113,8 @@ def check_torch(project: Project) -> Iterator[Finding]:
         has_bf16, name = cpu_has_bf16(), f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
     known = {True: "with bfloat16 instructions", False: "without bfloat16 instructions", None: "bfloat16 unknown"}
     said = f"torch {torch.__version__} on {device} ({name}, {known[has_bf16]})"
-    asked = {settings.gradients.compute} | {domain.finetune.compute for domain in project.domains.values()}
+    asked = {project.settings.gradients.compute} if project else set()
+    asked |= {domain.finetune.compute for domain in project.domains.values()} if project else set()
     if has_bf16 is False and "bfloat16" in asked:
         yield Finding("torch", "warning", said, 'compute = "bfloat16" is slow here; set compute = "float32"')
     else:
@@ -176,6 +178,6 @@ def check_disk(project: Project, n_rows: int) -> Iterator[Finding]:
     if free < need:
         yield Finding("disk", "problem", said, "free space, or set G2IS_HOME to another disk")
     elif free < 2 * need + 1e9:
-        yield Finding("disk", "warning", said, "free space soon; g2is gc --dry-run says what could go")
+        yield Finding("disk", "warning", said, f"free space soon; {command('gc --dry-run')} says what could go")
     else:
         yield Finding("disk", "ok", said)

@@ -1,6 +1,5 @@
 """`g2is domain`: add a target domain from its rows, and list the domains with what is stale."""
 
-import json
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,10 @@ from rich.table import Table
 
 from g2is_assets.cli.options import print_json
 from g2is_assets.contracts.instructions import Instruction, Unusable
-from g2is_assets.errors import SettingsError, SourceError, StoreError
+from g2is_assets.errors import SettingsError, SourceError, StoreError, command
 from g2is_assets.reports.words import printable
 from g2is_assets.settings.config import DOMAIN_NAME, Columns, Source
-from g2is_assets.settings.parsing import parse
+from g2is_assets.settings.parsing import parse, to_toml
 from g2is_assets.settings.project import Project, load_domain, load_project
 from g2is_assets.store.records import ending_of
 from g2is_assets.store.sources import read_rows
@@ -65,7 +64,7 @@ def add_domain(
         for split, file in files.items():
             shutil.copyfile(file, draft / f"{split}{ending_of(file)}")
         (draft / "domain.toml").write_text(
-            _toml(said) + (f"\n[columns]\n{_toml(dict(column))}" if column else ""), encoding="utf-8"
+            to_toml({**said, "columns": dict(column) if column else None}), encoding="utf-8"
         )
         check_cron(load_domain(draft, project.settings))
         draft.rename(folder)
@@ -75,10 +74,9 @@ def add_domain(
         raise SettingsError(str(error).replace(str(draft), str(folder))) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    again = f" --config {config}" if config else ""
     click.echo(f"Added {folder}")
     click.echo(
-        f"Next: g2is demo{again} --domain {name}, or in `g2is ui` reload the definitions and launch refresh_domain."
+        f"Next: {command(f'refresh --domain {name}')}, or in the UI reload the definitions and launch refresh_domain."
     )
 
 
@@ -134,16 +132,6 @@ def _usable(file: Path, split: str, columns: Columns) -> dict[str, Instruction]:
     if len(found) < MIN_ROWS:
         raise SourceError(f"{file}: {len(found)} usable {split} rows, at least {MIN_ROWS} distinct ones are needed")
     return found
-
-
-def _toml(values: Mapping[str, str | float | None]) -> str:
-    # A JSON string is a TOML basic string, but for the one control character that JSON leaves as it is.
-    lines = [
-        f"{name} = {json.dumps(value, ensure_ascii=False) if isinstance(value, str) else value}"
-        for name, value in values.items()
-        if value is not None
-    ]
-    return "".join(line.replace("\x7f", "\\u007f") + "\n" for line in lines)
 
 
 def _last_refreshes(project: Project) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from g2is_assets.cli.options import config_option, open_lake
-from g2is_assets.errors import SettingsError, StoreError
+from g2is_assets.errors import SettingsError, StoreError, command
 from g2is_assets.settings.project import Project
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def adapter(config: Path | None, domain: str, folder: Path) -> None:
     chain = follow(lake, [made])
     if gone := [link.asset for link in chain if link.version is None]:
         raise StoreError(
-            f"{made.folder} was made from a version of {gone[0]} that is gone; see g2is audit verify {domain}"
+            f"{made.folder} was made from a version of {gone[0]} that is gone; see {command(f'audit verify {domain}')}"
         )
     refuse_withheld(project, lake, rows_trained_on(lake, chain), str(made.folder))
     card = model_card(lake, project.domain(domain), made, chain, base_of(project, made), place.name)
@@ -138,7 +138,8 @@ def _print_notes(project: Project, domain: str, asset: str, notes: list[str]) ->
     from g2is_assets.stages.workspace import Workspace
 
     rows = staleness(Workspace(project)).filter(pl.col("state") != "current", domain=domain, asset=asset)
+    mend = command(f"refresh --domain {domain}")
     for state, reason in rows.select("state", "reason").iter_rows():
-        notes = [*notes, f"{asset}[{domain}] is {state} ({reason}); `g2is demo` brings it up to date."]
+        notes = [*notes, f"{asset}[{domain}] is {state} ({reason}); {mend} brings it up to date."]
     for note in notes:
         click.echo(f"Note: {note}", err=True)

@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from g2is_assets.cli.options import open_lake, print_json
-from g2is_assets.errors import SettingsError, SourceError, StoreError
+from g2is_assets.errors import SettingsError, SourceError, StoreError, command
 from g2is_assets.reports.audit import adapter_line, consequences, trained_on
 from g2is_assets.reports.why import find_row
 from g2is_assets.settings.project import Project
@@ -52,7 +52,7 @@ def run_withdraw(config: Path | None, asked: tuple[str, ...], reason: str, by: s
         click.echo(f"{entry.row_id} {said} ({entry.reason})")
         for line in follows.lines:
             click.echo(f"  {line}")
-        click.echo(f"  Its text and vectors stay in the lake until: g2is gc --erase {entry.row_id}")
+        click.echo(f"  Its text and vectors stay in the lake until {command(f'gc --erase {entry.row_id}')}")
 
 
 def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, dry_run: bool, as_json: bool) -> None:
@@ -122,8 +122,8 @@ def _withdrawn(lake: Lake, asked: str, withdrawals: dict[str, Withdrawal]) -> st
     row_id = asked if asked in withdrawals else find_row(lake, asked)
     if row_id not in withdrawals:
         raise SettingsError(
-            f"row {row_id} is not withdrawn, so it may come back; run: g2is withdraw --row {row_id} --reason ..., then "
-            "refresh, then erase"
+            f"row {row_id} is not withdrawn, so it may come back; run "
+            f"{command(f'withdraw --row {row_id} --reason ...')}, then {command('refresh --all')}, then erase"
         )
     return row_id
 

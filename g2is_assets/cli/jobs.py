@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -66,14 +66,19 @@ def job_of(config: str, name: str) -> dg.JobDefinition:
     return (_loaded.get(config) or build_defs(config)).resolve_job_def(name)
 
 
-def run_job(instance: dg.DagsterInstance, project: Project, job: str, tags: dict[str, str]) -> None:
-    """Run a job in this process, with the executor of the definitions, and raise what its steps raise."""
+def run_job(
+    instance: dg.DagsterInstance, project: Project, job: str, tags: dict[str, str], config: Mapping[str, Any] = {}
+) -> None:
+    """Run a job in this process, with the executor of the definitions, and raise what its steps raise.
+
+    The config is what the launchpad of the UI takes, such as `ops`.
+    """
     where = {"config": str(project.path), "name": job}
     found = dg.build_reconstructable_job("g2is_assets.cli.jobs", "job_of", reconstructable_kwargs=where)
     try:
         _loaded[where["config"]] = build_defs(project.path)
         with held_interrupts(), interrupts_that_count():
-            dg.execute_job(found, instance=instance, run_config=QUIET, tags=tags, raise_on_error=True)
+            dg.execute_job(found, instance=instance, run_config={**QUIET, **config}, tags=tags, raise_on_error=True)
     except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
     finally:

@@ -9,15 +9,27 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from g2is_assets.settings.project import Project, load_project
+from g2is_assets.errors import SettingsError, found_by
+from g2is_assets.settings.project import SETTINGS_FILE, Project, load_project, settings_path
 
 if TYPE_CHECKING:
     from g2is_assets.store.lake import Lake
 
+
+def _repeat(_: click.Context, __: click.Parameter, given: Path | None) -> Path | None:
+    """Have hints repeat `--config` where the project is not found without it, and take it as it was given."""
+    try:
+        found_by(None if given is None or settings_path() == settings_path(given) else str(given))
+    except SettingsError:  # nothing is found without it
+        found_by(str(given))
+    return given
+
+
 config_option = click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Settings file; default: the variable G2IS_CONFIG, else data/g2is.toml.",
+    callback=_repeat,
+    help=f"Settings file; default: the variable G2IS_CONFIG, else {SETTINGS_FILE} in the current folder or above it.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 json_or_table_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

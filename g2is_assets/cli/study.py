@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from g2is_assets.cli.options import config_option, json_option, open_lake, print_json, stoppable
-from g2is_assets.errors import G2isError, MissingInputError, SettingsError, StudyPaused
+from g2is_assets.errors import G2isError, MissingInputError, SettingsError, StudyPaused, command
 from g2is_assets.settings.project import Project, load_project
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run(
         watch_steps()
         with open_instance(project) as instance:
             failed = _run(instance, project, console, places, None if hours is None else begun + 3600 * hours)
-        console.print(f"Took {time.time() - begun:.0f} s. The result: g2is study show {name}", markup=False)
+        console.print(f"Took {time.time() - begun:.0f} s. The result: {command(f'study show {name}')}", markup=False)
         if failed:
             raise G2isError("; ".join(failed))
 
@@ -143,13 +143,13 @@ def show(config: Path | None, name: str, part: str, domain: str | None, as_json:
     if part == "final" and not is_open:
         raise SettingsError(
             f"the final rows of study '{name}' are not opened; when nothing is to be chosen any more, set `final = "
-            f"true` in its file and run `g2is study run {name}`"
+            f"true` in its file and run {command(f'study run {name}')}"
         )
     wanted = {"study": name, "part": part} | ({"domain": domain} if domain else {})
     _, lake = open_lake(config)
     board = lake.current("study/leaderboard").read(LEADERBOARD).filter(**wanted)
     if board.is_empty():
-        raise MissingInputError(f"nothing has been scored yet of {wanted}; run `g2is study run {name}`")
+        raise MissingInputError(f"nothing has been scored yet of {wanted}; run {command(f'study run {name}')}")
     if as_json:
         return print_json(board.to_dicts())
     for table in leaderboard_tables(board):

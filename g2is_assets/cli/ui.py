@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
+from g2is_assets.cli.init import WORKSPACE
 from g2is_assets.cli.jobs import open_instance
 from g2is_assets.errors import G2isError
 from g2is_assets.settings.project import load_project
 
 LOCAL = {"127.0.0.1", "localhost", "::1"}
 NO_LOGIN = "Warning: serving on {host}. Dagster's UI has no login: anyone who reaches it can launch runs and read data."
-WORKSPACE = "load_from:\n  - python_module: g2is_assets.orchestration.definitions\n"
 
 
 def run_ui(config: Path | None, host: str, port: int) -> None:

@@ -13,7 +13,7 @@ from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.contracts.warmup import SAMPLE
-from g2is_assets.errors import StoreError
+from g2is_assets.errors import REDRAW, StoreError, command
 from g2is_assets.store.files import read_parquet
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
@@ -35,9 +35,8 @@ def chain_lines(chain: Sequence[Link]) -> list[str]:
     libraries: dict[str, str] = {}
     for link in chain:
         if link.version is None:
-            lines += [
-                f"{link.asset}: the manifest that {link.named_by} names is not in the lake; see g2is audit verify"
-            ]
+            see = command("audit verify")
+            lines += [f"{link.asset}: the manifest that {link.named_by} names is not in the lake; see {see}"]
             continue
         manifest = link.version.manifest
         rows = ", ".join(f"{n} rows in {name}" for name, n in manifest.n_rows.items())
@@ -188,23 +187,23 @@ class Consequences:
     def lines(self) -> list[str]:
         """The same in words."""
         said = [
-            "It leaves the pool at the next refresh_pool." if self.in_pool else "The current pool does not hold it."
+            f"It leaves the pool at the next {command('refresh --pool')}."
+            if self.in_pool
+            else "The current pool does not hold it."
         ]
         if self.domains:
             said.append(
                 "It leaves the own rows of these domains, whose selection it steers or measures, at their next "
-                f"refresh_domain: {', '.join(self.domains)}."
+                f"refresh: {', '.join(self.domains)}."
             )
         if self.subsets:
-            said.append(
-                f"Stale until their next refresh_domain, since their subset holds it: {', '.join(self.subsets)}."
-            )
+            said.append(f"Stale until their next refresh, since their subset holds it: {', '.join(self.subsets)}.")
         said += [f"Trained on it: {adapter_line(adapter)}." for adapter in self.adapters] or [
             "No adapter was trained on it."
         ]
         if self.in_sample:
             said.append(
-                "The warmup sample holds it, so a new warmup is due: launch warmup/sample with `redraw: true`. That "
+                f"The warmup sample holds it, so a new warmup is due: {command(REDRAW)}. That "
                 f"trains the checkpoint anew and computes all gradients again ({self.n_gradients} rows), and all that "
                 "follows from them."
             )

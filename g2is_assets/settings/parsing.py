@@ -1,9 +1,11 @@
 """TOML into frozen settings, and what is wrong with it in one message that names file, key and remedy."""
 
 import difflib
+import json
 import re
 import tomllib
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_args
 from zoneinfo import ZoneInfo
@@ -76,6 +78,30 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise SettingsError(f"{file} cannot be read: {error}; save it as UTF-8, readable for you") from error
     except (ValueError, RecursionError) as error:  # not TOML, too deep, or a number beyond bounds
         raise SettingsError(f"{file} is not valid TOML: {error}") from error
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Values as the text of a TOML file that reads back equal: sections last, and nothing of what is None."""
+    sections = {name: value for name, value in values.items() if isinstance(value, Mapping)}
+    parts = [_lines({name: value for name, value in values.items() if name not in sections})]
+    return "".join([*parts, *(f"\n[{_key(name)}]\n{_lines(said)}" for name, said in sections.items())])
+
+
+def _lines(values: Mapping[str, Any]) -> str:
+    return "".join(f"{_key(name)} = {_inline(value)}\n" for name, value in values.items() if value is not None)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _inline(name)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(_lines(value).splitlines())} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_inline, value))}]"
+    # A JSON string is a TOML basic string, but for the one control character that JSON leaves as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def parse(kind: type[S], values: dict[str, Any], file: Path, prefix: str = "") -> S:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from g2is_assets.errors import SettingsError
+from g2is_assets.errors import NoProjectError, SettingsError
 from g2is_assets.settings.config import (
     ALL_DOMAINS,
     DOMAIN_NAME,
@@ -25,6 +25,9 @@ from g2is_assets.settings.selection import WALKS, AnySelection, SelectionSection
 
 LONGEST_HOME: Final = 400
 """Bytes: SQLite takes 512 for a file's path, and Dagster's are up to 100 longer than this folder's."""
+SETTINGS_FILE: Final = "g2is.toml"
+PLACES: Final = (SETTINGS_FILE, f"data/{SETTINGS_FILE}")
+"""Where a project has its settings; the second is this repository's, beside its data."""
 Promote = Literal["always", "if_better"]
 
 
@@ -79,12 +82,8 @@ class Project(Section):
     path: Path
     settings: Settings
     domains: dict[str, Domain]
-
-    @property
-    def home(self) -> Path:
-        """The folder that holds `lake/` and `.dagster/`."""
-        moved = os.environ.get("G2IS_HOME")
-        return Path(moved).resolve() if moved else (self.path.parent / self.settings.home).resolve()
+    home: Path
+    """The folder that holds `lake/` and `.dagster/`."""
 
     @property
     def model(self) -> str:
@@ -115,8 +114,21 @@ class Project(Section):
 
 
 def settings_path(given: str | Path | None = None) -> Path:
-    """The settings file: the one given, else `G2IS_CONFIG`, else `data/g2is.toml`."""
-    return Path(given or os.environ.get("G2IS_CONFIG") or "data/g2is.toml").resolve()
+    """The settings file: the one given, else `G2IS_CONFIG`, else that of the current folder or the nearest above it.
+
+    Raises:
+        NoProjectError: None is named, and there is none.
+    """
+    if named := given or os.environ.get("G2IS_CONFIG"):
+        return Path(named).resolve()
+    here = Path.cwd()
+    found = (folder / place for folder in (here, *here.parents) for place in PLACES)
+    if file := next(filter(os.path.isfile, found), None):
+        return file.resolve()
+    raise NoProjectError(
+        f"there is no project: no {SETTINGS_FILE} in {here} or above it; make one with `g2is init`, or name its "
+        "settings file with --config or G2IS_CONFIG"
+    )
 
 
 def load_project(path: str | Path | None = None) -> Project:
@@ -139,13 +151,13 @@ def _load(file: Path) -> Project:
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     children = [folder / name for name in names if not name.startswith(".") and (folder / name).is_dir()]
     domains = {child.name: load_domain(child, settings) for child in children}
-    project = Project(path=file, settings=settings, domains=domains)
-    if fault := _fault_of_path(str(project.home)):
-        raise SettingsError(f"{project.home}: {fault}; move the project, or set G2IS_HOME to another folder")
-    return project
+    home = Path(os.environ.get("G2IS_HOME") or file.parent / settings.home).resolve()
+    if fault := fault_of_home(str(home)):
+        raise SettingsError(f"{home}: {fault}; move the project, or set G2IS_HOME to another folder")
+    return Project(path=file, settings=settings, domains=domains, home=home)
 
 
-def _fault_of_path(home: str) -> str | None:
+def fault_of_home(home: str) -> str | None:
     """Why the databases of Dagster (SQLite, named by a URL) and of the views (DuckDB) cannot be opened in a folder."""
     if odd := [character for character in "%?\\" if character in home]:
         return f"no database can be opened in a folder with {' '.join(odd)} in its path"

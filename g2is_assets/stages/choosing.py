@@ -19,7 +19,7 @@ from g2is_assets.core.leakage import Text, find_leaks
 from g2is_assets.core.problem import Nodes, Problem, Selection
 from g2is_assets.core.rows import FeatureSource, FoldedFeatures
 from g2is_assets.core.selectors import SELECTORS
-from g2is_assets.errors import SettingsError, StoreError
+from g2is_assets.errors import SettingsError, StoreError, command
 from g2is_assets.settings.selection import selection_settings
 from g2is_assets.stages.features import all_rows, stored_features
 from g2is_assets.stages.stage import Task
@@ -125,7 +125,7 @@ class Chooser:
         counts = self.pool.select("row_id", "n_response_tokens")
         lengths = pl.DataFrame({"row_id": self.row_ids}).join(counts, on="row_id", how="inner", maintain_order="left")
         if len(lengths) != len(self.row_ids):
-            raise StoreError("graph/neighbors holds rows that left the pool; run the job refresh_pool first")
+            raise StoreError(f"graph/neighbors holds rows that left the pool; run {command('refresh --pool')} first")
         given: dict[str, Any] = {
             "domain": self.task.domain,
             "row_ids": self.row_ids,
@@ -164,7 +164,7 @@ class Chooser:
         version, rows = self.task.version(asset), pl.Series(self.row_ids)
         ids, source = stored_features(self.task.workspace, version, kind, mean_removed=mean_removed, rows=rows)
         if ids != self.row_ids:
-            raise StoreError(f"{asset} lacks rows of graph/neighbors; run refresh_pool, then this again")
+            raise StoreError(f"{asset} lacks rows of graph/neighbors; run {command('refresh --pool')}, then this again")
         return self._folded(source)
 
     def _folded(self, source: FeatureSource) -> FeatureSource:

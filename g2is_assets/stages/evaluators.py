@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from g2is_assets.core.balance import node_weights, nodes_of
 from g2is_assets.core.leakage import Text, compared_whole
 from g2is_assets.core.rows import ZERO_NORM, FeatureSource, exact_rows, unit_rows
+from g2is_assets.errors import REDRAW, command
 from g2is_assets.settings.config import LicensesSettings
 from g2is_assets.settings.selection import AnySelection, BalancedSelection
 from g2is_assets.trail.verify import ALTERED, STATES, Finding
@@ -316,7 +317,7 @@ def sample_holds_no_withheld_row(
         not due,
         f"of {len(rows)} rows {len(gone)} are withdrawn and {len(refused)} have a denied licence"
         + (f"; licences of {n_unknown} are no longer known" if n_unknown else "")
-        + ("; a new warmup is due: launch warmup/sample with `redraw: true`" if due else ""),
+        + (f"; a new warmup is due: {command(REDRAW)}" if due else ""),
         {"n_rows": len(rows), "n_withdrawn": len(gone), "n_denied": len(refused), "n_licenses_unknown": n_unknown},
     )
 

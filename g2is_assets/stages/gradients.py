@@ -13,7 +13,7 @@ from g2is_assets.contracts.gradients import MEANS
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.core.rows import unit_rows
-from g2is_assets.errors import SourceError, StoreError
+from g2is_assets.errors import REDRAW, SourceError, StoreError, command
 from g2is_assets.progress import track
 from g2is_assets.settings.selection import FeatureKind
 from g2is_assets.stages.features import fill
@@ -147,7 +147,7 @@ def _means(task: Task, filled: Filled, sample: pl.DataFrame) -> pl.DataFrame:
     shards = {shard.name: shard for shard in filled.shards}
     drawn = filled.index.filter(pl.col("row_id").is_in(sample["row_id"].implode()))
     if drawn.is_empty():
-        raise SourceError("no row of the warmup sample has a gradient; draw another with `redraw: true`")
+        raise SourceError(f"no row of the warmup sample has a gradient; draw another with {command(REDRAW)}")
     rows = []
     for kind in task.recipe.settings["kinds"]:
         source = StoredFeatures(shards, drawn, kind)

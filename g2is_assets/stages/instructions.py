@@ -7,7 +7,7 @@ from typing import Any, Final
 import polars as pl
 
 from g2is_assets.contracts import instructions as contracts
-from g2is_assets.errors import SourceError
+from g2is_assets.errors import SourceError, command
 from g2is_assets.hashing import json_sha256, known_sha256
 from g2is_assets.progress import say
 from g2is_assets.settings.config import Source
@@ -186,7 +186,8 @@ def _write_unused(
         say(f"{asset}: the model's tokenizer and chat template do not keep all of some rows: {kinds}")
     for first in _reasons(rejected.head(1)):
         count = "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
-        say(f"{asset}: {count} set aside, the first: {first}; see g2is sql 'FROM {asset.replace('/', '_')}_rejected'")
+        listed = command(f"sql 'FROM {asset.replace('/', '_')}_rejected'")
+        say(f"{asset}: {count} set aside, the first: {first}; see {listed}")
 
 
 def _reasons(rejected: pl.DataFrame) -> list[str]:

@@ -19,7 +19,7 @@ from g2is_assets.contracts.audit import ERASED_PAGE, PAGE, QUOTED
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.tables import is_part
-from g2is_assets.errors import ContractError, SettingsError, StoreError
+from g2is_assets.errors import REDRAW, ContractError, SettingsError, StoreError, command
 from g2is_assets.hashing import known_sha256
 from g2is_assets.store.features import MAPPED, copies_of
 from g2is_assets.store.files import read_parquet, write_into
@@ -71,7 +71,7 @@ def erase(
         dry_run: Only report.
 
     Raises:
-        SettingsError: A current version still uses a row; the message names the jobs that end this.
+        SettingsError: A current version still uses a row; the message names the command that ends this.
         StoreError: A current version or a record is damaged, or a file cannot be written.
     """
     at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -114,7 +114,7 @@ def _require_unused(lake: Lake, rows: Collection[str], in_use: Iterable[tuple[st
     """Refuse rows that a current version still uses.
 
     Raises:
-        SettingsError: One does; the message names the jobs that end this.
+        SettingsError: One does; the message names the command that ends this.
     """
     users: dict[str, set[str | None]] = {}
     for asset, partition in in_use:
@@ -127,10 +127,8 @@ def _require_unused(lake: Lake, rows: Collection[str], in_use: Iterable[tuple[st
         f"{asset}[{p}]" if p else asset for asset, partitions in users.items() for p in sorted(partitions, key=str)
     ]
     stale = sorted({p for partitions in users.values() for p in partitions if p})
-    jobs = (["refresh_pool"] if any(None in partitions for partitions in users.values()) else []) + (
-        [f"refresh_domain for {', '.join(stale)}"] if stale else []
-    )
-    raise SettingsError(f"still used by {', '.join(named)}; run {' and then '.join(jobs)}, then erase")
+    words = " ".join(["refresh", *(f"--domain {domain}" for domain in stale)] if stale else ["refresh", "--pool"])
+    raise SettingsError(f"still used by {', '.join(named)}; run {command(words)}, then erase")
 
 
 def with_text(sample: pl.DataFrame) -> pl.DataFrame:
@@ -141,7 +139,7 @@ def with_text(sample: pl.DataFrame) -> pl.DataFrame:
     """
     left = sample.filter(pl.col("messages").list.len() > 0)
     if left.is_empty():
-        raise StoreError("every row of the warmup sample was erased; launch warmup/sample with `redraw: true`")
+        raise StoreError(f"every row of the warmup sample was erased; draw another with {command(REDRAW)}")
     return left
 
 

@@ -116,7 +116,7 @@ def plan_pruning(folder: Path, manifest: Manifest) -> Pruning | None:
         if record.row_ids is None or _stands(folder / ROW_IDS, record.row_ids):
             return rest
     elif read_pending(folder):
-        raise StoreError(f"{folder}: an erasure was begun and not finished; run the same g2is gc --erase again")
+        raise StoreError(f"{folder}: an erasure was begun and not finished; erase the same rows again")
     elif describe_files(folder) != files:
         raise StoreError(f"{folder} differs from its manifest; delete it yourself if it is of no use")
     row_ids = _row_ids(folder, manifest)

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 from g2is_assets.contracts.tables import views
-from g2is_assets.errors import MissingInputError, SettingsError, StoreError
+from g2is_assets.errors import MissingInputError, SettingsError, StoreError, command
 from g2is_assets.store.files import refusal
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.views import DATABASE
@@ -84,7 +84,9 @@ def _sealed(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
     """
     file = lake.root / DATABASE
     if not file.is_file():
-        raise MissingInputError(f"{file} does not exist: nothing has been materialised yet; run g2is demo first")
+        raise MissingInputError(
+            f"{file} does not exist: nothing has been materialised yet; run {command('refresh --all')} first"
+        )
     with tempfile.TemporaryDirectory(prefix="g2is-sql-") as scratch:
         try:
             connection = duckdb.connect(str(file), read_only=True, config={"python_enable_replacements": False})
@@ -114,7 +116,7 @@ def _explained(lake: Lake) -> Iterator[None]:
         mend = refusal(error) or f"{_first_line(error)}; a refresh mends the lake and rebuilds its views"
         raise StoreError(mend) from error
     except duckdb.Error as error:
-        names = " (g2is sql without a query lists the views)"
+        names = f" ({command('sql')} lists the views)"
         unknown = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
         raise SettingsError(f"{_first_line(error)}{names if unknown else ''}") from error
 

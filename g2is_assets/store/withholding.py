@@ -59,8 +59,8 @@ def read_withdrawals(file: Path) -> dict[str, Withdrawal]:
             entry = Withdrawal.model_validate(json.loads(line))
         except (ValueError, RecursionError) as error:
             raise SettingsError(
-                f"{file}, line {number}: no withdrawal ({_fault(error)}); restore the line as `g2is withdraw` wrote "
-                "it: a withdrawal stands for ever"
+                f"{file}, line {number}: no withdrawal ({_fault(error)}); restore the line as it was "
+                "written: a withdrawal stands for ever"
             ) from None
         found.setdefault(entry.row_id, entry)
     return found

@@ -9,7 +9,7 @@ import polars as pl
 from g2is_assets.contracts import audit as contracts
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
-from g2is_assets.errors import StoreError
+from g2is_assets.errors import StoreError, command
 from g2is_assets.store.files import read_parquet
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import Manifest
@@ -40,7 +40,7 @@ def lineage_tables(lake: Lake, domain: str, chain: Sequence[Link]) -> dict[str, 
     subset, pool = (behind[asset].version for asset in ("selection/subset", "instructions/pool"))
     if subset is None or pool is None:
         raise StoreError(
-            "the chain is broken at the subset or its pool; see `g2is audit verify`, and refresh the domain"
+            f"the chain is broken at the subset or its pool; see {command('audit verify')}, and refresh the domain"
         )
     taken = read_parquet(content_of(lake, subset) / SUBSET.file, ["order", "row_id"])
     origins = read_parquet(rows_file(lake, pool, POOL), ["row_id", "sources", "licenses"])

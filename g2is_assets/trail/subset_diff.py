@@ -6,7 +6,7 @@ from typing import Any
 
 from g2is_assets.contracts.instructions import POOL, WITHHELD
 from g2is_assets.contracts.selection import EXCLUDED, SUBSET
-from g2is_assets.errors import SettingsError, StoreError
+from g2is_assets.errors import SettingsError, StoreError, command
 from g2is_assets.store.files import read_parquet
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST, read_manifest
@@ -95,7 +95,7 @@ def _pool(lake: Lake, chain: dict[str, Link]) -> set[str]:
     """The rows of the pool that a subset was chosen from."""
     version = chain["instructions/pool"].version if "instructions/pool" in chain else None
     if version is None:
-        raise StoreError("the chain is broken at instructions/pool; see `g2is audit verify`")
+        raise StoreError(f"the chain is broken at instructions/pool; see {command('audit verify')}")
     return set(read_parquet(rows_file(lake, version, POOL), ["row_id"])["row_id"])
 
 

@@ -120,7 +120,7 @@ def _payload(version: Version) -> Iterator[Finding]:
     pending = read_pending(folder)
     for tombstone in [*read_tombstones(folder), *([pending] if pending else [])]:
         rows, begun = ", ".join(row[:12] for row in tombstone.rows), tombstone is pending
-        state = " and not finished; run g2is gc --erase for it again" if begun else ""
+        state = " and not finished; erase the same rows again" if begun else ""
         yield Finding("erased", str(folder), f"{rows} on {tombstone.erased_at} ({tombstone.reason}){state}")
         for name in sorted(tombstone.files.keys() - rewritten):
             yield Finding(ALTERED, str(folder / (ERASING if begun else ERASED)), f"no erasure rewrites {name}")

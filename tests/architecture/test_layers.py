@@ -15,7 +15,7 @@ ORDER = (
     ("reports",),
     ("export",),
     ("stages",),
-    ("orchestration",),
+    ("orchestration", "library"),
     ("cli",),
 )
 """From the lowest; the parts of one floor do not import each other, but for the first, which all may use."""

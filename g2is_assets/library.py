@@ -1,0 +1,148 @@
+"""Use from a notebook or a program: a selection without Dagster, by the project's own stages, in a folder of its own.
+
+What is here is declared: it is in the package's `__all__`, and what it takes and gives changes only with a note in the
+change log. No stage, no mathematics.
+"""
+
+import json
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from g2is_assets.contracts.instructions import POOL, TARGET
+from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.errors import SettingsError, SourceError
+from g2is_assets.reports.why import taken_lines
+from g2is_assets.settings.config import EMBEDDED_MODEL
+from g2is_assets.settings.parsing import to_toml
+from g2is_assets.settings.project import SETTINGS_FILE, load_project
+from g2is_assets.stages.catalog import refreshed
+from g2is_assets.stages.frame import make
+from g2is_assets.stages.stage import PROJECT, Place
+from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.records import ending_of
+
+Rows = str | Path | Iterable[Mapping[str, Any]] | pl.DataFrame
+"""Rows as people have them: a file, dictionaries, or a frame of Polars or of another library that speaks Arrow."""
+Pool = Rows | Mapping[str, Any]
+"""Such rows, or a source as `sources` in `g2is.toml` has it, such as `{"hub": "owner/name"}`."""
+DOMAIN: Final = "domain"
+"""The name of the one domain."""
+FROM_POOL: Final = ("prompt", "response", "messages", "ids", "sources", "licenses")
+
+
+def select(
+    pool: Pool,
+    domain: Rows,
+    *,
+    model: str | Path = EMBEDDED_MODEL,
+    budget: float | None = None,
+    test: Rows | None = None,
+    folder: str | Path | None = None,
+    **settings: Any,
+) -> pl.DataFrame:
+    """Choose rows of a pool for a domain, and say of each why.
+
+    The same stages run as in a refresh, up to the subset: pool, warmup, gradients, graph, walk. Nothing is trained on
+    what was chosen. With a `folder` they stand in a project there, which the command line goes on with, and a second
+    call computes only what is new; `select` alone writes its rows and settings. Without one all of it is gone in the
+    end, but for a model that the hub's cache keeps.
+
+    Args:
+        pool: The rows to choose from; a path may be a glob, a mapping is a source as in `g2is.toml`.
+        domain: A few dozen rows that steer the selection, at least two.
+        model: The embedded default, a Hugging Face id, or a folder with safetensors.
+        budget: Rows to take: below 1 a share of the pool, from 1 up their number; by default 0.05.
+        test: Rows of the domain that nothing may be chosen for repeating them.
+        folder: Where to keep the project; it must not hold another one.
+        settings: Other keys of `g2is.toml`, a section as a mapping: `warmup={"share": 0.2}, device="cpu"`.
+
+    Returns:
+        The rows taken, the first one first: `order`, `row_id`, `reason` in words, the row (`prompt`, `response`,
+        `messages`, `ids`, `sources`, `licenses`), then the other columns of the table `selection_subset`.
+
+    Raises:
+        SettingsError: A setting is wrong, or the folder holds another project.
+        SourceError: Rows cannot be read, or too few of them can be used.
+        ModelError: The model cannot be loaded, or not do what the settings ask of it.
+    """
+    with ExitStack() as stack:
+        place = Path(folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="g2is-"))).resolve()
+        selection = dict(settings.pop("selection", {})) | ({} if budget is None else {"budget": budget})
+        instructions = {**settings.pop("instructions", {}), "sources": [_pool(pool, place)]}
+        model = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
+        sections = {"instructions": instructions, "selection": selection or None}
+        _claim(place, to_toml({"model": model, **settings, **sections}))
+        for split, rows in (("validation", domain), ("test", test)):
+            _write_split(place / "domains" / DOMAIN, split, rows)
+        # G2IS_HOME moves the lake of a project, which must not become that of a notebook's.
+        workspace = Workspace(load_project(place / SETTINGS_FILE).model_copy(update={"home": place}))
+        return _selected(workspace)
+
+
+def _selected(workspace: Workspace) -> pl.DataFrame:
+    run = f"select-{uuid.uuid4().hex}"
+    for stage in refreshed("project"):
+        make(workspace, stage.key, PROJECT, run)
+    for stage in refreshed("domain"):
+        version = make(workspace, stage.key, Place(DOMAIN), run).version
+        if stage.key == "selection/subset":
+            break
+    pool = workspace.lake.current("instructions/pool").read(POOL)
+    own = workspace.lake.current("instructions/target", DOMAIN).read(TARGET)
+    prompts = dict(pl.concat([rows.select("row_id", "prompt") for rows in (own, pool)]).iter_rows())
+    taken = version.read(SUBSET).join(pool.select("row_id", *FROM_POOL), on="row_id", maintain_order="left")
+    reasons = [" ".join(taken_lines(row, version.manifest, prompts)) for row in taken.iter_rows(named=True)]
+    first = ["order", "row_id", pl.Series("reason", reasons, pl.String), *FROM_POOL]
+    return taken.drop("domain").select(*first, pl.exclude("order", "row_id", *FROM_POOL))
+
+
+def _claim(place: Path, text: str) -> None:
+    """Write the settings, into a folder that holds none but such as an earlier call wrote."""
+    mark, file = "# Written by g2is_assets.select, and again by its next call for this folder.\n", place / SETTINGS_FILE
+    if file.exists() and not file.read_text(encoding="utf-8").startswith(mark):
+        raise SettingsError(f"{file} is another project's; name a folder of its own")
+    place.mkdir(parents=True, exist_ok=True)
+    file.write_text(mark + text, encoding="utf-8")
+
+
+def _pool(rows: Pool, place: Path) -> str | Mapping[str, Any]:
+    """The pool as a source: what was named, or the file that the rows were written to."""
+    if isinstance(rows, Mapping):
+        return rows
+    if isinstance(rows, str | Path):
+        return str(rows) if "://" in str(rows) else str(Path(rows).absolute())
+    return _write(rows, place / "pool" / "rows").relative_to(place).as_posix()
+
+
+def _write_split(folder: Path, split: str, rows: Rows | None) -> None:
+    for old in folder.glob(f"{split}.*"):
+        old.unlink()
+    if isinstance(rows, str | Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(rows, folder / f"{split}{ending_of(Path(rows))}")
+    elif rows is not None:
+        _write(rows, folder / split)
+
+
+def _write(rows: Any, stem: Path) -> Path:
+    """Rows in a file of their own: JSONL of dictionaries, Parquet of frames."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for old in stem.parent.glob(f"{stem.name}.*"):
+        old.unlink()
+    if isinstance(rows, pl.DataFrame) or hasattr(rows, "__arrow_c_stream__"):
+        file = stem.with_suffix(".parquet")
+        pl.DataFrame(rows).write_parquet(file)
+        return file
+    file = stem.with_suffix(".jsonl")
+    try:
+        file.write_text("".join(json.dumps(dict(row)) + "\n" for row in rows), encoding="utf-8")
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"{stem.name}: rows are mappings of what JSON can hold: {error}") from error
+    return file
