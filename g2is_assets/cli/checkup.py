@@ -15,6 +15,8 @@ from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Project
 from g2is_assets.settings.redaction import redacted
 from g2is_assets.stages.studies import look_at_studies
+from g2is_assets.stages.warmup import of_sample, sample_stands_for_the_pool
+from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.records import about_rows
 from g2is_assets.store.sources import find_files, is_remote, read_rows
@@ -133,6 +135,13 @@ def check_sources(project: Project) -> Generator[Finding, None, int]:
         files = f"{n_files} {'file' if n_files == 1 else 'files'}"
         yield Finding("pool", "ok", f"about {n_rows:,} rows in {files}{remote}")
     return n_rows
+
+
+def check_warmup(project: Project) -> Iterator[Finding]:
+    """Whether the warmup's sample, if one was drawn, still stands for the pool as it was read last."""
+    if readable_version(project, "instructions/pool") and (sample := readable_version(project, "warmup/sample")):
+        verdict = sample_stands_for_the_pool(*of_sample(Workspace(project, looking=True), sample))
+        yield Finding("warmup", "ok" if verdict.passed else "warning", verdict.description)
 
 
 def check_studies(project: Project) -> Iterator[Finding]:

@@ -48,15 +48,17 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
     table = Table(title=escape(f"{title}: NLL on {evaluation['split']} rows (lower is better)"))
     for column in ("model", "rows trained on", "best epoch", "NLL", "G2IS minus it, 95 % interval over rows"):
         table.add_column(column, justify="left" if column == "model" else "right")
+    before = [("served", "", "")] if "nll_served" in evaluation else []
     for name, rows, epoch in (
         ("base", 0, ""),
         ("random", n_rows, random_epoch),
+        *before,
         ("g2is", n_rows, adapter.manifest.metrics["best_epoch"]),
     ):
         interval = "" if name == "g2is" else str(difference_to(name, evaluation))
         table.add_row(name, str(rows), str(epoch), f"{evaluation[f'nll_{name}']:.4f}", interval)
     console.print(table)
-    console.print(verdict(evaluation))
+    console.print(verdict(evaluation), markup=False)
     pool = lake.current("instructions/pool").read(POOL)
     sources = subset.read(SUBSET).join(pool, on="row_id").explode("sources")["sources"]
     mix = sources.value_counts().sort("count", "sources", descending=[True, False])

@@ -39,6 +39,7 @@ def run_doctor(config: Path | None, port: int, as_json: bool) -> None:
         weights = _add(findings, "model", checkup.check_model(project))
         _add(findings, "memory", check_memory(weights))
         n_rows = _add(findings, "pool", checkup.check_sources(project))
+        _add(findings, "warmup", checkup.check_warmup(project))
         _add(findings, "domains", checkup.check_domains(project))
         _add(findings, "studies", checkup.check_studies(project))
         _add(findings, "disk", check_disk(project, n_rows or 0))

@@ -19,7 +19,9 @@ from g2is_assets.reports.words import printable
 from g2is_assets.settings.config import DOMAIN_NAME, Columns, Source
 from g2is_assets.settings.parsing import parse, to_toml
 from g2is_assets.settings.project import Project, load_domain, load_project
+from g2is_assets.store.lake import Lake
 from g2is_assets.store.records import ending_of
+from g2is_assets.store.serving import served_folder
 from g2is_assets.store.sources import read_rows
 
 MIN_ROWS: Final = 2
@@ -98,6 +100,7 @@ def list_domains(config: Path | None, as_json: bool) -> None:
                 "domain": name,
                 "budget": domain.selection.budget,
                 **{key: getattr(domain, key) for key in ("title", "refresh", "timezone", "owner")},
+                **_worth(project, name),
                 "last_refresh": last.get(name),
                 "state": next((state for state in ("missing", "stale", "unknown") if state in states), "current"),
                 "stale": bool(own["stale"].any()),
@@ -134,22 +137,39 @@ def _usable(file: Path, split: str, columns: Columns) -> dict[str, Instruction]:
     return found
 
 
+def _worth(project: Project, domain: str) -> dict[str, Any]:
+    """What is served, and the losses last measured: of the newest adapter, of the one before it, their difference."""
+    lake = Lake(project.home / "lake")
+    try:
+        served, made = served_folder(lake, domain), lake.find("finetune/evaluation", domain)
+    except StoreError:  # which `audit verify` tells more about
+        served, made = None, None
+    metrics = made.manifest.metrics if made else {}
+    keys = ("split", "nll_g2is", "nll_served", "minus_served", "minus_served_low", "minus_served_high")
+    return {"served": served.name if served else None, **{key: metrics.get(key) for key in keys}}
+
+
 def _last_refreshes(project: Project) -> dict[str, str]:
-    """When and how the last finished `refresh_domain` of each domain ended, as Dagster's history has it."""
+    """When and how the last finished refresh of each domain ended, as Dagster's history has it."""
     if not (project.home / ".dagster" / "dagster.yaml").exists():
         return {}
     import dagster as dg
 
     from g2is_assets.cli.jobs import open_instance
-    from g2is_assets.orchestration.automation import ENDED, REFRESH_DOMAIN
+    from g2is_assets.orchestration.automation import ENDED, REFRESH_BOTH, REFRESH_DOMAIN
 
     last: dict[str, str] = {}
     with suppress(StoreError), open_instance(project) as instance:  # who may only read is told the rest
         for name in project.domains:
-            wanted = dg.RunsFilter(job_name=REFRESH_DOMAIN, statuses=ENDED, tags={"dagster/partition": name})
-            for record in instance.get_run_records(wanted, limit=1):  # the newest first
-                when = datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), UTC)
-                last[name] = f"{when:%Y-%m-%d %H:%M} UTC, {record.dagster_run.status.value.lower()}"
+            ended = []
+            for job in (REFRESH_DOMAIN, REFRESH_BOTH):
+                wanted = dg.RunsFilter(job_name=job, statuses=ENDED, tags={"dagster/partition": name})
+                for record in instance.get_run_records(wanted, limit=1):  # the newest first
+                    when = record.end_time or record.create_timestamp.timestamp()
+                    ended.append((when, record.dagster_run.status.value.lower()))
+            if ended:
+                when, how = max(ended)
+                last[name] = f"{datetime.fromtimestamp(when, UTC):%Y-%m-%d %H:%M} UTC, {how}"
     return last
 
 

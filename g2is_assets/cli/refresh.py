@@ -9,12 +9,12 @@ import click
 import polars as pl
 from rich.console import Console
 
-from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, look_at_weights, readable_version
+from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, check_warmup, look_at_weights, readable_version
 from g2is_assets.cli.jobs import open_instance, run_job, watch_steps
 from g2is_assets.cli.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
 from g2is_assets.contracts.audit import PAGE
 from g2is_assets.errors import G2isError, ModelError, SettingsError, SourceError, command
-from g2is_assets.reports.words import printable, verdict
+from g2is_assets.reports.words import printable, serving, verdict
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Domain, Project
 from g2is_assets.stages.staleness import staleness
@@ -88,6 +88,9 @@ def run_refresh(
     for name in domains:
         if name not in failed:
             (show or _print_outcome)(console, project, name)
+    for finding in check_warmup(project):
+        if finding.state == "warning":
+            console.print(f"Warmup: {finding.said}", markup=False, soft_wrap=True)
     took = f"Took {time.monotonic() - begun:.0f} s."
     console.print(f"{took} See it all, with history and lineage: {command('ui')}", markup=False, soft_wrap=True)
     if failed:
@@ -111,9 +114,9 @@ def print_places(console: Console, project: Project, domain: str) -> None:
     lake = Lake(project.home / "lake")
     adapter, served = lake.current("finetune/adapter", domain), served_folder(lake, domain)
     console.print(f"Adapter: {adapter.folder / 'adapter'}", soft_wrap=True, markup=False)
-    if served != adapter.folder:
-        instead = f"{served / 'adapter'} is still served" if served else "none is served yet"
-        console.print(f"It was not promoted (domain.toml: promote); {instead}.", soft_wrap=True, markup=False)
+    evaluation = lake.current("finetune/evaluation", domain).manifest.metrics
+    said = serving(served, adapter.folder, evaluation)
+    console.print(said, soft_wrap=True, markup=False, highlight=False)
     page = lake.place("audit/report", domain) / PAGE
     console.print(f"Report, to open in a browser (the address stays the same): {page}", soft_wrap=True, markup=False)
 
@@ -164,7 +167,7 @@ def _seconds(
             if (asset, name) in to_make:
                 seconds += _training_seconds(domain, n_rows, per_row, n_validation)
         if ("finetune/evaluation", name) in to_make:
-            seconds += 3 * (n_test or n_validation) * ROW_TOKENS / SCORING_TOKENS_PER_S
+            seconds += 4 * (n_test + n_validation) * ROW_TOKENS / SCORING_TOKENS_PER_S
     return seconds
 
 

@@ -26,6 +26,10 @@ TARGET_ROW: Final = row_id("The row in instructions/target", of="instructions/ta
 NLL: Final = Column(pl.Float64, "Mean NLL over the response tokens, nats per token", minimum=0)
 RESPONSE_TOKENS: Final = Column(pl.Int64, "Response tokens scored", minimum=1)
 
+MODEL: Final = Column(
+    pl.String, "`base`, `random`, `g2is`, or `served`: another adapter, whose place this one takes or would take"
+)
+
 SCORES: Final = Contract(
     ("finetune/evaluation",),
     "evaluation",
@@ -36,12 +40,26 @@ SCORES: Final = Contract(
             pl.String, "`test`; `validation` for a domain without test rows, and then only indicative", kept=True
         ),
         "row_id": TARGET_ROW,
-        "model": Column(pl.String, "`base`, `random` or `g2is`"),
+        "model": MODEL,
         "nll": NLL,
         "n_response_tokens": RESPONSE_TOKENS,
+        "right": Column(
+            pl.Boolean,
+            "Whether the likeliest of the row's choices is its answer; without choices, whether the generated one is; "
+            "null where it was not asked",
+            nullable=True,
+        ),
     },
     sorted_by=("model", "row_id"),
     main=True,
+)
+
+VALIDATION: Final = Contract(
+    ("finetune/evaluation",),
+    "validation",
+    "The same of every validation row: what decides whether the adapter is served, where that is bound to its worth",
+    {"domain": DOMAIN, "row_id": TARGET_ROW, "model": MODEL, "nll": NLL, "n_response_tokens": RESPONSE_TOKENS},
+    sorted_by=("model", "row_id"),
 )
 
 ANSWERS: Final = Contract(
@@ -52,7 +70,7 @@ ANSWERS: Final = Contract(
         "domain": DOMAIN,
         "row_id": TARGET_ROW,
         "model": Column(pl.String, "`base` or `g2is`"),
-        "response": Column(pl.String, "What it generated, at most 64 tokens", text=True),
+        "response": Column(pl.String, "What it generated", text=True),
     },
     sorted_by=("row_id", "model"),
 )

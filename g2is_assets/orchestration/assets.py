@@ -15,7 +15,7 @@ from pydantic import Field
 from g2is_assets.contracts.audit import PAGE
 from g2is_assets.contracts.contract import Column, type_name
 from g2is_assets.contracts.tables import main_table, view_of
-from g2is_assets.orchestration.runs import end_dead_runs, label, model_turn, retried
+from g2is_assets.orchestration.runs import UNATTENDED, end_dead_runs, label, model_turn, retried
 from g2is_assets.reports import words
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.catalog import STAGES, STUDY
@@ -105,13 +105,15 @@ def _materialise(
 
     @contextmanager
     def turn() -> Iterator[bool]:
-        with model_turn(workspace.lake.root, f"run {label(run)} in {stage.key}") as waited:
+        what = "model" if stage.uses_model else "pool"
+        with model_turn(workspace.lake.root, f"run {label(run)} in {stage.key}", what) as waited:
             if waited and context.instance.is_persistent:
                 end_dead_runs(context.instance)  # for whom it was waited may have been killed
             yield waited
 
     with retried(context):
-        made = make(workspace, stage.key, place, run.run_id, force=force, stop_at=stop_at, turn=turn)
+        alone = not UNATTENDED.isdisjoint(run.tags)
+        made = make(workspace, stage.key, place, run.run_id, force=force, stop_at=stop_at, unattended=alone, turn=turn)
     metadata = version_metadata(made.version, made.written, _shown(workspace, made.version))
     page = made.version.folder / PAGE
     if page.is_file():
@@ -122,7 +124,7 @@ def _materialise(
 
 
 def _place(context: dg.AssetExecutionContext, workspace: Workspace) -> Place:
-    if not context.has_partition_key:
+    if context.assets_def.partitions_def is None:  # the run of a domain may bring the pool up to date too
         return PROJECT
     key = context.partition_key
     if isinstance(key, dg.MultiPartitionKey):

@@ -1,8 +1,9 @@
 """Jobs, schedules and the sensor: what is refreshed together, and when.
 
-A domain's job never writes an asset that others share. The sensor `watch_files` refreshes what edits of files and
-settings have made stale, each content once: staleness says whether there is work; a digest of the content behind it
-says whether this work was asked for before.
+The job `refresh_domain` never writes an asset that others share. A schedule refreshes a stale pool first: what two of
+them are to make at once is made by one, for which the other waits, and serves both. The sensor `watch_files` refreshes
+what edits of files and settings have made stale, each content once: staleness says whether there is work; a digest of
+the content behind it says whether this work was asked for before.
 """
 
 import json
@@ -20,12 +21,14 @@ from g2is_assets.settings.project import Domain, Project, load_project
 from g2is_assets.stages.catalog import STAGES, refreshed
 from g2is_assets.stages.frame import recipe_of
 from g2is_assets.stages.gradients import VECTORS_VERSION
+from g2is_assets.stages.instructions import READ_EVERY_RUN
 from g2is_assets.stages.stage import Place
 from g2is_assets.stages.staleness import staleness
 from g2is_assets.stages.workspace import Workspace
 
 REFRESH_POOL: Final = "refresh_pool"
 REFRESH_DOMAIN: Final = "refresh_domain"
+REFRESH_BOTH: Final = "refresh_pool_and_domain"
 JOBS: Final[dict[str, tuple[str, list[str]]]] = {
     REFRESH_POOL: (
         "Bring pool, checkpoint, pool gradients and graph up to date; skip what has not changed.",
@@ -35,8 +38,12 @@ JOBS: Final[dict[str, tuple[str, list[str]]]] = {
         "Bring one domain up to date, from its rows to the evaluated adapter; skip the unchanged.",
         [stage.key for stage in refreshed("domain")],
     ),
+    REFRESH_BOTH: (
+        "Bring the pool up to date, then one domain: what schedules launch.",
+        [stage.key for kind in ("project", "domain") for stage in refreshed(kind)],
+    ),
 }
-"""What all domains share, and one domain's partition: description and assets by the job's name."""
+"""What all domains share, one domain's partition, and both: description and assets by the job's name."""
 STUDY_JOBS: Final = {
     "study_embedding": ("Embed the pool's rows that are new, for selectors by similarity.", ["study/embedding"]),
     "study_domain": (
@@ -79,7 +86,7 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
     """
     for domain in project.domains.values():
         check_cron(domain)
-    return [_schedule_of(domain) for domain in project.domains.values()]
+    return [_schedule_of(project, domain) for domain in project.domains.values()]
 
 
 def check_cron(domain: Domain) -> None:
@@ -97,7 +104,7 @@ def check_cron(domain: Domain) -> None:
         found = dg.TimeWindowPartitionsDefinition(
             datetime(2024, 1, 1), "%Y-%m-%d", timezone=domain.timezone, cron_schedule=cron
         )
-        _schedule_of(domain)
+        dg.ScheduleDefinition(name="one", job_name="one", cron_schedule=cron, execution_timezone=domain.timezone)
     except (ValueError, dg.DagsterInvalidDefinitionError):
         raise SettingsError(
             f"{domain.file}: refresh: {cron!r} is no cron schedule of five fields, such as '0 3 * * *' for 3 o'clock"
@@ -108,25 +115,38 @@ def check_cron(domain: Domain) -> None:
         raise SettingsError(f"{domain.file}: refresh: the day that {cron!r} names never comes") from None
 
 
-def _schedule_of(domain: Domain) -> dg.ScheduleDefinition:
+def _schedule_of(project: Project, domain: Domain) -> dg.ScheduleDefinition:
     def request(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        """A run of this domain's partition, once per tick."""
+        """A run of this domain's partition, once per tick; of the pool too where that is stale."""
         tick = context.scheduled_execution_time.isoformat()
-        return dg.RunRequest(run_key=tick, partition_key=domain.name, tags={OWNER_TAG: domain.owner})
+        kinds = ("project", "domain") if domain.refresh_pool and _pool_is_due(project) else ("domain",)
+        wanted = [dg.AssetKey(stage.key.split("/")) for kind in kinds for stage in refreshed(kind)]
+        tags = {OWNER_TAG: domain.owner}
+        return dg.RunRequest(run_key=tick, partition_key=domain.name, tags=tags, asset_selection=wanted)
 
     return dg.ScheduleDefinition(
         name=f"refresh_{domain.name}",
-        job_name=REFRESH_DOMAIN,
+        job_name=REFRESH_BOTH,
         cron_schedule=domain.refresh or NIGHTLY,
         execution_timezone=domain.timezone,
         execution_fn=request,
         default_status=dg.DefaultScheduleStatus.RUNNING if domain.refresh else dg.DefaultScheduleStatus.STOPPED,
-        description=f"Refresh the domain {domain.name} ({domain.title}) alone. Owner: {domain.owner}.",
+        description=f"Refresh the domain {domain.name} ({domain.title})"
+        f"{', the pool first where it is stale' if domain.refresh_pool else ' alone'}. Owner: {domain.owner}.",
     )
 
 
+def _pool_is_due(project: Project) -> bool:
+    """Whether what domains share is stale, or is only told by a run because it lies behind an address."""
+    try:
+        table = staleness(Workspace(load_project(project.path), looking=True)).filter(pl.col("domain").is_null())
+    except (G2isError, OSError):  # the run will say what is wrong, and fail where somebody looks
+        return False
+    return bool((table["stale"] | table["reason"].fill_null("").str.contains(READ_EVERY_RUN, literal=True)).any())
+
+
 def build_sensor(project: Project, jobs: Sequence[Any]) -> dg.SensorDefinition:
-    """`watch_files` for a project and its two jobs, off until it is switched on."""
+    """`watch_files` for a project and its jobs, off unless the settings say `watch` or it is switched on."""
 
     def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
@@ -144,7 +164,7 @@ def build_sensor(project: Project, jobs: Sequence[Any]) -> dg.SensorDefinition:
         evaluation_fn=watch,
         jobs=jobs,
         minimum_interval_seconds=INTERVAL_S,
-        default_status=dg.DefaultSensorStatus.STOPPED,
+        default_status=dg.DefaultSensorStatus.RUNNING if project.settings.watch else dg.DefaultSensorStatus.STOPPED,
         description="Refresh the pool, then the domains, that edited files or settings have made stale. An edit counts "
         "when two looks in a row see the same content; a run that failed is not repeated for the same content.",
     )
@@ -218,8 +238,11 @@ class _Tick:
         wanted = dg.RunsFilter(statuses=UNFINISHED)
         if self.instance.is_persistent and self.instance.get_runs(wanted, limit=1):
             end_dead_runs(self.instance)
-        runs = [run for run in self.instance.get_runs(wanted) if run.job_name in (REFRESH_POOL, REFRESH_DOMAIN)]
-        return {run.tags.get("dagster/partition", POOL) for run in runs}
+        runs = [run for run in self.instance.get_runs(wanted) if run.job_name in JOBS]
+        shared = dg.AssetKey(["instructions", "pool"])
+        of_both = [run for run in runs if run.job_name == REFRESH_BOTH]
+        pool = [POOL for run in of_both if run.asset_selection is None or shared in run.asset_selection]
+        return {*pool, *(run.tags.get("dagster/partition", POOL) for run in runs)}
 
 
 def _content(workspace: Workspace, domain: str | None) -> str:

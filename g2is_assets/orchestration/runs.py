@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 PROCESSES: Final = "processes"
 GONE: Final = "The process of this run ended without reporting back: it was killed, or the machine went down."
 
+UNATTENDED: Final = frozenset({"dagster/schedule_name", "dagster/sensor_name"})
+"""Tags of runs that Dagster starts by itself."""
+
 MAX_RETRIES: Final = 3
 FIRST_DELAY_S: Final = 5.0
 """Before the first retry, in seconds; it doubles with each."""
@@ -101,18 +104,19 @@ def refresh_lens(workspace: Workspace) -> None:
 
 
 @contextmanager
-def model_turn(folder: Path, who: str) -> Iterator[bool]:
+def model_turn(folder: Path, who: str, what: str = "model") -> Iterator[bool]:
     """Take this machine's turn with the model, or wait for it and say who has it; yields whether there was a wait.
 
     The system gives the turn back when its holder's process ends, however it ends. Runs that see different GPUs by
     CUDA_VISIBLE_DEVICES do not wait for each other. The lock lies in the lake's folder, which all that share the model
-    share; `who` tells those that wait the run and what it makes.
+    share; `who` tells those that wait the run and what it makes. What domains share and needs no model is made in turns
+    of its own, with `what` they are of.
 
     Raises:
         StoreError: The folder cannot be written.
     """
-    seen = re.sub(r"\W+", "-", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
-    lock, holder = FileLock(folder / f".model{seen}.lock"), folder / f".model{seen}.holder"
+    seen = re.sub(r"\W+", "-", os.environ.get("CUDA_VISIBLE_DEVICES", "")) if what == "model" else ""
+    lock, holder = FileLock(folder / f".{what}{seen}.lock"), folder / f".{what}{seen}.holder"
     said, waited = -REMIND_S, False
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +130,7 @@ def model_turn(folder: Path, who: str) -> Iterator[bool]:
                     by = "another process"
                     with suppress(OSError):
                         by = holder.read_text(encoding="utf-8")
-                    say(f"{who.split(' in ')[-1]} waits for the model, held by {by}")
+                    say(f"{who.split(' in ')[-1]} waits for the {what}, held by {by}")
     try:
         with suppress(OSError):  # a full disk: the work itself will say so
             holder.write_text(who, encoding="utf-8")

@@ -1,9 +1,11 @@
 """Text for people: that of others made harmless, Markdown for the UI, and what an evaluation says in words."""
 
 import base64
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import polars as pl
@@ -11,6 +13,9 @@ from polars import selectors as cs
 
 _REORDER: Final = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
 """Marks that make a terminal show text in another order than it stands in."""
+Metrics = Mapping[str, int | float | str]
+GUESS: Final = 0.9
+"""Share of the loss of a blind guess, ln(vocabulary), from which on a base model is said to be guessing."""
 OTHERS: Final = {"base": "the base model", "random": "a random subset of the same size"}
 """What an adapter is compared with, by the name that metrics have."""
 
@@ -51,30 +56,101 @@ class Difference(NamedTuple):
         return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
 
 
-def difference_to(other: str, metrics: Mapping[str, int | float | str]) -> Difference:
-    """The difference to one of `OTHERS`, from the metrics of `finetune/evaluation`."""
+def difference_to(other: str, metrics: Metrics) -> Difference:
+    """The difference to one of `OTHERS`, or to `served`, from the metrics of `finetune/evaluation`."""
     return Difference(*(float(metrics[f"minus_{other}{end}"]) for end in ("", "_low", "_high")))
 
 
-def verdict_with_intervals(metrics: Mapping[str, int | float | str], n_rows: int) -> str:
-    """One sentence with what was measured on so many rows: differences of the loss, with their intervals."""
+def measure_to(other: str, metrics: Metrics) -> str:
+    """The same relative to the other's loss, and as perplexities."""
+    then, now = (float(metrics[f"nll_{model}"]) for model in (other, "g2is"))
+    word = "lower" if now <= then else "higher"
+    return (
+        f"loss {abs(now - then) / max(then, 1e-9):.1%} {word}, perplexity {_perplexity(now)} after {_perplexity(then)}"
+    )
+
+
+def _perplexity(nll: float) -> str:
+    value = math.exp(min(nll, 700.0))
+    return f"{value:,.{2 if value < 10 else 1 if value < 1000 else 0}f}"
+
+
+def right_answers(metrics: Metrics) -> str | None:
+    """How many rows every model answered rightly; None where no row has an answer that can be judged."""
+    if not metrics["n_asked"]:
+        return None
+    others = {"base": "base model", "random": "random subset", "served": "served before"}
+    beside = [f"{name} {metrics[f'n_right_{key}']}" for key, name in others.items() if f"n_right_{key}" in metrics]
+    return f"{metrics['n_right_g2is']} of {metrics['n_asked']:,} answers right ({', '.join(beside)})"
+
+
+def guessing(metrics: Metrics) -> str | None:
+    """What is to be said of a base model that does no better than drawing tokens blindly; None of any other."""
+    nll, n = float(metrics["nll_base"]), int(metrics["n_vocabulary"])
+    if nll < GUESS * math.log(n):
+        return None
+    return (
+        f"The base model is guessing: its loss of {nll:.2f} nats is about that of drawing every token blindly from "
+        f"{n:,} ({math.log(n):.2f}), so that no difference to it says what an adapter is worth."
+    )
+
+
+def against_served(metrics: Metrics) -> str | None:
+    """Before, now and difference of an adapter and the one whose place it takes; None where there is no other."""
+    if "nll_served" not in metrics:
+        return None
+    found, then, now = difference_to("served", metrics), float(metrics["nll_served"]), float(metrics["nll_g2is"])
+    said = f"served before NLL {then:.4f}, this one {now:.4f} on {metrics['split']} rows: {found}"
+    return f"{said}, {found.word} it; {measure_to('served', metrics)}"
+
+
+def serving(served: Path | None, adapter: Path, metrics: Metrics) -> str:
+    """Which adapter is served after an evaluation, and what it takes the place of, or why it does not."""
+    before = against_served(metrics)
+    if served == adapter:
+        return f"It is served; {before}" if before else "It is served."
+    decided = ", ".join(
+        f"{name} {float(metrics[f'validation_minus_{name}']):+.4f}"
+        for name in ("base", "random", "served")
+        if f"validation_minus_{name}" in metrics
+    )
+    still = f"{served / 'adapter'} is still served" if served else "none is served yet"
+    why = f"its loss on the validation rows less that of the others is {decided}, and has to be below 0 for all"
+    force = 'promote = "always" in domain.toml serves it all the same'
+    return "; ".join(filter(None, (f"It is not served: {why}; {force}", still, before))) + "."
+
+
+def better_where_it_decides(metrics: Metrics) -> bool:
+    """Whether an adapter's mean loss on the validation rows is below that of everything that it is compared with."""
+    return all(float(metrics.get(f"validation_minus_{other}", -1)) < 0 for other in ("base", "random", "served"))
+
+
+def verdict_with_intervals(metrics: Metrics, n_rows: int) -> str:
+    """One sentence or two with what was measured on so many rows: differences of the loss, with their intervals."""
     said = []
     for other, name in (OTHERS | {"random": "one trained on random rows"}).items():
         found = difference_to(other, metrics)
         numbers = f"difference in loss {found.mean:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f}"
         numbers = numbers.replace("-", "\u2212")
-        said.append(f"{found.word} {name} ({numbers})")
+        said.append(f"{found.word} {name} ({measure_to(other, metrics)}; {numbers})")
     where = f"On {n_rows:,} test rows" if metrics["split"] == "test" else f"On its own {n_rows:,} validation rows"
     doubt = "" if metrics["split"] == "test" else ", which is only indicative"
-    return f"{where} this adapter is {said[0]} and {said[1]}, one training seed each{doubt}."
+    right, guess = right_answers(metrics), guessing(metrics)
+    begun = f"{f'{guess} ' if guess else ''}{where} this adapter {f'has {right} and ' if right else ''}is"
+    return f"{begun} {said[0]} and {said[1]}, one training seed each{doubt}."
 
 
-def verdict(metrics: Mapping[str, int | float | str]) -> str:
-    """One sentence from the metrics of `finetune/evaluation`."""
-    said = " and ".join(f"{difference_to(other, metrics).word} {name}" for other, name in OTHERS.items())
+def verdict(metrics: Metrics) -> str:
+    """Right answers where rows have them, then the loss in one sentence, from the metrics of `finetune/evaluation`."""
+    said = " and ".join(
+        f"{difference_to(other, metrics).word} {name} ({measure_to(other, metrics)})" for other, name in OTHERS.items()
+    )
+    right = f"{found}. " if (found := right_answers(metrics)) else ""
+    if guess := guessing(metrics):
+        return right + guess
     if metrics["split"] != "test":
-        return f"On its own validation rows, so only indicative, G2IS is {said}. Add test.jsonl."
-    return f"Here G2IS is {said} (one seed)."
+        return f"{right}On its own validation rows, so only indicative, G2IS is {said}. Add test.jsonl."
+    return f"{right}Here G2IS is {said} (one seed)."
 
 
 SHOWN: Final = 80

@@ -291,6 +291,8 @@ class Settings(Section):
     """Folder of the target domains, a folder each."""
     studies: str = "studies"
     """Folder of study files; one that cannot be run is left out."""
+    watch: bool = False
+    """Whether the sensor `watch_files` is on, which refreshes what edits of files and settings have made stale."""
     keep_versions: Count = 3
     """Versions of each asset and domain kept whole; `g2is gc` prunes older ones."""
     preview_rows: Annotated[int, Field(ge=0, le=50)] = 5

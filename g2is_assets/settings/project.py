@@ -46,8 +46,12 @@ class DomainFile(Section):
     """Who answers for the domain; none is the project's owner."""
     members: tuple[str, ...] = ()
     """Domains whose rows this one takes together, in the place of files of its own."""
-    promote: Promote = "always"
-    """Whether every new adapter is served, or only one that beats the base model and random rows."""
+    refresh_pool: bool = True
+    """Whether its schedule refreshes the pool first where that is stale."""
+    promote: Promote | None = None
+    """Whether every new adapter is served, or only one whose loss on the validation rows is below that of the base
+    model, of random rows and of the adapter served now. None is `always` in a refresh that people start, `if_better` in
+    one that a schedule or the sensor starts; what that did not serve, another refresh serves only if it is better."""
     columns: Columns = Columns()
     """Names that the columns of the folder's own files have ([Data](data.md#other-column-names))."""
     knowledge: dict[str, Any] = Field(default_factory=dict)
@@ -67,7 +71,8 @@ class Domain(Section):
     refresh: str | None
     timezone: str
     owner: str
-    promote: Promote
+    refresh_pool: bool
+    promote: Promote | None
     validation: tuple[Path, ...]
     test: tuple[Path, ...]
     columns: Columns
@@ -215,6 +220,7 @@ def load_domain(folder: Path, settings: Settings) -> Domain:
         refresh=said.refresh,
         timezone=said.timezone,
         owner=said.owner or settings.owner,
+        refresh_pool=said.refresh_pool,
         promote=said.promote,
         columns=said.columns,
         validation=validation,

@@ -20,9 +20,10 @@ def _lineage_from(workspace: Workspace, place: Place, versions: Versions) -> Mad
     return MadeFrom(settings, digests | {f"model:{name}": digest for name, digest in workspace.model.files.items()})
 
 
-def _report_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
-    project = workspace.project
-    return MadeFrom({"title": project.domain(place.domain).title, "model": redacted(project.settings.model)})
+def _report_from(workspace: Workspace, place: Place, versions: Versions) -> MadeFrom:
+    project, share = workspace.project, versions["warmup/sample"].manifest.settings["share"]
+    said = {"title": project.domain(place.domain).title, "model": redacted(project.settings.model)}
+    return MadeFrom(said | {"share": share})
 
 
 @stage(
@@ -64,6 +65,7 @@ def lineage(draft: Draft, task: Task) -> None:
         "instructions/target",
         "knowledge/components",
         "selection/subset",
+        "warmup/sample",
     ],
     made_from=_report_from,
     finish=lambda task, version: task.workspace.lake.replace(version.folder.parent / PAGE, way_to(version)),

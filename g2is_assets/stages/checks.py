@@ -22,6 +22,7 @@ from g2is_assets.settings.selection import AnySelection, selection_settings
 from g2is_assets.stages import evaluators
 from g2is_assets.stages.evaluators import Verdict
 from g2is_assets.stages.features import all_rows, stored_features
+from g2is_assets.stages.warmup import of_sample, sample_stands_for_the_pool
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.version import Version
 
@@ -117,6 +118,13 @@ def _of_leaks(workspace: Workspace, version: Version) -> tuple[Any, ...]:
 
 
 EXAMINED: Final = (
+    Examined(
+        "warmup/sample",
+        sample_stands_for_the_pool,
+        "warning",
+        of_sample,
+        ("instructions/pool",),
+    ),
     Examined(
         "graph/neighbors",
         evaluators.graph_is_sound,

@@ -16,6 +16,7 @@ from g2is_assets.core.balance import node_weights, nodes_of
 from g2is_assets.core.leakage import Text, compared_whole
 from g2is_assets.core.rows import ZERO_NORM, FeatureSource, exact_rows, unit_rows
 from g2is_assets.errors import REDRAW, command
+from g2is_assets.reports.words import difference_to, guessing
 from g2is_assets.settings.config import LicensesSettings
 from g2is_assets.settings.selection import AnySelection, BalancedSelection
 from g2is_assets.trail.verify import ALTERED, STATES, Finding
@@ -323,17 +324,15 @@ def sample_holds_no_withheld_row(
 
 
 def tuned_beats_base_and_random(metrics: Metrics) -> Verdict:
-    """The G2IS adapter is better than the base model and than a random subset of the same size."""
+    """The G2IS adapter is better than a base model that does not guess, and than a random subset of the same size."""
     names = [f"minus_{other}{end}" for other in ("base", "random") for end in ("", "_low", "_high")]
     numbers = {name: float(metrics[name]) for name in names}
-    said = []
-    for other in ("base", "random"):
-        mean, low, high = (numbers[f"minus_{other}{end}"] for end in ("", "_low", "_high"))
-        said.append(f"{mean:+.4f} [{low:+.4f}, {high:+.4f}] against {other}")
+    said = [f"{difference_to(other, metrics)} against {other}" for other in ("base", "random")]
     covers = "95 % interval over rows, one training seed, one random subset"
+    guess = guessing(metrics)
     return Verdict(
-        numbers["minus_base"] < 0 and numbers["minus_random"] < 0,
-        f"nats per token: {', '.join(said)} ({covers}; {metrics['split']} rows)",
+        numbers["minus_base"] < 0 and numbers["minus_random"] < 0 and guess is None,
+        f"nats per token: {', '.join(said)} ({covers}; {metrics['split']} rows){f'. {guess}' if guess else ''}",
         numbers,
     )
 

@@ -1,33 +1,38 @@
 """Stage `finetune`: the subset's adapter, the random baseline's, and what both are worth on the domain's test rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 import polars as pl
 
 from g2is_assets.contracts.contract import Contract
-from g2is_assets.contracts.finetune import ADAPTER_LOG, ANSWERS, BASELINE_LOG, BASELINE_ROWS, SCORES
+from g2is_assets.contracts.finetune import ADAPTER_LOG, ANSWERS, BASELINE_LOG, BASELINE_ROWS, SCORES, VALIDATION
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.selection import EXCLUDED, SUBSET
 from g2is_assets.core.problem import Problem
 from g2is_assets.core.sampling import paired_difference
 from g2is_assets.core.selectors import SELECTORS
+from g2is_assets.errors import StoreError
 from g2is_assets.progress import say, track
-from g2is_assets.stages import evaluators
+from g2is_assets.reports.words import better_where_it_decides, serving
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.trainings import fit, pool_rows, score, tuned
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.serving import promote
+from g2is_assets.store.serving import is_served, promote, refuse, rival_of, served_folder, was_refused
 from g2is_assets.store.version import Draft, Version
 
 N_ANSWERS: Final = 3
 """Rows of which the answers are kept."""
-ANSWER_TOKENS: Final = 64
-"""Where an answer is cut."""
+MAX_ASKED: Final = 100
+"""Rows with an answer but no choices for which every model generates one, which takes longer than all else."""
+ANSWER_TOKENS: Final = (64, 256)
+"""Where an answer is cut: behind as many tokens as the longest reference has, but within these bounds."""
 MODELS: Final = {"base": None, "random": "finetune/baseline", "g2is": "finetune/adapter"}
 """What is evaluated: the model, untrained or with the adapter of an asset."""
+SERVED: Final = "served"
+"""Beside them, the adapter whose place the new one takes, or would take."""
 ANSWERING: Final = ("base", "g2is")
 
 
@@ -36,8 +41,11 @@ def _training_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
     return MadeFrom(settings | {"template": workspace.template_digest}, {"model": workspace.model.digest})
 
 
-def _evaluation_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
-    return MadeFrom({"template": workspace.template_digest}, {"model": workspace.model.digest})
+def _evaluation_from(workspace: Workspace, _: Place, versions: Versions) -> MadeFrom:
+    # By content, and no input: what the other adapter was trained on does not lie behind this one.
+    rival = rival_of(workspace.lake, versions["finetune/adapter"])
+    settings = {"template": workspace.template_digest} | ({SERVED: rival.manifest.data_version} if rival else {})
+    return MadeFrom(settings, {"model": workspace.model.digest})
 
 
 @stage(
@@ -99,21 +107,21 @@ def _train(draft: Draft, task: Task, row_ids: Sequence[str], log: Contract) -> N
 
 
 def _promote(task: Task, version: Version) -> None:
-    """Serve the adapter that was evaluated, unless it has to be better than base and random and is not."""
-    domain, metrics = task.domain, version.manifest.metrics
-    if (
-        task.workspace.project.domain(domain).promote == "always"
-        or evaluators.tuned_beats_base_and_random(metrics).passed
-    ):
-        promote(task.workspace.lake, domain, task.version("finetune/adapter").folder.name)
+    """Serve the adapter that was evaluated, unless it has to be better than what there is and is not; say which."""
+    domain, adapter, lake = task.domain, task.version("finetune/adapter"), task.workspace.lake
+    unset = "if_better" if task.unattended or was_refused(adapter) else "always"
+    must = (task.workspace.project.domain(domain).promote or unset) == "if_better"
+    if is_served(adapter) or not must or better_where_it_decides(version.manifest.metrics):
+        promote(lake, domain, adapter.folder.name)
     else:
-        say(f"{domain}: the adapter is not better than base and random, so it is not promoted (`promote`)")
+        refuse(lake, domain, adapter.folder.name)
+    say(f"{domain}: {serving(served_folder(lake, domain), adapter.folder, version.manifest.metrics)}")
 
 
 @stage(
     "finetune/evaluation",
     "domain",
-    "3",
+    "4",
     {"pytorch", "parquet"},
     inputs=["finetune/adapter", "finetune/baseline", "instructions/target"],
     made_from=_evaluation_from,
@@ -121,32 +129,94 @@ def _promote(task: Task, version: Version) -> None:
     finish=_promote,
 )
 def evaluation(draft: Draft, task: Task) -> None:
-    """Response NLL of every test row under the base model, the random baseline and the G2IS adapter.
+    """Response NLL and right answers on every test row under base model, random baseline, G2IS and served adapter.
 
     Scores are paired by row, so the difference comes with an interval over rows (one seed, one random subset). A
     domain without test rows is scored on its validation rows, which chose the epoch: only indicative. What the base
     model and the adapter answer to the first rows stands beside the scores, to be read.
 
-    Then the adapter is promoted, which the domain may bind to its being better: readers of `served.json` get it.
+    Another adapter that is served until now, or was until this one took its place, is scored on the same rows. Whether
+    the new one is promoted, so that readers of `served.json` get it, may be bound to the losses on validation rows;
+    test rows only measure.
     """
-    own, workspace = task.read(TARGET), task.workspace
-    test = own.filter(pl.col("split") == "test")
-    rows = test if len(test) else own
-    shown = rows.sort("row_id").head(N_ANSWERS)
-    scores, answers, nll = [], [], {}
-    with track("evaluation", len(rows) * len(MODELS), "rows") as progress:
-        for name, asset in MODELS.items():
-            model = tuned(workspace, task.version(asset).folder / "adapter" if asset else None)
-            losses = pl.Series(score(workspace, model, rows, progress=progress).nll, dtype=pl.Float64)
-            nll[name] = losses.to_numpy()
-            rated = rows.select("domain", "split", "row_id", "n_response_tokens")
-            scores.append(rated.with_columns(model=pl.lit(name), nll=losses))
+    own, digest = task.read(TARGET), task.recipe.settings.get(SERVED)
+    adapters = {name: task.version(asset) if asset else None for name, asset in MODELS.items()}
+    if digest:
+        served = task.workspace.lake.find_whole("finetune/adapter", digest, task.domain)
+        if served is None:
+            raise StoreError(f"the adapter that is served for {task.domain} is gone; start the refresh again")
+        adapters[SERVED] = served
+        draft.metric(served_version=served.folder.name)
+    scored = _Evaluation(task.workspace, own)
+    with track("evaluation", scored.n_passes * len(adapters), "rows") as progress:
+        for name, version in adapters.items():
+            scored.add(name, version, progress)
+    scored.write(draft)
+
+
+class _Evaluation:
+    """Scores under one model after the other, and their differences."""
+
+    def __init__(self, workspace: Workspace, own: pl.DataFrame) -> None:
+        self.workspace = workspace
+        self.validation, test = (own.filter(split=split).sort("row_id") for split in ("validation", "test"))
+        self.rows = test if len(test) else self.validation
+        self.shown = self.rows.head(N_ANSWERS)
+        self.asked = self.rows.filter(pl.col("answer").is_not_null() & pl.col("choices").is_null()).head(MAX_ASKED)
+        longest = max(self.rows["n_response_tokens"])
+        self.answer_tokens = min(max(longest, ANSWER_TOKENS[0]), ANSWER_TOKENS[1])
+        self.n_vocabulary = 0
+        self.scores: dict[str, pl.DataFrame] = {}
+        self.deciding: dict[str, pl.DataFrame] = {}
+        self.answers: list[pl.DataFrame] = []
+
+    @property
+    def n_passes(self) -> int:
+        """Rows and choices that pass under each model."""
+        apart = len(self.validation) if self.rows is not self.validation else 0
+        return len(self.rows) + apart + int(self.rows["choices"].list.len().sum())
+
+    def add(self, name: str, adapter: Version | None, progress: Callable[[int], None]) -> None:
+        """Score all rows under one more model."""
+        model = tuned(self.workspace, adapter.folder / "adapter" if adapter else None)
+        self.n_vocabulary = model.get_input_embeddings().weight.shape[0]
+        found = score(self.workspace, model, self.rows, choices=True, progress=progress)
+        right = dict(zip(self.rows["row_id"], found.right, strict=True))
+        to_answer = self.asked if name not in ANSWERING else pl.concat([self.shown, self.asked]).unique("row_id")
+        to_answer = to_answer.sort("row_id")
+        if len(to_answer):
+            said = score(self.workspace, model, to_answer, answer_tokens=self.answer_tokens)
+            texts, judged = (dict(zip(to_answer["row_id"], values, strict=True)) for values in (said.texts, said.right))
+            right |= {row_id: judged[row_id] for row_id in self.asked["row_id"]}
             if name in ANSWERING:
-                said = pl.Series(score(workspace, model, shown, answer_tokens=ANSWER_TOKENS).texts, dtype=pl.String)
-                answers.append(shown.select("domain", "row_id").with_columns(model=pl.lit(name), response=said))
-    draft.write(SCORES, pl.concat(scores).sort("model", "row_id").select(*SCORES.columns))
-    draft.write(ANSWERS, pl.concat(answers).sort(ANSWERS.sorted_by))
-    draft.metric(split=str(rows["split"][0]), **{f"nll_{name}": float(values.mean()) for name, values in nll.items()})
-    for other in ("base", "random"):
-        mean, low, high = paired_difference(nll["g2is"], nll[other])
-        draft.metric(**{f"minus_{other}": mean, f"minus_{other}_low": low, f"minus_{other}_high": high})
+                responses = pl.Series([texts[row_id] for row_id in self.shown["row_id"]], dtype=pl.String)
+                self.answers.append(
+                    self.shown.select("domain", "row_id").with_columns(model=pl.lit(name), response=responses)
+                )
+        answered = pl.Series(list(right.values()), dtype=pl.Boolean)
+        self.scores[name] = _losses(self.rows, name, found.nll).with_columns(right=answered)
+        if self.rows is self.validation:
+            self.deciding[name] = _losses(self.rows, name, found.nll)
+        else:
+            nll = score(self.workspace, model, self.validation, progress=progress).nll
+            self.deciding[name] = _losses(self.validation, name, nll)
+
+    def write(self, draft: Draft) -> None:
+        """Write the tables, and every mean and difference."""
+        for contract, scores in ((SCORES, self.scores), (VALIDATION, self.deciding)):
+            draft.write(contract, pl.concat(scores.values()).sort("model", "row_id").select(*contract.columns))
+        draft.write(ANSWERS, pl.concat(self.answers).sort(ANSWERS.sorted_by))
+        draft.metric(split=self.rows["split"][0], n_vocabulary=self.n_vocabulary, n_scored=len(self.rows))
+        draft.metric(n_asked=int(self.scores["base"]["right"].count()))
+        for prefix, scores in (("", self.scores), ("validation_", self.deciding)):
+            nll = {name: table["nll"].to_numpy() for name, table in scores.items()}
+            draft.metric(**{f"{prefix}nll_{name}": float(values.mean()) for name, values in nll.items()})
+            for other in (name for name in nll if name != "g2is"):
+                ends = zip(("", "_low", "_high"), paired_difference(nll["g2is"], nll[other]), strict=True)
+                draft.metric(**{f"{prefix}minus_{other}{end}": value for end, value in ends})
+        draft.metric(**{f"n_right_{name}": int(table["right"].sum()) for name, table in self.scores.items()})
+
+
+def _losses(rows: pl.DataFrame, model: str, nll: Sequence[float]) -> pl.DataFrame:
+    losses = pl.Series(nll, dtype=pl.Float64)
+    return rows.select("domain", "split", "row_id", "n_response_tokens").with_columns(model=pl.lit(model), nll=losses)

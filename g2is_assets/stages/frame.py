@@ -81,6 +81,7 @@ def make(
     *,
     force: bool = False,
     stop_at: float | None = None,
+    unattended: bool = False,
     turn: Turn = nullcontext,
 ) -> Made:
     """Make the version that a stage's recipe describes now, or let an equal one serve.
@@ -92,11 +93,12 @@ def make(
         run_id: For the manifest; what lies behind URIs is read again for each.
         force: Make it anew in any case.
         stop_at: Time, in seconds since the epoch, after which a study begins nothing more.
-        turn: Entered around the work of a stage that uses the model.
+        unattended: Whether a schedule or the sensor started it.
+        turn: Entered around the work of a stage that takes turns.
     """
     stage, begun = stage_of(key), time.monotonic()
     recipe = _in_run(recipe_of(workspace, key, place), run_id)
-    task = Task(workspace, place, recipe, stop_at)
+    task = Task(workspace, place, recipe, stop_at, unattended)
 
     def intact(version: Version) -> bool:
         return stage.whole(task, version)
@@ -106,7 +108,7 @@ def make(
             workspace.use_threads()
         stage.write(draft, task)
 
-    waits = turn if stage.uses_model else nullcontext
+    waits = turn if stage.takes_turns else nullcontext
     version, written = workspace.lake.make(recipe, run_id, write, force=force, intact=intact, turn=waits)
     if not written:
         version = mend(workspace.lake, version, recipe, run_id)

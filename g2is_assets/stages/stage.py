@@ -88,12 +88,14 @@ class Task:
         place: Of which partition.
         recipe: What it is made from.
         stop_at: Time, in seconds since the epoch, after which a study begins nothing more.
+        unattended: Whether a schedule or the sensor started it, so that nobody looks at what comes out.
     """
 
     workspace: Workspace
     place: Place
     recipe: Recipe
     stop_at: float | None = None
+    unattended: bool = False
 
     @property
     def domain(self) -> str:
@@ -155,6 +157,11 @@ class Stage:
     def group(self) -> str:
         """The first word of the key: the stage that people speak of."""
         return self.key.split("/")[0]
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether one run at a time makes it: with the model, or for all domains, so that none does the same again."""
+        return self.uses_model or self.partition == "project"
 
     def all_inputs(self, project: Project, places: Sequence[Place]) -> list[str]:
         """Keys of the stages that it reads in any of these places: its edges in the graph."""

@@ -1,21 +1,60 @@
 """Stage `warmup`: a small random sample, and the adapter and Adam moments trained on it."""
 
+from typing import Final
+
 import polars as pl
 
 from g2is_assets.contracts import warmup as contracts
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.core.sampling import hash_sample
-from g2is_assets.progress import track
+from g2is_assets.errors import REDRAW, command
+from g2is_assets.progress import say, track
+from g2is_assets.stages.evaluators import Verdict
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.erasure import with_text
-from g2is_assets.store.version import Draft
+from g2is_assets.store.version import Draft, Version
+
+FAR: Final = 2.0
+"""How many times more or fewer rows than `share` asks for are too far from it."""
+GONE: Final = 0.25
+"""Share of the sample that may have left the pool."""
 
 
 def _sample_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
     warmup = workspace.project.settings.warmup
     # With another template or length, rows of the old sample might not fit any more.
     return MadeFrom({"share": warmup.share, "seed": warmup.seed, "template": workspace.template_digest})
+
+
+def sample_stands_for_the_pool(sample: pl.Series, pool: pl.Series, share: float) -> Verdict:
+    """The warmup's sample has about as many rows as `share` asks for of today's pool, and most of them are still in it.
+
+    Args:
+        sample: Its rows' ids.
+        pool: Those of the pool.
+        share: As set when the sample was drawn.
+    """
+    wanted, n_gone = _n_wanted(share, len(pool)), int((~sample.is_in(pool.implode())).sum())
+    passed = wanted / FAR <= len(sample) <= FAR * wanted and n_gone <= GONE * len(sample)
+    said = f"the sample has {len(sample)} rows, `share` asks for {wanted} of {len(pool)}; {n_gone} have left the pool"
+    numbers = {"n_rows": len(sample), "n_wanted": wanted, "n_gone": n_gone}
+    return Verdict(passed, said if passed else f"{said}; a new warmup is due: {command(REDRAW)}", numbers)
+
+
+def of_sample(workspace: Workspace, sample: Version) -> tuple[pl.Series, pl.Series, float]:
+    """What the above is told of a sample, beside the current pool."""
+    pool = workspace.lake.current("instructions/pool").read(POOL)["row_id"]
+    return sample.read(contracts.SAMPLE)["row_id"], pool, float(sample.manifest.settings["share"])
+
+
+def _tell(task: Task, version: Version) -> None:
+    if not (verdict := sample_stands_for_the_pool(*of_sample(task.workspace, version))).passed:
+        say(f"warmup/sample: {verdict.description}")
+
+
+def _n_wanted(share: float, n_pool: int) -> int:
+    return max(1, round(share * n_pool))
 
 
 def _checkpoint_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
@@ -31,6 +70,7 @@ def _checkpoint_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
     inputs=["instructions/pool"],
     made_from=_sample_from,
     follows_inputs=False,
+    finish=_tell,
 )
 def sample(draft: Draft, task: Task) -> None:
     """A small share of the pool in hash order, drawn once and kept until a redraw is asked for.
@@ -38,7 +78,7 @@ def sample(draft: Draft, task: Task) -> None:
     A pool that grows does not change it, so neither the checkpoint nor the gradients computed with it go stale.
     """
     rows, settings = task.read(POOL), task.workspace.project.settings.warmup
-    n_rows = max(1, round(settings.share * len(rows)))
+    n_rows = _n_wanted(settings.share, len(rows))
     drawn = hash_sample(rows["row_id"].to_list(), n_rows, salt=f"warmup/{settings.seed}")
     chosen = rows.filter(pl.col("row_id").is_in(drawn)).select(*contracts.SAMPLE.columns)
     draft.write(contracts.SAMPLE, chosen)

@@ -16,7 +16,7 @@ from g2is_assets.store.features import MAPPED, copies_of
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import PRUNED, read_manifest
 from g2is_assets.store.pruning import plan_pruning
-from g2is_assets.store.serving import served_name
+from g2is_assets.store.serving import needed_names
 from g2is_assets.store.version import Version
 from g2is_assets.store.versions import SCRATCH_NAME, assets_of, entries, partitions_of, version_folders
 from g2is_assets.store.views import rebuild_views
@@ -117,10 +117,10 @@ class _Sweep:
         return found, all_read
 
     def outdated(self, asset: str, partition: str | None, versions: list[Version]) -> list[Version]:
-        """All but the current, the served and the newest versions."""
+        """All but the current and the newest versions, the one that is served and the one served before it."""
         try:
             current = self.lake.find(asset, partition)
-            served = served_name(self.lake.place(asset, partition))
+            served = needed_names(self.lake.place(asset, partition))
         except StoreError as error:  # which one readers follow is unknown
             self.report.left_alone.append(str(error))
             return []
@@ -128,7 +128,7 @@ class _Sweep:
         by_age = sorted(
             versions, key=lambda v: (v.folder.name == name, v.manifest.created_at, v.folder.name), reverse=True
         )
-        return [version for version in by_age[self.keep_versions :] if version.folder.name != served]
+        return [version for version in by_age[self.keep_versions :] if version.folder.name not in served]
 
     def prune(self, doomed: list[Version], versions: list[Version]) -> list[Version]:
         """Prune these of a partition's versions but for young ones; returns those that were not pruned."""

@@ -11,7 +11,7 @@ from g2is_assets.orchestration.definitions import build_defs
 GRAPH = """
 audit/lineage [domain] <- finetune/adapter, finetune/evaluation
 audit/report [domain] <- audit/lineage, finetune/evaluation, graph/neighbors, instructions/pool, \
-instructions/target, knowledge/components, selection/subset
+instructions/target, knowledge/components, selection/subset, warmup/sample
 finetune/adapter [domain] <- instructions/pool, instructions/target, selection/subset
 finetune/baseline [domain] <- gradients/pool, instructions/pool, instructions/target, selection/subset
 finetune/evaluation [domain] <- finetune/adapter, finetune/baseline, instructions/target
