@@ -113,14 +113,22 @@ def demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
 @config_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port of the web server.")
-def ui(config: Path | None, host: str, port: int) -> None:
+@click.option(
+    "--allow-host",
+    "allowed",
+    multiple=True,
+    metavar="NAME[:PORT]",
+    help="Another name that browsers reach it by, such as a proxy's; may be repeated.",
+)
+def ui(config: Path | None, host: str, port: int, allowed: tuple[str, ...]) -> None:
     """Serve Dagster's UI for this project, by default to this machine only.
 
-    The UI has no login: whoever reaches it can launch runs and read data.
+    The UI has no login: whoever reaches it can launch runs and read data. Other sites in the browser cannot: names
+    that were not allowed are refused, and so is what another site sends.
     """
     from g2is_assets.cli.ui import run_ui
 
-    run_ui(config, host, port)
+    run_ui(config, host, port, allowed)
 
 
 @main.command(epilog="Example: g2is service --install")

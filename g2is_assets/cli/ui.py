@@ -9,19 +9,23 @@ from pathlib import Path
 
 import click
 
+from g2is_assets.cli.guard import EVERYWHERE, LOCAL, hosts_served
 from g2is_assets.cli.init import WORKSPACE
 from g2is_assets.cli.jobs import open_instance
 from g2is_assets.errors import G2isError
 from g2is_assets.settings.project import load_project
 
-LOCAL = {"127.0.0.1", "localhost", "::1"}
-NO_LOGIN = "Warning: serving on {host}. Dagster's UI has no login: anyone who reaches it can launch runs and read data."
+NO_LOGIN = (
+    "Warning: serving on {host}. Dagster's UI has no login: anyone who reaches it can launch runs and read data.\n"
+    "Browsers are answered at: {hosts}. Name others with --allow-host."
+)
 
 
-def run_ui(config: Path | None, host: str, port: int) -> None:
-    """Serve until interrupted; if one of the two processes ends by itself, the other is ended too."""
+def run_ui(config: Path | None, host: str, port: int, allowed: tuple[str, ...]) -> None:
+    """Serve until interrupted, behind the guard; if one of the two processes ends by itself, the other is ended too."""
+    hosts = sorted(hosts_served(host, port, allowed))
     if host not in LOCAL:
-        click.echo(NO_LOGIN.format(host=host), err=True)
+        click.echo(NO_LOGIN.format(host=host, hosts=", ".join(hosts)), err=True)
     with open_instance(load_project(config)) as instance:
         history = instance.root_directory  # now runs that were killed do not show as running, nor hold slots
     with tempfile.TemporaryDirectory() as scratch:
@@ -29,12 +33,14 @@ def run_ui(config: Path | None, host: str, port: int) -> None:
         if not workspace.is_file():  # the project is not the current folder
             workspace = Path(scratch) / workspace.name
             workspace.write_text(WORKSPACE, encoding="utf-8")
-        commands = {"dagster-webserver": ["--host", host, "--port", str(port)], "dagster-daemon": ["run"]}
-        children = {
-            name: subprocess.Popen([Path(sys.executable).with_name(name), *arguments, "--workspace", str(workspace)])
-            for name, arguments in commands.items()
+        guarded = [sys.executable, "-P", "-m", "g2is_assets.cli.guard", ",".join(hosts)]
+        commands: dict[str, list[str | Path]] = {
+            "dagster-webserver": [*guarded, "--host", host, "--port", str(port)],
+            "dagster-daemon": [Path(sys.executable).with_name("dagster-daemon"), "run"],
         }
-        click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port} - history in {history} - stop with Ctrl-C")
+        children = {name: subprocess.Popen([*words, "--workspace", str(workspace)]) for name, words in commands.items()}
+        shown = "localhost" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+        click.echo(f"http://{shown}:{port} - history in {history} - stop with Ctrl-C")
         _wait(children)
 
 

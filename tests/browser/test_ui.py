@@ -8,8 +8,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
 import pytest
@@ -142,6 +145,33 @@ def test_other_peoples_markup_is_shown_as_text(page: Any, ui: Ui) -> None:
     assert page.locator("script", has_text="taken over").count() == 0
     for tag in ("i", "u", "b"):
         assert page.locator(tag, has_text="evil").or_(page.locator(tag, has_text="bold")).count() == 0
+
+
+ATTACK = """async address => {
+  await fetch(address, {method: "POST", mode: "no-cors", body: "text"}).catch(() => 0);
+  await new Promise(end => { const image = new Image(); image.onload = image.onerror = end; image.src = address; });
+  return await new Promise(end => {
+    const socket = new WebSocket(address.replace(/^http/, "ws").split("?")[0], "graphql-ws");
+    socket.onopen = () => end("open"); socket.onerror = () => end("refused");
+  });
+}"""
+
+
+def test_a_page_of_another_site_can_do_nothing_here(page: Any, ui: Ui) -> None:
+    said = 'eventParams: {assetKey: {path: ["forged"]}, eventType: ASSET_MATERIALIZATION}'
+    forged = quote(f"mutation {{ reportRunlessAssetEvents({said}) {{ __typename }} }}")
+    other = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
+    Thread(target=other.serve_forever, daemon=True).start()
+    try:
+        page.goto(
+            f"http://localhost:{other.server_port}/no-such-page"
+        )  # of this machine: Chromium itself asks about others
+        assert page.evaluate(ATTACK, f"{ui.address}/graphql?query={forged}") == "refused"
+    finally:
+        other.shutdown()
+        other.server_close()
+    with ui.instance() as instance:
+        assert instance.fetch_materializations(dg.AssetKey("forged"), limit=1).records == []
 
 
 def test_a_schedule_is_switched_on(page: Any, ui: Ui) -> None:
