@@ -16,7 +16,7 @@ from rich.console import Console
 
 from g2is_assets.orchestration.assets import STOPPED
 from g2is_assets.orchestration.definitions import build_defs
-from g2is_assets.orchestration.runs import end_dead_runs
+from g2is_assets.orchestration.runs import INTERRUPTS, end_dead_runs
 from g2is_assets.progress import show_on
 from g2is_assets.settings.project import Project
 from g2is_assets.store.files import write_atomically, writing
@@ -87,15 +87,17 @@ def run_job(
 
 @contextmanager
 def held_interrupts() -> Iterator[None]:
-    """Hear Ctrl-C where a step works or waits, not in the middle of writing to Dagster's database.
+    """Hear Ctrl-C and SIGTERM where a step works or waits, not in the middle of writing to Dagster's database.
 
     While a step works Dagster has its own handler; between two, this one notes it, and no further step begins.
     """
-    before = signal.signal(signal.SIGINT, lambda *_: STOPPED.set())
+    both = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: STOPPED.set()) for number in both}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         stopped = STOPPED.is_set()
         STOPPED.clear()
     if stopped:
@@ -108,7 +110,7 @@ def interrupts_that_count() -> Iterator[None]:
     usual = sys.unraisablehook
 
     def look(lost: Any) -> None:
-        if isinstance(lost.exc_value, KeyboardInterrupt | dg.DagsterExecutionInterruptedError):
+        if isinstance(lost.exc_value, INTERRUPTS):
             # Not from here: this too is called in the finaliser.
             threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
         else:

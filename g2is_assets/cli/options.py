@@ -1,6 +1,7 @@
 """What several commands share: options, the project with its lake, JSON, and how those end that are stopped."""
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,9 +61,12 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def stoppable(finished: str) -> Iterator[None]:
-    """Let Ctrl-C end a command in words: what is finished is kept."""
+    """Let Ctrl-C, or SIGTERM, end a command in words: what is finished is kept."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
         click.echo(f"Stopped. Finished {finished} kept: the same command goes on from there.", err=True)
         sys.exit(STOPPED)
+    finally:
+        signal.signal(signal.SIGTERM, before)

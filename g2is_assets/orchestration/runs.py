@@ -10,7 +10,9 @@ import errno
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -31,6 +33,9 @@ from g2is_assets.store.views import rebuild_views
 log = logging.getLogger(__name__)
 
 PROCESSES: Final = "processes"
+INTERRUPTS: Final = (KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
+"""What Ctrl-C and SIGTERM raise where a run works."""
+HALTED: Final = "Stopped by Ctrl-C or SIGTERM; what was finished is kept."
 GONE: Final = "The process of this run ended without reporting back: it was killed, or the machine went down."
 
 UNATTENDED: Final = frozenset({"dagster/schedule_name", "dagster/sensor_name"})
@@ -81,13 +86,41 @@ def run_resource(project: Project) -> dg.ResourceDefinition:
         if run is None or context.instance is None:
             yield found
             return
-        with alive(context.instance, run.run_id):
+        with alive(context.instance, run.run_id), canceled_if_stopped(context.instance, run):
             try:
                 yield found
             finally:  # also after a failure: what was made before it is there
                 refresh_lens(found)
 
     return workspace
+
+
+@contextmanager
+def canceled_if_stopped(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[None]:
+    """Have Dagster take a run for canceled that a person or the system stops: by itself it takes it for failed."""
+    try:
+        yield
+    finally:
+        # Dagster closes a resource while its own exception is on the way; it throws none into it.
+        if isinstance(sys.exc_info()[1], INTERRUPTS):
+            with deaf():
+                now = instance.get_run_by_id(run.run_id)
+                if now and now.status == dg.DagsterRunStatus.STARTED:  # else the UI has asked for it
+                    instance.report_run_canceling(now, HALTED)
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Hear neither Ctrl-C nor SIGTERM, for as long as a line is written; only the main thread ever does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def refresh_lens(workspace: Workspace) -> None:

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from g2is_assets.cli.jobs import interrupts_that_count
-from g2is_assets.orchestration.runs import GONE, model_turn
+from g2is_assets.orchestration.runs import GONE, HALTED, model_turn
 from g2is_assets.store.versions import SCRATCH_NAME
 from support.processes import Child, Commands, assert_all_that_is_current_is_whole
 from support.projects import Undisturbed, payload
@@ -75,15 +75,20 @@ def test_a_killed_run_leaves_its_turn_to_the_next_one(
     assert payload(settings.parent / "lake") == undisturbed.sums
 
 
-def test_ctrl_c_ends_in_one_line_and_leaves_the_turn(make_project: MakeProject, commands: Commands) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_a_refresh_gets_one_line_and_a_canceled_run_and_the_turn_is_left(
+    make_project: MakeProject, commands: Commands, number: signal.Signals
+) -> None:
     settings = make_project()
     child = commands.demo(settings)
     beginning = holder(settings, child)
-    os.kill(child.process.pid or 0, signal.SIGINT)
+    os.kill(child.process.pid or 0, number)
     assert child.wait() == 130, child.shown
     assert child.shown.splitlines()[-1] == "Stopped. Finished work is kept: the same command goes on from there."
     assert "Traceback" not in child.shown
-    assert run_of(settings, beginning)[0].is_finished
+    run, said = run_of(settings, beginning)
+    assert run.status == dg.DagsterRunStatus.CANCELED
+    assert HALTED in said
     assert free(settings)
 
 
