@@ -12,8 +12,9 @@ import click
 from g2is_assets import __version__
 from g2is_assets.cli.audit import audit
 from g2is_assets.cli.export import export
-from g2is_assets.cli.options import config_option, json_option, json_or_table_option, open_lake, print_json, stoppable
+from g2is_assets.cli.options import config_option, json_option, open_lake, print_json, stoppable
 from g2is_assets.cli.study import study
+from g2is_assets.cli.tables import listing
 from g2is_assets.errors import G2isError
 
 
@@ -181,12 +182,12 @@ def add(
 
 @domain.command("list", epilog="Example: g2is domain list --json")
 @config_option
-@json_or_table_option
-def list_(config: Path | None, as_json: bool) -> None:
+@listing
+def list_(config: Path | None, form: str) -> None:
     """List the domains: budget, schedule, last refresh, and whether they are stale and why."""
     from g2is_assets.cli.domain import list_domains
 
-    list_domains(config, as_json)
+    list_domains(config, form)
 
 
 @main.command(epilog="Example: g2is gc --dry-run")
@@ -207,9 +208,9 @@ def list_(config: Path | None, as_json: bool) -> None:
     help="Instead, erase a withdrawn row's text and vectors from every version; may be repeated.",
 )
 @click.option("--reason", help="With --erase: why, for the record; default: the withdrawal's reason.")
-@json_or_table_option
+@listing
 def gc(
-    config: Path | None, dry_run: bool, min_age_hours: float, rows: tuple[str, ...], reason: str | None, as_json: bool
+    config: Path | None, dry_run: bool, min_age_hours: float, rows: tuple[str, ...], reason: str | None, form: str
 ) -> None:
     """Prune old versions, and delete what no version needs.
 
@@ -221,12 +222,12 @@ def gc(
     if rows:
         from g2is_assets.cli.gc import run_erase
 
-        return run_erase(config, rows, reason, dry_run, as_json)
+        return run_erase(config, rows, reason, dry_run, form == "json")
     if reason:
         raise click.UsageError("--reason belongs to --erase")
     from g2is_assets.cli.gc import run_gc
 
-    run_gc(config, min_age_hours, dry_run, as_json)
+    run_gc(config, min_age_hours, dry_run, form)
 
 
 @main.command(epilog="Example: g2is withdraw --row calendar:1 --reason 'asked by its author'")
@@ -269,19 +270,16 @@ def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
 @config_option
 @click.argument("query", required=False)
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many rows; default: 40 in a table, else all.")
-@json_option
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-def sql(config: Path | None, query: str | None, limit: int | None, as_json: bool, as_csv: bool) -> None:
+@listing
+def sql(config: Path | None, query: str | None, limit: int | None, form: str) -> None:
     """Query the views over the lake's tables; without a QUERY, list them with their columns and what those mean.
 
     QUERY is one SELECT of DuckDB's SQL. It can write nothing, and reads nothing but the lake's own files: DuckDB's
     access to other files and to the network is switched off.
     """
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv exclude each other")
     from g2is_assets.cli.sql import run_sql
 
-    run_sql(config, query, limit, "json" if as_json else "csv" if as_csv else "table")
+    run_sql(config, query, limit, form)
 
 
 @main.command(epilog="Example: g2is doctor")

@@ -2,13 +2,14 @@
 
 import sys
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from g2is_assets.cli.options import config_option, json_option, open_lake, print_json
+from g2is_assets.cli.tables import print_csv, records
 from g2is_assets.errors import MissingInputError, SettingsError, StoreError, command
 from g2is_assets.hashing import hashed_anew
 from g2is_assets.settings.project import Project
@@ -79,12 +80,12 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
 @click.option("--row", "row_id", help="A row id, or its first 8 characters or more.")
 @click.option("--source", help="All rows of a source.")
 @click.option("--license", "license_", help="All rows under a licence.")
-@json_option
-def impact(config: Path | None, row_id: str | None, source: str | None, license_: str | None, as_json: bool) -> None:
+@records
+def impact(config: Path | None, row_id: str | None, source: str | None, license_: str | None, form: str) -> None:
     """List every adapter, past and present, that was exposed to a row, a source or a licence, and how."""
     from g2is_assets.reports.audit import exposure_lines
     from g2is_assets.reports.why import find_row
-    from g2is_assets.trail.exposure import Exposures
+    from g2is_assets.trail.exposure import Exposure, Exposures
 
     if not (row_id or source or license_) or (row_id and (source or license_)):
         raise SettingsError("name a --row, or a --source, a --license or both")
@@ -97,9 +98,15 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
     rows = {find_row(lake, row_id)} if row_id else exposures.rows_of(source=source, license=license_)
     found = exposures.of(rows)
     unreadable = list(dict.fromkeys(exposures.unreadable))
-    if as_json:
-        records = [asdict(exposure) | {"version": str(exposure.version)} for exposure in found]
-        return print_json({"n_rows": len(rows), "exposures": records, "unreadable": unreadable})
+    uses = [asdict(exposure) | {"version": str(exposure.version)} for exposure in found]
+    if form == "json":
+        return print_json({"n_rows": len(rows), "exposures": uses, "unreadable": unreadable})
+    if form == "csv":
+        names = [field.name for field in fields(Exposure)]
+        print_csv(names, [list(use.values()) for use in uses])
+        for text in unreadable:
+            click.echo(f"not readable, so not looked at: {text}", err=True)
+        return
     what = f"row {next(iter(rows))}" if row_id else f"{len(rows)} rows"
     count = {0: "no exposure", 1: "1 exposure"}.get(len(found), f"{len(found)} exposures")
     click.echo(f"{what}: {count} in {lake.root}")

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from g2is_assets.cli.options import print_json
+from g2is_assets.cli.tables import print_records, print_table
 from g2is_assets.contracts.instructions import Instruction, Unusable
 from g2is_assets.errors import SettingsError, SourceError, StoreError, command
 from g2is_assets.reports.words import printable
@@ -82,7 +80,7 @@ def add_domain(
     )
 
 
-def list_domains(config: Path | None, as_json: bool) -> None:
+def list_domains(config: Path | None, form: str) -> None:
     """Print every domain with its budget, schedule, last refresh and state."""
     from g2is_assets.stages.staleness import staleness
     from g2is_assets.stages.workspace import Workspace
@@ -107,10 +105,11 @@ def list_domains(config: Path | None, as_json: bool) -> None:
                 "because": [f"{asset}: {reason}" for asset, reason in causes.select("asset", "reason").iter_rows()],
             }
         )
-    if as_json:
-        print_json(records)
-    else:
-        _print_table(records)
+    if print_records(form, records):
+        return
+    if not records:
+        return click.echo(f"no domain in {project.path.parent / project.settings.domains}; g2is domain add makes one")
+    print_table(form, [_seen(record) for record in records], right={"budget"}, extra={"schedule", "title", "owner"})
 
 
 def _usable(file: Path, split: str, columns: Columns) -> dict[str, Instruction]:
@@ -173,19 +172,17 @@ def _last_refreshes(project: Project) -> dict[str, str]:
     return last
 
 
-def _print_table(records: list[dict[str, Any]]) -> None:
-    table = Table()
-    for column in ("domain", "budget", "schedule", "last refresh", "state", "because"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("domain", "schedule"))
-    for record in records:
-        because = record["because"]
-        more = f" (and {len(because) - 1} more)" if len(because) > 1 else ""
-        table.add_row(
-            record["domain"],
-            f"{record['budget']:g}",
-            f"{record['refresh']} {record['timezone']}" if record["refresh"] else "off",
-            record["last_refresh"] or "never",
-            record["state"],
-            f"{because[0]}{more}" if because else "",
-        )
-    Console().print(table)
+def _seen(record: Mapping[str, Any]) -> dict[str, str]:
+    """What people see of a domain."""
+    because = record["because"]
+    more = f" (and {len(because) - 1} more)" if len(because) > 1 else ""
+    return {
+        "domain": record["domain"],
+        "state": record["state"],
+        "budget": f"{record['budget']:g}",
+        "last refresh": record["last_refresh"] or "never",
+        "because": f"{because[0]}{more}" if because else "",
+        "schedule": f"{record['refresh']} {record['timezone']}" if record["refresh"] else "off",
+        "title": record["title"],
+        "owner": record["owner"],
+    }

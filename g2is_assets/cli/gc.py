@@ -7,11 +7,10 @@ from pathlib import Path
 
 import click
 from pydantic import ValidationError
-from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 
 from g2is_assets.cli.options import open_lake, print_json
+from g2is_assets.cli.tables import print_csv, print_table
 from g2is_assets.errors import SettingsError, SourceError, StoreError, command
 from g2is_assets.reports.audit import adapter_line, consequences, trained_on
 from g2is_assets.reports.why import find_row
@@ -128,7 +127,7 @@ def _withdrawn(lake: Lake, asked: str, withdrawals: dict[str, Withdrawal]) -> st
     return row_id
 
 
-def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, as_json: bool) -> None:
+def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, form: str) -> None:
     """Collect the garbage of the project's lake, while no run is in progress, and print what went, or would go."""
     from g2is_assets.orchestration.runs import no_runs
 
@@ -137,7 +136,7 @@ def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, as_json: bo
         report = collect_garbage(lake, project.settings.keep_versions, 3600 * min_age_hours, dry_run=dry_run)
     sizes = {kind: [item.n_bytes for item in report.removed if item.kind == kind] for kind in KINDS}
     n_bytes = sum(map(sum, sizes.values()))
-    if as_json:
+    if form == "json":
         return print_json(
             {
                 "dry_run": dry_run,
@@ -147,13 +146,14 @@ def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, as_json: bo
                 "left_alone": report.left_alone,
             }
         )
-    table = Table(title="Would leave the lake" if dry_run else "Left the lake", show_footer=True)
-    table.add_column("kind", "total")
-    table.add_column("number", str(len(report.removed)), justify="right")
-    table.add_column("would be freed" if dry_run else "freed", decimal(n_bytes), justify="right")
-    for kind, found in sizes.items():
-        table.add_row(kind, str(len(found)), decimal(sum(found)))
-    console = Console()
-    console.print(table)
+    if form == "csv":
+        print_csv(["kind", "path", "n_bytes"], [(item.kind, item.path, item.n_bytes) for item in report.removed])
+    else:
+        totals = {kind: (len(found), sum(found)) for kind, found in sizes.items()}
+        totals["total"] = (len(report.removed), n_bytes)
+        freed = "would be freed" if dry_run else "freed"
+        rows = [{"kind": kind, "number": str(n), freed: decimal(size)} for kind, (n, size) in totals.items()]
+        title = "Would leave the lake" if dry_run else "Left the lake"
+        print_table(form, rows, right={"number", freed}, title=title)
     for reason in report.left_alone:
-        console.print(f"Left alone: {reason}", markup=False, highlight=False, soft_wrap=True)
+        click.echo(f"Left alone: {reason}", err=form == "csv")

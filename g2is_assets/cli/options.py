@@ -33,7 +33,6 @@ config_option = click.option(
     help=f"Settings file; default: the variable G2IS_CONFIG, else {SETTINGS_FILE} in the current folder or above it.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-json_or_table_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 STOPPED: Final = 130
 """Exit code after Ctrl-C, as shells have it."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from g2is_assets.cli.options import config_option, json_option, open_lake, print_json, stoppable
+from g2is_assets.cli.options import config_option, open_lake, stoppable
+from g2is_assets.cli.tables import listing, print_records, print_table
 from g2is_assets.errors import G2isError, MissingInputError, SettingsError, StudyPaused, command
 from g2is_assets.settings.project import Project, load_project
 
@@ -126,17 +127,15 @@ def _run(
     help="Which test rows; the final ones are shown once the study file says `final = true`.",
 )
 @click.option("--domain", help="Only this domain; `all` is the mean over domains.")
-@json_option
-def show(config: Path | None, name: str, part: str, domain: str | None, as_json: bool) -> None:
+@listing
+def show(config: Path | None, name: str, part: str, domain: str | None, form: str) -> None:
     """Print the leaderboard of the study NAME. The views study_leaderboard... hold the same.
 
     Differences are followed by their 95 % intervals over rows and seeds; below 0 is better. With two or three seeds
     the intervals are somewhat too narrow.
     """
-    from rich.console import Console
-
     from g2is_assets.contracts.study import LEADERBOARD
-    from g2is_assets.reports.leaderboard import leaderboard_tables
+    from g2is_assets.reports.leaderboard import SEEN_WHEN_ASKED, leaderboard_tables
     from g2is_assets.stages.studies import find_study
 
     is_open = find_study(load_project(config), name).said.final
@@ -150,37 +149,36 @@ def show(config: Path | None, name: str, part: str, domain: str | None, as_json:
     board = lake.current("study/leaderboard").read(LEADERBOARD).filter(**wanted)
     if board.is_empty():
         raise MissingInputError(f"nothing has been scored yet of {wanted}; run {command(f'study run {name}')}")
-    if as_json:
-        return print_json(board.to_dicts())
-    for table in leaderboard_tables(board):
-        Console().print(table)
+    if not print_records(form, board.to_dicts()):
+        for title, rows in leaderboard_tables(board):
+            print_table(form, rows, right=rows[0].keys() - {"variant"}, extra=SEEN_WHEN_ASKED, title=title)
 
 
 @study.command("list", epilog="Example: g2is study list")
 @config_option
-@json_option
-def list_studies(config: Path | None, as_json: bool) -> None:
+@listing
+def list_studies(config: Path | None, form: str) -> None:
     """Name the studies of the project."""
-    from g2is_assets.reports.words import printable
     from g2is_assets.stages.studies import look_at_studies, studies_folder
 
     project = load_project(config)
     found, faults = look_at_studies(project)
     for fault in faults:
         click.echo(f"left out: {fault}", err=True)
-    if as_json:
-        names = {"title", "budgets", "seeds", "final"}
-        return print_json(
-            [
-                {"study": name, "domains": one.domains, "variants": list(one.said.variants)}
-                | one.said.model_dump(mode="json", include=names)
-                for name, one in found.items()
-            ]
-        )
-    for name, one in found.items():
-        said = one.said
-        click.echo(f"{name}: {printable(said.title)}" if said.title else name)
-        click.echo(f"  domains {', '.join(one.domains)}; variants {', '.join(said.variants)}")
-        click.echo(f"  budgets {', '.join(f'{b:g}' for b in said.budgets)}; seeds {', '.join(map(str, said.seeds))}")
+    names = {"title", "budgets", "seeds", "final"}
+    records = [
+        {"study": name, "domains": one.domains, "variants": list(one.said.variants)}
+        | one.said.model_dump(mode="json", include=names)
+        for name, one in found.items()
+    ]
+    if print_records(form, records):
+        return
     if not found:
-        click.echo(f"no study in {studies_folder(project)}")
+        return click.echo(f"no study in {studies_folder(project)}")
+    rows = [
+        {"study": record["study"], "title": record["title"] or ""}
+        | {name: ", ".join(record[name]) for name in ("domains", "variants")}
+        | {name: ", ".join(f"{number:g}" for number in record[name]) for name in ("budgets", "seeds")}
+        for record in records
+    ]
+    print_table(form, rows, extra={"title", "seeds"})

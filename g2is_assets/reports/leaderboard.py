@@ -11,13 +11,11 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from rich.markup import escape
-from rich.table import Table
 
 from g2is_assets.contracts import study as contracts
 from g2is_assets.core.sampling import mean_paired_difference
 from g2is_assets.errors import StoreError
-from g2is_assets.reports.words import difference_to, printable
+from g2is_assets.reports.words import difference_to
 from g2is_assets.settings.config import ALL_DOMAINS
 
 RIVALS: Final = ("random", "less")
@@ -210,25 +208,23 @@ def _sources(subset: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
     return table.select(contracts.SOURCES.schema.names()).sort(contracts.SOURCES.sorted_by)
 
 
-def leaderboard_tables(board: pl.DataFrame) -> list[Table]:
-    """One table per budget and domain of a board of one study and part; all domains together last."""
+SEEN_WHEN_ASKED: Final = frozenset(
+    {"minus less", *(f"domains better, like, worse than {rival}" for rival in RIVALS)}
+    | {"NLL on the pool", "tokens", "response", "selection"}
+)
+"""Columns of `leaderboard_tables` beside the few that answer who is ahead."""
+
+
+def leaderboard_tables(board: pl.DataFrame) -> list[tuple[str, list[dict[str, str]]]]:
+    """A title and texts by column, for every budget and domain of a board of one study and part; all domains last."""
     groups = board.sort(pl.col("domain") == ALL_DOMAINS, "domain", maintain_order=True)
-    return [
-        _terminal_table(f"{domain}, budget {budget:g}", part)
-        for (budget, domain), part in groups.group_by("budget", "domain", maintain_order=True)
-    ]
-
-
-def _terminal_table(title: str, part: pl.DataFrame) -> Table:
-    seeds = part["n_seeds"].unique().sort().to_list()
-    span = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    table = Table(title=f"{title}: NLL on {part['n_rows_scored'][0]} {part['part'][0]} rows, {span} seed(s)")
-    rows = [_cells(row) for row in part.iter_rows(named=True)]
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column == "variant" else "right")
-    for row in rows:
-        table.add_row(*row.values())
-    return table
+    found = []
+    for (budget, domain), part in groups.group_by("budget", "domain", maintain_order=True):
+        seeds = part["n_seeds"].unique().sort().to_list()
+        span = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+        scored = f"NLL on {part['n_rows_scored'][0]} {part['part'][0]} rows, {span} seed(s)"
+        found.append((f"{domain}, budget {budget:g}: {scored}", [_cells(row) for row in part.iter_rows(named=True)]))
+    return found
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:
@@ -237,15 +233,15 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
     def known(name: str, form: str) -> str:
         return "" if row[name] is None else form.format(row[name])
 
-    cells = {"rank": str(row["rank"]), "variant": escape(printable(row["variant"])), "NLL": known("nll", "{:.4f}")}
+    cells = {"rank": str(row["rank"]), "variant": row["variant"], "NLL": known("nll", "{:.4f}")}
     for rival in RIVALS:
         cells[f"minus {rival}"] = "" if row[f"minus_{rival}"] is None else str(difference_to(rival, row))
+    cells["accuracy"] = "" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %"
     if row["domain"] == ALL_DOMAINS:
         for rival in RIVALS:
             counts = (known(f"n_{how}_{rival}", "{}") for how in ("better_than", "like", "worse_than"))
             cells[f"domains better, like, worse than {rival}"] = " ".join(counts).strip()
     return cells | {
-        "accuracy": "" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %",
         "NLL on the pool": known("general_nll", "{:.4f}"),
         "tokens": known("n_tokens", "{:,.0f}"),
         "response": known("mean_response_tokens", "{:.0f} tokens"),

@@ -33,9 +33,8 @@ def test_a_query_prints_a_table_and_says_what_it_left_out(refreshed: Path) -> No
 
 def test_columns_for_which_a_terminal_has_no_room_are_named(refreshed: Path) -> None:
     result = sql(refreshed, "FROM instructions_pool LIMIT 1", width=60)
-    lines = result.output.splitlines()
-    assert max(len(line) for line in lines if line[:1] in "┏┃│└┡") <= 60
-    left_out = next(line for line in lines if line.startswith("Too narrow for "))
+    assert max(map(len, result.output.splitlines())) <= 60
+    left_out = result.output.split("Too narrow for ")[1]
     assert "choices" in left_out
     assert "row_id" not in left_out
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from g2is_assets.cli import main
 from support.projects import study_of
+from support.tables import fits
 
 STUDY = study_of('domains = ["words"]\nbudgets = [4]', "base", "random", "less")
 
@@ -51,6 +52,10 @@ def test_a_study_runs_after_its_plan_stops_in_time_goes_on_and_is_shown(settings
     assert shown.returncode == 0, shown.stderr
     for part in ("words, budget 4: NLL on 4 development rows", "all, budget 4", "minus random", "base", "less"):
         assert part in shown.stdout
+    for width in (80, 60):
+        few = fits(settings, "study", "show", "small", width=width)
+        assert "selection" not in few
+        assert "minus random" in few.replace("\n", " ")
     rows = json.loads(g2is("study", "show", "small", "--domain", "all", "--json", "--config", str(settings)).stdout)
     assert {row["variant"] for row in rows} == {"base", "random", "less"}
     assert [row["rank"] for row in rows] == [1, 2, 3]
@@ -81,10 +86,12 @@ def test_mistakes_are_told_in_one_line(settings: Path, arguments: tuple[str, ...
 
 
 def test_studies_are_listed(settings: Path) -> None:
-    result = CliRunner().invoke(main, ["study", "list", "--config", str(settings)])
+    result = CliRunner().invoke(main, ["study", "list", "--wide", "--config", str(settings)])
     assert result.exit_code == 0
-    assert "small: Small" in result.output
-    assert "domains words; variants base, random, less" in result.output
+    line = next(line for line in result.output.splitlines() if " small " in line)
+    assert [cell.strip() for cell in line.split("│")[1:-1]] == [
+        "small", "Small", "words", "base, random, less", "4", "0"
+    ]  # fmt: skip
     (settings.parent / "studies" / "small.toml").unlink()
     assert "no study in" in CliRunner().invoke(main, ["study", "list", "--config", str(settings)]).output
 
