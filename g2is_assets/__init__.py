@@ -9,6 +9,10 @@ __version__ = "0.2.0"
 __all__ = ["__version__", "select"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """`select`, imported when it is first asked for: whoever imports the package waits for nothing."""
     if name != "select":

@@ -34,7 +34,6 @@ Pool = Rows | Mapping[str, Any]
 """Such rows, or a source as `sources` in `g2is.toml` has it, such as `{"hub": "owner/name"}`."""
 DOMAIN: Final = "domain"
 """The name of the one domain."""
-FROM_POOL: Final = ("prompt", "response", "messages", "ids", "sources", "licenses")
 
 
 def select(
@@ -64,8 +63,8 @@ def select(
         settings: Other keys of `g2is.toml`, a section as a mapping: `warmup={"share": 0.2}, device="cpu"`.
 
     Returns:
-        The rows taken, the first one first: `order`, `row_id`, `reason` in words, the row (`prompt`, `response`,
-        `messages`, `ids`, `sources`, `licenses`), then the other columns of the table `selection_subset`.
+        The rows taken, the first one first: `order`, `row_id`, `reason` in words, `prompt`, `response`, then the other
+        columns of the tables `selection_subset` and `instructions_pool`.
 
     Raises:
         SettingsError: A setting is wrong, or the folder holds another project.
@@ -97,10 +96,10 @@ def _selected(workspace: Workspace) -> pl.DataFrame:
     pool = workspace.lake.current("instructions/pool").read(POOL)
     own = workspace.lake.current("instructions/target", DOMAIN).read(TARGET)
     prompts = dict(pl.concat([rows.select("row_id", "prompt") for rows in (own, pool)]).iter_rows())
-    taken = version.read(SUBSET).join(pool.select("row_id", *FROM_POOL), on="row_id", maintain_order="left")
+    taken = version.read(SUBSET).drop("domain").join(pool, on="row_id", maintain_order="left")
     reasons = [" ".join(taken_lines(row, version.manifest, prompts)) for row in taken.iter_rows(named=True)]
-    first = ["order", "row_id", pl.Series("reason", reasons, pl.String), *FROM_POOL]
-    return taken.drop("domain").select(*first, pl.exclude("order", "row_id", *FROM_POOL))
+    first = ["order", "row_id", "reason", "prompt", "response"]
+    return taken.with_columns(pl.Series("reason", reasons, pl.String)).select(*first, pl.exclude(*first))
 
 
 def _claim(place: Path, text: str) -> None:

@@ -132,7 +132,7 @@ def ui(config: Path | None, host: str, port: int, allowed: tuple[str, ...]) -> N
     run_ui(config, host, port, allowed)
 
 
-@main.command(epilog="Example: g2is service --install")
+@main.command(epilog="Example: g2is service --port 3333")
 @config_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port of the web server.")

@@ -200,7 +200,7 @@ def check_dagster(project: Project, port: int) -> Iterator[Finding]:
         yield Finding("schedules", "ok", f"the daemon runs; scheduled: {', '.join(scheduled) or 'nothing'}")
     elif scheduled:
         said = f"no daemon runs, but {', '.join(scheduled)} should refresh by schedule"
-        yield Finding("schedules", "warning", said, f"keep {command('ui')} running: {command('service')}")
+        yield Finding("schedules", "warning", said, f"keep {command('ui')} running, or have {command('service')} do so")
     else:
         yield Finding("schedules", "ok", "no domain has a schedule, so no daemon is needed")
 

@@ -27,8 +27,8 @@ def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None
     except NoProjectError as error:
         if any(not entry.name.startswith(".") for entry in Path.cwd().iterdir()):
             raise NoProjectError(
-                f"{error}; none is made here, since {Path.cwd()} is not empty: run `g2is init demo --sample`, then "
-                "`cd demo` and `g2is demo`"
+                f"{error}; none is made here, since {Path.cwd()} is not empty: run "
+                "`g2is init demo --sample && cd demo && g2is demo`"
             ) from None
         run_init(Path(), sample=True)
         project = load_project()

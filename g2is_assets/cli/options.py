@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from g2is_assets.store.lake import Lake
 
 
-def _repeat(_: click.Context, __: click.Parameter, given: Path | None) -> Path | None:
-    """Have hints repeat `--config` where the project is not found without it, and take it as it was given."""
+def _repeat(context: click.Context, _: click.Parameter, given: Path | None) -> Path | None:
+    """Have the command's hints repeat `--config`, as it was given, where the project is not found without it."""
+    context.call_on_close(partial(found_by, None))
     try:
         found_by(None if given is None or settings_path() == settings_path(given) else str(given))
     except SettingsError:  # nothing is found without it

@@ -100,6 +100,8 @@ def _inline(value: Any) -> str:
         return f"{{ {', '.join(_lines(value).splitlines())} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_inline, value))}]"
+    if isinstance(value, float):
+        return repr(value)
     # A JSON string is a TOML basic string, but for the one control character that JSON leaves as it is.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

@@ -66,7 +66,7 @@ def test_demo_says_which_rows_were_set_aside_and_where_they_are_listed(copy: Pat
     shown = said_by(commands.demo(copy, "sums"))
     for asset, place in (("pool", "pool/words.jsonl, line 21"), ("target", "domains/sums/test.jsonl, line 8")):
         said = f"instructions/{asset}: 2 rows set aside, the first: {place}: empty response; "
-        assert f"{said}see g2is sql 'FROM instructions_{asset}_rejected'" in shown
+        assert f"{said}see `g2is sql 'FROM instructions_{asset}_rejected' --config {copy}`" in shown
     listed = answer(copy, "sql", "FROM instructions_pool_rejected")
     assert [row["id"] for row in listed] == ["bad:1"] * 2
 

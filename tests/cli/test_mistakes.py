@@ -17,8 +17,9 @@ def is_leaf(path: tuple[str, ...]) -> bool:
     return not isinstance(command, Group)
 
 
-LEAVES = [path for path in every_command(main) if is_leaf(path)]
-ANSWER_ALWAYS = {("domain", "list"), ("gc",), ("study", "list"), ("doctor",)}
+LEAVES = [path for path in every_command(main) if is_leaf(path) and path != ("init",)]
+"""All that work on a project; `init` makes one."""
+ANSWER_ALWAYS = {("domain", "list"), ("gc",), ("service",), ("study", "list"), ("doctor",)}
 """Commands that have something to say of a project without a lake."""
 
 
@@ -66,7 +67,8 @@ def test_a_settings_file_that_is_missing_or_damaged(words: list[str], tmp_path: 
         assert str(file) in result.stderr
     result = run(words)  # no settings in this folder
     assert_one_line(result)
-    assert "name another with --config or G2IS_CONFIG" in result.stderr
+    assert "there is no project: no g2is.toml in " in result.stderr
+    assert "`g2is init" in result.stderr
     assert [path.name for path in Path.cwd().iterdir()] == ["tickets.jsonl"]
 
 

@@ -145,7 +145,7 @@ def test_without_a_lake_the_remedy_is_told(make_project: object, tmp_path: Path)
     for arguments in ((), ("SELECT 1",)):
         result = sql(settings, *arguments)
         assert result.exit_code == 1
-        assert "nothing has been materialised yet; run g2is demo first" in result.stderr
+        assert f"nothing has been materialised yet; run `g2is refresh --all --config {settings}` first" in result.stderr
     assert not (settings.parent / "lake").exists()
     assert sql(settings, "SELECT 1", "--json", "--csv").exit_code == 2
 

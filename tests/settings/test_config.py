@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from g2is_assets.errors import SettingsError
+from g2is_assets.errors import NoProjectError, SettingsError
 from g2is_assets.settings.project import Project, load_project, settings_path
 
 SOURCES = '[instructions]\nsources = ["pool.jsonl"]\n'
@@ -417,14 +417,23 @@ def test_a_file_that_is_no_toml_is_refused_by_name(tmp_path: Path, content: byte
     assert fault in str(refused.value)
 
 
-def test_the_settings_file_is_the_one_given_then_the_variable_then_the_default(
+def test_the_settings_file_is_the_one_given_then_the_variable_then_the_nearest_above(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert settings_path() == (tmp_path / "data" / "g2is.toml").resolve()
+    below = tmp_path / "repository" / "inner" / "deep"
+    (below.parent / "g2is.toml").mkdir(parents=True)  # a folder is no settings file
+    below.mkdir()
+    monkeypatch.chdir(below)
+    with pytest.raises(NoProjectError, match="make one with `g2is init`"):
+        settings_path()
+    for folder in ("data", "repository/data", "repository", "repository/inner/data"):
+        place = f"{folder}/g2is.toml"
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).touch()
+        assert settings_path() == (tmp_path / place).resolve()  # each is nearer than the one before
     monkeypatch.setenv("G2IS_CONFIG", str(tmp_path / "other.toml"))
     assert settings_path() == (tmp_path / "other.toml").resolve()
-    assert settings_path("mine.toml") == (tmp_path / "mine.toml").resolve()
+    assert settings_path("mine.toml") == (below / "mine.toml").resolve()
     (tmp_path / "other.toml").write_text(SOURCES)
     assert load_project().path == (tmp_path / "other.toml").resolve()
 
@@ -451,10 +460,9 @@ def test_a_model_that_is_no_folder_stays_a_name(tmp_path: Path) -> None:
 
 
 def test_the_home_variable_moves_the_lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = load(tmp_path)
-    assert project.home == tmp_path.resolve()
+    assert load(tmp_path).home == tmp_path.resolve()
     monkeypatch.setenv("G2IS_HOME", str(tmp_path / "moved"))
-    assert project.home == (tmp_path / "moved").resolve()
+    assert load(tmp_path).home == (tmp_path / "moved").resolve()
 
 
 def test_settings_cannot_be_changed_after_loading(tmp_path: Path) -> None:

@@ -349,7 +349,7 @@ def test_a_sample_with_a_withdrawn_or_denied_row_fails_and_says_what_is_due() ->
     verdict = sample_holds_no_withheld_row(["a", "b", "c", "d"], licenses, POLICY, {"c": "asked"})
     assert not verdict.passed
     assert verdict.numbers == {"n_rows": 4, "n_withdrawn": 1, "n_denied": 1, "n_licenses_unknown": 1}
-    assert "redraw: true" in verdict.description
+    assert "`g2is refresh --all --redraw-warmup`" in verdict.description
     assert not sample_holds_no_withheld_row(["d"], {}, LicensesSettings(), {"d": "asked"}).passed
 
 

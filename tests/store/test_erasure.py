@@ -331,10 +331,10 @@ def test_a_second_erasure_finds_nothing(lake: Lake) -> None:
 @pytest.mark.parametrize(
     ("row", "named"),
     [
-        ("row00", r"instructions/pool.*run refresh_pool and then refresh_domain for other, shop, then erase"),
+        ("row00", r"instructions/pool.*run `g2is refresh --domain other --domain shop`, then erase"),
         (
             "row05",
-            r"instructions/pool, gradients/pool, audit/report\[shop\]; run refresh_pool and then refresh_domain",
+            r"instructions/pool, gradients/pool, audit/report\[shop\]; run `g2is refresh --domain shop`",
         ),
     ],
 )
@@ -347,7 +347,7 @@ def test_a_row_that_a_current_version_uses_is_refused_and_nothing_changes(lake: 
 
 def test_what_the_lake_holds_of_a_domain_that_is_gone_does_not_stand_in_the_way(lake: Lake) -> None:
     gradients_of(lake, "1", ROWS[:4], "gradients/target", "shop")
-    with pytest.raises(SettingsError, match=r"gradients/target\[shop\]; run refresh_domain for shop, then erase"):
+    with pytest.raises(SettingsError, match=r"gradients/target\[shop\]; run `g2is refresh --domain shop`, then erase"):
         run(lake)
     erase(lake, [GONE], WHY, in_use("other"))
     assert residue(lake) == []
