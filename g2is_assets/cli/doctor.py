@@ -4,8 +4,10 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import socket
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +15,7 @@ from typing import Any, Final
 import click
 
 from g2is_assets.cli import checkup
-from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, Finding, readable_version, standing
+from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, Finding, Model, PoolSize, readable_version, standing
 from g2is_assets.cli.options import print_json
 from g2is_assets.errors import ModelError, SettingsError, command
 from g2is_assets.settings.config import EMBEDDED_MODEL
@@ -36,14 +38,15 @@ def run_doctor(config: Path | None, port: int, as_json: bool) -> None:
         n = len(project.domains)
         findings.append(Finding("settings", "ok", f"{project.path}, {n} {'domain' if n == 1 else 'domains'}"))
         _add(findings, "torch", check_torch(project))
-        weights = _add(findings, "model", checkup.check_model(project))
-        _add(findings, "memory", check_memory(weights))
-        n_rows = _add(findings, "pool", checkup.check_sources(project))
+        model = _add(findings, "model", checkup.check_model(project)) or checkup.Model()
+        _add(findings, "memory", check_memory(model.parameters))
+        pool = _add(findings, "pool", checkup.check_pool(project, model.workspace)) or checkup.PoolSize()
         _add(findings, "warmup", checkup.check_warmup(project))
-        _add(findings, "domains", checkup.check_domains(project))
+        _add(findings, "domains", checkup.check_domains(project, model.workspace, pool))
+        _add(findings, "template", checkup.check_template(project, model.workspace))
         _add(findings, "studies", checkup.check_studies(project))
-        _add(findings, "disk", check_disk(project, n_rows or 0))
-        _add(findings, "dagster", checkup.check_dagster(project, port))
+        _add(findings, "disk", check_disk(project, pool, model))
+        _add(findings, "dagster", check_dagster(project, port))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -68,6 +71,12 @@ def _add(findings: list[Finding], name: str, check: Iterator[Finding]) -> Any:
 
 BESIDES_WEIGHTS: Final = 3.2e9
 """Bytes that a refresh takes besides the weights: what the demo was measured to take, less its weights."""
+ALIVE_S: Final = 120.0
+"""A daemon whose last heartbeat is older is taken for gone; it gives one every 30 s."""
+EDGE: Final = 40
+"""Bytes of a stored edge of the graph."""
+PICTURES: Final = 3_000_000
+"""Bytes of what is drawn and written for people of the pool, and of each domain."""
 BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """What `/proc/cpuinfo` calls bfloat16 instructions, on x86 and Arm."""
 
@@ -166,19 +175,83 @@ def _cgroup_used() -> int:
         return 0
 
 
-def check_disk(project: Project, n_rows: int) -> Iterator[Finding]:
-    """Free space at the project's home, beside what gradients that are not stored yet will take."""
-    settings, stored = project.settings, readable_version(project, "gradients/pool")
-    n_stored = stored.manifest.n_rows.get("index", 0) if stored else 0
-    # Vectors in float16, and as much again for the copy that graph and walk read.
-    need = 4 * settings.gradients.sketch_dim * len(settings.gradients.kinds) * max(0, n_rows - n_stored)
-    if settings.model == EMBEDDED_MODEL and not (project.home / "lake" / "models" / EMBEDDED_MODEL).is_dir():
-        need += 2 * 4 * EMBEDDED_PARAMETERS  # while it is converted
-    free = shutil.disk_usage(standing(project.home)).free
-    said = f"{free / 1e9:.1f} GB free at {project.home}, about {need / 1e9:.2f} GB needed"
+def bytes_needed(project: Project, pool: PoolSize, model: Model) -> dict[str, int]:
+    """What a refresh of everything will write that is not there yet, by what it is for."""
+    settings, lake = project.settings, project.home / "lake"
+    stored = readable_version(project, "gradients/pool")
+    n_new = max(0, pool.n_rows - (stored.manifest.n_rows.get("index", 0) if stored else 0))
+    has_pool, has_warmup = (readable_version(project, key) for key in ("instructions/pool", "warmup/checkpoint"))
+    is_new = settings.model == EMBEDDED_MODEL and not (lake / "models" / EMBEDDED_MODEL).is_dir()
+    return {
+        # Vectors in float16, and as much again for the copy that graph and walk read.
+        "gradients": 4 * settings.gradients.sketch_dim * len(settings.gradients.kinds) * n_new,
+        "graph": EDGE * (settings.graph.n_neighbors + settings.graph.n_conflicts) * n_new,
+        "text": 0 if has_pool else pool.n_bytes,
+        "adapters": model.adapter_bytes + (0 if has_warmup else model.warmup_bytes),
+        "pictures and reports": PICTURES * (1 + len(project.domains)),
+        "model": 2 * 4 * EMBEDDED_PARAMETERS if is_new else 0,  # while it is converted
+    }
+
+
+def check_disk(project: Project, pool: PoolSize, model: Model) -> Iterator[Finding]:
+    """Free space at the project's home, beside what a refresh will write."""
+    parts = bytes_needed(project, pool, model)
+    need, free = sum(parts.values()), shutil.disk_usage(standing(project.home)).free
+    what = ", ".join(f"{name} {n / 1e9:.2f}" for name, n in parts.items() if n >= 5e6)
+    said = f"{free / 1e9:.1f} GB free at {project.home}, about {need / 1e9:.2f} GB needed{f': {what}' if what else ''}"
     if free < need:
         yield Finding("disk", "problem", said, "free space, or set G2IS_HOME to another disk")
     elif free < 2 * need + 1e9:
         yield Finding("disk", "warning", said, f"free space soon; {command('gc --dry-run')} says what could go")
     else:
         yield Finding("disk", "ok", said)
+
+
+def check_dagster(project: Project, port: int) -> Iterator[Finding]:
+    """The instance, the port of the UI, and whether somebody looks after schedules."""
+    folder, heartbeat = project.home / ".dagster", None
+    there = standing(folder)
+    if not os.access(there, os.W_OK | os.X_OK):
+        yield Finding("dagster", "problem", f"{there} is not writable", "make it so, or set G2IS_HOME elsewhere")
+    elif not (folder / "dagster.yaml").is_file():
+        yield Finding("dagster", "ok", f"no history yet; the first command that needs it makes {folder}")
+    else:
+        heartbeat = yield from _look_at_instance(folder)
+    alive = heartbeat is not None and time.time() - heartbeat < ALIVE_S
+    yield _check_port(port, alive)
+    scheduled = sorted(name for name, domain in project.domains.items() if domain.refresh)
+    if alive:
+        yield Finding("schedules", "ok", f"the daemon runs; scheduled: {', '.join(scheduled) or 'nothing'}")
+    elif scheduled:
+        said = f"no daemon runs, but {', '.join(scheduled)} should refresh by schedule"
+        yield Finding("schedules", "warning", said, f"keep {command('ui')} running, or have {command('service')} do so")
+    else:
+        yield Finding("schedules", "ok", "no domain has a schedule, so no daemon is needed")
+
+
+def _look_at_instance(folder: Path) -> Generator[Finding, None, float | None]:
+    """Whether an instance opens; returns its scheduler's last heartbeat."""
+    import dagster as dg
+
+    file = folder / "dagster.yaml"
+    try:
+        with dg.DagsterInstance.from_config(str(folder)) as instance:
+            n_runs, heartbeats = instance.get_runs_count(), instance.get_daemon_heartbeats()
+    except Exception as error:  # Dagster and its databases raise many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        yield Finding("dagster", "problem", f"{folder} cannot be opened: {reason}", f"mend or remove {file}")
+        return None
+    yield Finding("dagster", "ok", f"{n_runs} runs in {folder}")
+    return beat.timestamp if (beat := heartbeats.get("SCHEDULER")) else None
+
+
+def _check_port(port: int, alive: bool) -> Finding:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the web server does
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if alive:
+                return Finding("port", "ok", f"{port} is taken; this project's UI seems to run")
+            return Finding("port", "warning", f"{port}: {error.strerror}", command(f"ui --port {port + 1}"))
+    return Finding("port", "ok", f"{port} is free for the UI")

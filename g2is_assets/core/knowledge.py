@@ -93,8 +93,7 @@ def core_knowledge(
         n_components = max(1, int(np.ceil(exact - 1e-9)))  # 0.28 * 25 is a little above 7 in floating point
     if n_components is None:
         n_components = min(int(np.searchsorted(np.cumsum(shares), explained_variance, side="right")) + 1, len(shares))
-    if not 1 <= n_components <= len(shares):
-        raise ValueError(f"n_components = {n_components} is not in 1..{len(shares)} for {rows.shape[0]} rows")
+    require_components(n_components, *rows.shape)
     kept = directions[:n_components]
     towards_mean = kept @ mean
     # The mean of centred features can be 0 up to rounding; then its sign would be noise.
@@ -107,6 +106,13 @@ def core_knowledge(
         shares=shares,
         flipped=flipped,
     )
+
+
+def require_components(n_components: int, n_rows: int, n_dimensions: int) -> None:
+    """Raise a ValueError if so many rows of so many dimensions do not have so many principal directions."""
+    most = min(n_rows, n_dimensions)
+    if not 1 <= n_components <= most:
+        raise ValueError(f"n_components = {n_components} is not in 1..{most} for {n_rows} rows")
 
 
 def allocate_budgets(total: int, weights: ArrayLike) -> NDArray[np.int64]:

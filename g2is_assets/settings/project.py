@@ -92,9 +92,14 @@ class Project(Section):
 
     @property
     def model(self) -> str:
-        """The model setting, with a relative folder resolved against the settings file."""
-        folder = self.path.parent / self.settings.model
-        return str(folder.resolve()) if folder.is_dir() else self.settings.model
+        """The model setting, with a relative folder resolved against the settings file.
+
+        What is written as no hub id is, or whose first part is a folder there, is a folder, also where it is missing.
+        """
+        said = self.settings.model
+        folder = self.path.parent / said
+        written_so = said.startswith((".", "/", "~")) or said.count("/") > 1 or ("/" in said and folder.parent.is_dir())
+        return str(folder.resolve()) if written_so or folder.is_dir() else said
 
     @property
     def targets(self) -> dict[str, tuple[str, ...]]:

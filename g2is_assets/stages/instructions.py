@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
@@ -105,39 +105,44 @@ def _content(workspace: Workspace, files: Sequence[tuple[str, Source]]) -> dict[
     return digests | {"tokenizer": json_sha256([workspace.model.digest, workspace.template_digest])}
 
 
-@stage("instructions/pool", "project", "3", {"polars", "parquet"}, made_from=_pool_from)
-def pool(draft: Draft, task: Task) -> None:
-    """The general instruction pool: one normalised row per distinct instruction.
+class Read(NamedTuple):
+    """Rows as they were read: those to be used, and those that cannot or may not be, each with its reason."""
 
-    Rows come from every source in the settings file. Equal rows are merged with all their sources and licences; rows
-    that cannot be used, and rows that may not be (withdrawn, or under a denied licence), are listed beside it with
-    their reason. A row's id is a hash of its content, so the same row has the same id in every pool.
+    used: pl.DataFrame
+    rejected: pl.DataFrame
+    withheld: pl.DataFrame
+
+
+def read_pool(workspace: Workspace, files: Sequence[tuple[str, Source]], first: int | None = None) -> Read:
+    """The pool's rows, or so many of the first of each file.
+
+    Raises:
+        SourceError: A file is broken, or they are too few to be a pool.
+        ModelError: The model's template cannot render rows.
     """
     from g2is_assets.training.text import normalise
 
-    workspace, files = task.workspace, pool_files(task.workspace)
     folder, limit = workspace.project.path.parent, workspace.project.settings.instructions.limit
-    rows = (row for file, source in files for row in read_rows(file, _pinned(file, source, task), folder))
+    rows = (row for file, source in files for row in read_rows(file, source, folder, first))
     found = normalise(rows, workspace.template, limit)
     used, withheld = pool_withholding(workspace.project, workspace.lake).part(found.rows)
     if len(used) < MIN_ROWS["pool"]:
         names = ", ".join(redacted(file) for file, _ in files)
         count = "no usable row" if used.is_empty() else "only one usable row"
         raise _too_few(f"the pool is empty: {count} in {names}", found.rejected, withheld)
-    draft.write(contracts.POOL, used)
-    _write_unused(draft, "instructions/pool", used, found.rejected, withheld)
-    draft.metric(n_tokens=contracts.count_tokens(used), n_sources=used["sources"].explode().n_unique())
+    return Read(used, found.rejected, withheld)
 
 
-@stage("instructions/target", "domain", "3", {"polars", "parquet"}, made_from=_target_from)
-def target(draft: Draft, task: Task) -> None:
-    """A target domain's own rows: validation rows steer the selection, test rows only measure its result.
+def read_target(workspace: Workspace, domain: str) -> Read:
+    """A domain's rows, with the contract's columns.
 
-    A joint domain has the rows of all its members. Withdrawn rows are listed beside it.
+    Raises:
+        SourceError: A file is broken or not there, rows are too few, or some are both validation and test.
+        ModelError: The model's template cannot render rows.
     """
     from g2is_assets.training.text import normalise
 
-    workspace, splits = task.workspace, target_files(task.workspace, task.domain)
+    splits = target_files(workspace, domain)
     withholding = target_withholding(workspace.project, [file for files in splits.values() for file in files])
     folder = workspace.project.path.parent
     rows: list[pl.DataFrame] = []
@@ -149,26 +154,50 @@ def target(draft: Draft, task: Task) -> None:
         if len(used) < MIN_ROWS[split]:
             what = f"{len(used)} usable {split} rows, at least {MIN_ROWS[split]} distinct ones are needed"
             raise _too_few(f"{', '.join(map(str, files))}: {what}", found.rejected, kept_out)
-        rows.append(used.with_columns(pl.lit(task.domain).alias("domain"), pl.lit(split).alias("split")))
+        rows.append(used.with_columns(pl.lit(domain).alias("domain"), pl.lit(split).alias("split")))
         rejected.append(found.rejected)
         withheld.append(kept_out)
     table = pl.concat(rows).select(*contracts.TARGET.columns).sort("split", "row_id")
     both = table.filter(pl.col("row_id").is_duplicated())
     if len(both):
         raise SourceError(
-            f"domain '{task.domain}': {both['row_id'].n_unique()} rows are both validation and test, such as "
+            f"domain '{domain}': {both['row_id'].n_unique()} rows are both validation and test, such as "
             f"{both['prompt'][0][:60]!r}; test rows must be others"
         )
-    draft.write(contracts.TARGET, table)
-    out = pl.concat(withheld).unique("row_id").sort("row_id")
-    _write_unused(draft, "instructions/target", table, pl.concat(rejected), out)
-    draft.metric(**{f"n_{split}": int((table["split"] == split).sum()) for split in ("validation", "test")})
+    return Read(table, pl.concat(rejected), pl.concat(withheld).unique("row_id").sort("row_id"))
 
 
-def _write_unused(
-    draft: Draft, asset: str, table: pl.DataFrame, rejected: pl.DataFrame, withheld: pl.DataFrame
-) -> None:
+@stage("instructions/pool", "project", "3", {"polars", "parquet"}, made_from=_pool_from)
+def pool(draft: Draft, task: Task) -> None:
+    """The general instruction pool: one normalised row per distinct instruction.
+
+    Rows come from every source in the settings file. Equal rows are merged with all their sources and licences; rows
+    that cannot be used, and rows that may not be (withdrawn, or under a denied licence), are listed beside it with
+    their reason. A row's id is a hash of its content, so the same row has the same id in every pool.
+    """
+    files = [(file, _pinned(file, source, task)) for file, source in pool_files(task.workspace)]
+    found = read_pool(task.workspace, files)
+    draft.write(contracts.POOL, found.used)
+    _write_unused(draft, "instructions/pool", found)
+    n_sources = found.used["sources"].explode().n_unique()
+    draft.metric(n_tokens=contracts.count_tokens(found.used), n_sources=n_sources)
+
+
+@stage("instructions/target", "domain", "3", {"polars", "parquet"}, made_from=_target_from)
+def target(draft: Draft, task: Task) -> None:
+    """A target domain's own rows: validation rows steer the selection, test rows only measure its result.
+
+    A joint domain has the rows of all its members. Withdrawn rows are listed beside it.
+    """
+    found = read_target(task.workspace, task.domain)
+    draft.write(contracts.TARGET, found.used)
+    _write_unused(draft, "instructions/target", found)
+    draft.metric(**{f"n_{split}": int((found.used["split"] == split).sum()) for split in ("validation", "test")})
+
+
+def _write_unused(draft: Draft, asset: str, found: Read) -> None:
     """Write the rows that cannot or may not be used, count them, and say what of the others is not as it was read."""
+    table, rejected, withheld = found
     draft.write(contracts.REJECTED, rejected)
     draft.write(contracts.WITHHELD, withheld)
     counts = {f"n_{name}": int(table[name].sum()) for name in ("truncated", "preferred")}

@@ -3,16 +3,23 @@
 import glob
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from g2is_assets.contracts.instructions import LABELS, Instruction, Unusable
+from g2is_assets.contracts.instructions import LABELS, MENTION, Instruction, Unusable
 from g2is_assets.errors import SourceError, UnknownShape, UnusableRow
 from g2is_assets.settings.config import ROWS_FILE, Source
 from g2is_assets.settings.redaction import path_of, redacted
 from g2is_assets.store.hub import HUB, fetched, name_of
 from g2is_assets.store.records import read_records
-from g2is_assets.store.shapes import MEDIA, SYSTEM, TOOLS, instruction_of
+from g2is_assets.store.shapes import EXTRA, KNOWN, MEDIA, PROMPTS, SYSTEM, TOOLS, instruction_of
+
+READ: Final = frozenset(
+    {*KNOWN, *PROMPTS, *EXTRA, *SYSTEM, *TOOLS, *MEDIA, *MENTION, *LABELS.values(), "options"}
+    | {"rejected", "history", "label"}
+)
+"""Every column that some shape of rows reads, or whose meaning it knows."""
 
 
 def find_files(source: Source, folder: Path) -> list[str]:
@@ -50,8 +57,8 @@ def relative_name(file: str, folder: Path) -> str:
     return redacted(file) if is_remote(file) else Path(os.path.relpath(file, folder)).as_posix()
 
 
-def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction | Unusable]:
-    """Rows of a file, a URI or a data set of the hub, usable or set aside with a reason.
+def read_rows(file: str, source: Source, folder: Path, first: int | None = None) -> Iterator[Instruction | Unusable]:
+    """Rows of a file, a URI or a data set of the hub, or its first ones, usable or set aside with a reason.
 
     The source's name and licence serve rows that carry none; rows name their file relative to the folder.
 
@@ -68,7 +75,8 @@ def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction |
     columns = source.columns.model_dump(exclude_none=True)
     n_known, unknown = 0, None
     for place, name in places:
-        for line, found in read_records(place, name if file.startswith(HUB) else "", source.storage):
+        records = read_records(place, name if file.startswith(HUB) else "", source.storage)
+        for line, found in islice(records, first):
             record = found if isinstance(found, str) or not columns else renamed(found, columns)
             try:
                 if isinstance(record, str):
@@ -82,6 +90,13 @@ def read_rows(file: str, source: Source, folder: Path) -> Iterator[Instruction |
             yield row
     if unknown and not n_known:
         raise unknown
+
+
+def unread_columns(file: str, source: Source, first: int) -> list[str]:
+    """Columns of a file's first records that no shape of rows reads, and that no setting names."""
+    known = READ | set(source.columns.model_dump(exclude_none=True).values())
+    records = (record for _, record in islice(read_records(file), first) if not isinstance(record, str))
+    return list(dict.fromkeys(str(name) for record in records for name in record if name not in known))
 
 
 def renamed(record: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any] | str:

@@ -40,6 +40,16 @@ def add_lora(model: Any, settings: LoraSettings, base_name: str) -> Any:
     return peft_model
 
 
+def lora_bytes(model: Any, settings: LoraSettings) -> int:
+    """Bytes of an adapter's file: float32, rank x (inputs + outputs) of every layer adapted."""
+    shapes = (
+        module.weight.shape
+        for name, module in model.named_modules()
+        if any(name == target or name.endswith(f".{target}") for target in settings.targets)
+    )
+    return 4 * settings.rank * sum(map(sum, shapes))
+
+
 def fault_of_targets(model: Any, targets: Iterable[str], *, by_row: bool = False) -> str | None:
     """Which of these names LoRA cannot adapt in a model, and what to set instead; None where it can adapt all.
 

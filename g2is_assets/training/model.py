@@ -213,6 +213,10 @@ def model_folder(name: str, cache: Path, revision: str | None = None, *, fetch: 
         return cache / name
     if Path(name).is_dir():
         return Path(name)
+    if Path(name).is_absolute():
+        raise ModelError(
+            f"there is no folder {name}; correct `model` in the settings file: a folder, or a hub id such as OWNER/NAME"
+        )
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]

@@ -3,10 +3,12 @@
 import hashlib
 import importlib.metadata
 import json
+import re
 import shutil
 import socket
 import time
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,13 +17,28 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from g2is_assets.cli import main
-from g2is_assets.cli.checkup import Finding
-from g2is_assets.cli.doctor import check_disk, check_memory, check_python, cpu_has_bf16
+from g2is_assets.cli import checkup, main
+from g2is_assets.cli.checkup import Finding, Model, PoolSize
+from g2is_assets.cli.doctor import bytes_needed, check_disk, check_memory, check_python, cpu_has_bf16
+from g2is_assets.errors import G2isError
+from g2is_assets.orchestration.automation import build_schedules
 from g2is_assets.settings.project import load_project
+from g2is_assets.stages.frame import make
+from g2is_assets.stages.stage import PROJECT, Place
+from g2is_assets.stages.workspace import Workspace
+from support.rows import arithmetic_row, write_jsonl
 
 Usage = namedtuple("Usage", "total used free")
 Memory = namedtuple("Memory", "total available")
+
+
+@pytest.fixture
+def small(make_project: Callable[..., Path], tiny_model: Path) -> Path:
+    """A project in which nothing has run, with a model of its own."""
+    settings = make_project()
+    shutil.copytree(tiny_model, settings.parent / "model")
+    edit_model(settings.parent, "model")
+    return settings
 
 
 @pytest.fixture
@@ -57,7 +74,8 @@ def test_a_project_that_was_refreshed_is_well_and_stays_as_it_was(refreshed: Pat
     code, found = doctor(refreshed, port)
     assert code == 0
     assert list(found) == [
-        *("python", "settings", "torch", "model", "memory", "pool", "domains", "disk", "dagster", "port", "schedules")
+        *("python", "settings", "torch", "model", "memory", "pool", "domains", "template"),
+        *("disk", "dagster", "port", "schedules"),
     ]
     states = {name: finding.state for name, finding in found.items() if name not in ("memory", "disk")}
     assert set(states.values()) == {"ok"}, found
@@ -87,7 +105,7 @@ def test_lines_say_state_and_remedy(make_project: object, port: int) -> None:
     lines = [line.split(maxsplit=2) for line in result.output.splitlines()]
     assert {state for state, *_ in lines} <= {"ok", "warning", "problem"}
     (bad,) = [text for state, check, text in lines if (state, check) == ("problem", "domains")]
-    assert "sums: 1 usable validation rows, at least 2 are needed; add rows to " in bad
+    assert "validation.jsonl: 1 usable validation rows, at least 2 distinct ones are needed" in bad
 
 
 @pytest.mark.parametrize(
@@ -173,10 +191,13 @@ def test_memory_and_disk_are_held_against_what_is_needed(refreshed: Path, monkey
     monkeypatch.setattr("g2is_assets.cli.doctor._cgroup_limit", lambda: int(2e9))
     assert [finding.state for finding in check_memory(100_000_000)] == ["problem"]
     project, states = load_project(refreshed), []
-    need = 4 * 256 * 2 * 960  # of 1,000 rows 40 are stored
+    needed = bytes_needed(project, PoolSize(1000), Model(adapter_bytes=70))
+    assert needed["gradients"] == 4 * 256 * 2 * 960  # of 1,000 rows 40 are stored
+    assert (needed["adapters"], needed["model"]) == (70, 0)
+    need = sum(bytes_needed(project, PoolSize(1000), Model()).values())
     for free in (2 * need + 1e9, need + 1e6, need - 1):
         monkeypatch.setattr("g2is_assets.cli.doctor.shutil.disk_usage", lambda _, free=free: Usage(0, 0, int(free)))
-        states += [finding.state for finding in check_disk(project, 1000)]
+        states += [finding.state for finding in check_disk(project, PoolSize(1000), Model())]
     assert states == ["ok", "warning", "problem"]
 
 
@@ -188,3 +209,140 @@ def test_a_library_that_does_not_fit_is_a_problem(monkeypatch: pytest.MonkeyPatc
     (finding,) = check_python()
     assert finding.state == "problem"
     assert "where >=99 is needed; nothing-of-this-name missing" in finding.said
+
+
+REFUSED = {
+    "a settings file with a key that is not known": lambda root: edit(root / "g2is.toml", "max_length", "max_lenght"),
+    "a source that matches nothing": lambda root: edit(root / "g2is.toml", "pool/*.jsonl", "nowhere/*.jsonl"),
+    "a source that is a folder": lambda root: edit(root / "g2is.toml", "pool/*.jsonl", "pool"),
+    "a pool file that is no JSON": lambda root: (root / "pool" / "sums.jsonl").write_text("{broken\n"),
+    "a pool file that breaks off": lambda root: append(root / "pool" / "words.jsonl", '{"instruction": "a"'),
+    "a pool file that is not UTF-8": lambda root: (root / "pool" / "sums.jsonl").write_bytes(b'{"a": "\xff"}\n'),
+    "columns of no shape": lambda root: edit(root / "pool" / "sums.jsonl", '"output"', '"ouput"'),
+    "one row alone": lambda root: edit(root / "g2is.toml", "[warmup]", "limit = 1\n[warmup]"),
+    "no licence that may be used": lambda root: edit(
+        root / "g2is.toml", "[warmup]", '[licenses]\nunknown = "deny"\nallow = ["MIT"]\n[warmup]'
+    ),
+    "a damaged record of withdrawals": lambda root: (root / "withdrawn.jsonl").write_text("{}\n"),
+    "targets that the model lacks": lambda root: edit(root / "g2is.toml", "[warmup]", '[warmup]\ntargets = ["c_attn"]'),
+    "a model folder that is missing": lambda root: edit(root / "g2is.toml", 'model = "', 'model = "/nowhere'),
+    "a missing folder written like a hub id": lambda root: edit_model(root, "pool/model"),
+    "a model without weights": lambda root: (root / "model" / "model.safetensors").unlink(),
+    "a model whose weights are cut off": lambda root: cut(root / "model" / "model.safetensors"),
+    "a template that tells the hour": lambda root: (root / "model" / "chat_template.jinja").write_text(
+        "{{ strftime_now('%H') ~ now() }}"
+    ),
+    "a template that refuses every row": lambda root: (root / "model" / "chat_template.jinja").write_text(
+        "{{ raise_exception('no') }}"
+    ),
+    "too few validation rows": lambda root: shorten(root / "domains" / "sums" / "validation.jsonl", 1),
+    "no validation rows": lambda root: (root / "domains" / "sums" / "validation.jsonl").unlink(),
+    "an empty test file": lambda root: (root / "domains" / "sums" / "test.jsonl").write_text(""),
+    "rows that are validation and test": lambda root: shutil.copyfile(
+        root / "domains" / "sums" / "validation.jsonl", root / "domains" / "sums" / "test.jsonl"
+    ),
+    "a column that the file lacks": lambda root: (root / "domains" / "sums" / "domain.toml").write_text(
+        '[columns]\nprompt = "Question"\nresponse = "Answer"\n'
+    ),
+    "a schedule that never comes": lambda root: (root / "domains" / "sums" / "domain.toml").write_text(
+        'refresh = "0 0 30 2 *"\n'
+    ),
+    "a schedule that is none": lambda root: (root / "domains" / "sums" / "domain.toml").write_text(
+        'refresh = "daily"\n'
+    ),
+    "a member that is not there": lambda root: (root / "domains" / "sums" / "domain.toml").write_text(
+        'members = ["nobody"]\n'
+    ),
+}
+"""What a refresh refuses before the model works, and how a project comes to it."""
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+def edit_model(root: Path, name: str) -> None:
+    file = root / "g2is.toml"
+    file.write_text(re.sub(r"^model = .*$", f'model = "{name}"', file.read_text(), flags=re.M))
+
+
+def append(file: Path, text: str) -> None:
+    file.write_text(file.read_text() + text)
+
+
+def shorten(file: Path, n: int) -> None:
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:n]))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def refresh(settings: Path) -> None:
+    """A refresh, as far as it comes without the model's work."""
+    project = load_project(settings)
+    build_schedules(project)
+    workspace = Workspace(project)
+    make(workspace, "instructions/pool", PROJECT, "run")
+    make(workspace, "instructions/target", Place("sums"), "run")
+
+
+@pytest.mark.parametrize("how", REFUSED.values(), ids=REFUSED)
+def test_what_a_refresh_refuses_doctor_refuses_with_the_same_words(
+    how: Callable[[Path], object], small: Path, port: int
+) -> None:
+    how(small.parent)
+    code, found = doctor(small, port)
+    assert code == 1
+    said = [f"{finding.said}; {finding.remedy}" for finding in found.values() if finding.state == "problem"]
+    with pytest.raises(G2isError) as refused:
+        refresh(small)
+    words = str(refused.value).removeprefix("the model 'model' cannot be used: ")
+    assert any(words in each for each in said), (words, said)
+
+
+def test_numbers_that_fit_neither_domain_nor_pool_are_told_before_gradients_are_there(small: Path, port: int) -> None:
+    file = small.parent / "domains" / "sums" / "domain.toml"
+    file.write_text("budget = 41\n")
+    assert doctor(small, port)[1]["domains"].said == (
+        "sums: the budget of 41 rows is larger than the pool's 40; lower `budget`"
+    )
+    file.write_text('[selection]\nwalk = "gradient"\n[knowledge]\nn_components = 6\n')
+    assert doctor(small, port)[1]["domains"].said == "sums: n_components = 6 is not in 1..5 for 5 rows"
+    file.write_text('[finetune]\ntargets = ["c_attn"]\n')
+    assert "sums: [finetune] targets: 'c_attn' is the name of no layer" in doctor(small, port)[1]["model"].said
+
+
+def test_what_is_set_aside_and_columns_that_nothing_reads_are_told_once_per_file(small: Path, port: int) -> None:
+    file = small.parent / "pool" / "more.jsonl"
+    rows = [{**arithmetic_row(n), "topic": "a", "le\x1bvel": 1} for n in range(500, 505)]
+    write_jsonl(file, [*rows, {"instruction": "Say nothing.", "output": " "}])
+    result = CliRunner().invoke(main, ["doctor", "--port", str(port), "--config", str(small)])
+    assert result.exit_code == 0
+    assert result.output.count(f"{file}: nothing reads the columns topic, le\ufffdvel") == 1
+    assert f"{file}: 1 row is set aside, the first in line 6: empty response" in result.output
+
+
+def test_a_row_is_shown_as_it_is_trained(small: Path, port: int) -> None:
+    said = doctor(small, port)[1]["template"].said
+    assert said.endswith("<|im_end|>\\n<|im_start|>assistant\\n«1 + 2 = 3. The answer is 3.<|im_end|>»")
+    (small.parent / "model" / "chat_template.jinja").write_text(
+        "{% for message in messages %}{{ message['content'] | upper }}<|im_end|>{% endfor %}"
+    )
+    finding = doctor(small, port)[1]["template"]
+    assert finding.state == "warning"
+    assert "the template does not keep user texts" in finding.said
+
+
+def test_of_a_large_pool_the_first_rows_of_each_file_are_read(
+    small: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkup, "READ_WHOLE", 10)
+    monkeypatch.setattr(checkup, "FIRST", 3)
+    append(small.parent / "pool" / "words.jsonl", "{broken\n")
+    code, found = doctor(small, port)
+    assert (code, found["pool"].state) == (0, "ok")
+    assert "about 41 rows in 2 files, of which the first 3 of each file were read" in found["pool"].said
+    edit(small.parent / "pool" / "sums.jsonl", '"output"', '"ouput"')
+    assert "beside `instruction` stands no response" in doctor(small, port)[1]["pool"].said
