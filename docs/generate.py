@@ -28,6 +28,7 @@ LIST = "## Every file\n"
 OTHERS = {
     "dagster.yaml": "Dagster's instance settings, as a project gets them at first.",
     "model_card.md.j2": "The model card, as a template.",
+    "charts.html.j2": "The charts of the report, as templates.",
     "report.css": "The report's style.",
     "report.html.j2": "The report's template.",
     "report.js": "What the report can do without a network.",

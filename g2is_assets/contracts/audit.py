@@ -75,7 +75,10 @@ QUOTED: Final = Contract(
     {
         "domain": DOMAIN,
         "row_id": row_id("The row", unique=True),
-        "place": Column(pl.String, "Where: `taken`, `validation`, `answered`, or `pool` for a point of the map"),
+        "place": Column(
+            pl.String,
+            "Where: `taken`, `validation`, `answered`, `before` (taken then) or `pool` (a point of the map)",
+        ),
     },
     sorted_by=("row_id",),
     main=True,

@@ -65,12 +65,17 @@ VALIDATION: Final = Contract(
 ANSWERS: Final = Contract(
     ("finetune/evaluation",),
     "answers",
-    "What the models answer to the first rows evaluated: greedy, cut short, to be read and not to be counted",
+    "What the models answer to some of the rows evaluated: greedy, cut short, to be read and not to be counted",
     {
         "domain": DOMAIN,
         "row_id": TARGET_ROW,
         "model": Column(pl.String, "`base` or `g2is`"),
+        "chosen": Column(
+            pl.String,
+            "Why it is shown, by the change of its loss from base model to adapter: `best`, `typical` or `worst`",
+        ),
         "response": Column(pl.String, "What it generated", text=True),
+        "right": Column(pl.Boolean, "Whether it gives the right answer, where the row has one", nullable=True),
     },
     sorted_by=("row_id", "model"),
 )

@@ -27,6 +27,8 @@ SPREAD: Final = 10.0
 """Standard deviation of the starting positions, where neighbours come to lie about 1 apart."""
 MAX_MOVE: Final = 4.0
 """Most that a row moves along an axis in one step."""
+N_AMONG: Final = 5
+"""Rows in the middle of which a row that is not on the map stands."""
 
 
 def layout(centred: FeatureSource, neighbors: NDArray[np.int64], seed: int = 0) -> NDArray[np.float32]:
@@ -81,3 +83,21 @@ def principal_places(centred: FeatureSource) -> NDArray[np.float32]:
         places[numbers] = unit_rows(values) @ directions.T
     largest = places[np.abs(places).argmax(axis=0), [0, 1]]
     return places * np.where(largest < 0, -1, 1).astype(np.float32)
+
+
+def place_among(own: NDArray[np.float32], source: FeatureSource, places: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Where other rows stand on a map: in the middle of the rows on it that are nearest to them by cosine.
+
+    Args:
+        own: (m, d) features of the other rows, of any norm.
+        source: (n, d) features of rows on the map.
+        places: (n, 2) their places.
+
+    Returns:
+        (m, 2) float32: medians, so that one neighbour far away moves nothing. Of equal cosines the first row counts.
+    """
+    cosines, own = np.empty((len(own), len(places)), dtype=np.float32), unit_rows(own)
+    for numbers, values in source.blocks():
+        cosines[:, numbers] = own @ unit_rows(values).T
+    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :N_AMONG]
+    return np.median(places[nearest], axis=1).astype(np.float32)

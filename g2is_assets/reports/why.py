@@ -86,6 +86,23 @@ def taken_lines(record: Mapping[str, Any], made: Manifest, prompts: Mapping[str,
     return _taken(record, made, lambda row_id: _quoted(row_id, prompts.get(row_id)))
 
 
+def left_line(records: Sequence[Mapping[str, Any]], made: Manifest, budgets: pl.DataFrame) -> str:
+    """Why a row that no walk of the subset `made` took was left, shortly: by the walk that it was nearest to."""
+    row = dict(max(records, key=lambda record: abs(record["core_cosine"])))
+    walk, floor = budgets.row(by_predicate=pl.col("component") == row["component"], named=True), _floor(made)
+    if made.settings["walk"] == "balanced":
+        if not _kept_out(row, floor):
+            gain = f"its pull was {row['pull']:.4f} and its redundancy {row['redundancy']:.4f}"
+            return f"Left: {gain} when the walk ended, {_ordinal(row['rank'])} in line."
+        row["rank"] = None
+    return f"Left: {_reason(row, walk, floor, lambda row_id: row_id[:MIN_PREFIX])}."
+
+
+def excluded_line(record: Mapping[str, Any]) -> str:
+    """Why a row was not eligible, shortly."""
+    return _excluded(record, lambda row_id: row_id[:MIN_PREFIX])[0]
+
+
 def first_reasons(lake: Lake, version: Version, n_rows: int) -> list[str]:
     """Why the first rows of a subset were taken, in their order."""
     quoted = _quoting(lake, str(version.manifest.partition))
@@ -183,8 +200,7 @@ def _excluded(row: Mapping[str, Any], quoted: Quote) -> list[str]:
 
 
 def _left(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) -> list[str]:
-    budgets = version.read(contracts.BUDGETS)
-    floor = version.manifest.settings["min_core_cosine"]
+    budgets, floor = version.read(contracts.BUDGETS), _floor(version.manifest)
     if version.manifest.settings["walk"] == "balanced":
         return _left_in_balance(records[0], version, budgets.row(0, named=True), quoted)
     lines = ["Not taken. What each component's walk saw of it:"]
@@ -197,10 +213,10 @@ def _left(records: Sequence[dict[str, Any]], version: Version, quoted: Quote) ->
 
 def _left_in_balance(row: dict[str, Any], version: Version, walk: dict[str, Any], quoted: Quote) -> list[str]:
     """Pull, redundancy, place in line and the row taken that it repeats most; what kept it out is said first."""
-    floor, nearer = version.manifest.settings["min_core_cosine"], pl.col("core_cosine") > row["core_cosine"]
+    floor, nearer = _floor(version.manifest), pl.col("core_cosine") > row["core_cosine"]
     place = 1 + sum(len(_find(version, table, nearer, "row_id")) for table in (contracts.SUBSET, contracts.LEFT))
     kept_out = f"at each of {walk['n_taken']} steps another row had more pull less redundancy"
-    if row["rank"] is None or row["n_inconsistent"] or (floor is not None and row["core_cosine"] < floor):
+    if _kept_out(row, floor):
         kept_out = _reason({**row, "rank": None}, walk, floor, quoted)
     in_line = f"; it was {_ordinal(row['rank'])} in line" if row["rank"] else ""
     return [
@@ -210,6 +226,17 @@ def _left_in_balance(row: dict[str, Any], version: Version, walk: dict[str, Any]
         "rows.",
         f"Of the rows taken, it resembles {quoted(row['nearest_row'])} most, cosine {row['nearest_cosine']:.4f}.",
     ]
+
+
+def _floor(made: Manifest) -> float | None:
+    floor: float | None = made.settings["min_core_cosine"]
+    return floor
+
+
+def _kept_out(row: Mapping[str, Any], floor: float | None) -> bool:
+    """Whether another rule than the balance kept a row out of a balanced walk."""
+    below = floor is not None and row["core_cosine"] < floor
+    return bool(row["rank"] is None or row["n_inconsistent"] or below)
 
 
 def _reason(row: dict[str, Any], walk: dict[str, Any], floor: float | None, quoted: Quote) -> str:

@@ -125,21 +125,6 @@ def better_where_it_decides(metrics: Metrics) -> bool:
     return all(float(metrics.get(f"validation_minus_{other}", -1)) < 0 for other in ("base", "random", "served"))
 
 
-def verdict_with_intervals(metrics: Metrics, n_rows: int) -> str:
-    """One sentence or two with what was measured on so many rows: differences of the loss, with their intervals."""
-    said = []
-    for other, name in (OTHERS | {"random": "one trained on random rows"}).items():
-        found = difference_to(other, metrics)
-        numbers = f"difference in loss {found.mean:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f}"
-        numbers = numbers.replace("-", "\u2212")
-        said.append(f"{found.word} {name} ({measure_to(other, metrics)}; {numbers})")
-    where = f"On {n_rows:,} test rows" if metrics["split"] == "test" else f"On its own {n_rows:,} validation rows"
-    doubt = "" if metrics["split"] == "test" else ", which is only indicative"
-    right, guess = right_answers(metrics), guessing(metrics)
-    begun = f"{f'{guess} ' if guess else ''}{where} this adapter {f'has {right} and ' if right else ''}is"
-    return f"{begun} {said[0]} and {said[1]}, one training seed each{doubt}."
-
-
 def verdict(metrics: Metrics) -> str:
     """Right answers where rows have them, then the loss in one sentence, from the metrics of `finetune/evaluation`."""
     said = " and ".join(

@@ -268,6 +268,13 @@ class FinetuneSettings(LoraSettings):
     compute: Compute = "auto"
 
 
+class EvaluationSettings(Section):
+    """What is written down of an evaluation besides the scores."""
+
+    answers: Annotated[int, Field(ge=0, le=100)] = 10
+    """Rows of which the report shows what base model and adapter answer; 0 leaves it out."""
+
+
 class Settings(Section):
     """Everything that `g2is.toml` says. Section names are the stages; paths are relative to the file."""
 
@@ -309,6 +316,7 @@ class Settings(Section):
     knowledge: KnowledgeSettings = KnowledgeSettings()
     selection: Selection = BalancedSelection()
     finetune: FinetuneSettings = FinetuneSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
     def _addresses(self) -> Self:

@@ -1,12 +1,24 @@
 """Stage `audit`: the chain behind a domain's adapter, and the page about it, where people and schedules find them."""
 
+from contextlib import suppress
+
+import polars as pl
+
 from g2is_assets.contracts.audit import HTML_HEAD, LINEAGE, LINKS, PAGE, QUOTED, ROWS
+from g2is_assets.contracts.graph import MAP
+from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.core.layout import place_among
+from g2is_assets.errors import StoreError
 from g2is_assets.hashing import known_sha256
 from g2is_assets.settings.redaction import redacted
+from g2is_assets.settings.selection import selection_settings
+from g2is_assets.stages.features import all_rows, stored_features
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.manifest import read_manifest
 from g2is_assets.store.sources import relative_name
 from g2is_assets.store.version import Draft, Version
+from g2is_assets.store.versions import version_folders
 from g2is_assets.trail.chain import follow
 from g2is_assets.trail.lineage_tables import lineage_tables
 
@@ -21,9 +33,22 @@ def _lineage_from(workspace: Workspace, place: Place, versions: Versions) -> Mad
 
 
 def _report_from(workspace: Workspace, place: Place, versions: Versions) -> MadeFrom:
-    project, share = workspace.project, versions["warmup/sample"].manifest.settings["share"]
+    project, before = workspace.project, _evaluated_before(workspace, versions["finetune/evaluation"])
     said = {"title": project.domain(place.domain).title, "model": redacted(project.settings.model)}
-    return MadeFrom(said | {"share": share})
+    said |= {"before": before.as_input.manifest_sha256 if before else None}
+    return MadeFrom(said | {"share": versions["warmup/sample"].manifest.settings["share"]})
+
+
+def _evaluated_before(workspace: Workspace, evaluation: Version) -> Version | None:
+    """The last evaluation of another adapter of the domain that was made before this one."""
+    made, found = evaluation.manifest, []
+    for folder in version_folders(workspace.lake, made.asset, made.partition):
+        with suppress(StoreError):  # a damaged one is for the verification to name
+            other = Version(folder, read_manifest(folder))
+            earlier = other.manifest.created_at < made.created_at
+            if earlier and other.manifest.inputs["finetune/adapter"] != made.inputs["finetune/adapter"]:
+                found.append(other)
+    return max(found, key=lambda other: other.manifest.created_at, default=None)
 
 
 @stage(
@@ -54,7 +79,7 @@ def lineage(draft: Draft, task: Task) -> None:
 @stage(
     "audit/report",
     "domain",
-    "1",
+    "2",
     {"html"},
     # All that the page says of manifests stands in the lineage.
     inputs=[
@@ -81,14 +106,37 @@ def report(draft: Draft, task: Task) -> None:
     from g2is_assets.reports.page.material import read_material
     from g2is_assets.stages.checks import checked
 
-    workspace, said = task.workspace, task.recipe.settings
-    checks = checked(workspace, task.recipe.versions)
+    workspace, said, versions = task.workspace, task.recipe.settings, task.recipe.versions
+    checks, own = checked(workspace, versions), _own_places(task)
     named = {"domain": task.domain, "title": said["title"], "model": said["model"]}
-    page = build_page(read_material(workspace.lake, task.recipe.versions, checks, **named))
+    page = build_page(read_material(workspace.lake, versions, checks, own, said["before"], **named))
     (draft.folder / PAGE).write_text(page.html, encoding="utf-8")
     draft.write(QUOTED, page.quoted)
     failed = [check.severity for check in checks if not check.passed]
     draft.metric(n_checks=len(checks), n_errors=failed.count("error"), n_warnings=failed.count("warning"))
+
+
+def _own_places(task: Task) -> pl.DataFrame:
+    """Where the domain's validation rows stand on the map: amid its rows whose gradients are nearest to theirs."""
+    from g2is_assets.reports.page.sections import points_of
+
+    workspace, subset = task.workspace, task.version("selection/subset")
+    settings, places = selection_settings(subset.manifest.settings), task.read(MAP)
+    gradients, own = (
+        workspace.lake.input_of(subset, f"gradients/{name}", domain)
+        for name, domain in (("pool", None), ("target", task.domain))
+    )
+    own_ids, own_features = stored_features(workspace, own, "sgd")
+    ids, features = stored_features(
+        workspace,
+        gradients,
+        settings.kind,
+        mean_removed=settings.mean_removed,
+        rows=pl.Series(points_of(subset.read(SUBSET), places), dtype=pl.String),
+    )
+    known = pl.DataFrame({"row_id": ids}).join(places, on="row_id", how="left", maintain_order="left")
+    found = place_among(all_rows(own_features), features, known.select("x", "y").to_numpy())
+    return pl.DataFrame({"row_id": own_ids, "x": found[:, 0], "y": found[:, 1]})
 
 
 def way_to(version: Version) -> str:

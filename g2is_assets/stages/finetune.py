@@ -1,10 +1,12 @@
 """Stage `finetune`: the subset's adapter, the random baseline's, and what both are worth on the domain's test rows."""
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from contextlib import nullcontext
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.finetune import ADAPTER_LOG, ANSWERS, BASELINE_LOG, BASELINE_ROWS, SCORES, VALIDATION
@@ -23,8 +25,6 @@ from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.serving import is_served, promote, refuse, rival_of, served_folder, was_refused
 from g2is_assets.store.version import Draft, Version
 
-N_ANSWERS: Final = 3
-"""Rows of which the answers are kept."""
 MAX_ASKED: Final = 100
 """Rows with an answer but no choices for which every model generates one, which takes longer than all else."""
 ANSWER_TOKENS: Final = (64, 256)
@@ -34,6 +34,8 @@ MODELS: Final = {"base": None, "random": "finetune/baseline", "g2is": "finetune/
 SERVED: Final = "served"
 """Beside them, the adapter whose place the new one takes, or would take."""
 ANSWERING: Final = ("base", "g2is")
+WIDER: Final = 4
+"""Batches of answers are so many times as wide as those of gradients: nothing is kept for a backward pass."""
 
 
 def _training_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
@@ -44,7 +46,8 @@ def _training_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
 def _evaluation_from(workspace: Workspace, _: Place, versions: Versions) -> MadeFrom:
     # By content, and no input: what the other adapter was trained on does not lie behind this one.
     rival = rival_of(workspace.lake, versions["finetune/adapter"])
-    settings = {"template": workspace.template_digest} | ({SERVED: rival.manifest.data_version} if rival else {})
+    settings = workspace.project.settings.evaluation.model_dump(mode="json")
+    settings |= {"template": workspace.template_digest} | ({SERVED: rival.manifest.data_version} if rival else {})
     return MadeFrom(settings, {"model": workspace.model.digest})
 
 
@@ -133,7 +136,8 @@ def evaluation(draft: Draft, task: Task) -> None:
 
     Scores are paired by row, so the difference comes with an interval over rows (one seed, one random subset). A
     domain without test rows is scored on its validation rows, which chose the epoch: only indicative. What the base
-    model and the adapter answer to the first rows stands beside the scores, to be read.
+    model and the adapter answer to the rows that changed most, either way, and to typical ones stands beside, to be
+    read.
 
     Another adapter that is served until now, or was until this one took its place, is scored on the same rows. Whether
     the new one is promoted, so that readers of `served.json` get it, may be bound to the losses on validation rows;
@@ -152,6 +156,7 @@ def evaluation(draft: Draft, task: Task) -> None:
         for name, version in adapters.items():
             scored.add(name, version, progress)
     scored.write(draft)
+    scored.write_answers(draft, task.version("finetune/adapter"), task.recipe.settings["answers"])
 
 
 class _Evaluation:
@@ -161,14 +166,13 @@ class _Evaluation:
         self.workspace = workspace
         self.validation, test = (own.filter(split=split).sort("row_id") for split in ("validation", "test"))
         self.rows = test if len(test) else self.validation
-        self.shown = self.rows.head(N_ANSWERS)
         self.asked = self.rows.filter(pl.col("answer").is_not_null() & pl.col("choices").is_null()).head(MAX_ASKED)
         longest = max(self.rows["n_response_tokens"])
         self.answer_tokens = min(max(longest, ANSWER_TOKENS[0]), ANSWER_TOKENS[1])
         self.n_vocabulary = 0
         self.scores: dict[str, pl.DataFrame] = {}
         self.deciding: dict[str, pl.DataFrame] = {}
-        self.answers: list[pl.DataFrame] = []
+        self.said: dict[str, dict[str, tuple[str, bool | None]]] = {name: {} for name in (*MODELS, SERVED)}
 
     @property
     def n_passes(self) -> int:
@@ -182,17 +186,8 @@ class _Evaluation:
         self.n_vocabulary = model.get_input_embeddings().weight.shape[0]
         found = score(self.workspace, model, self.rows, choices=True, progress=progress)
         right = dict(zip(self.rows["row_id"], found.right, strict=True))
-        to_answer = self.asked if name not in ANSWERING else pl.concat([self.shown, self.asked]).unique("row_id")
-        to_answer = to_answer.sort("row_id")
-        if len(to_answer):
-            said = score(self.workspace, model, to_answer, answer_tokens=self.answer_tokens)
-            texts, judged = (dict(zip(to_answer["row_id"], values, strict=True)) for values in (said.texts, said.right))
-            right |= {row_id: judged[row_id] for row_id in self.asked["row_id"]}
-            if name in ANSWERING:
-                responses = pl.Series([texts[row_id] for row_id in self.shown["row_id"]], dtype=pl.String)
-                self.answers.append(
-                    self.shown.select("domain", "row_id").with_columns(model=pl.lit(name), response=responses)
-                )
+        self._answer(name, model, self.asked)
+        right |= {row_id: judged for row_id, (_, judged) in self.said[name].items()}
         answered = pl.Series(list(right.values()), dtype=pl.Boolean)
         self.scores[name] = _losses(self.rows, name, found.nll).with_columns(right=answered)
         if self.rows is self.validation:
@@ -201,11 +196,35 @@ class _Evaluation:
             nll = score(self.workspace, model, self.validation, progress=progress).nll
             self.deciding[name] = _losses(self.validation, name, nll)
 
+    def _answer(self, name: str, model: Any, rows: pl.DataFrame) -> None:
+        """Let a model answer rows in words."""
+        if len(rows):
+            done = score(self.workspace, model, rows, answer_tokens=self.answer_tokens, wider=WIDER)
+            told = zip(rows["row_id"], rows["answer"], done.texts, done.right, strict=True)
+            self.said[name] |= {
+                row_id: (text, None if answer is None else right) for row_id, answer, text, right in told
+            }
+
+    def write_answers(self, draft: Draft, adapter: Version, n_rows: int) -> None:
+        """Write what the models of `ANSWERING` say to some rows; what has not been asked yet, the model of both is."""
+        change = self.scores["g2is"]["nll"] - self.scores["base"]["nll"]
+        shown = self.rows.with_columns(chosen=pl.Series(chosen_rows(change.to_numpy(), n_rows), dtype=pl.String))
+        shown = shown.filter(pl.col("chosen").is_not_null())
+        missing = shown.filter(~pl.col("row_id").is_in(list(self.said["base"])))
+        if len(missing):
+            model = tuned(self.workspace, adapter.folder / "adapter")
+            for name in ANSWERING:
+                with model.disable_adapter() if name == "base" else nullcontext():
+                    self._answer(name, model, missing)
+        told = [(row_id, name, *self.said[name][row_id]) for name in ANSWERING for row_id in shown["row_id"]]
+        schema = {name: ANSWERS.schema[name] for name in ("row_id", "model", "response", "right")}
+        answers = pl.DataFrame(told, schema=schema, orient="row").join(shown.drop("response"), on="row_id")
+        draft.write(ANSWERS, answers.select(*ANSWERS.columns).sort(ANSWERS.sorted_by))
+
     def write(self, draft: Draft) -> None:
-        """Write the tables, and every mean and difference."""
+        """Write the scores, and every mean and difference."""
         for contract, scores in ((SCORES, self.scores), (VALIDATION, self.deciding)):
             draft.write(contract, pl.concat(scores.values()).sort("model", "row_id").select(*contract.columns))
-        draft.write(ANSWERS, pl.concat(self.answers).sort(ANSWERS.sorted_by))
         draft.metric(split=self.rows["split"][0], n_vocabulary=self.n_vocabulary, n_scored=len(self.rows))
         draft.metric(n_asked=int(self.scores["base"]["right"].count()))
         for prefix, scores in (("", self.scores), ("validation_", self.deciding)):
@@ -220,3 +239,24 @@ class _Evaluation:
 def _losses(rows: pl.DataFrame, model: str, nll: Sequence[float]) -> pl.DataFrame:
     losses = pl.Series(nll, dtype=pl.Float64)
     return rows.select("domain", "split", "row_id", "n_response_tokens").with_columns(model=pl.lit(model), nll=losses)
+
+
+def chosen_rows(change: NDArray[np.float64], n_rows: int) -> list[str | None]:
+    """Which of some rows are shown, by what the adapter changed of their loss: a third the best, a third the worst.
+
+    Args:
+        change: (n,) loss with the adapter less loss without, in nats per token.
+        n_rows: How many to choose; where there are fewer, all are.
+
+    Returns:
+        Of every row `best`, `worst`, `typical` for those about the median between them, or None. Of equal ones the
+        first is the better.
+    """
+    order, n_rows = np.argsort(change, kind="stable"), min(n_rows, len(change))
+    n_ends, chosen = n_rows // 3, [None] * len(change)
+    start = (len(order) - n_rows + 2 * n_ends) // 2
+    places = {"best": order[:n_ends], "worst": order[len(order) - n_ends :]}
+    for name, rows in (places | {"typical": order[start : start + n_rows - 2 * n_ends]}).items():
+        for row in rows:
+            chosen[row] = name
+    return chosen

@@ -1,14 +1,18 @@
 """A small page's material, with rows that try to be more than text."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from g2is_assets.contracts import audit, finetune, graph, instructions, selection
-from g2is_assets.reports.page.material import Checked, Material
+from g2is_assets.reports.page.material import Before, Checked, Material
 from g2is_assets.store.manifest import Input, Manifest
+from g2is_assets.store.version import Version
+from g2is_assets.trail.subset_diff import Change, Difference
 from support.rows import UNREMARKABLE, answered
 
 HOSTILE = [
@@ -52,7 +56,7 @@ def manifest(**settings: Any) -> Manifest:
         data_version="d" * 64,
         input_digest="e" * 64,
         code_version="3",
-        settings={"walk": "balanced", "delta": 0.0, **settings},
+        settings={"walk": "balanced", "delta": 0.0, "min_core_cosine": None, **settings},
         inputs={"instructions/pool": Input(data_version="f" * 64, manifest_sha256="a" * 64)},
         files={},
         n_rows={"subset": N_TAKEN},
@@ -111,6 +115,26 @@ def lineage() -> tuple[pl.DataFrame, pl.DataFrame]:
     return pl.DataFrame(rows, schema=audit.LINEAGE.schema), pl.DataFrame(links, schema=audit.LINKS.schema)
 
 
+def evaluated(metrics: Mapping[str, int | float | str]) -> Manifest:
+    """The manifest of an evaluation with these metrics, and those that say that no answer could be judged."""
+    metrics = {"n_asked": 0, "n_vocabulary": 50000, "n_scored": 40, **metrics}
+    inputs = {name: Input(data_version="f" * 64, manifest_sha256="a" * 64) for name in ("instructions/target",)}
+    return manifest().model_copy(update={"asset": "finetune/evaluation", "metrics": metrics, "inputs": inputs})
+
+
+def before() -> Before:
+    """An adapter before, of whose rows one that the pool still has went, and one that it has not."""
+    old = {"split": "test", "nll_base": 1.5, "nll_random": 1.3, "nll_g2is": 1.4}
+    changes = [
+        Change(row_id(0), True, "new in the pool"),
+        Change(row_id(1000), False, "the walk's choice"),
+        Change(row_id(5000), False, "left the pool"),
+    ]
+    version = Version(Path("0123456789ab-000000000000"), manifest())
+    cause = "instructions/pool: another version (file:<i> changed)"
+    return Before(evaluated(old), Difference(version, version, N_TAKEN - 1, changes, [cause]))
+
+
 def material(n_others: int = 12, **changes: Any) -> Material:
     """Every hostile row is taken, and as many plain ones as asked are not."""
     others = [row(1000 + n, f"plain row {n}", source="<b>other</b>") for n in range(n_others)]
@@ -128,7 +152,20 @@ def material(n_others: int = 12, **changes: Any) -> Material:
         },
         schema=graph.MAP.schema,
     )
-    answers = [("shop", row_id(7, "b"), model, f"</pre><script>{model}</script>") for model in ("base", "g2is")]
+    answers = [
+        ("shop", row_id(7, "b"), model, "best", f"</pre><script>{model}</script>", model == "g2is")
+        for model in ("base", "g2is")
+    ]
+    scored = [7, *range(100, 139)]
+    losses = {"base": 1.5, "random": 1.305, "g2is": 1.3}
+    scores = [
+        ("shop", "test", row_id(n, "b"), model, nll - 0.5 * (n == 100 and model == "g2is"), 3, None)
+        for model, nll in losses.items()
+        for n in scored
+    ]
+    log = pl.DataFrame(
+        [(0, 0.0, None, None, 1.5), (1, 1.0, 1.4, 0.1, 1.3)], schema=finetune.ADAPTER_LOG.schema, orient="row"
+    )
     differences = {"minus_base": -0.2, "minus_base_low": -0.3, "minus_base_high": -0.1}
     differences |= {"minus_random": 0.01, "minus_random_low": -0.05, "minus_random_high": 0.07}
     chain, links = lineage()
@@ -136,8 +173,22 @@ def material(n_others: int = 12, **changes: Any) -> Material:
         domain="shop",
         title='Shops <script>alert("title")</script>',
         model="a/model",
-        evaluation={"split": "test", "nll_base": 1.5, "nll_random": 1.29, "nll_g2is": 1.3, **differences},
-        n_scored=40,
+        evaluated=evaluated({"split": "test", "nll_base": 1.5, "nll_random": 1.29, "nll_g2is": 1.3, **differences}),
+        scores=pl.DataFrame(scores, schema=finetune.SCORES.schema, orient="row"),
+        trained=log,
+        random_trained=log,
+        budgets=pl.DataFrame(
+            [("shop", 0, 1.0, N_TAKEN, N_TAKEN, N_TAKEN, "budget")], schema=selection.BUDGETS.schema, orient="row"
+        ),
+        left=pl.DataFrame(
+            [
+                {"domain": "shop", "component": 0, "row_id": row_id(1000 + n), "core_cosine": 0.1, "n_inconsistent": 0}
+                | {"rank": n + 1, "pull": 0.1, "redundancy": 0.02}
+                for n in range(min(n_others, 11))
+            ],
+            schema=selection.LEFT.schema,
+        ),
+        own_places=pl.DataFrame({"row_id": [row_id(1, "b"), row_id(2, "b")], "x": [1.0, 2.5], "y": [0.5, 1.5]}),
         answers=pl.DataFrame(answers, schema=finetune.ANSWERS.schema, orient="row"),
         made=manifest(),
         subset=subset(),

@@ -12,11 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from g2is_assets.contracts.audit import QUOTED
-from g2is_assets.reports.page import sections
+from g2is_assets.reports.page import charts, sections
 from g2is_assets.reports.page.material import Material
-from g2is_assets.reports.words import OTHERS, difference_to, verdict_with_intervals
+from g2is_assets.reports.words import verdict
 
-MODELS: Final = {"base": "Base model", "random": "Adapter of random rows", "g2is": "This adapter (G2IS)"}
 FOLDER: Final = Path(__file__).parent
 _UNSAFE: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 """Characters of JSON, all of them within strings, that could end a script element or a line of script."""
@@ -37,13 +36,22 @@ def build_page(material: Material) -> Page:
         "head": sections.head_of(material.lineage),
         "n_taken": len(material.subset),
         "n_pool": len(material.pool),
-        "verdict": _verdict(material),
+        "sentence": verdict(material.metrics),
+        "split": material.metrics["split"],
+        "n_scored": material.n_scored,
+        "losses": charts.losses(material.metrics),
+        "right": charts.right_answers(material.metrics),
+        "contests": charts.contests(material.scores),
+        "tie": charts.TIE,
+        "course": charts.course(material.subset),
+        "training": charts.training(material),
+        "failed": [check for check in material.checks if not check.passed],
         "sources": sections.mix(material, "sources"),
         "licenses": sections.mix(material, "licenses"),
         "lengths": sections.lengths(material),
         "map": points,
         "taken": sections.taken_rows(material),
-        "pictures": [(p.stage, p.caption, base64.b64encode(p.png).decode()) for p in material.pictures],
+        "changed": sections.changed(material),
         "validation": sections.rows_with_text(material.validation),
         "answers": sections.answered_rows(material),
         "n_test": int((material.target["split"] == "test").sum()),
@@ -54,33 +62,25 @@ def build_page(material: Material) -> Page:
     return Page(_render(context, points.data), _quoted(material, points.row_ids))
 
 
-def _verdict(material: Material) -> dict[str, Any]:
-    """The sentence, and the numbers behind it."""
-    metrics = material.evaluation
-    models = [
-        {
-            "name": name,
-            "rows": 0 if key == "base" else len(material.subset),
-            "nll": metrics[f"nll_{key}"],
-            "than": difference_to(key, metrics) if key in OTHERS else None,
-        }
-        for key, name in MODELS.items()
-    ]
-    sentence = verdict_with_intervals(metrics, material.n_scored)
-    return {"sentence": sentence, "models": models, "split": metrics["split"], "n_scored": material.n_scored}
-
-
 def _quoted(material: Material, shown: list[str]) -> pl.DataFrame:
     """Rows with text on the page; a row in two places is named once, by the first of them."""
     places = (
         ("taken", material.subset["row_id"]),
         ("validation", material.validation["row_id"]),
         ("answered", material.answers["row_id"]),
+        ("before", pl.Series(_shown_of_before(material), dtype=pl.String)),
         ("pool", pl.Series(shown)),
     )
     parts = [pl.DataFrame({"row_id": rows.cast(pl.String), "place": [name] * len(rows)}) for name, rows in places]
     table = pl.concat(parts).unique("row_id", keep="first", maintain_order=True)
     return table.with_columns(pl.lit(material.domain).alias("domain")).select(*QUOTED.columns).sort("row_id")
+
+
+def _shown_of_before(material: Material) -> list[str]:
+    """Rows of the subset before of which the page shows words."""
+    gone = [row.row_id for row in material.before.change.changes if not row.came] if material.before else []
+    known = set(material.pool["row_id"])
+    return [row_id for row_id in gone[: sections.CHANGES] if row_id in known]
 
 
 def _render(context: Mapping[str, Any], points: Mapping[str, Any]) -> str:
@@ -100,8 +100,8 @@ def as_json(value: Mapping[str, Any]) -> Markup:
 
 
 def _policy(style: str, script: str) -> str:
-    """A content security policy under which this style and this script work, pictures within the page, and no more."""
+    """A content security policy under which this style and this script work, and no more."""
     own = {"style-src": style, "script-src": script}
     digests = {name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for name, text in own.items()}
     allowed = "; ".join(f"{name} 'sha256-{digest}'" for name, digest in digests.items())
-    return f"default-src 'none'; {allowed}; img-src data:; base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"

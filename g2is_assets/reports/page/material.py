@@ -1,43 +1,19 @@
 """What a page is made of, and where it is read from: the only module of the page that opens files of the lake."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, get_origin, get_type_hints
+from typing import Annotated, Literal, get_origin, get_type_hints
 
 import polars as pl
 
 from g2is_assets.contracts import audit, finetune, graph, instructions, selection
-from g2is_assets.reports.shown import MissingError
+from g2is_assets.errors import StoreError
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import Manifest
 from g2is_assets.store.version import Version
-
-PICTURES: Final = {
-    ("instructions/pool", "rows"): ("Pool", "Rows of the pool by source, lengths of responses, and what was kept out."),
-    ("graph/neighbors", "cosines"): (
-        "Instruction graph",
-        "How the cosines of pairs of pool rows are spread; negative ones are conflicts.",
-    ),
-    ("knowledge/components", "spectrum"): (
-        "Core knowledge",
-        "Share of variance that each direction of the domain's gradients holds.",
-    ),
-    ("knowledge/components", "loadings"): (
-        "Core knowledge by row",
-        "Which validation rows have much of which direction.",
-    ),
-    ("selection/subset", "steps"): ("Selection", "What the selection saw at each step, from the first row taken."),
-    ("finetune/evaluation", "scores"): (
-        "Evaluation",
-        "Mean loss of each model, and this adapter's difference to the others, with intervals.",
-    ),
-    ("finetune/evaluation", "losses"): (
-        "Training",
-        "Loss during training of this adapter and of that of random rows, by step.",
-    ),
-}
-"""Heading and caption of each picture that is shown, in the order of the stages."""
+from g2is_assets.trail.chain import Manifests, follow, nearest
+from g2is_assets.trail.subset_diff import Difference, compare
 
 
 @dataclass(frozen=True)
@@ -52,12 +28,11 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture under the heading `stage`: without anything that a row says, since erasure does not redraw it."""
+class Before:
+    """The adapter before: the manifest of its evaluation, and what is between its subset and this one."""
 
-    stage: str
-    caption: str
-    png: bytes
+    made: Manifest
+    change: Difference
 
 
 @dataclass(frozen=True)
@@ -66,18 +41,24 @@ class Material:
 
     Attributes:
         domain, title, model: The target domain, what people call it, and the base model as the settings name it.
-        evaluation, n_scored: Metrics of `finetune/evaluation`, and the rows behind them.
+        evaluated: Manifest of `finetune/evaluation`.
         made: Manifest of `selection/subset`.
+        own_places: Columns `row_id`, `x` and `y`: where the domain's validation rows stand on the map.
+        before: The adapter before, where there was another.
     """
 
     domain: str
     title: str
     model: str
-    evaluation: Mapping[str, int | float | str]
-    n_scored: int
+    evaluated: Manifest
     made: Manifest
+    scores: Annotated[pl.DataFrame, "finetune/evaluation", finetune.SCORES]
     answers: Annotated[pl.DataFrame, "finetune/evaluation", finetune.ANSWERS]
+    trained: Annotated[pl.DataFrame, "finetune/adapter", finetune.ADAPTER_LOG]
+    random_trained: Annotated[pl.DataFrame, "finetune/baseline", finetune.BASELINE_LOG]
     subset: Annotated[pl.DataFrame, "selection/subset", selection.SUBSET]
+    budgets: Annotated[pl.DataFrame, "selection/subset", selection.BUDGETS]
+    left: Annotated[pl.DataFrame, "selection/subset", selection.LEFT]
     excluded: Annotated[pl.DataFrame, "selection/subset", selection.EXCLUDED]
     pool: Annotated[pl.DataFrame, "instructions/pool", instructions.POOL]
     rejected: Annotated[pl.DataFrame, "instructions/pool", instructions.REJECTED]
@@ -88,8 +69,19 @@ class Material:
     places: Annotated[pl.DataFrame, "graph/neighbors", graph.MAP]
     lineage: Annotated[pl.DataFrame, "audit/lineage", audit.LINEAGE]
     links: Annotated[pl.DataFrame, "audit/lineage", audit.LINKS]
+    own_places: pl.DataFrame
     checks: Sequence[Checked]
-    pictures: Sequence[Picture] = ()
+    before: Before | None = None
+
+    @property
+    def metrics(self) -> Mapping[str, int | float | str]:
+        """Metrics of the evaluation."""
+        return self.evaluated.metrics
+
+    @property
+    def n_scored(self) -> int:
+        """Rows behind them."""
+        return int(self.scores["row_id"].n_unique())
 
     @property
     def taken(self) -> pl.DataFrame:
@@ -103,31 +95,47 @@ class Material:
 
 
 def read_material(
-    lake: Lake, versions: Mapping[str, Version], checks: Sequence[Checked], *, domain: str, title: str, model: str
+    lake: Lake,
+    versions: Mapping[str, Version],
+    checks: Sequence[Checked],
+    own_places: pl.DataFrame,
+    before: str | None,
+    **named: str,
 ) -> Material:
-    """Read the tables that a page is made of from the versions of `audit/report`'s inputs, and draw their pictures.
+    """Read the tables that a page is made of from the versions of `audit/report`'s inputs, and what is behind them.
+
+    Args:
+        lake: The lake.
+        versions: By asset.
+        checks: Results of the checks.
+        own_places: Where the domain's rows stand on the map.
+        before: Digest of the manifest of the evaluation of the adapter before.
+        named: `domain`, `title` and `model`.
 
     Raises:
         StoreError: A table is missing or damaged.
     """
     evaluation, fields = versions["finetune/evaluation"], get_type_hints(Material, include_extras=True)
+    trainings = ("finetune/adapter", "finetune/baseline")
+    behind = {asset: lake.input_of(evaluation, asset, named["domain"]) for asset in trainings}
     tables = {name: hint.__metadata__ for name, hint in fields.items() if get_origin(hint) is Annotated}
+    subset = versions["selection/subset"]
     return Material(
-        domain=domain,
-        title=title,
-        model=model,
-        evaluation=evaluation.manifest.metrics,
-        n_scored=evaluation.read(finetune.SCORES)["row_id"].n_unique(),
-        made=versions["selection/subset"].manifest,
+        **named,
+        evaluated=evaluation.manifest,
+        made=subset.manifest,
         checks=checks,
-        pictures=list(_pictures(lake, versions)),
-        **{name: versions[asset].read(contract) for name, (asset, contract) in tables.items()},
+        own_places=own_places,
+        before=_before(lake, before, subset) if before else None,
+        **{name: {**behind, **versions}[asset].read(contract) for name, (asset, contract) in tables.items()},
     )
 
 
-def _pictures(lake: Lake, versions: Mapping[str, Version]) -> Iterator[Picture]:
-    from g2is_assets.reports.drawn import draw  # loads matplotlib
-
-    for (asset, name), said in PICTURES.items():
-        with suppress(MissingError):  # what an old graph was made from may have been pruned
-            yield Picture(*said, draw(lake, versions[asset])[name])
+def _before(lake: Lake, digest: str, subset: Version) -> Before | None:
+    """The adapter before this one; None where what is left of it is damaged, which is for the verification to say."""
+    with suppress(StoreError):
+        evaluation = Manifests(lake).find("finetune/evaluation", digest, subset.manifest.partition)
+        behind = nearest(follow(lake, [evaluation])) if evaluation else {}
+        if evaluation and (link := behind.get("selection/subset")) and link.version:
+            return Before(evaluation.manifest, compare(lake, link.version, subset))
+    return None

@@ -5,9 +5,10 @@
   const by = (id) => document.getElementById(id);
   const data = JSON.parse(by("map-data").textContent);
   const canvas = by("map-canvas"), tip = by("map-tip"), panel = by("map-row"), select = by("map-source");
-  const n = data.x.length, taken = data.n_taken, margin = 14;
+  // Points: rows taken, then rows left up to `rows`, then the domain's own up to `n`.
+  const n = data.x.length, taken = data.n_taken, rows = n - data.own.length, margin = 14;
   const width = Math.max(1, ...data.x), height = Math.max(1, ...data.y);
-  let lit = -1, focused = -1, chosen = -1;
+  let lit = -1, focused = -1, chosen = -1, zoom = 1, left = 0, top = 0, grip = null;
 
   data.sources.forEach((name, number) => {
     const option = document.createElement("option");
@@ -18,8 +19,22 @@
 
   function place(i) {
     const side = canvas.clientWidth, scale = (side - 2 * margin) / Math.max(width, height);
-    const left = (side - width * scale) / 2, top = (side - height * scale) / 2;
-    return [left + data.x[i] * scale, top + (height - data.y[i]) * scale];
+    const x = (side - width * scale) / 2 + data.x[i] * scale, y = (side - height * scale) / 2 + (height - data.y[i]) * scale;
+    return [(x - left * side) * zoom, (y - top * side) * zoom];
+  }
+
+  // `left` and `top` are what of the whole map lies outside, as shares of its side.
+  function look(to, x = 0.5, y = 0.5) {
+    const [atX, atY] = [left + x / zoom, top + y / zoom];
+    zoom = Math.max(1, Math.min(40, to));
+    pan(atX - x / zoom, atY - y / zoom);
+  }
+
+  function pan(toLeft, toTop) {
+    [left, top] = [toLeft, toTop].map((to) => Math.max(0, Math.min(1 - 1 / zoom, to)));
+    canvas.classList.toggle("zoomed", zoom > 1);
+    hint(-1);
+    draw();
   }
 
   function draw() {
@@ -39,15 +54,24 @@
         pen.fill();
       }
     };
-    const small = n > 2000 ? 1.5 : 2.5;
+    const grown = Math.min(2, Math.sqrt(zoom)), small = (rows > 2000 ? 1.5 : 2.5) * grown;
     pen.globalAlpha = 0.7;
-    dots(taken, n, small, colour("--pool"), (i) => data.source[i] !== lit);
+    dots(taken, rows, small, colour("--pool"), (i) => data.source[i] !== lit);
     pen.globalAlpha = 1;
-    dots(taken, n, small + 0.5, colour("--lit"), (i) => data.source[i] === lit);
-    const large = taken > 200 ? 2.5 : 3.5;
+    dots(taken, rows, small + 0.5, colour("--lit"), (i) => data.source[i] === lit);
+    const large = (taken > 200 ? 2.5 : 3.5) * grown;
     dots(0, taken, large + 1, colour("--back"), () => true);
     dots(0, taken, large, colour("--taken"), (i) => data.source[i] !== lit);
     dots(0, taken, large, colour("--lit"), (i) => data.source[i] === lit);
+    for (let i = rows; i < n; i++) {
+      const [x, y] = place(i);
+      for (const [reach, fill] of [[6.5, "--back"], [5, "--own"]]) {
+        pen.fillStyle = colour(fill);
+        pen.beginPath();
+        for (const [dx, dy] of [[0, -reach], [reach, 0], [0, reach], [-reach, 0]]) pen.lineTo(x + dx, y + dy);
+        pen.fill();
+      }
+    }
     if (chosen >= 0 && chosen < taken && data.before[chosen] >= 0) {
       pen.strokeStyle = colour("--ink");
       pen.lineWidth = 1.5;
@@ -70,15 +94,17 @@
     const box = canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
     let found = -1, least = Infinity;
     for (let i = 0; i < n; i++) {
-      const [px, py] = place(i), reach = i < taken ? 12 : 7;
-      // A taken row is what people aim at, so it counts as a little nearer than it is.
-      const distance = Math.hypot(px - x, py - y), felt = i < taken ? distance - 4 : distance;
+      const [px, py] = place(i), marked = i < taken || i >= rows, reach = marked ? 12 : 7;
+      // A marked row is what people aim at, so it counts as a little nearer than it is.
+      const distance = Math.hypot(px - x, py - y), felt = marked ? distance - 4 : distance;
       if (distance <= reach && felt < least) [found, least] = [i, felt];
     }
     return found;
   }
 
-  const told = (i) => `${data.sources[data.source[i]]}: ${data.words[i]}`;
+  const list = (i) => by(i < taken ? `row-${i + 1}` : `own-${data.own[i - rows]}`);
+  const told = (i) => i < rows ? `${data.sources[data.source[i]]}: ${data.words[i]}`
+    : `The domain's own: ${list(i).querySelector(".words").textContent}`;
 
   function hint(i) {
     tip.hidden = i < 0;
@@ -93,29 +119,56 @@
     if (i < 0) return;
     chosen = i;
     const heading = document.createElement("h3"), words = document.createElement("p");
-    heading.textContent = i < taken ? `Row ${i + 1} of the subset` : "A row that was not taken";
+    heading.textContent = i < taken ? `Row ${i + 1} of the subset`
+      : i < rows ? "A row that was not taken" : "A row of the domain";
     words.textContent = told(i);
     words.dir = "auto";
-    const row = i < taken ? [by(`row-${i + 1}`).querySelector(".told").cloneNode(true)] : [];
-    panel.replaceChildren(heading, words, ...row);
+    const more = i < taken || i >= rows ? list(i).querySelector(".told").cloneNode(true) : document.createElement("p");
+    if (i >= taken && i < rows) more.textContent = data.why[i - taken];
+    panel.replaceChildren(heading, words, more);
     panel.scrollTop = 0;
     draw();
   }
 
   function step(to) {
     focused = Math.max(0, Math.min(taken - 1, to));
+    const [x, y] = place(focused).map((value) => value / canvas.clientWidth);
+    if (Math.min(x, y) < 0 || Math.max(x, y) > 1) pan(left + (x - 0.5) / zoom, top + (y - 0.5) / zoom);
     draw();
     hint(focused);
   }
 
-  canvas.addEventListener("pointermove", (event) => hint(at(event)));
+  canvas.addEventListener("pointermove", (event) => {
+    if (!grip) return hint(at(event));
+    const side = canvas.clientWidth * zoom;
+    grip.moved ||= Math.hypot(event.clientX - grip.x, event.clientY - grip.y) > 4;
+    if (grip.moved) pan(grip.left - (event.clientX - grip.x) / side, grip.top - (event.clientY - grip.y) / side);
+  });
   canvas.addEventListener("pointerleave", () => hint(-1));
-  canvas.addEventListener("click", (event) => show(at(event)));
+  canvas.addEventListener("pointerdown", (event) => {
+    if (zoom === 1) return;
+    grip = { x: event.clientX, y: event.clientY, left, top, moved: false };
+    canvas.setPointerCapture(event.pointerId);
+  });
+  for (const end of ["pointerup", "pointercancel"]) {
+    canvas.addEventListener(end, () => setTimeout(() => { grip = null; }));  // after the click that it may be
+  }
+  canvas.addEventListener("click", (event) => grip?.moved || show(at(event)));
+  canvas.addEventListener("dblclick", (event) => look(2 * zoom, event.offsetX / canvas.clientWidth, event.offsetY / canvas.clientWidth));
+  canvas.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && document.activeElement !== canvas) return;  // else the page could not be scrolled past
+    event.preventDefault();
+    look(zoom * Math.exp(-event.deltaY / 300), event.offsetX / canvas.clientWidth, event.offsetY / canvas.clientWidth);
+  }, { passive: false });
+  by("map-in").addEventListener("click", () => look(2 * zoom));
+  by("map-out").addEventListener("click", () => look(zoom / 2));
+  by("map-whole").addEventListener("click", () => look(1));
   canvas.addEventListener("blur", () => { focused = -1; hint(-1); draw(); });
   canvas.addEventListener("keydown", (event) => {
     const to = { ArrowRight: focused + 1, ArrowDown: focused + 1, ArrowLeft: focused - 1, ArrowUp: focused - 1,
       Home: 0, End: taken - 1 }[event.key];
     if (to !== undefined) step(to);
+    else if (event.key === "+" || event.key === "-") look(event.key === "+" ? 2 * zoom : zoom / 2);
     else if (event.key === "Enter" || event.key === " ") show(focused < 0 ? 0 : focused);
     else return;
     event.preventDefault();

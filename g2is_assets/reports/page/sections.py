@@ -12,8 +12,9 @@ import polars as pl
 from g2is_assets.contracts.instructions import count_lost
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.errors import StoreError
+from g2is_assets.reports.page.charts import MODELS
 from g2is_assets.reports.page.material import Material
-from g2is_assets.reports.why import taken_lines
+from g2is_assets.reports.why import excluded_line, left_line, taken_lines
 from g2is_assets.reports.words import beginning, printable, readable
 
 SHOWN: Final = 40
@@ -35,6 +36,9 @@ GRID: Final = 4095
 """The longer side of the map, in its own units."""
 WORDS: Final = 60
 """Characters of a prompt that a point shows."""
+CHOSEN: Final = {"best": "Improved most", "typical": "Typical", "worst": "Improved least"}
+CHANGES: Final = 12
+"""Rows that came, and as many that went, of which the page shows the words."""
 
 
 def rows_with_text(rows: pl.DataFrame) -> list[dict[str, Any]]:
@@ -63,34 +67,55 @@ def taken_rows(material: Material) -> list[dict[str, Any]]:
 
 
 def answered_rows(material: Material) -> list[dict[str, Any]]:
-    """The rows whose answers were kept, by id, with what the base model and the adapter answer."""
+    """The rows whose answers were kept, the most improved first: before and after, with losses and what is right."""
     own = material.target.unique("row_id", keep="first", maintain_order=True)
-    wide = material.answers.pivot("model", index="row_id", values="response", sort_columns=True).sort("row_id")
-    headings = {"prompt": "Prompt", "response": "Reference", "base": "Base model", "g2is": "This adapter"}
-    rows = wide.join(own, on="row_id", how="inner", maintain_order="left")
-    return [{"row_id": row["row_id"], "texts": _texts(row, headings, ANSWER_LIMIT)} for row in rows.to_dicts()]
+    said, rated = (
+        table.pivot("model", index=index, values=values)
+        for table, index, values in (
+            (material.answers.rename({"response": "said"}), ["row_id", "chosen"], ["said", "right"]),
+            (material.scores, "row_id", "nll"),
+        )
+    )
+    rows = said.join(rated, on="row_id").join(own.drop("answer"), on="row_id")
+    found = []
+    for row in rows.sort(pl.col("g2is") - pl.col("base"), "row_id").iter_rows(named=True):
+        sides = (("Before: base model", "base"), ("After: this adapter", "g2is"))
+        answers = [
+            {"name": name, "text": _text(row[f"said_{key}"], ANSWER_LIMIT)[0], "right": row[f"right_{key}"]}
+            for name, key in sides
+        ]
+        prompt, reference = (_text(row[column], ANSWER_LIMIT) for column in ("prompt", "response"))
+        found.append(
+            {
+                "chosen": CHOSEN[row["chosen"]],
+                "losses": [row[key] for _, key in sides],
+                "texts": [("Prompt", *prompt)],
+                "reference": [("Reference", *reference)],
+                "answers": answers,
+            }
+        )
+    return found
 
 
 def _texts(row: dict[str, Any], headings: dict[str, str], limit: int) -> list[tuple[str, str, str]]:
     """Of each column its heading, its text, and a note on what was cut of it."""
-    texts = []
-    for column, heading in headings.items():
-        text, n_characters = row[column], len(row[column])
-        if n_characters <= limit:
-            texts.append((heading, readable(text), ""))
-        else:
-            note = f"The first {limit:,} of {n_characters:,} characters."
-            texts.append((heading, readable(text[:limit]) + "…", note))
-    return texts
+    return [(heading, *_text(row[column], limit)) for column, heading in headings.items()]
+
+
+def _text(text: str, limit: int) -> tuple[str, str]:
+    if len(text) <= limit:
+        return readable(text), ""
+    return readable(text[:limit]) + "…", f"The first {limit:,} of {len(text):,} characters."
 
 
 class Map(NamedTuple):
     """A map of the pool.
 
     Attributes:
-        data: For the script: taken rows first, in their order, then the others; `before` is the number of the row that
-            a taken row follows or resembles most.
-        row_ids: The rows on it, in that order.
+        data: For the script: taken rows first, in their order, then the others, then the domain's own; `before` is the
+            number of the row that a taken row follows or resembles most, `why` of the others why each was left, and
+            `own` of the domain's the number in the list of its validation rows.
+        row_ids: The pool's rows on it, in that order.
         n_sampled, n_others: Points that are not taken rows, and rows that could be such points.
     """
 
@@ -100,14 +125,19 @@ class Map(NamedTuple):
     n_others: int
 
 
+def points_of(subset: pl.DataFrame, places: pl.DataFrame) -> list[str]:
+    """The pool's rows on the map: those taken, in their order, then the others, or a sample of them, by id."""
+    taken = subset["row_id"].to_list()
+    others = places.filter(~pl.col("row_id").is_in(taken))["row_id"].to_list()
+    return [*taken, *sorted(hash_sample(others, min(len(others), MAX_POINTS), SALT))]
+
+
 def draw_map(material: Material) -> Map:
-    """Choose the points of a map and describe each; taken rows are always among them."""
-    taken = material.subset["row_id"].to_list()
-    others = material.places.filter(~pl.col("row_id").is_in(taken))["row_id"].to_list()
-    sampled = sorted(hash_sample(others, min(len(others), MAX_POINTS), SALT))
+    """Describe every point of the map."""
+    row_ids, taken = points_of(material.subset, material.places), material.subset["row_id"].to_list()
     texts = material.pool.select("row_id", "prompt", pl.col("sources").list.join(", ").alias("source"))
     points = (
-        pl.DataFrame({"row_id": [*taken, *sampled]}, schema={"row_id": pl.String})
+        pl.DataFrame({"row_id": row_ids}, schema={"row_id": pl.String})
         .join(material.places, on="row_id", how="left", maintain_order="left")
         .join(texts, on="row_id", how="left", maintain_order="left")
     )
@@ -115,7 +145,9 @@ def draw_map(material: Material) -> Map:
     number = {name: place for place, name in enumerate(names)}
     order = {row_id: place for place, row_id in enumerate(taken)}
     nearest = material.subset.select(pl.coalesce("nearest_row", "predecessor")).to_series()
-    x, y = _on_grid(points.select("x", "y").to_numpy())
+    numbers = {row_id: number for number, row_id in enumerate(material.validation["row_id"], start=1)}
+    own = material.own_places.filter(pl.col("row_id").is_in(list(numbers)))
+    x, y = _on_grid(np.concatenate([table.select("x", "y").to_numpy() for table in (points, own)]))
     data = {
         "n_taken": len(taken),
         "x": x,
@@ -124,8 +156,21 @@ def draw_map(material: Material) -> Map:
         "words": [beginning(prompt, WORDS) for prompt in points["prompt"]],
         "sources": [printable(name) for name in names],
         "before": [order.get(row_id, -1) for row_id in nearest],
+        "why": _whys_left(material, row_ids[len(taken) :]),
+        "own": [numbers[row_id] for row_id in own["row_id"]],
     }
-    return Map(data, [*taken, *sampled], len(sampled), len(others))
+    return Map(data, row_ids, len(row_ids) - len(taken), len(material.places) - len(taken))
+
+
+def _whys_left(material: Material, row_ids: list[str]) -> list[str]:
+    """Of rows that were not taken, why, each in one line."""
+    here = pl.col("row_id").is_in(row_ids)
+    found = {row["row_id"]: excluded_line(row) for row in material.excluded.filter(here).iter_rows(named=True)}
+    records: dict[str, list[dict[str, Any]]] = {}
+    for row in material.left.filter(here).iter_rows(named=True):
+        records.setdefault(row["row_id"], []).append(row)
+    found |= {row_id: left_line(rows, material.made, material.budgets) for row_id, rows in records.items()}
+    return [printable(found.get(row_id, "Left.")) for row_id in row_ids]
 
 
 def _on_grid(places: np.ndarray) -> tuple[list[int], list[int]]:
@@ -139,7 +184,7 @@ def _on_grid(places: np.ndarray) -> tuple[list[int], list[int]]:
 
 
 def mix(material: Material, column: Literal["sources", "licenses"]) -> list[dict[str, Any]]:
-    """The subset by source or licence beside the pool, the most taken first: `name`, numbers and shares of rows."""
+    """The subset by source or licence beside the pool, the most taken first: `name`, numbers, shares and `lift`."""
     tables = {"pool": material.pool, "taken": material.taken}
     pool, taken = (
         table.select(pl.col(column).explode().alias("name")).group_by("name").len(f"n_{whose}")
@@ -152,7 +197,32 @@ def mix(material: Material, column: Literal["sources", "licenses"]) -> list[dict
         others = rest.select(pl.lit(f"{len(rest)} others").alias("name"), pl.sum("n_pool", "n_taken"))
         both = pl.concat([both.head(SHOWN - 1), others])
     shares = {f"{whose}_share": pl.col(f"n_{whose}") / max(len(table), 1) for whose, table in tables.items()}
-    return [row | {"name": printable(row["name"])} for row in both.with_columns(**shares).iter_rows(named=True)]
+    lift = pl.when(pl.col("pool_share") > 0).then(pl.col("taken_share") / pl.col("pool_share"))
+    both = both.with_columns(**shares).with_columns(lift=lift)
+    return [row | {"name": printable(row["name"])} for row in both.iter_rows(named=True)]
+
+
+def changed(material: Material) -> dict[str, Any] | None:
+    """What is other than with the adapter before: rows in and out, their words where the pool still has them."""
+    if material.before is None:
+        return None
+    made, change = material.before.made, material.before.change
+    texts = dict(material.pool.select("row_id", "prompt").iter_rows())
+    sides = []
+    for came in (True, False):
+        rows = [row for row in change.changes if row.came == came]
+        shown = [(row.row_id, beginning(texts.get(row.row_id, ""), SUMMARY), row.why) for row in rows[:CHANGES]]
+        sides.append({"n": len(rows), "rows": shown})
+    now = material.evaluated
+    losses = [(name, [run.metrics.get(f"nll_{key}") for run in (made, now)]) for key, name in MODELS.items()]
+    return {
+        "created_at": made.created_at,
+        "n_kept": change.n_kept,
+        "sides": sides,
+        "causes": [printable(cause) for cause in change.causes],
+        "same_rows": made.inputs["instructions/target"].data_version == now.inputs["instructions/target"].data_version,
+        "losses": [(name, *values) for name, values in losses if None not in values],
+    }
 
 
 def lengths(material: Material) -> list[dict[str, Any]]:
