@@ -54,6 +54,7 @@ def build_page(material: Material) -> Page:
         "changed": sections.changed(material),
         "validation": sections.rows_with_text(material.validation),
         "answers": sections.answered_rows(material),
+        "n_judged": material.answers.filter(pl.col("right").is_not_null())["row_id"].n_unique(),
         "n_test": int((material.target["split"] == "test").sum()),
         "kept_out": sections.kept_out(material),
         "chain": sections.versions_behind(material.lineage, material.links),
