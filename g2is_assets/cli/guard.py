@@ -4,10 +4,15 @@ Dagster's server answers to any Host, and takes mutations by GET, without a cont
 request must name a host that is served, and whatever can change something must be JSON that this very site sent.
 """
 
+import re
 import sys
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs
+
+from g2is_assets.contracts.audit import PAGE, PAGE_ADDRESS
+from g2is_assets.settings.project import load_project
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -19,6 +24,7 @@ EVERYWHERE: Final = ("0.0.0.0", "::")
 """Addresses to listen on that are nobody's name."""
 MAKES_APP: Final = "create_app_from_workspace_process_context"
 """What Dagster's command calls for the application that it serves; without it, it does not start here."""
+REPORT: Final = re.compile(PAGE_ADDRESS + r"/(?P<domain>\w+)/(?P<version>[0-9a-f-]+)", re.ASCII)
 POLICY_VIOLATION: Final = 1008
 """Code of a websocket that is closed for what it asked."""
 
@@ -103,6 +109,36 @@ def _unframed(send: Send) -> Send:
     return sent
 
 
+class Reports:
+    """Serves the pages of `audit/report` beside an application, since no browser opens a file from a site.
+
+    Each is served as of no origin: whoever can write to the lake could put a script into one, and must not thereby
+    reach the UI.
+    """
+
+    HEADERS: Final = (
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-security-policy", b"sandbox allow-scripts allow-popups"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-cache"),
+    )
+
+    def __init__(self, app: App, place: Path) -> None:
+        self.app, self.place = app, place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or pass it on."""
+        found = REPORT.fullmatch(scope.get("path", "")) if scope["type"] == "http" else None
+        if found is None:
+            return await self.app(scope, receive, send)
+        try:
+            status, page = 200, (self.place / found["domain"] / found["version"] / PAGE).read_bytes()
+        except OSError:
+            status, page = 404, b"There is no such report; refresh the domain.\n"
+        await send({"type": "http.response.start", "status": status, "headers": list(self.HEADERS)})
+        return await send({"type": "http.response.body", "body": page})
+
+
 def serve() -> None:
     """Dagster's own command, its application behind the guard: the first argument names the hosts, the rest are its."""
     from dagster_webserver import cli
@@ -110,7 +146,7 @@ def serve() -> None:
     hosts, make = frozenset(sys.argv.pop(1).split(",")), vars(cli)[MAKES_APP]
 
     def guarded(*arguments: Any, **options: Any) -> App:
-        return Guard(make(*arguments, **options), hosts)
+        return Guard(Reports(make(*arguments, **options), load_project().home / "lake" / "audit" / "report"), hosts)
 
     vars(cli)[MAKES_APP] = guarded
     cli.cli(auto_envvar_prefix="DAGSTER_WEBSERVER")

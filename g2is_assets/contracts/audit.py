@@ -113,6 +113,8 @@ STALENESS: Final = Contract(
 )
 
 PAGE: Final = "report.html"
+PAGE_ADDRESS: Final = "/g2is/report"
+"""Where `g2is ui` serves the pages: below it come domain and version."""
 
 HTML_HEAD: Final = '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
 ERASED_PAGE: Final = (

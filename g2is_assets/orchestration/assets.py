@@ -1,6 +1,7 @@
 """Every stage as Dagster sees it: one factory makes an asset of each, with its inputs, partitions and metadata.
 
-Of metadata standard keys come first, then `g2is/...` numbers, the same on every run.
+Of metadata the result comes first: a link or a sentence, then `g2is/...` numbers, then what can be looked at, then
+standard keys; the same on every run.
 """
 
 import logging
@@ -12,11 +13,12 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
-from g2is_assets.contracts.audit import PAGE
+from g2is_assets.contracts.audit import PAGE, PAGE_ADDRESS
 from g2is_assets.contracts.contract import Column, type_name
 from g2is_assets.contracts.tables import main_table, view_of
 from g2is_assets.orchestration.runs import UNATTENDED, end_dead_runs, label, model_turn, retried
 from g2is_assets.reports import words
+from g2is_assets.reports.words import Cells
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.catalog import STAGES, STUDY
 from g2is_assets.stages.frame import make
@@ -115,11 +117,6 @@ def _materialise(
         alone = not UNATTENDED.isdisjoint(run.tags)
         made = make(workspace, stage.key, place, run.run_id, force=force, stop_at=stop_at, unattended=alone, turn=turn)
     metadata = version_metadata(made.version, made.written, _shown(workspace, made.version))
-    page = made.version.folder / PAGE
-    if page.is_file():
-        address = page.resolve()
-        metadata["g2is/page"] = dg.MetadataValue.path(str(address))
-        metadata["g2is/page_url"] = dg.MetadataValue.url(address.as_uri())
     return dg.MaterializeResult(data_version=dg.DataVersion(made.version.manifest.data_version), metadata=metadata)
 
 
@@ -132,7 +129,7 @@ def _place(context: dg.AssetExecutionContext, workspace: Workspace) -> Place:
     return Place(key)
 
 
-def _shown(workspace: Workspace, version: Version) -> dict[str, str]:
+def _shown(workspace: Workspace, version: Version) -> dict[str, str | Cells]:
     """First rows and pictures of a version; what goes wrong with them fails no refresh."""
     from g2is_assets.reports.shown import show
 
@@ -180,22 +177,39 @@ def _bounds(column: Column) -> list[str]:
     return [f"{words} {bound:g}" for words, bound in bounds if bound is not None]
 
 
-def version_metadata(version: Version, written: bool, shown: Mapping[str, str]) -> dict[str, Any]:
-    """Metadata of the materialisation of a version, `written` now or served again, with Markdown for people by name."""
+def version_metadata(version: Version, written: bool, shown: Mapping[str, str | Cells]) -> dict[str, Any]:
+    """Metadata of the materialisation of a version, `written` now or served again; `shown` is what there is to see."""
     manifest = version.manifest
-    table = main_table(manifest.asset).table
+    table, metrics = main_table(manifest.asset).table, manifest.metrics
     count = "dagster/row_count" if manifest.partition is None else "dagster/partition_row_count"
-    metadata: dict[str, Any] = {
+    metadata: dict[str, Any] = {}
+    if (page := version.folder / PAGE).is_file():  # `g2is ui` serves the link, and anyone can open the file
+        link = f"{PAGE_ADDRESS}/{manifest.partition}/{version.folder.name}"
+        metadata |= {"g2is/page_url": dg.MetadataValue.url(link), "g2is/page": dg.MetadataValue.path(page.resolve())}
+    if "nll_g2is" in metrics:
+        metadata["g2is/result"] = words.verdict(metrics)
+    numbers = {name: words.rounded(value) if isinstance(value, float) else value for name, value in metrics.items()}
+    metadata |= {f"g2is/{name}": value for name, value in numbers.items()}
+    metadata |= {count: manifest.n_rows[table]}
+    metadata |= {f"g2is/n_rows_{name}": n_rows for name, n_rows in manifest.n_rows.items() if name != table}
+    metadata |= {f"g2is/{name}": _seen(value, manifest.asset) for name, value in shown.items()}
+    return {
+        **metadata,
         "dagster/uri": str(version.folder),
         **table_metadata(manifest.asset),
-        count: manifest.n_rows[table],
-    }
-    metadata |= {f"g2is/{name}": dg.MetadataValue.md(text) for name, text in shown.items()}
-    metadata |= {f"g2is/n_rows_{name}": n_rows for name, n_rows in manifest.n_rows.items() if name != table}
-    metadata |= {f"g2is/{name}": value for name, value in manifest.metrics.items()}
-    return metadata | {
         "g2is/computed": int(written),
         "g2is/n_bytes": sum(record.n_bytes for record in manifest.files.values()),
         "g2is/version": version.folder.name,
         "g2is/manifest_sha256": version.as_input.manifest_sha256,
     }
+
+
+def _seen(value: str | Cells, asset: str) -> dg.MetadataValue:
+    """Markdown, or a table whose columns say what they mean where they are those of the asset's main table."""
+    if isinstance(value, str):
+        return dg.MetadataValue.md(value)
+    known, first = main_table(asset).columns, value[0] if value else {"": None}
+    columns = [
+        dg.TableColumn(name, "string", description=known[name].meaning if name in known else None) for name in first
+    ]
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in value], dg.TableSchema(columns))

@@ -20,6 +20,7 @@ from g2is_assets.contracts.tables import TABLES, main_table, view_of
 from g2is_assets.errors import StoreError
 from g2is_assets.reports import words
 from g2is_assets.reports.why import first_reasons
+from g2is_assets.reports.words import Cells
 from g2is_assets.store.files import read_parquet, write_into
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import PICTURES
@@ -32,8 +33,8 @@ ANSWER_SHOWN: Final = 240
 REASON_SHOWN: Final = 900
 
 
-def show(lake: Lake, version: Version, draw: Draw, n_rows: int = 5) -> dict[str, str]:
-    """Markdown by name of a version that is not pruned: `tables`, `first_rows`, and each picture under its own name.
+def show(lake: Lake, version: Version, draw: Draw, n_rows: int = 5) -> dict[str, str | Cells]:
+    """What there is to see of a version that is not pruned: `tables` and `first_rows`, each picture under its own name.
 
     Pictures that are not kept are drawn by `draw`: `reports.drawn.draw`, which needs seconds to load. Of text and
     numbers `n_rows` rows are shown, or none.
@@ -42,7 +43,7 @@ def show(lake: Lake, version: Version, draw: Draw, n_rows: int = 5) -> dict[str,
         StoreError: A file of the version is missing or damaged.
     """
     seen, asset = Seen(lake, version), version.manifest.asset
-    shown = {"tables": _tables(version)}
+    shown: dict[str, str | Cells] = {"tables": _tables(version)}
     try:
         if n_rows:
             shown["first_rows"] = PREVIEWS.get(asset, _first_rows)(seen, n_rows)
@@ -82,7 +83,7 @@ class Seen:
         """A table of the version: these columns, or all."""
         return read_parquet(self.version.folder / contract.file, list(columns) or None, n_rows)
 
-    def some(self, contract: Contract, row_ids: pl.Series, *columns: str) -> pl.DataFrame:
+    def some(self, contract: Contract, row_ids: pl.Series, *columns: str | pl.Expr) -> pl.DataFrame:
         """Some rows of a table: these columns."""
         file = pl.scan_parquet(self.version.folder / contract.file, glob=False)
         return file.filter(pl.col("row_id").is_in(row_ids.implode())).select(columns).collect()
@@ -96,19 +97,25 @@ class Seen:
             raise MissingError(str(error)) from error
 
 
-def _tables(version: Version) -> str:
+def _tables(version: Version) -> Cells:
     """Every file of a version: how many rows, which view, and what it holds."""
-    manifest, rows, lines = version.manifest, [], []
+    manifest, rows = version.manifest, []
     for file, record in sorted(manifest.files.items()):
         table = file.removesuffix(".parquet")
-        view = view_of(manifest.asset, table) if table in manifest.n_rows else None
-        rows.append((file, manifest.n_rows.get(table), f"{record.n_bytes / 1000:,.1f}", view))
-        if contract := TABLES.get((manifest.asset, table)):
-            lines.append(f"* {words.escaped(str(view))}: {words.escaped(contract.meaning, 200)}")
-    return words.table(("file", "rows", "kB", "view in g2is.duckdb"), rows) + "\n\n" + "\n".join(lines)
+        contract = TABLES.get((manifest.asset, table))
+        rows.append(
+            {
+                "file": file,
+                "rows": manifest.n_rows.get(table),
+                "kB": words.rounded(record.n_bytes / 1000),
+                "view in g2is.duckdb": view_of(manifest.asset, table) if table in manifest.n_rows else None,
+                "meaning": contract.meaning if contract else None,
+            }
+        )
+    return rows
 
 
-def _first_rows(seen: Seen, n_rows: int) -> str:
+def _first_rows(seen: Seen, n_rows: int) -> Cells:
     """The first rows of the main table; of instructions, whose they are and what they say."""
     contract = main_table(seen.version.manifest.asset)
     rows = seen.own(contract, n_rows=n_rows)
@@ -118,34 +125,32 @@ def _first_rows(seen: Seen, n_rows: int) -> str:
             rows = rows.with_columns(said.list.join(" ").alias("prompt"))
         shown = ("row_id", "sources", "licenses", "prompt", "response", "n_response_tokens")
         rows = rows.select(name for name in shown if name in rows.columns)
-    return words.first_rows(rows)
+    return words.cells(rows)
 
 
-def _first_taken(seen: Seen, n_rows: int) -> str:
+def _first_taken(seen: Seen, n_rows: int) -> Cells:
     """The first rows of a subset, each with its reason in words."""
     taken = seen.own(SUBSET, "order", "row_id").sort("order").head(n_rows)
     pool = seen.behind("instructions/pool").some(POOL, taken["row_id"], "row_id", "sources", "prompt")
     rows = taken.join(pool, on="row_id", how="left", maintain_order="left")
-    reasons = first_reasons(seen.lake, seen.version, n_rows)
-    cells = rows.select("row_id", "sources", "prompt").rows()
-    parts = []
-    for place, ((row_id, sources, prompt), reason) in enumerate(zip(cells, reasons, strict=True), start=1):
-        row = f"{words.cell(row_id)} **{words.cell(sources)}**: {words.cell(prompt)}"
-        parts.append(f"{place}. {row}\n\n   {words.escaped(reason, REASON_SHOWN)}")
-    return "\n".join(parts)
+    reasons = pl.Series("why", first_reasons(seen.lake, seen.version, n_rows), dtype=pl.String)
+    return words.cells(rows.select("row_id", "sources", "prompt", reasons), REASON_SHOWN)
 
 
-def _first_answers(seen: Seen, n_rows: int) -> str:
-    answers = seen.own(ANSWERS).pivot("model", index="row_id", values="response", sort_columns=True).head(n_rows)
+def _first_answers(seen: Seen, n_rows: int) -> Cells:
+    said = seen.own(ANSWERS)
+    answers = said.pivot("model", index="row_id", values=["response", "right"], sort_columns=True).head(n_rows)
     target = seen.behind("instructions/target", domain=True)
-    asked = target.some(TARGET, answers["row_id"], "row_id", "prompt", "response")
-    rows = answers.join(asked, on="row_id", how="left", maintain_order="left")
-    columns = ("row_id", "prompt", "response", "base", "g2is")
-    header = ("row", "prompt", "reference", "base model", "adapter")
-    return words.table(header, rows.select(columns).rows(), limit=ANSWER_SHOWN)
+    asked = target.some(TARGET, answers["row_id"], "row_id", "prompt", pl.col("response").alias("reference"))
+    rows = answers.join(asked.unique("row_id"), on="row_id", how="left", maintain_order="left")
+    names = {"base model": "response_base", "adapter": "response_g2is", "right before": "right_base"}
+    if rows.is_empty():
+        return []
+    shown = rows.select("row_id", "prompt", "reference", **names, **{"right now": "right_g2is"})
+    return words.cells(shown, ANSWER_SHOWN)
 
 
-PREVIEWS: Final[dict[str, Callable[[Seen, int], str]]] = {
+PREVIEWS: Final[dict[str, Callable[[Seen, int], Cells]]] = {
     "selection/subset": _first_taken,
     "finetune/evaluation": _first_answers,
 }

@@ -4,7 +4,7 @@ import base64
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +14,9 @@ from polars import selectors as cs
 _REORDER: Final = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
 """Marks that make a terminal show text in another order than it stands in."""
 Metrics = Mapping[str, int | float | str]
+Cell = str | int | float | bool | None
+Cells = list[dict[str, Cell]]
+"""A small table of plain text and numbers: a record a row."""
 GUESS: Final = 0.9
 """Share of the loss of a blind guess, ln(vocabulary), from which on a base model is said to be guessing."""
 OTHERS: Final = {"base": "the base model", "random": "a random subset of the same size"}
@@ -153,29 +156,25 @@ def escaped(text: str, limit: int = SHOWN) -> str:
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", beginning(text, limit))
 
 
-def cell(value: Any, limit: int = SHOWN) -> str:
-    """A value as a cell of a table; ids and digests by their first characters."""
-    if value is None:
-        return "–"
+def cell(value: Any, limit: int = SHOWN) -> Cell:
+    """A value as a cell of a table of plain text; texts are cut, ids and digests to their first characters."""
     if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list):
-        return escaped(", ".join(map(str, value)), limit)
-    text = str(value)
-    return text[:ID_SHOWN] if _ID.fullmatch(text) else escaped(text, limit)
+        return rounded(value)
+    if value is None or isinstance(value, int):
+        return value
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text[:ID_SHOWN] if _ID.fullmatch(text) else beginning(text, limit)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]], limit: int = SHOWN) -> str:
-    """A Markdown table; every cell is cut and escaped."""
-    values = [[cell(value, limit) for value in row] for row in rows]
-    lines = [[escaped(name) for name in header], ["---"] * len(header), *values]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def rounded(value: float) -> float:
+    """A number for people: with six digits that count."""
+    return float(f"{value:.6g}")
 
 
-def first_rows(rows: pl.DataFrame) -> str:
-    """A small table as Markdown, without vectors and nested records."""
+def cells(rows: pl.DataFrame, limit: int = SHOWN) -> Cells:
+    """A small table for people, without vectors and nested records."""
     kept = rows.select(~(cs.array() | cs.struct() | cs.list(cs.struct())))
-    return table(kept.columns, kept.rows())
+    return [{name: cell(value, limit) for name, value in row.items()} for row in kept.iter_rows(named=True)]
 
 
 def picture(png: bytes, alt: str) -> str:

@@ -35,8 +35,8 @@ def _lineage_from(workspace: Workspace, place: Place, versions: Versions) -> Mad
 def _report_from(workspace: Workspace, place: Place, versions: Versions) -> MadeFrom:
     project, before = workspace.project, _evaluated_before(workspace, versions["finetune/evaluation"])
     said = {"title": project.domain(place.domain).title, "model": redacted(project.settings.model)}
-    said |= {"before": before.as_input.manifest_sha256 if before else None}
-    return MadeFrom(said | {"share": versions["warmup/sample"].manifest.settings["share"]})
+    seen = {"before": before.as_input.manifest_sha256 if before else None}
+    return MadeFrom({**said, **seen, "share": versions["warmup/sample"].manifest.settings["share"]})
 
 
 def _evaluated_before(workspace: Workspace, evaluation: Version) -> Version | None:
@@ -45,8 +45,8 @@ def _evaluated_before(workspace: Workspace, evaluation: Version) -> Version | No
     for folder in version_folders(workspace.lake, made.asset, made.partition):
         with suppress(StoreError):  # a damaged one is for the verification to name
             other = Version(folder, read_manifest(folder))
-            earlier = other.manifest.created_at < made.created_at
-            if earlier and other.manifest.inputs["finetune/adapter"] != made.inputs["finetune/adapter"]:
+            adapter, own = (one.inputs["finetune/adapter"].data_version for one in (other.manifest, made))
+            if other.manifest.created_at < made.created_at and adapter != own:
                 found.append(other)
     return max(found, key=lambda other: other.manifest.created_at, default=None)
 

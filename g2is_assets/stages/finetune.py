@@ -253,7 +253,8 @@ def chosen_rows(change: NDArray[np.float64], n_rows: int) -> list[str | None]:
         first is the better.
     """
     order, n_rows = np.argsort(change, kind="stable"), min(n_rows, len(change))
-    n_ends, chosen = n_rows // 3, [None] * len(change)
+    chosen: list[str | None] = [None] * len(change)
+    n_ends = n_rows // 3
     start = (len(order) - n_rows + 2 * n_ends) // 2
     places = {"best": order[:n_ends], "worst": order[len(order) - n_ends :]}
     for name, rows in (places | {"typical": order[start : start + n_rows - 2 * n_ends]}).items():

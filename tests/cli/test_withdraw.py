@@ -366,7 +366,9 @@ def test_erasing_again_changes_nothing(story: Story) -> None:
 
 def test_an_erasure_says_where_the_history_shows_the_row(story: Story) -> None:
     with own_instance(story.settings) as instance:
-        metadata = {"g2is/first_rows": dg.MetadataValue.md(f"| {story.own} | its text |")}
+        metadata = {
+            "g2is/first_rows": dg.MetadataValue.table([dg.TableRecord({"row_id": story.own[:8], "prompt": "its text"})])
+        }
         instance.report_runless_asset_event(
             dg.AssetMaterialization(["instructions", "target"], metadata=metadata, partition="words")
         )

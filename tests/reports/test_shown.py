@@ -1,12 +1,9 @@
 """What is shown of a version comes from its tables alone, as text and pictures, and says so where it cannot."""
 
-import html
-import re
 from pathlib import Path
 
 import polars as pl
 import pytest
-from markdown_it import MarkdownIt
 
 from g2is_assets.contracts import finetune as finetune_contracts
 from g2is_assets.contracts.contract import Contract
@@ -53,25 +50,22 @@ def lake(tmp_path: Path) -> Lake:
     return Lake(tmp_path / "lake")
 
 
-def cells(text: str) -> list[str]:
-    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
-    assert not {"<script", "<img", "<strong"} & set(re.findall(r"<\w+", page))
-    return [html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", page)]
-
-
 def test_the_first_rows_show_what_sources_say_as_text(lake: Lake) -> None:
     shown = show(lake, make_pool(lake, 7), draw, n_rows=2)
-    found = cells(shown["first_rows"])
-    assert found[:5] == ["0" * 8, "a $ource | 1", "MIT", HOSTILE, "answer 0 | $x$"]
-    assert len(found) == 2 * 6
+    first, second = shown["first_rows"]
+    assert list(first.values()) == ["0" * 8, "a $ource | 1", "MIT", HOSTILE, "answer 0 | $x$", 1]
+    assert second.keys() == first.keys() >= {"row_id", "prompt"}
     assert "first_rows" not in show(lake, make_pool(lake, 7), draw, n_rows=0)
 
 
 def test_every_table_is_named_with_its_view_its_rows_and_its_meaning(lake: Lake) -> None:
     tables = show(lake, make_pool(lake, 7), draw)["tables"]
-    file, n_rows, _, view = cells(tables)[:4]
-    assert (file, n_rows, view) == ("pool.parquet", "7", "instructions_pool")
-    assert POOL.meaning in tables
+    assert [tables[0][name] for name in ("file", "rows", "view in g2is.duckdb", "meaning")] == [
+        "pool.parquet",
+        7,
+        "instructions_pool",
+        POOL.meaning,
+    ]
 
 
 @pytest.mark.parametrize("n", [2, 300])
@@ -90,12 +84,21 @@ def evaluation(lake: Lake) -> tuple[Version, list[Version]]:
     )
     behind += [make(lake, f"finetune/{n}", [(TRAINING_LOG, log)], partition="d") for n in ("adapter", "baseline")]
     scores = [
-        {"domain": "d", "split": "test", "row_id": row["row_id"], "model": m, "nll": 1.0 + k, "n_response_tokens": 1}
+        {
+            "domain": "d",
+            "split": "test",
+            "row_id": row["row_id"],
+            "model": m,
+            "nll": 1.0 + k,
+            "n_response_tokens": 1,
+            "right": None,
+        }
         for m in ("base", "g2is", "random")
         for k, row in enumerate(target)
     ]
     said = [
-        {"domain": "d", "row_id": f"{0:032d}", "model": model, "response": f"<b>{model}</b>"}
+        {"domain": "d", "row_id": f"{0:032d}", "model": model, "chosen": "best"}
+        | {"response": f"<b>{model}</b>", "right": model == "g2is"}
         for model in ("base", "g2is")
     ]
     tables = [
@@ -108,7 +111,8 @@ def evaluation(lake: Lake) -> tuple[Version, list[Version]]:
 
 def test_answers_stand_side_by_side(lake: Lake) -> None:
     shown = show(lake, evaluation(lake)[0], draw)
-    assert cells(shown["first_rows"]) == ["0" * 8, HOSTILE, "answer 0 | $x$", "<b>base</b>", "<b>g2is</b>"]
+    (row,) = shown["first_rows"]
+    assert list(row.values()) == ["0" * 8, HOSTILE, "answer 0 | $x$", "<b>base</b>", "<b>g2is</b>", False, True]
     assert {"scores", "losses"} <= shown.keys()
 
 

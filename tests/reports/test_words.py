@@ -26,12 +26,10 @@ def rendered(text: str) -> str:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_cell_shows_the_text_as_it_is(text: str) -> None:
-    page = rendered(words.table(["prompt", "n"], [[text, 1], ["plain", 2]]))
-    tags = set(re.findall(r"<(/?\w+)", page))
-    assert tags == {f"{end}{tag}" for tag in ("table", "thead", "tbody", "tr", "th", "td") for end in ("", "/")}
-    cells = [html.unescape(found) for found in re.findall(r"<td>(.*?)</td>", page)]
-    assert cells == [" ".join(text.split()), "1", "plain", "2"]
+def test_what_is_escaped_shows_the_text_as_it_is(text: str) -> None:
+    page = rendered(words.escaped(text))
+    assert set(re.findall(r"<(/?\w+)", page)) == {"p", "/p"}
+    assert html.unescape(page) == f"<p>{' '.join(text.split())}</p>\n"
 
 
 def test_a_long_text_is_cut_before_it_is_escaped() -> None:
@@ -49,18 +47,17 @@ def test_ids_and_digests_are_shown_by_their_first_characters() -> None:
 
 def test_marks_that_reorder_or_move_are_not_shown() -> None:
     assert words.escaped("a\u202eb\x1b[31mc") == "a\ufffdb\ufffd&#91;31mc"
+    assert words.cell("a\u202eb\x1b[31mc\nd") == "a\ufffdb\ufffd[31mc d"
 
 
 def test_the_first_rows_have_lists_as_words_and_leave_vectors_out() -> None:
     rows = pl.DataFrame(
-        {"name": ["a", None], "sources": [["x", "y|z"], []], "share": [0.123456, 2.0], "vector": [[1.0], [2.0]]},
+        {"name": ["a", None], "sources": [["x", "y|z"], []], "share": [0.1234567, 2.0], "vector": [[1.0], [2.0]]},
         schema_overrides={"vector": pl.Array(pl.Float32, 1)},
     )
-    assert words.first_rows(rows).splitlines() == [
-        "| name | sources | share |",
-        "| --- | --- | --- |",
-        "| a | x, y&#124;z | 0.1235 |",
-        "| – |  | 2 |",
+    assert words.cells(rows) == [
+        {"name": "a", "sources": "x, y|z", "share": 0.123457},
+        {"name": None, "sources": "", "share": 2.0},
     ]
 
 

@@ -1,13 +1,16 @@
 """The report of a real refresh: about the versions it names, skipped if they are the same, found where it says."""
 
+import asyncio
 import html
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
+from g2is_assets.cli.guard import Reports
 from g2is_assets.contracts.audit import PAGE, QUOTED
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.store.lake import Lake
@@ -33,6 +36,17 @@ def built(built_once: Path, tmp_path: Path) -> Path:
     return tmp_path / "project" / built_once.name
 
 
+async def served(lake: Lake, path: str) -> tuple[int, bytes]:
+    """What `g2is ui` answers to a browser that follows the link."""
+    told: list[Any] = []
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    await Reports(send, lake.place("audit/report"))({"type": "http", "path": path}, send, send)
+    return told[0]["status"], told[1]["body"]
+
+
 def page_of(settings: Path) -> Path:
     return Lake(settings.parent / "lake").current("audit/report", "sums").folder / PAGE
 
@@ -51,7 +65,9 @@ def test_the_page_is_about_the_current_versions_and_metadata_and_pointer_lead_to
     made = [event.step_materialization_data.materialization for event in result.get_asset_materialization_events()]
     metadata = next(m.metadata for m in made if m.asset_key.path[-1] == "report")
     assert metadata["g2is/page"] == dg.MetadataValue.path(str(page.resolve()))
-    assert metadata["g2is/page_url"] == dg.MetadataValue.url(page.resolve().as_uri())
+    link = f"/g2is/report/sums/{page.parent.name}"
+    assert next(iter(metadata.items())) == ("g2is/page_url", dg.MetadataValue.url(link))
+    assert asyncio.run(served(Lake(built.parent / "lake"), link)) == (200, page.read_bytes())
     assert f'href="{page.parent.name}/report.html"' in (page.parents[1] / PAGE).read_text()
     taken = lake.current("selection/subset", "sums").read(SUBSET)["row_id"]
     quoted = lake.current("audit/report", "sums").read(QUOTED)

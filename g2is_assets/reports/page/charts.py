@@ -60,7 +60,8 @@ def signed(value: float, digits: int) -> str:
 def losses(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The result as a picture: each model's loss, and round the others' the interval of the difference to this one."""
     known = [key for key in MODELS if f"nll_{key}" in metrics]
-    own, rows = float(metrics["nll_g2is"]), []
+    own = float(metrics["nll_g2is"])
+    rows: list[dict[str, Any]] = []
     for key in known:
         loss, than = float(metrics[f"nll_{key}"]), None if key == "g2is" else difference_to(key, metrics)
         ends = (own - than.high, own - than.low) if than else (loss, loss)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import polars as pl
 
@@ -100,7 +100,7 @@ def read_material(
     checks: Sequence[Checked],
     own_places: pl.DataFrame,
     before: str | None,
-    **named: str,
+    **named: Any,
 ) -> Material:
     """Read the tables that a page is made of from the versions of `audit/report`'s inputs, and what is behind them.
 
@@ -118,16 +118,17 @@ def read_material(
     evaluation, fields = versions["finetune/evaluation"], get_type_hints(Material, include_extras=True)
     trainings = ("finetune/adapter", "finetune/baseline")
     behind = {asset: lake.input_of(evaluation, asset, named["domain"]) for asset in trainings}
-    tables = {name: hint.__metadata__ for name, hint in fields.items() if get_origin(hint) is Annotated}
+    known = {name: hint.__metadata__ for name, hint in fields.items() if get_origin(hint) is Annotated}
+    tables: dict[str, Any] = {name: {**behind, **versions}[of].read(contract) for name, (of, contract) in known.items()}
     subset = versions["selection/subset"]
     return Material(
-        **named,
         evaluated=evaluation.manifest,
         made=subset.manifest,
         checks=checks,
         own_places=own_places,
         before=_before(lake, before, subset) if before else None,
-        **{name: {**behind, **versions}[asset].read(contract) for name, (asset, contract) in tables.items()},
+        **named,
+        **tables,
     )
 
 
