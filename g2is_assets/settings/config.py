@@ -290,8 +290,9 @@ class Settings(Section):
     """Workers of the engine `ray`."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of torch, per worker; 0 leaves the choice to it."""
-    owner: Owner = "team:g2is"
-    """Who answers for assets and domains: `team:` and a name, or an email address."""
+    owner: Owner = ""
+    """Who answers for assets and domains: `team:` and a name, or an email address; by default the team is called as the
+    home folder."""
     home: str = "."
     """Folder of `lake/` and `.dagster/`; the variable `G2IS_HOME` moves both."""
     domains: str = "domains"

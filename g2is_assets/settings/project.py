@@ -155,6 +155,9 @@ def load_project(path: str | Path | None = None) -> Project:
 
 def _load(file: Path) -> Project:
     settings = parse(Settings, read_toml(file), file)
+    if not settings.owner:
+        home = (file.parent / settings.home).resolve()
+        settings = settings.model_copy(update={"owner": f"team:{home.name or 'g2is'}"})
     folder = file.parent / settings.domains
     if not folder.is_dir() and "domains" in settings.model_fields_set:
         raise SettingsError(f"{file}: the folder of domains, {folder}, does not exist; make it or set `domains`")

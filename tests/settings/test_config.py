@@ -69,6 +69,15 @@ def source_refusal(folder: Path, source: str) -> str:
     return str(refused.value).removeprefix(f"{folder / 'g2is.toml'}: instructions.sources.0")
 
 
+def test_an_owner_that_nobody_named_is_the_team_of_the_home_folder(tmp_path: Path) -> None:
+    (tmp_path / "triage").mkdir()
+    file = tmp_path / "triage" / "g2is.toml"
+    file.write_text('[instructions]\nsources = ["pool.jsonl"]\n')
+    assert load_project(file).settings.owner == "team:triage"
+    file.write_text('owner = "a@example.org"\n' + file.read_text())
+    assert load_project(file).settings.owner == "a@example.org"
+
+
 def test_a_source_may_be_a_data_set_of_the_hub_with_columns_of_its_own(tmp_path: Path) -> None:
     said = 'hub = "owner/na-me.1", config = "main", split = "test", revision = "v1", columns = { messages = "turns" }'
     (tmp_path / "g2is.toml").write_text(f"[instructions]\nsources = [{{ {said} }}]\n")
