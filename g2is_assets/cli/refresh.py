@@ -43,7 +43,7 @@ def asked_for(project: Project, domains: Sequence[str], *, all_domains: bool, po
         SettingsError: There is no such domain, or which one is meant cannot be told.
     """
     if bool(domains) + all_domains + pool > 1:
-        raise click.UsageError("--pool, --domain and --all exclude each other: each refreshes a stale pool first")
+        raise click.UsageError("--pool, --domain and --all exclude each other; a domain's refresh begins with the pool")
     known = sorted(project.domains)
     if pool:
         return []
@@ -59,7 +59,7 @@ def asked_for(project: Project, domains: Sequence[str], *, all_domains: bool, po
 def run_refresh(
     project: Project,
     domains: Sequence[str],
-    show: "Callable[[Console, Project, str], None] | None" = None,
+    show: Callable[[Console, Project, str], None] | None = None,
     *,
     redraw: bool = False,
 ) -> None:
@@ -130,8 +130,8 @@ def plan_lines(project: Project, domains: Sequence[str]) -> list[str]:
     if not to_make:
         return ["Nothing has changed since the last run: the versions that are there serve again."]
     n_rows, n_tokens = _pool_size(project)
-    of = f"domain {domains[0]}" if len(domains) == 1 else f"{len(domains)} domains"
-    said = f"Pool of about {n_rows:,} rows and {of}: at most {len(to_make)} of {len(table)} assets are to be made."
+    of = "" if not domains else f" and domain {domains[0]}" if len(domains) == 1 else f" and {len(domains)} domains"
+    said = f"Pool of about {n_rows:,} rows{of}: at most {len(to_make)} of {len(table)} assets are to be made."
     try:
         weights = _parameters(project)
     except ModelError:

@@ -51,7 +51,11 @@ def run(
         watch_steps()
         with open_instance(project) as instance:
             failed = _run(instance, project, console, places, None if hours is None else begun + 3600 * hours)
-        console.print(f"Took {time.time() - begun:.0f} s. The result: {command(f'study show {name}')}", markup=False)
+        console.print(
+            f"Took {time.time() - begun:.0f} s. The result: {command(f'study show {name}')}",
+            markup=False,
+            soft_wrap=True,
+        )
         if failed:
             raise G2isError("; ".join(failed))
 

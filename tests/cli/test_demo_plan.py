@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from g2is_assets.cli.demo import plan_lines
+from g2is_assets.cli.refresh import plan_lines
 from g2is_assets.settings.project import load_project
 from g2is_assets.training import model
 from support.rows import arithmetic_row, write_jsonl
@@ -30,6 +30,8 @@ def test_the_sample_data_take_the_minutes_that_were_measured(monkeypatch: pytest
 def test_nothing_missing_is_said_and_so_is_what_a_change_makes_missing(copy: Path) -> None:
     assert plan(copy, "sums") == ["Nothing has changed since the last run: the versions that are there serve again."]
     assert "at most 9 of 14" in plan(copy, "words")[0]
+    (copy.parent / "lake" / "graph" / "neighbors" / "current.json").unlink()
+    assert plan(copy)[0] == "Pool of about 40 rows: at most 1 of 5 assets are to be made."
     write_jsonl(copy.parent / "pool" / "more.jsonl", [arithmetic_row(n) for n in range(400, 410)])
     said, time = plan(copy, "sums")
     assert said.startswith("Pool of about 50 rows and domain sums: at most ")
@@ -41,7 +43,7 @@ def test_a_limit_counts_and_hours_are_hours(make_project: object, monkeypatch: p
     settings = make_project()  # type: ignore[operator]
     rows = [arithmetic_row(n) for n in range(100)] * 200
     write_jsonl(settings.parent / "pool" / "many.jsonl", rows)
-    monkeypatch.setattr("g2is_assets.cli.demo._parameters", lambda project: 1.345e9)
+    monkeypatch.setattr("g2is_assets.cli.refresh._parameters", lambda project: 1.345e9)
     said, time = plan(settings, "sums")
     assert "about 20,0" in said
     assert time.split()[2] == "hours"

@@ -1,6 +1,7 @@
 """`g2is init` and what finds its project: whole or not at all, the sample from a wheel, hints that can be pasted."""
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -120,6 +121,30 @@ def test_demo_makes_no_project_beside_the_files_of_somebody(here: Path) -> None:
     assert done.exit_code == 1
     assert f"none is made here, since {here} is not empty: run `g2is init demo --sample && cd demo" in done.stderr
     assert [place.name for place in here.iterdir()] == ["notes.txt"]
+
+
+def test_demo_makes_the_sample_project_in_an_empty_folder_and_none_below_another(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / ".venv").mkdir()  # where the program itself may be installed
+    done = g2is("demo", "--domain", "poetry")
+    assert f"Made the project {here / 'g2is.toml'}" in done.stdout
+    assert "there is no domain 'poetry'" in done.stderr
+    assert len(load_project().domains) == 3
+    (here / "below").mkdir()
+    monkeypatch.chdir(here / "below")
+    assert "there is no domain 'poetry'" in g2is("demo", "--domain", "poetry").stderr
+    assert list((here / "below").iterdir()) == []
+
+
+def test_without_a_project_doctor_looks_at_the_machine_and_says_how_to_make_one(here: Path) -> None:
+    done = g2is("doctor", "--json")
+    assert done.exit_code == 1
+    found = {record["check"]: record for record in json.loads(done.stdout)}
+    assert list(found) == ["python", "settings", "torch", "memory"]
+    assert f"no g2is.toml in {here} or above it; make one with `g2is init`" in found["settings"]["said"]
+    assert {found[check]["state"] for check in ("python", "torch")} == {"ok"}
+    assert list(here.iterdir()) == []
 
 
 def demo_in(folder: str, *words: str) -> None:
