@@ -5,6 +5,9 @@ error stays a plain Python exception with its traceback.
 """
 
 import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import Final
 
 REDRAW: Final = "refresh --all --redraw-warmup"
@@ -14,8 +17,13 @@ _config: list[str] = []
 
 
 def command(words: str) -> str:
-    """`g2is WORDS`, so that a person can paste it: with `--config` where the project is not found without."""
-    return f"`g2is {' '.join((words, *_config))}`"
+    """`g2is WORDS`, so that a person can paste it: with `--config` where the project is not found without.
+
+    It is called as it was called, `.venv/bin/g2is`, where the shell would find none by its name, or another.
+    """
+    called, found = Path(sys.argv[0]), shutil.which("g2is")
+    elsewhere = called.name == "g2is" and called.exists() and not (found and called.samefile(found))
+    return f"`{' '.join((shlex.quote(str(called)) if elsewhere else 'g2is', words, *_config))}`"
 
 
 def found_by(config: str | None) -> None:

@@ -10,7 +10,7 @@ from g2is_assets.cli.init import run_init
 from g2is_assets.cli.refresh import asked_for, print_places, run_refresh
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
-from g2is_assets.errors import NoProjectError
+from g2is_assets.errors import NoProjectError, command
 from g2is_assets.reports.words import difference_to, printable, verdict
 from g2is_assets.settings.project import Project, load_project
 from g2is_assets.store.lake import Lake
@@ -28,7 +28,7 @@ def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None
         if any(not entry.name.startswith(".") for entry in Path.cwd().iterdir()):
             raise NoProjectError(
                 f"{error}; none is made here, since {Path.cwd()} is not empty: run "
-                "`g2is init demo --sample && cd demo && g2is demo`"
+                f"{command('init demo --sample')}, then {command('demo --config demo/g2is.toml')}"
             ) from None
         run_init(Path(), sample=True)
         project = load_project()

@@ -1,5 +1,6 @@
 """What leaves the lake: `g2is withdraw` records rows, `gc --erase` takes them out, `gc` drops what nobody needs."""
 
+import shlex
 from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -83,7 +84,8 @@ def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, d
             for file, line in found.get(row, []):
                 click.echo(f"  still in your source, remove it there: {file}, line {line}")
             if shown[row]:
-                wipe = f"DAGSTER_HOME={project.home / '.dagster'} dagster asset wipe {' '.join(shown[row])}"
+                home = shlex.quote(str(project.home / ".dagster"))
+                wipe = f"DAGSTER_HOME={home} dagster asset wipe {' '.join(shown[row])}"
                 click.echo(f"  its beginning is shown in Dagster's history, which this deletes: {wipe}")
             for adapter in adapters[row]:
                 click.echo(f"  trained on it and left as it is: {adapter}")

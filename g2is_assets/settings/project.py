@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from g2is_assets.errors import NoProjectError, SettingsError
+from g2is_assets.errors import NoProjectError, SettingsError, command
 from g2is_assets.settings.config import (
     ALL_DOMAINS,
     DOMAIN_NAME,
@@ -136,8 +136,8 @@ def settings_path(given: str | Path | None = None) -> Path:
     if file := next(filter(os.path.isfile, found), None):
         return file.resolve()
     raise NoProjectError(
-        f"there is no project: no {SETTINGS_FILE} in {here} or above it; make one with `g2is init`, or name its "
-        "settings file with --config or G2IS_CONFIG"
+        f"there is no project: no {SETTINGS_FILE} in {here} or above it; make one with {command('init')}, or name "
+        "its settings file with --config or G2IS_CONFIG"
     )
 
 

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 import g2is_assets
 from g2is_assets.cli import main
 from g2is_assets.cli.init import TEXTS
+from g2is_assets.errors import command
 from g2is_assets.settings.project import load_project, settings_path
 from support.commands import every_command
 from support.processes import Commands
@@ -119,7 +120,9 @@ def test_demo_makes_no_project_beside_the_files_of_somebody(here: Path) -> None:
     (here / "notes.txt").touch()
     done = g2is("demo")
     assert done.exit_code == 1
-    assert f"none is made here, since {here} is not empty: run `g2is init demo --sample && cd demo" in done.stderr
+    assert (
+        f"none is made here, since {here} is not empty: run `g2is init demo --sample`, then `g2is demo" in done.stderr
+    )
     assert [place.name for place in here.iterdir()] == ["notes.txt"]
 
 
@@ -191,12 +194,12 @@ def hints(*outputs: str) -> list[list[str]]:
 
 def project_of(words: list[str]) -> Path:
     """The settings file that a command line finds from the current folder; it must parse."""
-    command: click.Command = main
-    while isinstance(command, click.Group):
-        _, found, words = command.resolve_command(click.Context(command), words)
+    told: click.Command = main
+    while isinstance(told, click.Group):
+        _, found, words = told.resolve_command(click.Context(told), words)
         assert found is not None
-        command = found
-    with command.make_context("g2is", list(words)) as context:
+        told = found
+    with told.make_context("g2is", list(words)) as context:
         return settings_path(context.params["config"])
 
 
@@ -242,9 +245,22 @@ def test_what_commands_tell_to_run_can_be_pasted_where_they_were_run(
     assert len(set(told.values())) == 1, told
 
 
+def test_a_program_that_the_shell_does_not_find_by_its_name_is_told_as_it_was_called(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = here / "my env" / "bin" / "g2is"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", ["my env/bin/g2is", "ui"])
+    assert command("refresh") == "`'my env/bin/g2is' refresh`"
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    assert command("refresh") == "`g2is refresh`"
+
+
 def test_no_text_of_the_package_names_a_command_but_by_the_one_way_that_can_be_pasted() -> None:
     """Docstrings, and examples and help of commands, speak of commands; all else that prints tells to run one."""
-    names = sorted({path[0] for path in every_command(main) if path} - {"init"})
+    names = sorted({path[0] for path in every_command(main) if path})
     told = re.compile(rf"\bg2is ({'|'.join(names)})\b")
     guilty = []
     for module in PACKAGE.rglob("*.py"):
@@ -253,4 +269,4 @@ def test_no_text_of_the_package_names_a_command_but_by_the_one_way_that_can_be_p
         examples = {id(k.value) for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords}
         texts = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
         guilty += [f"{module.name}: {n.value}" for n in texts if id(n) not in alone | examples and told.search(n.value)]
-    assert guilty == ["demo.py:  is not empty: run `g2is init demo --sample && cd demo && g2is demo`"]
+    assert guilty == []

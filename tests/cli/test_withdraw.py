@@ -184,7 +184,7 @@ def test_a_row_that_is_still_used_is_not_erased(story: Story) -> None:
     assert story.refused.exit_code == 1
     assert "still used by" in story.refused.output
     assert "instructions/pool" in story.refused.output
-    assert f"run `g2is refresh --domain sums --domain words --config {copy}`, then erase" in " ".join(
+    assert f"run `g2is refresh --domain sums --domain words --config {story.settings}`, then erase" in " ".join(
         story.refused.output.split()
     )
 
