@@ -25,7 +25,7 @@ from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.serving import is_served, promote, refuse, rival_of, served_folder, was_refused
 from g2is_assets.store.version import Draft, Version
 
-MAX_ASKED: Final = 100
+MAX_ASKED: Final = 50
 """Rows with an answer but no choices for which every model generates one, which takes longer than all else."""
 ANSWER_TOKENS: Final = (64, 256)
 """Where an answer is cut: behind as many tokens as the longest reference has, but within these bounds."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,9 @@ from g2is_assets.stages.workspace import Workspace
 
 if TYPE_CHECKING:
     from g2is_assets.training.fit import Fit
+
+WIDER: Final = 8
+"""Batches that generate are so many times wider than those of gradients: a step is one token of each row."""
 
 
 def pool_rows(pool: pl.DataFrame, row_ids: Sequence[str], chosen_by: str) -> pl.DataFrame:
@@ -109,14 +112,13 @@ def score(
     *,
     choices: bool = False,
     answer_tokens: int = 0,
-    wider: int = 1,
     progress: Callable[[int], None] = lambda n_done: None,
 ) -> Scored:
     """Score a model on rows of an instructions table: by the loss of their responses, or by answers it generates.
 
     With `choices`, those of rows that have some are weighed too. With `answer_tokens`, it answers in so many at most,
-    no more than a table of positions has behind the longest prompt, in batches so many times `wider` than those of
-    gradients. Progress is told how many rows and choices were done.
+    no more than a table of positions has behind the longest prompt, in batches wider than those of gradients. Progress
+    is told how many rows and choices were done.
     """
     from g2is_assets.training.evaluate import answer, nll_and_choices, questions
     from g2is_assets.training.text import examples
@@ -125,7 +127,7 @@ def score(
     begun, batch_tokens = monotonic(), workspace.project.settings.gradients.batch_tokens
     if answer_tokens:
         n_positions, has_table = positions_of(model)
-        width, limit = max(wider * batch_tokens, answer_tokens), n_positions if has_table else None
+        width, limit = max(WIDER * batch_tokens, answer_tokens), n_positions if has_table else None
         found = answer(model, workspace.template, questions(rows), width, answer_tokens, progress, limit)
         return Scored([], [right for _, right in found], [text for text, _ in found], monotonic() - begun)
     encoded, asked = examples(rows, workspace.template), questions(rows)

@@ -40,8 +40,6 @@ from g2is_assets.store.version import Draft, Recipe, Version
 
 ADAPTER_FOLDER: Final = "adapter"
 """Of a kept training."""
-WIDER: Final = 8
-"""Batches that generate are so much wider than those of gradients: a step is one token of each row."""
 
 Chosen = Mapping[float, Mapping[int, Sequence[str]]]
 """Rows in order, by budget and seed, both ascending; the first seed chooses the rate."""
@@ -278,7 +276,7 @@ class DomainTrials:
     def _answers(self, rows: pl.DataFrame, model: Any, label: str, _: Cell) -> CellAnswers:
         n_new = self.exam.answer_tokens
         with track(f"answers of {label}", len(rows), "rows") as progress:
-            found = score(self.workspace, model, rows, answer_tokens=n_new, wider=WIDER, progress=progress)
+            found = score(self.workspace, model, rows, answer_tokens=n_new, progress=progress)
         right = [bool(one) for one in found.right]
         say(f"{label}: {sum(right)} of {len(right)} generated answers are right, {found.seconds:.0f} s")
         return CellAnswers(

@@ -19,7 +19,7 @@ from g2is_assets.orchestration.runs import MAX_RETRIES, is_transient, model_turn
 from g2is_assets.settings.project import DomainFile
 from g2is_assets.store.lake import Lake
 from support.rows import arithmetic_row, write_jsonl
-from support.runs import run
+from support.runs import computed, run
 
 MakeProject = Callable[..., Path]
 
@@ -90,9 +90,10 @@ def test_a_pool_edit_refreshes_the_pool_once_and_then_every_domain_once(watcher:
     assert watcher.data.skip_message == "nothing is stale"
 
 
-def test_domains_wait_while_the_pool_is_refreshed(watcher: Watcher) -> None:
+@pytest.mark.parametrize("name", ["refresh_pool", "refresh_pool_and_domain"])
+def test_domains_wait_while_the_pool_is_refreshed(watcher: Watcher, name: str) -> None:
     (watcher.settings.parent / "domains" / "words" / "domain.toml").write_text("budget = 0.1\n")
-    job = watcher.definitions.resolve_job_def("refresh_pool")
+    job = watcher.definitions.resolve_job_def(name)
     at_work = watcher.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     assert [watcher.tick() for _ in range(3)] == [[], [], []]
     assert watcher.data.skip_message == "the pool is being refreshed"
@@ -169,12 +170,77 @@ def test_every_domain_has_a_schedule_of_its_own(make_project: MakeProject, insta
     assert len(set(keys)) == 2
 
 
+def ticks(settings: Path, instance: dg.DagsterInstance, *domains: str) -> list[dg.RunRequest]:
+    """What the schedules of these domains ask for at the same second."""
+    definitions, found = build_defs(settings), []
+    for domain in domains:
+        context = dg.build_schedule_context(
+            instance,
+            scheduled_execution_time=datetime(2026, 3, 2, 3, tzinfo=UTC),
+            repository_def=definitions.get_repository_def(),
+        )
+        found += definitions.resolve_schedule_def(f"refresh_{domain}").evaluate_tick(context).run_requests or []
+    return found
+
+
+def launched(settings: Path, instance: dg.DagsterInstance, request: dg.RunRequest) -> dict[str, bool]:
+    """What the run that a schedule asked for computed."""
+    domain, wanted = request.tags["dagster/partition"], request.asset_selection
+    return computed(
+        run(settings, instance, "refresh_pool_and_domain", domain, tags=request.tags, asset_selection=wanted)
+    )
+
+
+def test_schedules_that_tick_at_once_refresh_a_stale_pool_first_and_only_once(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
+    (built.parent / "domains" / "words" / "domain.toml").write_text("refresh_pool = false\n")
+    write_jsonl(built.parent / "pool" / "sums.jsonl", [arithmetic_row(n) for n in range(21)])
+    alone = ticks(built, instance, "words")[0]
+    assert dg.AssetKey(["instructions", "pool"]) not in (alone.asset_selection or [])
+    (built.parent / "domains" / "words" / "domain.toml").unlink()
+    sums, words = ticks(built, instance, "sums", "words")
+    first, second = launched(built, instance, sums), launched(built, instance, words)
+    shared = ["graph/neighbors", "gradients/pool", "instructions/pool"]
+    assert [first[name] for name in shared] == [True] * 3
+    assert [second[name] for name in shared] == [False] * 3
+    assert first["selection/subset[sums]"]
+    assert second["selection/subset[words]"]
+    events = instance.fetch_materializations(dg.AssetKey(["gradients", "pool"]), limit=9).records
+    assert [event.partition_key for event in events] == [None, None]
+    rest = ticks(built, instance, "sums")[0]
+    assert dg.AssetKey(["instructions", "pool"]) not in (rest.asset_selection or [])
+    assert not any(launched(built, instance, rest).values())
+
+
+def test_a_schedule_whose_pool_cannot_be_told_runs_and_the_run_says_why(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
+    settings = built.read_text()
+    definitions = build_defs(built)
+    built.write_text(settings.replace("[warmup]", "[warmup"))
+    context = dg.build_schedule_context(
+        instance,
+        scheduled_execution_time=datetime(2026, 3, 2, tzinfo=UTC),
+        repository_def=definitions.get_repository_def(),
+    )
+    (request,) = definitions.resolve_schedule_def("refresh_sums").evaluate_tick(context).run_requests or []
+    assert request.tags["dagster/partition"] == "sums"
+
+
+def test_the_sensor_is_on_where_the_settings_say_so(make_project: MakeProject) -> None:
+    settings = make_project()
+    assert build_defs(settings).resolve_sensor_def("watch_files").default_status == dg.DefaultSensorStatus.STOPPED
+    settings.write_text("watch = true\n" + settings.read_text())
+    assert build_defs(settings).resolve_sensor_def("watch_files").default_status == dg.DefaultSensorStatus.RUNNING
+
+
 def test_domains_named_like_jobs_do_not_collide_with_them(make_project: MakeProject) -> None:
     settings = make_project()
     for name in ("pool", "domain"):
         shutil.copytree(settings.parent / "domains" / "sums", settings.parent / "domains" / name)
     definitions = build_defs(settings)
-    assert definitions.resolve_schedule_def("refresh_pool").job_name == "refresh_domain"
+    assert definitions.resolve_schedule_def("refresh_pool").job_name == "refresh_pool_and_domain"
     assert definitions.resolve_job_def("refresh_pool").name == "refresh_pool"
 
 

@@ -3,6 +3,7 @@
 import base64
 import html
 import re
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -64,3 +65,47 @@ def test_the_first_rows_have_lists_as_words_and_leave_vectors_out() -> None:
 def test_a_picture_holds_its_bytes() -> None:
     said = words.picture(b"\x89PNG", "map")
     assert base64.b64decode(said.removeprefix("![map](data:image/png;base64,").removesuffix(")")) == b"\x89PNG"
+
+
+def measured(**said: float | str) -> dict[str, int | float | str]:
+    """Metrics of an evaluation whose adapter is better than everything."""
+    nll = {"nll_base": 2.7197, "nll_random": 2.5780, "nll_g2is": 2.5394, "nll_served": 2.5294}
+    found = {f"minus_{name[4:]}": nll["nll_g2is"] - value for name, value in nll.items()}
+    ends = {
+        f"{name}{end}": value + by for name, value in found.items() for end, by in (("_low", -0.01), ("_high", 0.005))
+    }
+    return {"split": "test", "n_vocabulary": 49152, "n_asked": 0, **nll, **found, **ends, **said}
+
+
+def test_the_verdict_has_a_measure_and_right_answers_first() -> None:
+    said = "Here G2IS is better than the base model (loss 6.6% lower, perplexity 12.7 after 15.2) and better than "
+    said += "a random subset of the same size (loss 1.5% lower, perplexity 12.7 after 13.2) (one seed)."
+    assert words.verdict(measured()) == said
+    right = {"n_asked": 50, "n_right_g2is": 31, "n_right_base": 12, "n_right_random": 28}
+    first = "31 of 50 answers right (base model 12, random subset 28)"
+    assert words.verdict(measured(**right)) == f"{first}. {said}"
+    assert words.verdict_with_intervals(measured(**right), 50).startswith(
+        f"On 50 test rows this adapter has {first} and is better than the base model (loss 6.6% lower"
+    )
+
+
+def test_a_random_models_verdict_is_that_it_guesses() -> None:
+    for nll, guesses in ((10.79, True), (9.0, False)):
+        metrics = measured(nll_base=nll, nll_g2is=nll - 0.01)
+        assert words.verdict(metrics).startswith("The base model is guessing: its loss of 10.79 nats") is guesses
+        assert ("better than" in words.verdict(metrics)) is not guesses
+        assert ("is guessing" in words.verdict_with_intervals(metrics, 50)) is guesses
+
+
+def test_before_now_and_difference_are_told_of_a_served_adapter_and_why_it_stays() -> None:
+    folder = Path("/lake")
+    told = "served before NLL 2.5294, this one 2.5394 on test rows: +0.0100 [+0.0000, +0.0150], worse than it"
+    assert f"It is served; {told}" in words.serving(folder / "new", folder / "new", measured())
+    decides = {f"validation_minus_{name}": value for name, value in (("base", -0.2), ("random", -0.1), ("served", 0.1))}
+    still = words.serving(folder / "old", folder / "new", measured(**decides))
+    assert "base -0.2000, random -0.1000, served +0.1000, and has to be below 0 for all" in still
+    assert "/lake/old/adapter is still served" in still
+    assert not words.better_where_it_decides(measured(**decides))
+    assert words.better_where_it_decides(measured(**decides | {"validation_minus_served": -0.1}))
+    alone = {name: value for name, value in measured().items() if "served" not in name}
+    assert words.against_served(alone) is None

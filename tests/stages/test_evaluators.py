@@ -21,6 +21,7 @@ from g2is_assets.stages.evaluators import (
     tuned_beats_base_and_random,
     walk_stays_home,
 )
+from g2is_assets.stages.warmup import sample_stands_for_the_pool
 
 
 def half(*rows: list[float]) -> np.ndarray[Any, np.dtype[np.float16]]:
@@ -355,7 +356,7 @@ def test_a_sample_with_a_withdrawn_or_denied_row_fails_and_says_what_is_due() ->
 
 def metrics(base: float, random: float) -> dict[str, int | float | str]:
     spread = {f"minus_{n}{end}": d + s for n, d in (("base", base), ("random", random)) for end, s in ENDS}
-    return {"split": "test"} | spread
+    return {"split": "test", "nll_base": 3.0, "n_vocabulary": 49152} | spread
 
 
 ENDS = (("", 0.0), ("_low", -0.1), ("_high", 0.1))
@@ -372,3 +373,25 @@ def test_an_adapter_better_than_both_passes_and_says_by_how_much() -> None:
 @pytest.mark.parametrize(("base", "random"), [(0.1, -0.2), (-0.5, 0.1), (-0.5, 0.0), (0.0, -0.5), (float("nan"), -0.5)])
 def test_an_adapter_that_is_not_better_than_both_fails(base: float, random: float) -> None:
     assert not tuned_beats_base_and_random(metrics(base, random)).passed
+
+
+@pytest.mark.parametrize(
+    ("n_sample", "n_gone", "passed"),
+    [(40, 0, True), (20, 0, True), (80, 0, True), (19, 0, False), (81, 0, False), (40, 10, True), (40, 11, False)],
+)
+def test_a_sample_stands_for_the_pool_up_to_a_factor_of_two_and_a_quarter_gone(
+    n_sample: int, n_gone: int, passed: bool
+) -> None:
+    pool = pl.Series([f"row {n}" for n in range(400)])
+    sample = pl.Series([*pool[: n_sample - n_gone], *(f"gone {n}" for n in range(n_gone))])
+    verdict = sample_stands_for_the_pool(sample, pool, 0.1)
+    assert (verdict.passed, verdict.numbers["n_wanted"], verdict.numbers["n_gone"]) == (passed, 40, n_gone)
+    assert ("--redraw-warmup" in verdict.description) is not passed
+
+
+def test_a_base_model_that_guesses_is_no_success() -> None:
+    guess = tuned_beats_base_and_random(metrics(-0.5, -0.2) | {"nll_base": 10.79})
+    assert not guess.passed
+    assert "guessing: its loss of 10.79 nats is about that of drawing every token blindly from 49,152 (10.80)" in (
+        guess.description
+    )

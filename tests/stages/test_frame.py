@@ -1,6 +1,7 @@
 """Recipes: the digest of each is the one that its version was made with, and its inputs are those of the graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.settings.project import load_project
 from g2is_assets.stages import catalog
 from g2is_assets.stages.catalog import STAGES
-from g2is_assets.stages.frame import _in_run, recipe_of
+from g2is_assets.stages.frame import _in_run, make, recipe_of
 from g2is_assets.stages.instructions import READ_EVERY_RUN
 from g2is_assets.stages.stage import PROJECT, Place
 from g2is_assets.stages.workspace import Workspace
@@ -63,3 +64,15 @@ def test_a_run_stands_in_for_the_content_behind_a_uri(make_project: MakeProject)
     assert one.input_digest != other.input_digest
     assert one.inputs["file:pool/sums.jsonl"] == recipe.inputs["file:pool/sums.jsonl"]
     assert replace(one, inputs={}) == replace(other, inputs={})
+
+
+def test_what_domains_share_is_made_by_one_run_for_which_others_wait(make_project: MakeProject) -> None:
+    workspace = Workspace(load_project(make_project()))
+
+    @contextmanager
+    def turn() -> Iterator[bool]:
+        assert make(workspace, "instructions/pool", PROJECT, "the other").written
+        yield True
+
+    made = make(workspace, "instructions/pool", PROJECT, "this one", turn=turn)
+    assert (made.written, made.version.manifest.run_id) == (False, "the other")

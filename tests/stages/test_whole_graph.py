@@ -9,13 +9,17 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from g2is_assets.cli.checkup import check_warmup
 from g2is_assets.contracts.gradients import VECTORS
 from g2is_assets.contracts.tables import contract_of, main_table
 from g2is_assets.errors import G2isError, MissingInputError, SettingsError, SourceError
+from g2is_assets.settings.project import load_project
+from g2is_assets.stages.checks import EXAMINED, checked
+from g2is_assets.stages.frame import stage_of
+from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import read_manifest
 from g2is_assets.store.pruning import plan_pruning
-from g2is_assets.store.serving import served_folder
 from g2is_assets.store.version import Version
 from support.projects import DOMAINS, Undisturbed, payload
 from support.rows import write_jsonl
@@ -73,7 +77,7 @@ def test_gradients_and_graph_on_ray_are_those_in_process_byte_for_byte(
 
 def test_all_checks_report_and_only_those_of_quality_may_fail(second: tuple[Path, Results]) -> None:
     evaluations = [evaluation for result in second[1] for evaluation in result.get_asset_check_evaluations()]
-    assert len(evaluations) == 3 + 8 * len(DOMAINS)
+    assert len(evaluations) == 4 + 8 * len(DOMAINS)
     failed = {evaluation.check_name for evaluation in evaluations if not evaluation.passed}
     assert failed <= {"tuned_beats_base_and_random", "constraints_bite", "walk_stays_home"}
 
@@ -170,14 +174,30 @@ def test_a_grown_pool_computes_only_its_new_rows_and_keeps_the_checkpoint(
     assert lake.current("gradients/pool").manifest.n_rows["index"] == 40
 
 
-def test_a_redraw_on_request_draws_from_the_pool_as_it_is(built: Path, instance: dg.DagsterInstance) -> None:
+def test_a_warmup_that_does_not_stand_for_the_pool_is_told_and_a_redraw_on_request_draws_from_the_pool_as_it_is(
+    built: Path, instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "g2is_assets")
     lake = Lake(built.parent / "lake")
     before = set(lake.current("warmup/sample").read(_sample_contract())["row_id"])
     with (built.parent / "pool" / "sums.jsonl").open("a") as file:
         file.writelines(json.dumps({"prompt": f"Say {n}.", "response": str(n)}) + "\n" for n in range(60))
-    run(built, instance, "refresh_pool")
+    checks = run(built, instance, "refresh_pool").get_asset_check_evaluations()
     assert set(lake.current("warmup/sample").read(_sample_contract())["row_id"]) == before
+    stale = next(check for check in checks if check.check_name == "sample_stands_for_the_pool")
+    assert not stale.passed
+    said = "the sample has 8 rows, `share` asks for 20 of 100; 0 have left the pool; a new warmup is due: "
+    said += "`g2is refresh --all --redraw-warmup`"
+    assert said in str(stale.description)
+    assert said in caplog.text
+    workspace = Workspace(load_project(built))
+    places = {"project": None, "domain": "sums"}
+    versions = {e.asset: lake.current(e.asset, places[stage_of(e.asset).partition]) for e in EXAMINED}
+    shown = checked(workspace, versions)
+    assert [check.said for check in shown if check.name == stale.check_name] == [said]
+    assert [(found.state, found.said) for found in check_warmup(workspace.project)] == [("warning", said)]
     run(built, instance, "refresh_pool", ops={"warmup__sample": {"config": {"redraw": True}}})
+    assert [found.state for found in check_warmup(workspace.project)] == ["ok"]
     after = set(lake.current("warmup/sample").read(_sample_contract())["row_id"])
     assert len(after) == 20
     assert after != before
@@ -451,22 +471,3 @@ def test_an_override_of_one_domain_changes_that_domain_only(built: Path, instanc
         "audit/report[sums]",
     }
     assert Lake(built.parent / "lake").current("selection/subset", "sums").manifest.n_rows["subset"] == 2
-
-
-def test_the_evaluated_adapter_is_served_unless_it_has_to_be_better_and_is_not(
-    built: Path, instance: dg.DagsterInstance
-) -> None:
-    lake, domain_file = Lake(built.parent / "lake"), built.parent / "domains" / "words" / "domain.toml"
-    first = lake.current("finetune/adapter", "words").folder
-    assert served_folder(lake, "words") == first
-    # A rate that moves no weight gives the base model again, which is not better than itself.
-    domain_file.write_text('promote = "if_better"\n[finetune]\nlearning_rate = 1e-30\n')
-    result = run(built, instance, "refresh_domain", "words")
-    second = lake.current("finetune/adapter", "words").folder
-    check = {c.check_name: c.passed for c in result.get_asset_check_evaluations()}
-    assert check["tuned_beats_base_and_random"] is False
-    assert second != first
-    assert served_folder(lake, "words") == first
-    domain_file.write_text('promote = "always"\n[finetune]\nlearning_rate = 1e-30\n')
-    run(built, instance, "refresh_domain", "words")
-    assert served_folder(lake, "words") == second
