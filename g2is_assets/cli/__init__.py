@@ -1,9 +1,6 @@
 """The command `g2is`. Heavy imports happen inside the commands, so that help answers at once."""
 
-import io
 import os
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +12,7 @@ from g2is_assets.cli.export import export
 from g2is_assets.cli.options import config_option, json_option, open_lake, print_json, stoppable
 from g2is_assets.cli.study import study
 from g2is_assets.cli.tables import listing
+from g2is_assets.cli.terminal import cleaned_streams
 from g2is_assets.errors import G2isError
 
 
@@ -22,12 +20,9 @@ class _Group(click.Group):
     """Prints the project's own errors, and what the machine refuses, as one message, without a traceback."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run a command; characters that the terminal's encoding lacks are printed as escapes."""
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                with suppress(OSError):  # of a file that became a terminal meanwhile
-                    stream.reconfigure(errors="backslashreplace")
-        return super().main(*arguments, **options)
+        """Run a command; what it prints commands no terminal."""
+        with cleaned_streams():
+            return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> object:
         try:

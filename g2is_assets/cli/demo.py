@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from g2is_assets.cli.init import run_init
 from g2is_assets.cli.refresh import asked_for, print_places, run_refresh
+from g2is_assets.cli.terminal import Terminal
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import NoProjectError, command
@@ -37,7 +37,7 @@ def run_demo(config: Path | None, domain: str | None, all_domains: bool) -> None
     run_refresh(project, names, _print_outcome)
 
 
-def _print_outcome(console: Console, project: Project, domain: str) -> None:
+def _print_outcome(console: Terminal, project: Project, domain: str) -> None:
     lake = Lake(project.home / "lake")
     evaluation = lake.current("finetune/evaluation", domain).manifest.metrics
     subset, adapter = lake.current("selection/subset", domain), lake.current("finetune/adapter", domain)

@@ -12,11 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import click
+from rich.text import Text
 
 from g2is_assets.cli import checkup
 from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, Finding, Model, PoolSize, readable_version, standing
 from g2is_assets.cli.options import print_json
+from g2is_assets.cli.terminal import Terminal
 from g2is_assets.errors import ModelError, SettingsError, command
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Project, load_project
@@ -50,9 +51,10 @@ def run_doctor(config: Path | None, port: int, as_json: bool) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
+        console = Terminal()
         for finding in findings:
-            state = click.style(f"{finding.state:<8}", fg=COLOURS[finding.state])
-            click.echo(f"{state} {finding.check:<10} {finding.said}{f'; {finding.remedy}' if finding.remedy else ''}")
+            said = f" {finding.check:<10} {finding.said}{f'; {finding.remedy}' if finding.remedy else ''}"
+            console.print(Text.assemble((f"{finding.state:<8}", COLOURS[finding.state]), said), soft_wrap=True)
     sys.exit(1 if any(finding.state == "problem" for finding in findings) else 0)
 
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import dagster as dg
 from filelock import FileLock
-from rich.console import Console
 
+from g2is_assets.cli.terminal import Terminal
 from g2is_assets.orchestration.assets import STOPPED
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.orchestration.runs import INTERRUPTS, end_dead_runs
@@ -55,7 +55,7 @@ def open_instance(project: Project) -> Iterator[dg.DagsterInstance]:
 def watch_steps() -> None:
     """Show the progress of steps on the terminal, without the libraries' notes about their own future."""
     # A copy of the stream, since Dagster captures the original while a step runs.
-    show_on(Console(file=os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace")))
+    show_on(Terminal(os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace")))
     for category in (FutureWarning, dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
         warnings.filterwarnings("ignore", category=category)
     warnings.filterwarnings("ignore", category=UserWarning, module="peft")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from g2is_assets.errors import SettingsError, found_by
+from g2is_assets.reports.words import COMMANDS
 from g2is_assets.settings.project import SETTINGS_FILE, Project, load_project, settings_path
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def open_lake(config: Path | None, domain: str | None = None) -> "tuple[Project,
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON, its text as it is where the terminal's encoding has it, else escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, indent=2, ensure_ascii=False))
     try:
         text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:

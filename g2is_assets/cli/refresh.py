@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import click
 import polars as pl
-from rich.console import Console
 
 from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, check_warmup, look_at_weights, readable_version
 from g2is_assets.cli.jobs import open_instance, run_job, watch_steps
 from g2is_assets.cli.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
+from g2is_assets.cli.terminal import Terminal
 from g2is_assets.contracts.audit import PAGE
 from g2is_assets.errors import G2isError, ModelError, SettingsError, SourceError, command
 from g2is_assets.reports.words import printable, serving, verdict
@@ -59,7 +59,7 @@ def asked_for(project: Project, domains: Sequence[str], *, all_domains: bool, po
 def run_refresh(
     project: Project,
     domains: Sequence[str],
-    show: Callable[[Console, Project, str], None] | None = None,
+    show: Callable[[Terminal, Project, str], None] | None = None,
     *,
     redraw: bool = False,
 ) -> None:
@@ -71,7 +71,7 @@ def run_refresh(
         show: Prints what came out for a domain; by default in a few lines.
         redraw: Draw the warmup sample again.
     """
-    console, begun, failed = Console(), time.monotonic(), {}
+    console, begun, failed = Terminal(), time.monotonic(), {}
     config: dict[str, Any] = REDRAW if redraw else {}
     watch_steps()
     with open_instance(project) as instance:
@@ -97,7 +97,7 @@ def run_refresh(
         raise G2isError("; ".join(f"domain '{name}' failed: {error}" for name, error in failed.items()))
 
 
-def _print_outcome(console: Console, project: Project, domain: str) -> None:
+def _print_outcome(console: Terminal, project: Project, domain: str) -> None:
     evaluation = Lake(project.home / "lake").current("finetune/evaluation", domain).manifest.metrics
     nll = {name: f"{evaluation[f'nll_{name}']:.4f}" for name in ("g2is", "base", "random")}
     console.print(
@@ -109,7 +109,7 @@ def _print_outcome(console: Console, project: Project, domain: str) -> None:
     print_places(console, project, domain)
 
 
-def print_places(console: Console, project: Project, domain: str) -> None:
+def print_places(console: Terminal, project: Project, domain: str) -> None:
     """Say where a domain's adapter and report lie, and which adapter is served if that is another."""
     lake = Lake(project.home / "lake")
     adapter, served = lake.current("finetune/adapter", domain), served_folder(lake, domain)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from g2is_assets.cli.options import open_lake, print_json
 from g2is_assets.cli.tables import plain, print_csv, print_table
+from g2is_assets.cli.terminal import Terminal
 from g2is_assets.reports.words import printable
 from g2is_assets.store.query import Answer, View, ask, list_views
 
@@ -47,7 +47,7 @@ def _print_views(views: list[View], form: str) -> None:
     elif form == "csv":
         print_csv(["view", "column", "type", "meaning"], [(v.name, *column) for v in views for column in v.columns])
     else:
-        console = Console()
+        console = Terminal()
         for view in views:
             console.print(Text.assemble((view.name, "bold"), f"  {view.meaning}" if view.meaning else ""))
             table = Table(box=None, show_header=False, padding=(0, 1, 0, 2))

@@ -14,8 +14,8 @@ from g2is_assets.settings.project import Project, load_project
 
 if TYPE_CHECKING:
     import dagster as dg
-    from rich.console import Console
 
+    from g2is_assets.cli.terminal import Terminal
     from g2is_assets.stages.stage import Place
     from g2is_assets.stages.studies import Study
 
@@ -40,12 +40,11 @@ def run(
     time: finished trainings are kept.
     """
     with stoppable("trainings are"):
-        from rich.console import Console
-
         from g2is_assets.cli.jobs import open_instance, watch_steps
+        from g2is_assets.cli.terminal import Terminal
         from g2is_assets.stages.studies import find_study
 
-        begun, console = time.time(), Console()
+        begun, console = time.time(), Terminal()
         project = load_project(config)
         places = _places(find_study(project, name), domains, variants)
         watch_steps()
@@ -77,7 +76,7 @@ def _places(study: "Study", domains: Sequence[str], variants: Sequence[str]) -> 
 
 
 def _run(
-    instance: "dg.DagsterInstance", project: Project, console: "Console", places: "list[Place]", stop_at: float | None
+    instance: "dg.DagsterInstance", project: Project, console: "Terminal", places: "list[Place]", stop_at: float | None
 ) -> list[str]:
     """Run everything, one job after the other; returns what failed: a variant that does stops none of the others.
 

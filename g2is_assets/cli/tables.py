@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import click
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from g2is_assets.cli.options import print_json
-from g2is_assets.reports.words import printable, readable
+from g2is_assets.cli.terminal import PastTheFilter, Terminal
+from g2is_assets.reports.words import printable
 
 FORMS: Final = {
     "wide": "Print all columns, in lines as long as they need.",
@@ -68,12 +68,10 @@ def print_records(form: str, found: Sequence[Mapping[str, Any]]) -> bool:
 
 def print_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print CSV: what is no plain value as JSON. A file gets every character, a terminal none that commands it."""
-    shown = readable if sys.stdout.isatty() else str
-    out = csv.writer(sys.stdout, lineterminator="\n")
-    out.writerow(map(shown, columns))
+    out = csv.writer(sys.stdout if sys.stdout.isatty() else PastTheFilter(sys.stdout), lineterminator="\n")
+    out.writerow(columns)
     for row in rows:
-        values = [json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for v in map(plain, row)]
-        out.writerow([shown(value) if isinstance(value, str) else value for value in values])
+        out.writerow(json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for v in map(plain, row))
 
 
 def plain(value: Any) -> Any:
@@ -111,7 +109,7 @@ def print_table(
     heads = [head for head in rows[0] if form == "wide" or head not in extra]
     texts = {head: [printable(row[head]) for row in rows] for head in heads}
     natural = {head: max(map(cell_len, [printable(head), *texts[head]])) for head in heads}
-    console = Console(width=sum(natural.values()) + BORDER * len(heads) + 1) if form == "wide" else Console()
+    console = Terminal(width=sum(natural.values()) + BORDER * len(heads) + 1) if form == "wide" else Terminal()
     least = {}
     for head in heads:
         word = _longest_word([printable(head)] if head in cut else [printable(head), *texts[head]])

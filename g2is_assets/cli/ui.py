@@ -1,11 +1,14 @@
 """`g2is ui`: Dagster's web server and daemon as child processes, until interrupted."""
 
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from codecs import getincrementaldecoder
 from pathlib import Path
+from threading import Thread
 
 import click
 
@@ -38,10 +41,24 @@ def run_ui(config: Path | None, host: str, port: int, allowed: tuple[str, ...]) 
             "dagster-webserver": [*guarded, "--host", host, "--port", str(port)],
             "dagster-daemon": [Path(sys.executable).with_name("dagster-daemon"), "run"],
         }
-        children = {name: subprocess.Popen([*words, "--workspace", str(workspace)]) for name, words in commands.items()}
+        where, pipe = ("--workspace", str(workspace)), subprocess.PIPE
+        children = {
+            name: subprocess.Popen([*words, *where], stdout=pipe, stderr=subprocess.STDOUT)
+            for name, words in commands.items()
+        }
+        for child in children.values():
+            assert child.stdout is not None
+            Thread(target=show, args=(child.stdout.fileno(),), daemon=True).start()
         shown = "localhost" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
         click.echo(f"http://{shown}:{port} - history in {history} - stop with Ctrl-C")
         _wait(children)
+
+
+def show(pipe: int) -> None:
+    """Print what a process and those that it starts log: rows may be quoted in it, and the stream cleans them."""
+    decoder = getincrementaldecoder("utf-8")("replace")
+    while chunk := os.read(pipe, 1 << 16):
+        click.echo(decoder.decode(chunk), err=True, nl=False)
 
 
 def _wait(children: dict[str, subprocess.Popen[bytes]]) -> None:

@@ -3,7 +3,6 @@
 import base64
 import math
 import re
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -11,8 +10,8 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 from polars import selectors as cs
 
-_REORDER: Final = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
-"""Marks that make a terminal show text in another order than it stands in."""
+COMMANDS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that command a terminal, tabs and ends of lines apart; the last make it show text in another order."""
 Metrics = Mapping[str, int | float | str]
 Cell = str | int | float | bool | None
 Cells = list[dict[str, Cell]]
@@ -25,7 +24,7 @@ OTHERS: Final = {"base": "the base model", "random": "a random subset of the sam
 
 def printable(text: str) -> str:
     """The text in one line, without the characters that would move the cursor, recolour the screen or reorder text."""
-    return _harmless(" ".join(text.split()))
+    return readable(" ".join(text.split()))
 
 
 def beginning(text: str, limit: int) -> str:
@@ -36,11 +35,7 @@ def beginning(text: str, limit: int) -> str:
 
 def readable(text: str) -> str:
     """The text without such characters, with its lines and tabs as they are."""
-    return "\n".join("\t".join(map(_harmless, line.split("\t"))) for line in text.replace("\r\n", "\n").split("\n"))
-
-
-def _harmless(text: str) -> str:
-    return "".join("\ufffd" if c in _REORDER or unicodedata.category(c) == "Cc" else c for c in text)
+    return COMMANDS.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 class Difference(NamedTuple):

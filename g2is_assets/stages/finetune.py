@@ -199,7 +199,7 @@ class _Evaluation:
     def _answer(self, name: str, model: Any, rows: pl.DataFrame) -> None:
         """Let a model answer rows in words."""
         if len(rows):
-            done = score(self.workspace, model, rows, answer_tokens=self.answer_tokens, wider=WIDER)
+            done = score(self.workspace, model, rows, answer_tokens=self.answer_tokens)
             told = zip(rows["row_id"], rows["answer"], done.texts, done.right, strict=True)
             self.said[name] |= {
                 row_id: (text, None if answer is None else right) for row_id, answer, text, right in told

@@ -81,6 +81,15 @@ def test_each_of_these_would_be_noticed(code: str) -> None:
     assert faults(code)
 
 
+def test_whatever_is_printed_goes_through_the_filter() -> None:
+    """One place prints: consoles are `Terminal`, all else goes through streams that the group of commands cleans."""
+    by_hand = ("Console(", ".buffer.write(", "os.write(", "click.style(", "secho(")
+    found = {
+        f.name: said for f in FILES if "g2is_assets" in f.parts and (said := [w for w in by_hand if w in f.read_text()])
+    }
+    assert found == {}
+
+
 def test_the_only_sql_with_pasted_values_quotes_them() -> None:
     from g2is_assets.store.views import _literal, _name
 
