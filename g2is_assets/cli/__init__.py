@@ -141,7 +141,7 @@ def service(config: Path | None, host: str, port: int, install: bool) -> None:
 
 @main.group(epilog="Example: g2is domain list")
 def domain() -> None:
-    """Add target domains, and see which are stale."""
+    """Add, rename and remove target domains, and see which are stale."""
 
 
 @domain.command(epilog="Example: g2is domain add tickets --validation tickets.jsonl --refresh '0 3 * * *'")
@@ -185,6 +185,36 @@ def list_(config: Path | None, form: str) -> None:
     list_domains(config, form)
 
 
+dry_run_option = click.option("--dry-run", is_flag=True, help="Change nothing, only say what would change.")
+
+
+@domain.command(epilog="Example: g2is domain rename tickets support_tickets --dry-run")
+@config_option
+@click.argument("old")
+@click.argument("new")
+@dry_run_option
+def rename(config: Path | None, old: str, new: str, dry_run: bool) -> None:
+    """Give the domain OLD the name NEW: its folder, joint domains that take its rows, and studies.
+
+    Versions keep the name that they were made under, and so does their audit trail; what is selected, trained and
+    measured under the new name is made by its next refresh.
+    """
+    from g2is_assets.cli.domain import rename_domain
+
+    rename_domain(config, old, new, dry_run=dry_run)
+
+
+@domain.command(epilog="Example: g2is domain remove tickets --dry-run")
+@config_option
+@click.argument("name")
+@dry_run_option
+def remove(config: Path | None, name: str, dry_run: bool) -> None:
+    """Take the domain NAME out of the project; its rows are put aside, and nothing leaves the lake."""
+    from g2is_assets.cli.domain import remove_domain
+
+    remove_domain(config, name, dry_run=dry_run)
+
+
 @main.command(epilog="Example: g2is gc --dry-run")
 @config_option
 @click.option("--dry-run", is_flag=True, help="Change nothing, only say what would go.")
@@ -203,9 +233,18 @@ def list_(config: Path | None, form: str) -> None:
     help="Instead, erase a withdrawn row's text and vectors from every version; may be repeated.",
 )
 @click.option("--reason", help="With --erase: why, for the record; default: the withdrawal's reason.")
+@click.option(
+    "--removed", is_flag=True, help="Also prune all versions of domains that the project has not, even what is served."
+)
 @listing
 def gc(
-    config: Path | None, dry_run: bool, min_age_hours: float, rows: tuple[str, ...], reason: str | None, form: str
+    config: Path | None,
+    dry_run: bool,
+    min_age_hours: float,
+    rows: tuple[str, ...],
+    reason: str | None,
+    removed: bool,
+    form: str,
 ) -> None:
     """Prune old versions, and delete what no version needs.
 
@@ -222,7 +261,7 @@ def gc(
         raise click.UsageError("--reason belongs to --erase")
     from g2is_assets.cli.gc import run_gc
 
-    run_gc(config, min_age_hours, dry_run, form)
+    run_gc(config, min_age_hours, dry_run, removed, form)
 
 
 @main.command(epilog="Example: g2is withdraw --row calendar:1 --reason 'asked by its author'")

@@ -1,5 +1,7 @@
-"""`g2is domain`: add a target domain from its rows, and list the domains with what is stale."""
+"""`g2is domain`: add a target domain from its rows, rename or remove one, and list them with what is stale."""
 
+import filecmp
+import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -9,18 +11,22 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import tomlkit
 
 from g2is_assets.cli.tables import print_records, print_table
 from g2is_assets.contracts.instructions import Instruction, Unusable
 from g2is_assets.errors import SettingsError, SourceError, StoreError, command
 from g2is_assets.reports.words import printable
-from g2is_assets.settings.config import DOMAIN_NAME, Columns, Source
-from g2is_assets.settings.parsing import parse, to_toml
+from g2is_assets.settings.config import ALL_DOMAINS, DOMAIN_NAME, Columns, Source
+from g2is_assets.settings.parsing import parse, read_toml, to_toml
 from g2is_assets.settings.project import Project, load_domain, load_project
+from g2is_assets.stages.studies import studies_folder
+from g2is_assets.store.files import replacing, write_atomically, writing
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.records import ending_of
 from g2is_assets.store.serving import served_folder
 from g2is_assets.store.sources import read_rows
+from g2is_assets.store.versions import assets_of, partitions_of
 
 MIN_ROWS: Final = 2
 """Usable rows that a file needs at least: principal directions and intervals need two."""
@@ -186,3 +192,120 @@ def _seen(record: Mapping[str, Any]) -> dict[str, str]:
         "title": record["title"],
         "owner": record["owner"],
     }
+
+
+def rename_domain(config: Path | None, old: str, new: str, *, dry_run: bool) -> None:
+    """Give a domain another name, in its folder and in every file that names it.
+
+    At every moment the project loads, with the old domain, the new one, or both; called again, it goes on.
+    """
+    from g2is_assets.orchestration.runs import no_runs
+
+    project = load_project(config)
+    folder = project.domain(old).file.parent
+    if not DOMAIN_NAME.fullmatch(new) or new == ALL_DOMAINS:
+        raise SettingsError(f"a domain's name must match {DOMAIN_NAME.pattern} and not be '{ALL_DOMAINS}': {new!r}")
+    place, lake = folder.with_name(new), Lake(project.home / "lake")
+    if new == old or ((place.exists() or place.is_symlink()) and not _same_files(folder, place)):
+        raise SettingsError(f"{place} exists; take another name, or remove that domain first")
+    edits = {file: _renamed_in(file, old, new) for file in _naming(project, old)}
+    for file in edits:
+        click.echo(f"{'Would be changed' if dry_run else 'Changed'}: {printable(str(file))}")
+    if not dry_run:
+        with no_runs(project.home / ".dagster"), writing(place):
+            if edits and not place.exists():  # both are there until no file names the old one
+                with replacing(place) as scratch:
+                    shutil.copytree(folder, scratch, symlinks=True)
+            for file, text in edits.items():
+                write_atomically(file, text)
+            if place.exists():
+                _put_aside(folder)
+            else:
+                os.replace(folder, place)
+    click.echo(f"{'Would be renamed' if dry_run else 'Renamed'}: {old} -> {new}")
+    _say_of_lake(lake, old)
+    click.echo(
+        f"{new} is made anew from its selection on, for a version belongs to its domain by name; pool, checkpoint and "
+        f"gradients are read again from what is stored. Until its first refresh, none of its adapters is served."
+    )
+    if _places_in(lake, new):
+        click.echo(f"The lake holds versions of a domain of the name {new}: they are its own now, and may serve again.")
+    click.echo("In `g2is ui`, reload the definitions; runs of before stay in the history under the old name.")
+
+
+def remove_domain(config: Path | None, name: str, *, dry_run: bool) -> None:
+    """Take a domain out of the project, in one step; its rows are put aside, and the lake keeps everything."""
+    from g2is_assets.orchestration.runs import no_runs
+
+    project = load_project(config)
+    folder = project.domain(name).file.parent
+    naming = _naming(project, name)
+    if joint := [file for file in naming if file in _own_files(project)]:
+        raise SettingsError(f"{joint[0]}: members: takes the rows of '{name}'; take it out there first")
+    for file in naming:
+        click.echo(f"{printable(str(file))} names it: that study cannot run until its `domains` leaves it out")
+    if not dry_run:
+        with no_runs(project.home / ".dagster"), writing(folder):
+            aside = _put_aside(folder)
+            click.echo(f"Removed: {name}; its rows are in {aside}, to be deleted or moved back by hand")
+    else:
+        click.echo(f"Would be removed: {name}; its rows would stay in a hidden folder beside it")
+    _say_of_lake(Lake(project.home / "lake"), name)
+    click.echo("In `g2is ui`, reload the definitions; its runs stay in the history.")
+
+
+def _naming(project: Project, name: str) -> list[Path]:
+    """Files that name a domain: those of joint domains, then studies."""
+    files = [file for file in _own_files(project) if file.exists()] + sorted(studies_folder(project).glob("*.toml"))
+    return [file for file in files if name in _listed(read_toml(file))]
+
+
+def _own_files(project: Project) -> list[Path]:
+    return [domain.file for _, domain in sorted(project.domains.items())]
+
+
+def _listed(said: Mapping[str, Any]) -> list[Any]:
+    """The domains that a file names: of a joint domain its members."""
+    return [name for key in ("members", "domains") for name in said.get(key, ())]
+
+
+def _renamed_in(file: Path, old: str, new: str) -> str:
+    """The file's text with another name for a domain, and everything else, comments too, as it is."""
+    said = tomlkit.parse(file.read_text(encoding="utf-8"))
+    for key in ("members", "domains"):
+        names: Any = said.get(key, ())
+        for n in (n for n, name in enumerate(names) if name == old):
+            names[n] = new
+    return tomlkit.dumps(said)
+
+
+def _same_files(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same files, as when a renaming was killed between two of its steps."""
+    found = filecmp.dircmp(one, other, ignore=[])
+    return not found.left_only and not found.right_only and not filecmp.cmpfiles(one, other, found.common, False)[1]
+
+
+def _put_aside(folder: Path) -> Path:
+    """Move a domain's folder to a hidden name beside it, which is no domain's."""
+    aside = folder.with_name(f".removed-{folder.name}-{uuid.uuid4().hex[:8]}")
+    os.replace(folder, aside)
+    return aside
+
+
+def _places_in(lake: Lake, name: str) -> list[str]:
+    """Assets that the lake holds versions of for a domain, also as a part of studies."""
+    return [
+        asset for asset in assets_of(lake) if name in {str(one).split(".")[0] for one in partitions_of(lake, asset)}
+    ]
+
+
+def _say_of_lake(lake: Lake, name: str) -> None:
+    """What stays of a domain whose folder has gone."""
+    if not _places_in(lake, name):
+        return click.echo(f"The lake holds nothing of {name}.")
+    served = served_folder(lake, name)
+    still = f", and {served / 'adapter'} is still served" if served else ""
+    click.echo(
+        f"The lake keeps all versions of {name}: g2is audit verify looks at them{still}. "
+        f"To give their space back: g2is gc --removed"
+    )

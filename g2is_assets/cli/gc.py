@@ -129,13 +129,14 @@ def _withdrawn(lake: Lake, asked: str, withdrawals: dict[str, Withdrawal]) -> st
     return row_id
 
 
-def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, form: str) -> None:
+def run_gc(config: Path | None, min_age_hours: float, dry_run: bool, removed: bool, form: str) -> None:
     """Collect the garbage of the project's lake, while no run is in progress, and print what went, or would go."""
     from g2is_assets.orchestration.runs import no_runs
 
     project, lake = open_lake(config)
     with nullcontext() if dry_run else no_runs(project.home / ".dagster"):
-        report = collect_garbage(lake, project.settings.keep_versions, 3600 * min_age_hours, dry_run=dry_run)
+        domains = project.domains if removed else None
+        report = collect_garbage(lake, project.settings.keep_versions, 3600 * min_age_hours, domains, dry_run=dry_run)
     sizes = {kind: [item.n_bytes for item in report.removed if item.kind == kind] for kind in KINDS}
     n_bytes = sum(map(sum, sizes.values()))
     if form == "json":

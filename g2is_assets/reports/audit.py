@@ -126,8 +126,8 @@ def exposure_lines(found: Sequence[Exposure], domains: Collection[str]) -> list[
 def _gone(used: Iterable[str], domains: Collection[str]) -> list[str]:
     """What to do about domains that the lake has something current of, and the project no folder."""
     gone = sorted({name.split(".")[0] for name in used} - set(domains))
-    said = "put it back and refresh it, or move the adapter that nobody may use any more out of the lake"
-    return [f"No refresh reaches {name}, whose folder is gone: {said} (finetune/adapter/{name})." for name in gone]
+    said = "put it back and refresh it, or prune all that it left: g2is gc --removed"
+    return [f"No refresh reaches {name}, whose folder is gone: {said}." for name in gone]
 
 
 def difference_lines(found: Difference) -> list[str]:

@@ -34,8 +34,6 @@ MODELS: Final = {"base": None, "random": "finetune/baseline", "g2is": "finetune/
 SERVED: Final = "served"
 """Beside them, the adapter whose place the new one takes, or would take."""
 ANSWERING: Final = ("base", "g2is")
-WIDER: Final = 4
-"""Batches of answers are so many times as wide as those of gradients: nothing is kept for a backward pass."""
 
 
 def _training_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:

@@ -6,6 +6,7 @@ damaged. Killed at any moment, the next collection finishes. The folder of model
 
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from g2is_assets.store.features import MAPPED, copies_of
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import PRUNED, read_manifest
 from g2is_assets.store.pruning import plan_pruning
-from g2is_assets.store.serving import needed_names
+from g2is_assets.store.serving import SERVED, needed_names
 from g2is_assets.store.version import Version
 from g2is_assets.store.versions import SCRATCH_NAME, assets_of, entries, partitions_of, version_folders
 from g2is_assets.store.views import rebuild_views
@@ -45,7 +46,9 @@ class Report:
     left_alone: list[str] = field(default_factory=list)
 
 
-def collect_garbage(lake: Lake, keep_versions: int, min_age_s: float, *, dry_run: bool = False) -> Report:
+def collect_garbage(
+    lake: Lake, keep_versions: int, min_age_s: float, domains: Collection[str] | None = None, *, dry_run: bool = False
+) -> Report:
     """Prune versions beyond `keep_versions` per asset and partition, then remove what nothing refers to.
 
     Best run while no refresh runs: one that has begun may come to refer to old shards that nothing else needs.
@@ -54,12 +57,13 @@ def collect_garbage(lake: Lake, keep_versions: int, min_age_s: float, *, dry_run
         lake: The lake.
         keep_versions: How many versions stay whole: the current one and the newest others.
         min_age_s: What changed less than so many seconds ago stays.
+        domains: Where it is given, no version of any other domain is kept whole, not even what is current or served.
         dry_run: Only report.
 
     Raises:
         StoreError: A file cannot be read or deleted; what is gone by then was garbage.
     """
-    sweep = _Sweep(lake, keep_versions, time.time() - min_age_s, dry_run)
+    sweep = _Sweep(lake, keep_versions, time.time() - min_age_s, domains, dry_run)
     try:
         for asset in sorted(assets_of(lake), key=is_part):
             sweep.asset(asset)
@@ -74,8 +78,11 @@ def collect_garbage(lake: Lake, keep_versions: int, min_age_s: float, *, dry_run
 class _Sweep:
     """One collection under way. What a dry run would remove counts as gone, so that it reports what a real one does."""
 
-    def __init__(self, lake: Lake, keep_versions: int, newest: float, dry_run: bool) -> None:
+    def __init__(
+        self, lake: Lake, keep_versions: int, newest: float, domains: Collection[str] | None, dry_run: bool
+    ) -> None:
         self.lake, self.keep_versions, self.newest, self.dry_run = lake, keep_versions, newest, dry_run
+        self.domains = domains
         self.report = Report()
         self.gone: set[Path] = set()
         self.needed: set[Path] = set()
@@ -117,7 +124,12 @@ class _Sweep:
         return found, all_read
 
     def outdated(self, asset: str, partition: str | None, versions: list[Version]) -> list[Version]:
-        """All but the current and the newest versions, the one that is served and the one served before it."""
+        """All but the current, the newest, the served one and that before it; all of a domain that is to go."""
+        if self.domains is not None and partition and partition.split(".")[0] not in self.domains:
+            if not self.dry_run and not any(self.is_young(version.folder) for version in versions):
+                for pointer in ("current.json", SERVED):  # first: readers follow none to what is pruned
+                    (self.lake.place(asset, partition) / pointer).unlink(missing_ok=True)
+            return versions
         try:
             current = self.lake.find(asset, partition)
             served = needed_names(self.lake.place(asset, partition))

@@ -210,7 +210,7 @@ def test_the_list_says_what_is_stale_and_why(settings: Path, copy: Path) -> None
     assert (after["sums"]["state"], after["sums"]["stale"], after["sums"]["budget"]) == ("stale", True, 7)
     assert after["sums"]["because"][0] == "selection/subset: setting selection.budget 0.15 -> 7.0"
     assert after["sums"]["last_refresh"].endswith(" UTC, success")
-    shown = g2is(settings, "list").output
+    shown = g2is(settings, "list", "--wide").output
     assert "0 5 * * * UTC" in shown
     assert "setting selection.budget 0.15 -> 7.0 (and 5 more)" in shown
     (settings.parent / "pool" / "more.jsonl").write_text('{"prompt": "1 + 1?", "response": "2"}\n')
