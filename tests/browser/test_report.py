@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from g2is_assets.reports.page.build import build_page
-from support.pages import HOSTILE, N_TAKEN, material
+from support.pages import HOSTILE, N_TAKEN, before, material
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(build_page(material()).html, encoding="utf-8")
+    file.write_text(build_page(material(before=before())).html, encoding="utf-8")
     return file.as_uri()
 
 
@@ -81,6 +81,42 @@ def test_clicking_another_row_says_that_it_was_not_taken(seen: Seen) -> None:
     said = seen.page.locator("#map-row").inner_text()
     assert "A row that was not taken" in said
     assert "<b>other</b>: plain row 2" in said
+    assert "Left: its pull was 0.1000 and its redundancy 0.0200 when the walk ended, 3rd in line." in said
+
+
+def test_a_row_of_the_domain_is_on_the_map_with_its_text(seen: Seen) -> None:
+    own = N_TAKEN + 12
+    seen.page.mouse.move(*seen.point(own))
+    assert seen.page.locator("#map-tip").inner_text().startswith("The domain's own: </script><img")
+    seen.page.mouse.click(*seen.point(own))
+    panel = seen.page.locator("#map-row")
+    assert "A row of the domain" in panel.inner_text()
+    assert panel.locator("pre").first.inner_text() == HOSTILE[1]
+
+
+def test_the_map_is_zoomed_and_dragged_and_comes_back(seen: Seen) -> None:
+    canvas, tip, (x, y) = seen.page.locator("#map-canvas"), seen.page.locator("#map-tip"), seen.point(7)
+    seen.page.mouse.move(x, y)
+    own = tip.inner_text()
+    seen.page.mouse.move(1, 1)
+    whole = canvas.screenshot()
+    canvas.press("+")
+    canvas.blur()
+    assert canvas.screenshot() != whole
+    canvas.press("-")
+    canvas.blur()
+    assert canvas.screenshot() == whole
+    seen.page.mouse.dblclick(x, y)  # twice as large about the point, which stays where it is
+    seen.page.mouse.down()
+    seen.page.mouse.move(x + 30, y - 20, steps=3)
+    seen.page.mouse.up()
+    seen.page.mouse.move(x, y)
+    assert not tip.is_visible() or tip.inner_text() != own
+    seen.page.mouse.move(x + 30, y - 20)
+    assert tip.inner_text() == own
+    seen.page.get_by_role("button", name="Whole map").click()
+    seen.page.mouse.move(*seen.point(7))
+    assert tip.inner_text() == own
 
 
 def test_the_keys_alone_lead_through_the_rows_taken(seen: Seen) -> None:
@@ -137,6 +173,9 @@ def test_nothing_sticks_out_of_the_screen_and_texts_stand_out_from_the_ground(
     opened = Seen(browser, address, width, color_scheme=scheme)
     opened.page.evaluate("document.querySelectorAll('details').forEach((it) => { it.open = true; })")
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    smallest = """Math.min(...[...document.body.querySelectorAll("*")].filter((it) => it.textContent.trim() !== "")
+        .map((it) => parseFloat(getComputedStyle(it).fontSize)))"""
+    assert opened.page.evaluate(smallest) >= 11
     lightness = """(name) => {
         const [r, g, b] = getComputedStyle(document.querySelector("figcaption"))[name].match(/[0-9]+/g).map(Number)
             .map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
@@ -169,3 +208,13 @@ def test_it_prints(seen: Seen) -> None:
     seen.page.emulate_media(media="print", color_scheme="dark")
     assert seen.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not seen.page.locator("nav").is_visible()
+    ours = seen.page.locator("circle.dot-own").evaluate("it => getComputedStyle(it).fill")
+    assert ours == "rgb(194, 77, 0)"
+
+
+def test_charts_follow_light_and_dark(seen: Seen) -> None:
+    fills = []
+    for scheme in ("light", "dark"):
+        seen.page.emulate_media(color_scheme=scheme)
+        fills.append(seen.page.locator("circle.dot-own").evaluate("it => getComputedStyle(it).fill"))
+    assert fills == ["rgb(194, 77, 0)", "rgb(255, 154, 82)"]
