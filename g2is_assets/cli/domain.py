@@ -306,6 +306,6 @@ def _say_of_lake(lake: Lake, name: str) -> None:
     served = served_folder(lake, name)
     still = f", and {served / 'adapter'} is still served" if served else ""
     click.echo(
-        f"The lake keeps all versions of {name}: g2is audit verify looks at them{still}. "
-        f"To give their space back: g2is gc --removed"
+        f"The lake keeps all versions of {name}: {command('audit verify')} looks at them{still}. "
+        f"To give their space back: {command('gc --removed')}"
     )

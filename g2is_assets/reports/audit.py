@@ -126,7 +126,7 @@ def exposure_lines(found: Sequence[Exposure], domains: Collection[str]) -> list[
 def _gone(used: Iterable[str], domains: Collection[str]) -> list[str]:
     """What to do about domains that the lake has something current of, and the project no folder."""
     gone = sorted({name.split(".")[0] for name in used} - set(domains))
-    said = "put it back and refresh it, or prune all that it left: g2is gc --removed"
+    said = f"put it back and refresh it, or prune all that it left: {command('gc --removed')}"
     return [f"No refresh reaches {name}, whose folder is gone: {said}." for name in gone]
 
 

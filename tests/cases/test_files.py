@@ -240,7 +240,7 @@ def test_adapters_of_domains_whose_folder_is_gone_are_verified_and_what_can_be_d
     assert "finetune/adapter[words]: whole" in whole.output
     row = rows_of(lake_of(built).current("selection/subset", "sums"), "subset")[0]
     advice = "No refresh reaches sums, whose folder is gone: put it back and refresh it, or prune all that it left: "
-    advice += "g2is gc --removed"
+    advice += "`g2is gc --removed`"
     assert advice in g2is(built, "audit", "impact", "--row", row).output
     withdrawn = g2is(built, "withdraw", "--row", row, "--reason", "asked")
     assert advice in withdrawn.output
