@@ -244,7 +244,7 @@ def test_adapters_of_domains_whose_folder_is_gone_are_verified_and_what_can_be_d
     assert advice in g2is(built, "audit", "impact", "--row", row).output
     withdrawn = g2is(built, "withdraw", "--row", row, "--reason", "asked")
     assert advice in withdrawn.output
-    assert "Stale until their next refresh_domain, since their subset holds it: sums" not in withdrawn.output
+    assert "Stale until their next refresh, since their subset holds it: sums" not in withdrawn.output
     flip(adapter_of(built))
     for words in (("audit", "verify"), ("audit", "verify", "sums")):
         broken = g2is(built, *words)
