@@ -117,6 +117,7 @@ def _materialise(
         alone = not UNATTENDED.isdisjoint(run.tags)
         made = make(workspace, stage.key, place, run.run_id, force=force, stop_at=stop_at, unattended=alone, turn=turn)
     metadata = version_metadata(made.version, made.written, _shown(workspace, made.version))
+    metadata |= {f"g2is/{name}": value for name, value in made.told.items()}
     return dg.MaterializeResult(data_version=dg.DataVersion(made.version.manifest.data_version), metadata=metadata)
 
 

@@ -107,7 +107,7 @@ def _train(draft: Draft, task: Task, row_ids: Sequence[str], log: Contract) -> N
     draft.metric(validation_nll=done.best_validation_nll, base_validation_nll=done.validation_nll[0])
 
 
-def _promote(task: Task, version: Version) -> None:
+def _promote(task: Task, version: Version) -> dict[str, int | str]:
     """Serve the adapter that was evaluated, unless it has to be better than what there is and is not; say which."""
     domain, adapter, lake = task.domain, task.version("finetune/adapter"), task.workspace.lake
     unset = "if_better" if task.unattended or was_refused(adapter) else "always"
@@ -116,7 +116,9 @@ def _promote(task: Task, version: Version) -> None:
         promote(lake, domain, adapter.folder.name)
     else:
         refuse(lake, domain, adapter.folder.name)
-    say(f"{domain}: {serving(served_folder(lake, domain), adapter.folder, version.manifest.metrics)}")
+    served = served_folder(lake, domain)
+    say(f"{domain}: {serving(served, adapter.folder, version.manifest.metrics)}")
+    return {"is_served": int(served == adapter.folder), "served": served.name if served else "none"}
 
 
 @stage(
@@ -188,11 +190,9 @@ class _Evaluation:
         right |= {row_id: judged for row_id, (_, judged) in self.said[name].items()}
         answered = pl.Series(list(right.values()), dtype=pl.Boolean)
         self.scores[name] = _losses(self.rows, name, found.nll).with_columns(right=answered)
-        if self.rows is self.validation:
-            self.deciding[name] = _losses(self.rows, name, found.nll)
-        else:
-            nll = score(self.workspace, model, self.validation, progress=progress).nll
-            self.deciding[name] = _losses(self.validation, name, nll)
+        if self.rows is not self.validation:
+            found = score(self.workspace, model, self.validation, progress=progress)
+        self.deciding[name] = _losses(self.validation, name, found.nll)
 
     def _answer(self, name: str, model: Any, rows: pl.DataFrame) -> None:
         """Let a model answer rows in words."""

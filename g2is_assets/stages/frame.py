@@ -20,10 +20,11 @@ _BY_KEY: Mapping[str, Stage] = {stage.key: stage for stage in STAGES}
 
 @dataclass(frozen=True)
 class Made:
-    """A version that now is current, and whether it was written just now or an equal one serves."""
+    """A version that now is current, whether it was written just now or an equal one serves, and what came of that."""
 
     version: Version
     written: bool
+    told: Mapping[str, int | str]
 
 
 def stage_of(key: str) -> Stage:
@@ -112,10 +113,10 @@ def make(
     version, written = workspace.lake.make(recipe, run_id, write, force=force, intact=intact, turn=waits)
     if not written:
         version = mend(workspace.lake, version, recipe, run_id)
-    stage.finish(task, version)
+    told = stage.finish(task, version) or {}
     label = f"{key}[{place.partition}]" if place.partition else key
     say(f"{label}: " + (f"done in {time.monotonic() - begun:.1f} s" if written else "unchanged"))
-    return Made(version, written)
+    return Made(version, written, told)
 
 
 def _in_run(recipe: Recipe, run_id: str) -> Recipe:

@@ -135,7 +135,8 @@ class Stage:
         uses_model: Whether it takes its turn with the machine's model.
         follows_inputs: Whether changed inputs make it stale; else it is remade on request only.
         whole: Whether what a version refers to outside its folder is there, so that it may serve again.
-        finish: What is to be done each time once the version is current, also when it was found unchanged.
+        finish: What is to be done each time once the version is current, also when it was found unchanged; what it
+            returns is told with the version.
         gather: Instead of `inputs`, the versions by name, where there are more than one of a stage.
     """
 
@@ -150,7 +151,7 @@ class Stage:
     uses_model: bool = False
     follows_inputs: bool = True
     whole: Callable[[Task, Version], bool] = lambda task, version: True
-    finish: Callable[[Task, Version], None] = lambda task, version: None
+    finish: Callable[[Task, Version], Mapping[str, int | str] | None] = lambda task, version: None
     gather: Callable[[Workspace, RecipeNow], Versions] | None = None
 
     @property

@@ -120,9 +120,7 @@ def test_demo_makes_no_project_beside_the_files_of_somebody(here: Path) -> None:
     (here / "notes.txt").touch()
     done = g2is("demo")
     assert done.exit_code == 1
-    assert (
-        f"none is made here, since {here} is not empty: run `g2is init demo --sample`, then" in done.stderr
-    )
+    assert f"none is made here, since {here} is not empty: run `g2is init demo --sample`, then" in done.stderr
     assert [place.name for place in here.iterdir()] == ["notes.txt"]
 
 

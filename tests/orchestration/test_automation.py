@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from g2is_assets.errors import G2isError, SettingsError, SourceError
 from g2is_assets.orchestration import runs
 from g2is_assets.orchestration.definitions import build_defs
-from g2is_assets.orchestration.runs import MAX_RETRIES, is_transient, model_turn
+from g2is_assets.orchestration.runs import MAX_RETRIES, UNATTENDED, is_transient, model_turn
 from g2is_assets.settings.project import DomainFile
 from g2is_assets.store.lake import Lake
 from support.rows import arithmetic_row, write_jsonl
@@ -71,6 +71,7 @@ def test_a_burst_of_edits_of_a_domain_is_one_run_of_that_domain(watcher: Watcher
         assert watcher.tick() == []
         assert "sums has changed" in watcher.data.skip_message
     assert watcher.tick() == [("refresh_domain", "sums")]
+    assert not UNATTENDED.isdisjoint(watcher.data.run_requests[0].tags)
     assert watcher.tick() == []  # before the run has begun
     watcher.tick()
     run(watcher.settings, watcher.instance, "refresh_domain", "sums")
@@ -200,6 +201,7 @@ def test_schedules_that_tick_at_once_refresh_a_stale_pool_first_and_only_once(
     assert dg.AssetKey(["instructions", "pool"]) not in (alone.asset_selection or [])
     (built.parent / "domains" / "words" / "domain.toml").unlink()
     sums, words = ticks(built, instance, "sums", "words")
+    assert not UNATTENDED.isdisjoint(sums.tags)
     first, second = launched(built, instance, sums), launched(built, instance, words)
     shared = ["graph/neighbors", "gradients/pool", "instructions/pool"]
     assert [first[name] for name in shared] == [True] * 3

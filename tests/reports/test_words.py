@@ -84,9 +84,6 @@ def test_the_verdict_has_a_measure_and_right_answers_first() -> None:
     right = {"n_asked": 50, "n_right_g2is": 31, "n_right_base": 12, "n_right_random": 28}
     first = "31 of 50 answers right (base model 12, random subset 28)"
     assert words.verdict(measured(**right)) == f"{first}. {said}"
-    assert words.verdict_with_intervals(measured(**right), 50).startswith(
-        f"On 50 test rows this adapter has {first} and is better than the base model (loss 6.6% lower"
-    )
 
 
 def test_a_random_models_verdict_is_that_it_guesses() -> None:
@@ -94,7 +91,6 @@ def test_a_random_models_verdict_is_that_it_guesses() -> None:
         metrics = measured(nll_base=nll, nll_g2is=nll - 0.01)
         assert words.verdict(metrics).startswith("The base model is guessing: its loss of 10.79 nats") is guesses
         assert ("better than" in words.verdict(metrics)) is not guesses
-        assert ("is guessing" in words.verdict_with_intervals(metrics, 50)) is guesses
 
 
 def test_before_now_and_difference_are_told_of_a_served_adapter_and_why_it_stays() -> None:

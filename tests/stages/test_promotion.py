@@ -28,7 +28,10 @@ class Words:
     def refresh(self, said: str, **tags: str) -> dict[str, bool]:
         """Refresh it; what was computed."""
         (self.folder / "domain.toml").write_text(said)
-        done = computed(run(self.settings, self.instance, "refresh_domain", "words", tags=tags))
+        result = run(self.settings, self.instance, "refresh_domain", "words", tags=tags)
+        (event,) = result.asset_materializations_for_node("finetune__evaluation")
+        self.told = {name: event.metadata[f"g2is/{name}"].value for name in ("is_served", "served")}
+        done = computed(result)
         return {name: value for name, value in done.items() if not name.startswith("audit/lineage")}
 
     @property
@@ -74,10 +77,12 @@ def test_a_schedule_serves_only_what_beats_the_served_adapter_and_people_decide_
     for tags in (BY_SCHEDULE, {}):  # what was not served once is not served by starting again
         assert not any(words.refresh("", **tags).values())
         assert words.served == strong
+        assert words.told == {"is_served": 0, "served": strong}
     words.refresh('promote = "always"\n')
     assert words.served == weak
     words.refresh(STRONG, **BY_SCHEDULE)
     assert words.served == strong
+    assert words.told == {"is_served": 1, "served": strong}
 
 
 def test_without_test_rows_the_served_adapter_is_scored_on_the_validation_rows(words: Words) -> None:

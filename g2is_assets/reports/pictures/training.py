@@ -16,7 +16,7 @@ from g2is_assets.settings.config import ALL_DOMAINS
 
 MAX_STEPS: Final = 2000
 """Steps that are drawn; of a longer training every so many-th."""
-NAMES: Final = {"base": "base model", "random": "random subset", "g2is": "G2IS"}
+NAMES: Final = {"base": "base model", "random": "random subset", "served": "served before", "g2is": "G2IS"}
 
 
 def loss_picture(logs: Mapping[str, pl.DataFrame]) -> bytes:
