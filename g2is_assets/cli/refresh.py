@@ -121,11 +121,16 @@ def print_places(console: Terminal, project: Project, domain: str) -> None:
     console.print(f"Report, to open in a browser (the address stays the same): {page}", soft_wrap=True, markup=False)
 
 
-def plan_lines(project: Project, domains: Sequence[str]) -> list[str]:
-    """One or two lines: what a refresh of these domains is to make, and about how long that takes on this machine."""
+def plan_lines(project: Project, domains: Sequence[str], only: Sequence[str] | None = None) -> list[str]:
+    """One or two lines: what a refresh of these domains is to make, and about how long that takes on this machine.
+
+    `only` are the assets that are refreshed, where they are not all.
+    """
     from g2is_assets.training.model import pick_device
 
-    table = staleness(Workspace(project)).filter(pl.col("domain").is_null() | pl.col("domain").is_in(domains))
+    table = staleness(Workspace(project, looking=True))
+    table = table.filter(pl.col("domain").is_null() | pl.col("domain").is_in(domains))
+    table = table if only is None else table.filter(pl.col("asset").is_in(only))
     to_make = table.filter(pl.col("state") != "current").select("asset", "domain").rows()
     if not to_make:
         return ["Nothing has changed since the last run: the versions that are there serve again."]

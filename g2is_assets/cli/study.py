@@ -31,14 +31,19 @@ def study() -> None:
 @click.option("--domain", "domains", multiple=True, help="Only this domain; may be repeated.")
 @click.option("--variant", "variants", multiple=True, help="Only this variant; may be repeated.")
 @click.option("--hours", type=click.FloatRange(min=0), help="Begin no further training after so many hours.")
+@click.option(
+    "--plan", is_flag=True, help="Only say what would be made, trained and scored, and how long that may take."
+)
 def run(
-    config: Path | None, name: str, domains: tuple[str, ...], variants: tuple[str, ...], hours: float | None
+    config: Path | None, name: str, domains: tuple[str, ...], variants: tuple[str, ...], hours: float | None, plan: bool
 ) -> None:
     """Select, train and score what the study NAME still lacks, then compare.
 
-    Pool, gradients and domains come first, then it says how much is missing and how long that may take. Stop it at any
-    time: finished trainings are kept.
+    Pool, gradients and domains come first, then it says how much is missing and how long that may take; with --plan it
+    says so before anything is begun. Stop it at any time: finished trainings are kept.
     """
+    if plan:
+        return _plan(config, name, domains, variants)
     with stoppable("trainings are"):
         from g2is_assets.cli.jobs import open_instance, watch_steps
         from g2is_assets.cli.terminal import Terminal
@@ -59,6 +64,22 @@ def run(
             raise G2isError("; ".join(failed))
 
 
+def _plan(config: Path | None, name: str, domains: Sequence[str], variants: Sequence[str]) -> None:
+    """Say what a run would do; nothing is made, fetched or written."""
+    from g2is_assets.cli.refresh import plan_lines as refresh_lines
+    from g2is_assets.cli.study_plan import plan_lines
+    from g2is_assets.orchestration.automation import JOBS, REFRESH_POOL, STUDY_JOBS
+    from g2is_assets.stages.studies import find_study
+    from g2is_assets.stages.workspace import Workspace
+
+    project = load_project(config)
+    places = _places(find_study(project, name), domains, variants)
+    first = [*JOBS[REFRESH_POOL][1], *STUDY_JOBS["study_domain"][1]] + ["study/embedding"] * _embeds(project, places)
+    click.echo(f"What it reads: {' '.join(refresh_lines(project, list({place.domain for place in places}), first))}")
+    for line in plan_lines(Workspace(project, looking=True), places):
+        click.echo(line)
+
+
 def _places(study: "Study", domains: Sequence[str], variants: Sequence[str]) -> "list[Place]":
     """What was asked for, domain by domain; a SettingsError if the study has no such domain or variant."""
     from g2is_assets.stages.stage import Place
@@ -75,6 +96,13 @@ def _places(study: "Study", domains: Sequence[str], variants: Sequence[str]) -> 
     ]
 
 
+def _embeds(project: Project, places: "Sequence[Place]") -> bool:
+    """Whether one of the selectors reads embeddings of the pool."""
+    from g2is_assets.stages.frame import stage_of
+
+    return any("study/embedding" in stage_of("study/subset").inputs(project, place) for place in places)
+
+
 def _run(
     instance: "dg.DagsterInstance", project: Project, console: "Terminal", places: "list[Place]", stop_at: float | None
 ) -> list[str]:
@@ -87,12 +115,11 @@ def _run(
     from g2is_assets.cli.jobs import run_job
     from g2is_assets.cli.study_plan import plan_lines
     from g2is_assets.orchestration.assets import STOP_AT
-    from g2is_assets.stages.frame import stage_of
     from g2is_assets.stages.workspace import Workspace
 
     console.rule("pool")
     run_job(instance, project, "refresh_pool", {})
-    if any("study/embedding" in stage_of("study/subset").inputs(project, place) for place in places):
+    if _embeds(project, places):
         run_job(instance, project, "study_embedding", {})
     for domain in dict.fromkeys(place.domain for place in places):
         run_job(instance, project, "study_domain", {"dagster/partition": domain})

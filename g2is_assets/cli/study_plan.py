@@ -10,7 +10,8 @@ from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.study import SUBSET
 from g2is_assets.errors import StoreError
 from g2is_assets.stages.frame import recipe_of
-from g2is_assets.stages.stage import Place
+from g2is_assets.stages.instructions import pool_files, read_pool, read_target
+from g2is_assets.stages.stage import PROJECT, Place
 from g2is_assets.stages.studies import BASE
 from g2is_assets.stages.trials import Chosen, DomainTrials, Work
 from g2is_assets.stages.variants import chosen_rows, up_to_date
@@ -24,13 +25,13 @@ SCORING_TOKENS_PER_S: Final = 400.0
 def plan_lines(workspace: Workspace, places: Sequence[Place]) -> list[str]:
     """What is missing of these places of one study, and how long it may take; what several need is counted once.
 
-    Where rows are not selected yet, others of the pool's mean length stand for them.
+    Where rows are not selected yet, others of the pool's mean length stand for them. Whoever only looks is told of the
+    files as they are now: rows that are not in the lake yet are read for the plan, and not kept.
     """
-    work, n_guessed, trials = Work(), 0, dict[str, DomainTrials]()
+    work, n_guessed, trials, pool = Work(), 0, dict[str, DomainTrials](), _pool(workspace)
     for place in places:
         if place.domain not in trials:
-            pool = workspace.lake.current("instructions/pool").read(POOL)
-            target = workspace.lake.current("instructions/target", place.domain).read(TARGET)
+            target = _target(workspace, place.domain)
             trials[place.domain] = DomainTrials(workspace, place.study, place.domain, pool, target)
         chosen = _chosen(workspace, place)
         n_guessed += chosen is None
@@ -40,15 +41,32 @@ def plan_lines(workspace: Workspace, places: Sequence[Place]) -> list[str]:
     scoring = _rate(cell.scoring for cell in cells)
     source = "as the cells so far took" if training and scoring else "assumed: no cell has been made yet"
     training, scoring = training or TRAINING_TOKENS_PER_S, scoring or SCORING_TOKENS_PER_S
-    hours = (work.training_tokens / training + work.scoring_tokens / scoring) / 3600
+    minutes = (work.training_tokens / training + work.scoring_tokens / scoring) / 60
+    span = f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
     lines = [
         f"{work.n_trainings} trainings and {work.n_scorings} scorings are missing: {work.training_tokens:,} and "
         f"{work.scoring_tokens:,} tokens",
-        f"about {hours:.1f} hours at {training:.0f} and {scoring:.0f} tokens/s ({source})",
+        f"about {span} at {training:.0f} and {scoring:.0f} tokens/s ({source})",
     ]
     if n_guessed:
         lines.append(f"{n_guessed} subsets are not selected yet; their rows are guessed to be of mean length")
     return lines
+
+
+def _pool(workspace: Workspace) -> pl.DataFrame:
+    key = "instructions/pool"
+    if not workspace.looking:
+        return workspace.lake.current(key).read(POOL)
+    version = up_to_date(workspace, key, PROJECT, partial(recipe_of, workspace))
+    return version.read(POOL) if version else read_pool(workspace, pool_files(workspace)).used
+
+
+def _target(workspace: Workspace, domain: str) -> pl.DataFrame:
+    key = "instructions/target"
+    if not workspace.looking:
+        return workspace.lake.current(key, domain).read(TARGET)
+    version = up_to_date(workspace, key, Place(domain), partial(recipe_of, workspace))
+    return version.read(TARGET) if version else read_target(workspace, domain).used
 
 
 def _chosen(workspace: Workspace, place: Place) -> Chosen | None:

@@ -33,6 +33,12 @@ def g2is(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_study_runs_after_its_plan_stops_in_time_goes_on_and_is_shown(settings: Path) -> None:
+    planned = g2is("study", "run", "small", "--plan", "--config", str(settings))
+    assert planned.returncode == 0, planned.stderr
+    assert (
+        "What it reads: Pool of about 40 rows and domain words: at most 7 of 7 assets are to be made." in planned.stdout
+    )
+    assert not (settings.parent / "lake").exists()
     stopped = g2is("study", "run", "small", "--hours", "0", "--config", str(settings))
     assert stopped.returncode == 0, stopped.stderr
     # Three variants: two rates each but for the base model; no subset was selected yet.
@@ -40,6 +46,7 @@ def test_a_study_runs_after_its_plan_stops_in_time_goes_on_and_is_shown(settings
     assert "assumed: no cell has been made yet" in stopped.stdout
     assert "2 subsets are not selected yet" in stopped.stdout
     assert "the time given is over" in stopped.stdout
+    assert set(planned.stdout.splitlines()[1:]) <= set(stopped.stdout.splitlines())  # the plan was right
     assert list((settings.parent / "cells").rglob("*.parquet")) == []
     done = g2is("study", "run", "small", "--config", str(settings))
     assert done.returncode == 0, done.stderr
