@@ -312,7 +312,7 @@ def check_template(project: Project, workspace: Workspace | None) -> Iterator[Fi
         shown.append(_as_trained(found.text, found.answers))
     if shown:
         what = f"; the template does not keep {', '.join(lost)}" if lost else ""
-        said = f"a row as it is trained, with what carries loss between « and »: {shown[0]}{what}"
+        said = f"a row as it is trained, with what carries loss between [[ and ]]: {shown[0]}{what}"
         yield Finding("template", "warning" if lost else "ok", said)
 
 
@@ -321,11 +321,11 @@ def _as_trained(text: str, answers: Sequence[tuple[int, int]]) -> str:
 
     def short(part: str) -> str:
         line = printable(part.replace("\n", "\\n"))
-        return line if len(line) <= 2 * PART else f"{line[:PART]} … {line[-PART:]}"
+        return line if len(line) <= 2 * PART else f"{line[:PART]} ... {line[-PART:]}"
 
     parts, at = [], 0
     for first, stop in answers:
-        parts += [short(text[at:first]), f"«{short(text[first:stop])}»"]
+        parts += [short(text[at:first]), f"[[{short(text[first:stop])}]]"]
         at = stop
     return "".join([*parts, short(text[at:])])
 

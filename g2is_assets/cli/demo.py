@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from rich.markup import escape
-from rich.table import Table
-
 from g2is_assets.cli.init import run_init
 from g2is_assets.cli.refresh import asked_for, print_places, run_refresh
+from g2is_assets.cli.tables import print_table
 from g2is_assets.cli.terminal import Terminal
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
@@ -43,21 +41,19 @@ def _print_outcome(console: Terminal, project: Project, domain: str) -> None:
     subset, adapter = lake.current("selection/subset", domain), lake.current("finetune/adapter", domain)
     random_epoch = lake.current("finetune/baseline", domain).manifest.metrics["best_epoch"]
     n_rows = subset.manifest.n_rows["subset"]
-    # Titles and sources are other people's words: printed as they are, not as markup.
-    title = printable(project.domain(domain).title)
-    table = Table(title=escape(f"{title}: NLL on {evaluation['split']} rows (lower is better)"))
-    for column in ("model", "rows trained on", "best epoch", "NLL", "G2IS minus it, 95 % interval over rows"):
-        table.add_column(column, justify="left" if column == "model" else "right")
     before = [("served", "", "")] if "nll_served" in evaluation else []
-    for name, rows, epoch in (
+    rows = []
+    for name, n_trained, epoch in (
         ("base", 0, ""),
         ("random", n_rows, random_epoch),
         *before,
         ("g2is", n_rows, adapter.manifest.metrics["best_epoch"]),
     ):
         interval = "" if name == "g2is" else str(difference_to(name, evaluation))
-        table.add_row(name, str(rows), str(epoch), f"{evaluation[f'nll_{name}']:.4f}", interval)
-    console.print(table)
+        cells = {"model": name, "NLL": f"{evaluation[f'nll_{name}']:.4f}", "G2IS minus it, 95 % interval": interval}
+        rows.append(cells | {"rows trained on": str(n_trained), "best epoch": str(epoch)})
+    title = f"{project.domain(domain).title}: NLL on {evaluation['split']} rows (lower is better)"
+    print_table("table", rows, right=rows[0].keys() - {"model"}, title=title)
     console.print(verdict(evaluation), markup=False)
     pool = lake.current("instructions/pool").read(POOL)
     sources = subset.read(SUBSET).join(pool, on="row_id").explode("sources")["sources"]
