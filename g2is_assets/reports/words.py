@@ -162,8 +162,8 @@ def cell(value: Any, limit: int = SHOWN) -> Cell:
 
 
 def rounded(value: float) -> float:
-    """A number for people: with six digits that count."""
-    return float(f"{value:.6g}")
+    """A number for people: with four decimals; of one near 0, three digits that count."""
+    return round(value, 4) if abs(value) >= 0.01 else float(f"{value:.3g}")
 
 
 def cells(rows: pl.DataFrame, limit: int = SHOWN) -> Cells:

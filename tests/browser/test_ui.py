@@ -134,8 +134,18 @@ def test_a_partition_is_materialised_by_clicking_and_its_picture_shows(page: Any
 
 def test_the_walk_is_told_in_words(page: Any, ui: Ui) -> None:
     page.goto(f"{ui.address}/assets/selection/subset?view=partitions&partition=sums")
-    page.get_by_role("row").filter(has_text="g2is/first_rows").get_by_text("Show Markdown").click()
-    page.get_by_role("dialog").get_by_text("Taken as row 1").first.wait_for()
+    page.get_by_role("row").filter(has_text="g2is/first_rows").get_by_text("Taken as row 1").first.wait_for()
+
+
+def test_the_report_opens_from_its_materialisation_and_cannot_reach_the_ui(page: Any, ui: Ui) -> None:
+    version = ui.lake.current("audit/report", "sums")
+    page.goto(f"{ui.address}/assets/audit/report?view=partitions&partition=sums")
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name=f"/g2is/report/sums/{version.folder.name}").first.click()
+    report = opened.value
+    report.locator("#map-in").click()  # its script runs
+    assert "sums" in report.get_by_role("heading", level=1).inner_text()
+    assert report.evaluate("self.origin") == "null"
 
 
 def test_other_peoples_markup_is_shown_as_text(page: Any, ui: Ui) -> None:

@@ -57,9 +57,14 @@ def test_the_first_rows_have_lists_as_words_and_leave_vectors_out() -> None:
         schema_overrides={"vector": pl.Array(pl.Float32, 1)},
     )
     assert words.cells(rows) == [
-        {"name": "a", "sources": "x, y|z", "share": 0.123457},
+        {"name": "a", "sources": "x, y|z", "share": 0.1235},
         {"name": None, "sources": "", "share": 2.0},
     ]
+
+
+@pytest.mark.parametrize(("value", "shown"), [(5.74682, 5.7468), (-0.0000357628, -0.0000358), (0.0, 0.0), (1e6, 1e6)])
+def test_numbers_are_rounded_to_what_people_read(value: float, shown: float) -> None:
+    assert words.rounded(value) == shown
 
 
 def test_a_picture_holds_its_bytes() -> None:
