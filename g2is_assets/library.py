@@ -5,11 +5,12 @@ change log. No stage, no mathematics.
 """
 
 import json
+import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from g2is_assets.stages.catalog import refreshed
 from g2is_assets.stages.frame import make
 from g2is_assets.stages.stage import PROJECT, Place
 from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.files import writing
 from g2is_assets.store.records import ending_of
 
 Rows = str | Path | Iterable[Mapping[str, Any]] | pl.DataFrame
@@ -51,7 +53,7 @@ def select(
     The same stages run as in a refresh, up to the subset: pool, warmup, gradients, graph, walk. Nothing is trained on
     what was chosen. With a `folder` they stand in a project there, which the command line goes on with, and a second
     call computes only what is new; `select` alone writes its rows and settings. Without one all of it is gone in the
-    end, but for a model that the hub's cache keeps.
+    end, but for the model, which the user's cache keeps.
 
     Args:
         pool: The rows to choose from; a path may be a glob, a mapping is a source as in `g2is.toml`.
@@ -72,7 +74,7 @@ def select(
         ModelError: The model cannot be loaded, or not do what the settings ask of it.
     """
     with ExitStack() as stack:
-        place = Path(folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="g2is-"))).resolve()
+        place = Path(folder or stack.enter_context(_passing())).resolve()
         selection = dict(settings.pop("selection", {})) | ({} if budget is None else {"budget": budget})
         instructions = {**settings.pop("instructions", {}), "sources": [_pool(pool, place)]}
         model = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
@@ -100,6 +102,18 @@ def _selected(workspace: Workspace) -> pl.DataFrame:
     reasons = [" ".join(taken_lines(row, version.manifest, prompts)) for row in taken.iter_rows(named=True)]
     first = ["order", "row_id", "reason", "prompt", "response"]
     return taken.with_columns(pl.Series("reason", reasons, pl.String)).select(*first, pl.exclude(*first))
+
+
+@contextmanager
+def _passing() -> Iterator[str]:
+    """A folder for a while, whose models stand in the user's cache."""
+    models = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g2is" / "models"
+    with writing(models):
+        models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="g2is-") as folder:
+        (Path(folder) / "lake").mkdir()
+        (Path(folder) / "lake" / "models").symlink_to(models.resolve(), target_is_directory=True)
+        yield folder
 
 
 def _claim(place: Path, text: str) -> None:

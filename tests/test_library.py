@@ -27,6 +27,11 @@ POOL = [arithmetic_row(n) for n in range(20)] + [arithmetic_row(n, "words") for 
 OWN = [arithmetic_row(n, "sums") for n in range(200, 212)]
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def test_importing_the_package_loads_nothing_and_it_says_what_it_declares() -> None:
     code = (
         "import sys, g2is_assets as g; assert dir(g) == g.__all__ == ['__version__', 'select'];"
@@ -54,6 +59,7 @@ def test_it_selects_what_a_refresh_selects_with_the_same_reasons(
     for row in chosen.iter_rows(named=True):
         assert row["reason"] == " ".join(explain(lake, "sums", row["row_id"]).lines[1:])
     assert not (tmp_path / "lake of somebody").exists()
+    assert [place.name for place in (tmp_path / "cache" / "g2is").iterdir()] == ["models"]  # for an embedded one
 
 
 def test_a_folder_keeps_the_project_and_a_second_call_computes_only_what_is_new(
