@@ -100,8 +100,9 @@ def run_refresh(
 def _print_outcome(console: Terminal, project: Project, domain: str) -> None:
     evaluation = Lake(project.home / "lake").current("finetune/evaluation", domain).manifest.metrics
     nll = {name: f"{evaluation[f'nll_{name}']:.4f}" for name in ("g2is", "base", "random")}
+    title = printable(project.domain(domain).title)
     console.print(
-        f"{domain} ({printable(project.domain(domain).title)}): NLL {nll['g2is']} on {evaluation['split']} rows, base "
+        f"{domain if title == domain else f'{domain} ({title})'}: NLL {nll['g2is']} on {evaluation['split']} rows, base "
         f"{nll['base']}, random rows {nll['random']}. {verdict(evaluation)}",
         markup=False,
         highlight=False,
