@@ -224,7 +224,8 @@ def check_warmup(project: Project) -> Iterator[Finding]:
     """Whether the warmup's sample, if one was drawn, still stands for the pool as it was read last."""
     if readable_version(project, "instructions/pool") and (sample := readable_version(project, "warmup/sample")):
         verdict = sample_stands_for_the_pool(*of_sample(Workspace(project, looking=True), sample))
-        yield Finding("warmup", "ok" if verdict.passed else "warning", verdict.description)
+        if not verdict.passed:
+            yield Finding("warmup", "warning", verdict.description)
 
 
 def check_studies(project: Project) -> Iterator[Finding]:

@@ -89,8 +89,7 @@ def run_refresh(
         if name not in failed:
             (show or _print_outcome)(console, project, name)
     for finding in check_warmup(project):
-        if finding.state == "warning":
-            console.print(f"Warmup: {finding.said}", markup=False, soft_wrap=True)
+        console.print(f"Warmup: {finding.said}", markup=False, soft_wrap=True)
     took = f"Took {time.monotonic() - begun:.0f} s."
     console.print(f"{took} See it all, with history and lineage: {command('ui')}", markup=False, soft_wrap=True)
     if failed:

@@ -167,6 +167,7 @@ def material(n_others: int = 12, **changes: Any) -> Material:
         [(0, 0.0, None, None, 1.5), (1, 1.0, 1.4, 0.1, 1.3)], schema=finetune.ADAPTER_LOG.schema, orient="row"
     )
     differences = {"minus_base": -0.2, "minus_base_low": -0.3, "minus_base_high": -0.1}
+    differences |= {"n_vocabulary": 49152, "n_asked": 0}
     differences |= {"minus_random": 0.01, "minus_random_low": -0.05, "minus_random_high": 0.07}
     chain, links = lineage()
     found = Material(
