@@ -76,6 +76,20 @@ def test_a_domain_shows_its_state_first_and_its_schedule_when_asked(settings: Pa
     assert " missing " in few
 
 
+def test_exposures_are_csv_for_auditors(settings: Path) -> None:
+    asked = ("audit", "impact", "--source", "sums")
+    rows = list(csv.DictReader(io.StringIO(g2is(settings, *asked, "--csv").stdout)))
+    assert len(rows) == len(json.loads(g2is(settings, *asked, "--json").stdout)["exposures"]) > 0
+    assert {"kind", "row_id", "version"} <= rows[0].keys()
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_views_are_listed_with_whole_names(settings: Path, width: int) -> None:
+    shown = g2is(settings, "sql", COLUMNS=str(width)).stdout
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+
+
 def test_csv_commands_no_terminal_and_loses_nothing_in_a_file(capfd: pytest.CaptureFixture[str]) -> None:
     print_csv(["a\x1b[31m"], [["b\x1b]0;title\x07"]])
     assert capfd.readouterr().out == "a\x1b[31m\nb\x1b]0;title\x07\n"
