@@ -67,7 +67,7 @@ def test_without_options_the_domain_follows_the_project(settings: Path, files: t
     assert g2is(settings, "add", "prices", "--validation", files[0]).exit_code == 0
     assert tomllib.loads((settings.parent / "domains" / "prices" / "domain.toml").read_text()) == {}
     domain = load_project(settings).domain("prices")
-    assert (domain.owner, domain.refresh, domain.timezone, domain.test) == ("team:g2is", None, "UTC", ())
+    assert (domain.owner, domain.refresh, domain.timezone, domain.test) == ("team:project", None, "UTC", ())
 
 
 @pytest.mark.parametrize(
