@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from g2is_assets.core.graph import build_graph, sampled_cosines
-from g2is_assets.core.layout import layout, principal_places
+from g2is_assets.core.layout import N_AMONG, layout, place_among, principal_places
 from g2is_assets.core.rows import ArrayFeatures
 
 
@@ -57,3 +57,17 @@ def test_sampled_cosines_are_those_of_every_pair_once() -> None:
     rows = np.array([[1, 0], [0, 2], [-3, 0]], dtype=np.float32)
     assert sampled_cosines(ArrayFeatures(rows)).tolist() == [0.0, -1.0, 0.0]
     assert sampled_cosines(ArrayFeatures(rows), n_sampled=2).tolist() == [0.0]
+
+
+def test_another_row_stands_amid_the_rows_that_are_nearest_to_it_whatever_their_blocks_and_norms() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.eye(2, 8), 20, axis=0) + 0.1 * rng.standard_normal((40, 8))
+    places = np.concatenate([rng.normal(-5, 0.5, (20, 2)), rng.normal(5, 0.5, (20, 2))]).astype(np.float32)
+    own = 7 * np.eye(2, 8, dtype=np.float32)
+    found = place_among(own, ArrayFeatures(groups), places)
+    assert found.shape == (2, 2)
+    assert (found[0] < -3).all()
+    assert (found[1] > 3).all()
+    cosines = groups @ own[0] / np.linalg.norm(groups, axis=1)
+    nearest = np.argsort(-cosines, kind="stable")[:N_AMONG]
+    np.testing.assert_allclose(found[0], np.median(places[nearest], axis=0))

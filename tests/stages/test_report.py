@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pytest
 
 from g2is_assets.cli.guard import Reports
 from g2is_assets.contracts.audit import PAGE, QUOTED
 from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.stages.finetune import chosen_rows
 from g2is_assets.store.lake import Lake
 from support.projects import write_project
 from support.runs import computed, run, run_all
@@ -98,3 +100,41 @@ def test_another_title_makes_the_page_anew_and_trains_nothing(built: Path, insta
     done = computed(run(built, instance, "refresh_domain", "sums"))
     assert {name for name, value in done.items() if value} == {"audit/lineage[sums]", "audit/report[sums]"}
     assert "<bdi>Sums &amp; differences</bdi>" in page_of(built).read_text(encoding="utf-8")
+
+
+def test_after_another_adapter_the_page_says_what_changed_and_what_was_served_before(
+    built: Path, instance: dg.DagsterInstance
+) -> None:
+    assert "What changed" not in page_of(built).read_text(encoding="utf-8")
+    lake, file = Lake(built.parent / "lake"), built.parent / "domains" / "sums" / "domain.toml"
+    before = lake.current("selection/subset", "sums").read(SUBSET)["row_id"]
+    file.write_text("budget = 2\n" + file.read_text())
+    assert run(built, instance, "refresh_domain", "sums").success
+    now = lake.current("selection/subset", "sums").read(SUBSET)["row_id"]
+    went = [row_id for row_id in before if row_id not in set(now)]
+    text = page_of(built).read_text(encoding="utf-8")
+    assert f"2 rows of its subset were taken again, 0 came, {len(went)} went." in text
+    assert all(f"<code>{row_id[:8]}</code>" in text for row_id in went)
+    assert "selection/subset: another version (budget 0.15 -&gt; 2.0)" in text
+    assert "Served before" in text
+    made = page_of(built)
+    done = computed(run(built, instance, "refresh_domain", "sums"))
+    assert not done["audit/report[sums]"]
+    assert page_of(built) == made
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "chosen"),
+    [
+        (0, "-------"),
+        (1, "---t---"),
+        (4, "b-wtt--"),
+        (6, "bwwttb-"),
+        (7, "bwwttbt"),
+        (50, "bwwttbt"),
+    ],
+)
+def test_rows_are_shown_that_gained_most_least_and_typically(n_rows: int, chosen: str) -> None:
+    change = np.array([-3.0, 0.5, 1.0, 0.0, -1.0, -2.0, 0.2])
+    names = {"best": "b", "worst": "w", "typical": "t", None: "-"}
+    assert "".join(names[name] for name in chosen_rows(change, n_rows)) == chosen
