@@ -114,7 +114,8 @@ def list_domains(config: Path | None, form: str) -> None:
     if print_records(form, records):
         return
     if not records:
-        return click.echo(f"no domain in {project.path.parent / project.settings.domains}; g2is domain add makes one")
+        place = project.path.parent / project.settings.domains
+        return click.echo(f"no domain in {place}; {command('domain add <name> --validation rows.jsonl')} makes one")
     print_table(form, [_seen(record) for record in records], right={"budget"}, extra={"schedule", "title", "owner"})
 
 
@@ -230,7 +231,7 @@ def rename_domain(config: Path | None, old: str, new: str, *, dry_run: bool) -> 
     )
     if _places_in(lake, new):
         click.echo(f"The lake holds versions of a domain of the name {new}: they are its own now, and may serve again.")
-    click.echo("In `g2is ui`, reload the definitions; runs of before stay in the history under the old name.")
+    click.echo("In the UI, reload the definitions; runs of before stay in the history under the old name.")
 
 
 def remove_domain(config: Path | None, name: str, *, dry_run: bool) -> None:
@@ -251,7 +252,7 @@ def remove_domain(config: Path | None, name: str, *, dry_run: bool) -> None:
     else:
         click.echo(f"Would be removed: {name}; its rows would stay in a hidden folder beside it")
     _say_of_lake(Lake(project.home / "lake"), name)
-    click.echo("In `g2is ui`, reload the definitions; its runs stay in the history.")
+    click.echo("In the UI, reload the definitions; its runs stay in the history.")
 
 
 def _naming(project: Project, name: str) -> list[Path]:

@@ -101,8 +101,8 @@ def _print_outcome(console: Terminal, project: Project, domain: str) -> None:
     nll = {name: f"{evaluation[f'nll_{name}']:.4f}" for name in ("g2is", "base", "random")}
     title = printable(project.domain(domain).title)
     console.print(
-        f"{domain if title == domain else f'{domain} ({title})'}: NLL {nll['g2is']} on {evaluation['split']} rows, base "
-        f"{nll['base']}, random rows {nll['random']}. {verdict(evaluation)}",
+        f"{domain if title == domain else f'{domain} ({title})'}: NLL {nll['g2is']} on {evaluation['split']} rows, "
+        f"base {nll['base']}, random rows {nll['random']}. {verdict(evaluation)}",
         markup=False,
         highlight=False,
     )
@@ -115,8 +115,9 @@ def print_places(console: Terminal, project: Project, domain: str) -> None:
     adapter, served = lake.current("finetune/adapter", domain), served_folder(lake, domain)
     console.print(f"Adapter: {adapter.folder / 'adapter'}", soft_wrap=True, markup=False)
     evaluation = lake.current("finetune/evaluation", domain).manifest.metrics
-    said = serving(served, adapter.folder, evaluation)
-    console.print(said, soft_wrap=True, markup=False, highlight=False)
+    if served != adapter.folder or "nll_served" in evaluation:
+        said = serving(served, adapter.folder, evaluation)
+        console.print(said, soft_wrap=True, markup=False, highlight=False)
     page = lake.place("audit/report", domain) / PAGE
     console.print(f"Report, to open in a browser (the address stays the same): {page}", soft_wrap=True, markup=False)
 

@@ -73,7 +73,9 @@ def test_the_sample_is_that_of_this_repository_with_the_same_settings(here: Path
     of_the_repository = tomllib.loads((ROOT / "data" / "g2is.toml").read_text())
     assert of_the_repository["knowledge"]["explained_variance"] == 0.5  # what stands for none said
     knowledge = own.settings.knowledge.model_copy(update={"explained_variance": None})
-    assert made.settings == own.settings.model_copy(update={"home": ".", "knowledge": knowledge})
+    assert made.settings == own.settings.model_copy(
+        update={"home": ".", "owner": f"team:{here.name}", "knowledge": knowledge}
+    )
     for name, domain in made.domains.items():
         assert domain.selection == own.domains[name].selection
 
