@@ -50,7 +50,7 @@ def _print_outcome(console: Terminal, project: Project, domain: str) -> None:
         ("g2is", n_rows, adapter.manifest.metrics["best_epoch"]),
     ):
         interval = "" if name == "g2is" else str(difference_to(name, evaluation))
-        label = "served before" if name == "served" else name
+        label = "before" if name == "served" else name
         cells = {"model": label, "NLL": f"{evaluation[f'nll_{name}']:.4f}", "G2IS minus it, 95 % interval": interval}
         rows.append(cells | {"rows trained on": str(n_trained), "best epoch": str(epoch)})
     title = f"{project.domain(domain).title}: NLL on {evaluation['split']} rows (lower is better)"
