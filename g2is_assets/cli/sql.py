@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from g2is_assets.cli.options import open_lake, print_json
@@ -50,14 +49,12 @@ def _print_views(views: list[View], form: str) -> None:
         console = Terminal()
         for view in views:
             console.print(Text.assemble((view.name, "bold"), f"  {view.meaning}" if view.meaning else ""))
-            table = Table(box=None, show_header=False, padding=(0, 1, 0, 2))
-            for no_wrap in (True, True, False):  # names and types stay whole
-                table.add_column(no_wrap=no_wrap)
+            rows = []
             for name, kind, meaning in view.columns:
                 # What a struct is made of is told by --json.
                 short = f"STRUCT{'[]' if kind.endswith('[]') else ''}" if kind.startswith("STRUCT") else kind
-                table.add_row(Text(name), Text(short), Text(meaning or ""))
-            console.print(table)
+                rows.append({"name": name, "type": short, "meaning": meaning or ""})
+            print_table("table", rows, lines=False)
 
 
 def _print_answer(answer: Answer, form: str) -> None:

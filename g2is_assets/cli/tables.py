@@ -95,6 +95,7 @@ def print_table(
     extra: Collection[str] = (),
     cut: Collection[str] = (),
     title: str = "",
+    lines: bool = True,
 ) -> None:
     """Print a table that is no wider than the terminal: words break at spaces only, and what has no room is named.
 
@@ -105,6 +106,7 @@ def print_table(
         extra: Columns of `wide` alone.
         cut: Columns of long text, of which a table shows the beginning, in one line.
         title: Said above.
+        lines: Whether there are lines and heads.
     """
     heads = [head for head in rows[0] if form == "wide" or head not in extra]
     texts = {head: [printable(row[head]) for row in rows] for head in heads}
@@ -116,6 +118,8 @@ def print_table(
         least[head] = max(word, min(CUT, natural[head])) if head in cut else word
     widths = natural if form == "wide" else _widths(natural, least, console.width)
     table = Table(title=Text(printable(title)) if title else None)
+    if not lines:
+        table = Table(box=None, show_header=False, padding=(0, 1, 0, 2))
     for head, width in widths.items():
         table.add_column(Text(printable(head)), width=width, justify="right" if head in right else "left")
     for n in range(len(rows)):
