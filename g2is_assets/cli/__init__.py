@@ -267,17 +267,22 @@ def gc(
 @main.command(epilog="Example: g2is withdraw --row calendar:1 --reason 'asked by its author'")
 @config_option
 @click.option("--row", "rows", multiple=True, required=True, metavar="ROW", help="The row; may be repeated.")
-@click.option("--reason", required=True, help="Why it may no longer be used.")
+@click.option("--reason", required=True, help="Why it may no longer, or again, be used.")
 @click.option("--by", help="Who says so; default: the user of this machine.")
+@click.option("--dry-run", is_flag=True, help="Record nothing, only say what would follow.")
+@click.option("--undo", is_flag=True, help="Record instead that it may be used again, by whom and why.")
 @json_option
-def withdraw(config: Path | None, rows: tuple[str, ...], reason: str, by: str | None, as_json: bool) -> None:
+def withdraw(
+    config: Path | None, rows: tuple[str, ...], reason: str, by: str | None, dry_run: bool, undo: bool, as_json: bool
+) -> None:
     """Record that a row may no longer be used, and say what follows.
 
-    ROW is a row id, its first 8 characters or more, or the id that the source gave the row. The record is for ever.
+    ROW is a row id, its first 8 characters or more, or the id that the source gave the row. The record is for ever:
+    --undo adds one, and takes none away.
     """
     from g2is_assets.cli.gc import run_withdraw
 
-    run_withdraw(config, rows, reason, by, as_json)
+    run_withdraw(config, rows, reason, by, as_json, dry_run=dry_run, undo=undo)
 
 
 @main.command(epilog="Example: g2is why schedule_reasoning calendar:1")

@@ -1,10 +1,10 @@
 """`g2is audit`: is it untouched, where from, what contains it, what changed. Heavy imports happen inside."""
 
 import sys
-from contextlib import suppress
+from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,7 +15,14 @@ from g2is_assets.hashing import hashed_anew
 from g2is_assets.settings.project import Project
 from g2is_assets.store.versions import partitions_of
 
+if TYPE_CHECKING:
+    from g2is_assets.orchestration.auditing import Examination
+    from g2is_assets.store.lake import Lake
+    from g2is_assets.trail.witness import Witness
+
 ADAPTER: Final = "finetune/adapter"
+UNWITNESSED: Final = 3
+"""Exit code where all agrees with itself, and nobody else tells the digest of something."""
 
 
 @click.group(epilog="Example: g2is audit verify schedule_reasoning")
@@ -29,13 +36,21 @@ def audit() -> None:
 @click.option(
     "--expect", metavar="DIGEST", help="Digest that the head's manifest must have; its first 12 characters do."
 )
+@click.option(
+    "--witness", "file", type=click.Path(dir_okay=False, path_type=Path), help="A file that `audit witness` wrote."
+)
 @json_option
-def verify(config: Path | None, domain_or_path: str | None, expect: str | None, as_json: bool) -> None:
-    """Recompute every digest behind an adapter; exit code 1 if anything was altered.
+def verify(
+    config: Path | None, domain_or_path: str | None, expect: str | None, file: Path | None, as_json: bool
+) -> None:
+    """Recompute every digest; exit code 1 if anything was altered, 3 if of something nobody else tells the digest.
 
-    Without an argument, every adapter that is current, also those of domains whose folder is gone. A path is that of a
-    version's folder, or of a file in one.
+    Without an argument, of everything in the lake: what is current and served of all domains, also of those whose
+    folder is gone, and what is behind it. A path is that of a version's folder, or of a file in one. The last digests
+    must be those that Dagster's events tell, and, with --witness, those in the file.
     """
+    from g2is_assets.trail.witness import read_witness
+
     project, lake = open_lake(config)
     if domain_or_path is None and expect:
         raise SettingsError("--expect needs a domain or a path")
@@ -44,13 +59,37 @@ def verify(config: Path | None, domain_or_path: str | None, expect: str | None, 
     asked = known if domain_or_path is None else [domain_or_path]
     if not asked:
         raise MissingInputError(f"no domain has an adapter in {lake.root}; run {command('refresh --all')} first")
-    reports = [_report(project, name, expect, is_domain=name in known) for name in asked]
+    kept = [read_witness(file)] if file else []
+    reports = _reports(project, lake, asked, known, kept, expect, rest=domain_or_path is None)
     if as_json:
         print_json([{k: v for k, v in report.items() if k != "lines"} for report in reports])
     else:
         for report in reports:
             click.echo("\n".join(report["lines"]))
-    sys.exit(0 if all(report["whole"] for report in reports) else 1)
+    whole, unwitnessed = all(r["whole"] for r in reports), any(r["unwitnessed"] for r in reports)
+    sys.exit((UNWITNESSED if unwitnessed else 0) if whole else 1)
+
+
+@audit.command(epilog="Example: g2is audit witness /mnt/elsewhere/witness.jsonl")
+@config_option
+@click.argument("file_or_url")
+def witness(config: Path | None, file_or_url: str) -> None:
+    """Add the digests of all that is current and served, in one line, to a file kept elsewhere, or post it to a URL.
+
+    Nothing is recorded that Dagster's last events contradict. `audit verify --witness FILE` compares.
+    """
+    from g2is_assets.cli.jobs import history
+    from g2is_assets.orchestration.auditing import history_of
+    from g2is_assets.trail.witness import compare, heads_in, write_witness
+
+    project, lake = open_lake(config)
+    with history(project) as instance:
+        witnesses = [history_of(instance)] if instance else []
+    findings = compare(lake, {*heads_in(lake), *(h for w in witnesses for h in w.said)}, witnesses, project.domains)
+    if altered := [f"{finding.where}: {finding.what}" for finding in findings if finding.state == "altered"]:
+        raise StoreError(f"nothing was recorded; {'; '.join(altered)}")
+    n, is_new = write_witness(lake, file_or_url)
+    click.echo(f"{n} digests recorded in {file_or_url}" if is_new else f"{file_or_url} says so already; nothing is new")
 
 
 @audit.command(epilog="Example: g2is audit show schedule_reasoning --json")
@@ -63,6 +102,7 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
     The views audit_lineage, audit_lineage_links and audit_lineage_rows hold the same.
     """
     from g2is_assets.reports.audit import chain_json, chain_lines, origins
+    from g2is_assets.reports.words import printable
     from g2is_assets.trail.chain import follow
 
     _, lake = open_lake(config, domain)
@@ -71,7 +111,7 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
     if as_json:
         return print_json({"domain": domain, "trained_on": mix, "chain": chain_json(chain)})
     for name, counts in mix.items():
-        click.echo(f"Rows trained on, by {name}: {', '.join(f'{key} {n}' for key, n in counts.items())}")
+        click.echo(f"Rows trained on, by {name}: {', '.join(f'{printable(key)} {n}' for key, n in counts.items())}")
     click.echo("\n".join(chain_lines(chain)))
 
 
@@ -114,34 +154,106 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
     click.echo("\n".join([*lines, *(f"not readable, so not looked at: {text}" for text in unreadable)]))
 
 
+@audit.command(epilog="Example: g2is audit versions schedule_reasoning")
+@config_option
+@click.argument("domain")
+@json_option
+def versions(config: Path | None, domain: str, as_json: bool) -> None:
+    """List the versions of a domain's subset, the newest last, with the adapter of each and what it is worth."""
+    from g2is_assets.reports.audit import version_lines
+    from g2is_assets.store.serving import served_name
+    from g2is_assets.trail.subset_diff import chosen_ever
+
+    _, lake = open_lake(config, domain)
+    found, served = chosen_ever(lake, domain), served_name(lake.place(ADAPTER, domain))
+    if not found:
+        raise MissingInputError(f"'{domain}' has no subset in {lake.root}; refresh it first")
+    if as_json:
+        return print_json(
+            [
+                {
+                    "subset": one.subset.folder.name,
+                    "created_at": one.subset.manifest.created_at,
+                    "n_rows": one.subset.manifest.n_rows["subset"],
+                    "adapter": one.adapter.folder.name if one.adapter else None,
+                    "served": one.adapter is not None and one.adapter.folder.name == served,
+                    "metrics": one.metrics,
+                }
+                for one in found
+            ]
+        )
+    click.echo("\n".join(version_lines(found, served)))
+
+
 @audit.command(epilog="Example: g2is audit diff schedule_reasoning 3f2a91c0 77be12d4")
 @config_option
 @click.argument("domain")
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", required=False)
+@click.argument("after", required=False)
 @json_option
-def diff(config: Path | None, domain: str, before: str, after: str, as_json: bool) -> None:
+def diff(config: Path | None, domain: str, before: str | None, after: str | None, as_json: bool) -> None:
     """Say which rows came and went between two versions of a domain's subset, and why.
 
-    BEFORE and AFTER are version folders of the subset or of an adapter, or their first characters.
+    BEFORE and AFTER are version folders of the subset or of an adapter, or their first characters; without AFTER it is
+    the newest, and without both the newest two.
     """
     from g2is_assets.reports.audit import difference_lines
-    from g2is_assets.trail.subset_diff import compare, subset_of
+    from g2is_assets.trail.subset_diff import chosen_ever, compare, subset_of
 
     _, lake = open_lake(config, domain)
-    found = compare(lake, subset_of(lake, domain, before), subset_of(lake, domain, after))
+    if after is None:
+        ever = [one.subset.folder.name for one in chosen_ever(lake, domain)]
+        if len(ever) < (1 if before else 2):
+            raise MissingInputError(f"'{domain}' has {len(ever)} versions of its subset in {lake.root}, so none differ")
+        before, after = before or ever[-2], ever[-1]
+    found = compare(lake, subset_of(lake, domain, str(before)), subset_of(lake, domain, after))
     if as_json:
         names = {"before": found.before.folder.name, "after": found.after.folder.name}
-        changes = [asdict(change) for change in found.changes]
-        return print_json(names | {"n_kept": found.n_kept, "causes": found.causes, "changes": changes})
+        more = {"n_kept": found.n_kept, "causes": found.causes, "sources": found.sources, "results": found.results}
+        return print_json(names | more | {"changes": [asdict(change) for change in found.changes]})
     click.echo("\n".join(difference_lines(found)))
 
 
-def _report(project: Project, asked: str, expect: str | None, *, is_domain: bool) -> dict[str, Any]:
+def _reports(
+    project: Project,
+    lake: "Lake",
+    asked: list[str],
+    known: list[str],
+    kept: "list[Witness]",
+    expect: str | None,
+    *,
+    rest: bool,
+) -> list[dict[str, Any]]:
+    """What verification says of the adapters of domains or of a version, and of the rest of the lake."""
+    from g2is_assets.cli.jobs import history
+    from g2is_assets.orchestration.auditing import Examination, examine_rest, history_of
+
+    reports, done = [], list[Examination]()
+    with history(project) as instance:
+        told = [*([history_of(instance, None if rest else asked[0])] if instance else []), *kept]
+    with hashed_anew():
+        for name in asked:
+            report, found = _report(project, name, expect, told, kept, is_domain=name in known)
+            reports.append(report)
+            done += [found] if found else []
+        if rest:
+            found = examine_rest(project, lake, told, done, asked)
+            reports.append(_said("everything else", None, found))
+    return reports
+
+
+def _report(
+    project: Project,
+    asked: str,
+    expect: str | None,
+    told: "list[Witness]",
+    kept: "list[Witness]",
+    *,
+    is_domain: bool,
+) -> "tuple[dict[str, Any], Examination | None]":
     """What verification says of the adapter that a domain has, or of the version at a path."""
-    from g2is_assets.cli.jobs import open_instance
-    from g2is_assets.orchestration.auditing import examine, reported_digests
-    from g2is_assets.reports.audit import finding_lines
+    from g2is_assets.cli.jobs import history
+    from g2is_assets.orchestration.auditing import every_event_of, examine
     from g2is_assets.store.lake import Lake
     from g2is_assets.trail.chain import label_of, version_at
 
@@ -153,24 +265,30 @@ def _report(project: Project, asked: str, expect: str | None, *, is_domain: bool
     except StoreError as error:  # where a chain begins is part of it
         findings = [{"state": "altered", "where": asked, "what": str(error)}]
         lines = [f"{asked}: BROKEN at its head: {error}"]
-        return {"head": asked, "manifest_sha256": None, "whole": False, "findings": findings, "lines": lines}
-    witness: list[str] = []
-    if not expect and lake.root.resolve() == home.resolve() and (project.home / ".dagster").is_dir():
-        # Where that may not be written to, nobody but the head itself tells its digest, which is said.
-        with suppress(StoreError), open_instance(project) as instance:
-            witness = reported_digests(instance, head)
-    with hashed_anew():
-        found = examine(project, lake, head, witness, current=current, expect=expect)
-    digest = head.as_input.manifest_sha256
+        report = {"head": asked, "manifest_sha256": None, "whole": False, "unwitnessed": False, "findings": findings}
+        return report | {"lines": lines}, None
+    if not current:
+        with history(project) if lake.root.resolve() == home.resolve() else nullcontext() as instance:
+            told = [*([every_event_of(instance, head)] if instance else []), *kept]
+    found = examine(project, lake, head, told, current=current, expect=expect)
+    return _said(label_of(head), head.as_input.manifest_sha256, found), found
+
+
+def _said(head: str, digest: str | None, found: "Examination") -> dict[str, Any]:
+    from g2is_assets.reports.audit import finding_lines
+
     verdict = f"BROKEN, first at {found.broken[0].where}" if found.broken else "whole"
+    verdict += ", UNWITNESSED" if found.unwitnessed and not found.broken else ""
+    behind = f"{len(found.chain)} versions with {found.n_files} files"
     return {
-        "head": label_of(head),
+        "head": head,
         "manifest_sha256": digest,
         "whole": not found.broken,
+        "unwitnessed": found.unwitnessed,
         "findings": [asdict(finding) for finding in found.findings],
         "lines": [
-            f"{label_of(head)}: {verdict}",
-            f"  head {digest}; {len(found.chain)} versions with {found.n_files} files behind it",
+            f"{head}: {verdict}",
+            f"  head {digest}; {behind} behind it" if digest else f"  {behind}",
             *(f"  {line}" for line in finding_lines(found.findings)),
         ],
     }

@@ -5,7 +5,6 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -157,20 +156,18 @@ def _worth(project: Project, domain: str) -> dict[str, Any]:
 
 def _last_refreshes(project: Project) -> dict[str, str]:
     """When and how the last finished refresh of each domain ended, as Dagster's history has it."""
-    if not (project.home / ".dagster" / "dagster.yaml").exists():
-        return {}
     import dagster as dg
 
-    from g2is_assets.cli.jobs import open_instance
+    from g2is_assets.cli.jobs import history
     from g2is_assets.orchestration.automation import ENDED, REFRESH_BOTH, REFRESH_DOMAIN
 
     last: dict[str, str] = {}
-    with suppress(StoreError), open_instance(project) as instance:  # who may only read is told the rest
-        for name in project.domains:
+    with history(project) as instance:
+        for name in project.domains if instance else ():
             ended = []
             for job in (REFRESH_DOMAIN, REFRESH_BOTH):
                 wanted = dg.RunsFilter(job_name=job, statuses=ENDED, tags={"dagster/partition": name})
-                for record in instance.get_run_records(wanted, limit=1):  # the newest first
+                for record in instance.get_run_records(wanted, limit=1) if instance else ():  # the newest first
                     when = record.end_time or record.create_timestamp.timestamp()
                     ended.append((when, record.dagster_run.status.value.lower()))
             if ended:

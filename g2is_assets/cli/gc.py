@@ -13,7 +13,7 @@ from rich.filesize import decimal
 from g2is_assets.cli.options import open_lake, print_json
 from g2is_assets.cli.tables import print_csv, print_table
 from g2is_assets.errors import SettingsError, SourceError, StoreError, command
-from g2is_assets.reports.audit import adapter_line, consequences, trained_on
+from g2is_assets.reports.audit import Consequences, adapter_line, consequences, trained_on
 from g2is_assets.reports.why import find_row
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.catalog import kept_up_to_date
@@ -25,33 +25,60 @@ from g2is_assets.store.sources import find_files, find_in_files
 from g2is_assets.store.withholding import Withdrawal, add_withdrawals, read_withdrawals
 
 
-def run_withdraw(config: Path | None, asked: tuple[str, ...], reason: str, by: str | None, as_json: bool) -> None:
-    """Withdraw all of these rows or, if one is not known, none."""
+def run_withdraw(
+    config: Path | None,
+    asked: tuple[str, ...],
+    reason: str,
+    by: str | None,
+    as_json: bool,
+    *,
+    dry_run: bool,
+    undo: bool,
+) -> None:
+    """Withdraw all of these rows, or lift their withdrawals, or, if one is not known, none."""
     project, lake = open_lake(config)
-    rows = list(dict.fromkeys(find_row(lake, row) for row in asked))
+    before = read_withdrawals(project.withdrawn)
+    rows = list(dict.fromkeys(row if row in before else find_row(lake, row) for row in asked))
     at = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        entries = [Withdrawal(row_id=row, reason=reason, at=at, by=by or user_name()) for row in rows]
+        entries = [Withdrawal(row_id=r, reason=reason, at=at, by=by or user_name(), lifted=undo) for r in rows]
     except ValidationError as error:
         name = error.errors()[0]["loc"][0]
         raise SettingsError(
             f"--{name} is empty or not Unicode; say it again, since the record stands for ever"
         ) from None
-    new = {entry.row_id for entry in add_withdrawals(project.withdrawn, entries)}
-    recorded = read_withdrawals(project.withdrawn)
-    outcome = [(recorded[row], row in new, consequences(lake, row, project.domains)) for row in rows]
+    would = [entry for entry in entries if (entry.row_id in before) == undo]
+    new = would if dry_run else add_withdrawals(project.withdrawn, entries)
+    recorded = {entry.row_id: entry for entry in entries} | before | {entry.row_id: entry for entry in new}
+    outcome = [(recorded[row], recorded[row] in new, consequences(lake, row, project.domains)) for row in rows]
     if as_json:
         names = ("asset", "domain", "current")
         records = []
         for entry, is_new, follows in outcome:
             adapters = [{n: getattr(a, n) for n in names} | {"version": a.version.name} for a in follows.adapters]
-            records.append(entry.model_dump() | {"new": is_new} | asdict(follows) | {"adapters": adapters})
+            told = {"new": is_new, "dry_run": dry_run}
+            records.append(entry.model_dump() | told | asdict(follows) | {"adapters": adapters})
         return print_json(records)
     for entry, is_new, follows in outcome:
-        said = "withdrawn" if is_new else f"was withdrawn already, on {entry.at} by {entry.by}; nothing is changed"
+        _print_withdrawn(entry, is_new, follows, dry_run)
+
+
+def _print_withdrawn(entry: Withdrawal, is_new: bool, follows: Consequences, dry_run: bool) -> None:
+    """What is recorded of a row, or would be, and what follows."""
+    would = "would be " if dry_run else ""
+    if entry.lifted:
+        said = f"{would}withdrawn no more" if is_new else "is not withdrawn; nothing is changed"
         click.echo(f"{entry.row_id} {said} ({entry.reason})")
-        for line in follows.lines:
-            click.echo(f"  {line}")
+        if is_new:
+            click.echo(
+                f"  It may be used again from the next {command('refresh --pool')} on, if a source still holds it."
+            )
+        return
+    already = f"was withdrawn already, on {entry.at} by {entry.by}; nothing is changed"
+    click.echo(f"{entry.row_id} {f'{would}withdrawn' if is_new else already} ({entry.reason})")
+    for line in follows.lines:
+        click.echo(f"  {line}")
+    if not dry_run:
         click.echo(f"  Its text and vectors stay in the lake until {command(f'gc --erase {entry.row_id}')}")
 
 
@@ -110,13 +137,11 @@ def find_in_sources(project: Project, rows: list[str]) -> tuple[dict[str, list[t
 
 
 def _shown_in_history(project: Project, rows: list[str]) -> dict[str, list[str]]:
-    from g2is_assets.cli.jobs import open_instance
+    from g2is_assets.cli.jobs import history
     from g2is_assets.orchestration.auditing import assets_showing
 
-    if not (project.home / ".dagster").is_dir():
-        return {row: [] for row in rows}
-    with open_instance(project) as instance:
-        return assets_showing(instance, rows)
+    with history(project) as instance:
+        return assets_showing(instance, rows) if instance else {row: [] for row in rows}
 
 
 def _withdrawn(lake: Lake, asked: str, withdrawals: dict[str, Withdrawal]) -> str:

@@ -2,18 +2,21 @@
 
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import dagster as dg
 from filelock import FileLock
 
 from g2is_assets.cli.terminal import Terminal
+from g2is_assets.errors import StoreError
 from g2is_assets.orchestration.assets import STOPPED
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.orchestration.runs import INTERRUPTS, end_dead_runs
@@ -22,6 +25,8 @@ from g2is_assets.settings.project import Project
 from g2is_assets.store.files import write_atomically, writing
 
 QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+COPIED: Final = frozenset({"index.db", "runs.db", "schedules.db"})
+"""Databases of an instance that tell of all runs; beside them, every run has one of its own."""
 SHIPPED: Final = Path(__file__).parents[1] / "orchestration" / "dagster.yaml"
 
 _loaded: dict[str, dg.Definitions] = {}
@@ -50,6 +55,41 @@ def open_instance(project: Project) -> Iterator[dg.DagsterInstance]:
             instance = stack.enter_context(dg.DagsterInstance.get())
             end_dead_runs(instance)
         yield instance
+
+
+@contextmanager
+def history(project: Project) -> Iterator[dg.DagsterInstance | None]:
+    """The project's instance for who only looks, None if there is none; a copy of it, where it may not be written."""
+    folder = project.home / ".dagster"
+    with ExitStack() as stack:
+        if not folder.is_dir():
+            yield None
+            return
+        try:
+            found = stack.enter_context(open_instance(project))
+        except StoreError:  # Dagster opens no database that it may only read
+            scratch = Path(stack.enter_context(TemporaryDirectory()))
+            try:
+                copy_history(folder, scratch)
+            except (OSError, sqlite3.Error):
+                yield None
+                return
+            found = stack.enter_context(dg.DagsterInstance.from_config(str(scratch)))
+        yield found
+
+
+def copy_history(folder: Path, to: Path) -> None:
+    """Copy what an instance's databases say of runs and assets, but no run's own log."""
+    for file in sorted(folder.glob("**/*.db")):
+        if file.name not in COPIED:
+            continue
+        copy = to / file.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        # With the journal of a writer beside it, a database is read with it; without one nothing can change it.
+        way = "mode=ro" if file.with_name(f"{file.name}-wal").exists() else "immutable=1"
+        source = sqlite3.connect(f"{file.resolve().as_uri()}?{way}", uri=True)
+        with closing(source), closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
 
 
 def watch_steps() -> None:

@@ -5,6 +5,7 @@ cut short, where `preview_rows = 0` does not keep them out.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ from g2is_assets.errors import G2isError, StoreError
 from g2is_assets.reports.words import ID_SHOWN
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.audit import way_to
+from g2is_assets.stages.catalog import STAGES
 from g2is_assets.stages.frame import recipe_of
 from g2is_assets.stages.instructions import READ_EVERY_RUN
 from g2is_assets.stages.variants import place_named
@@ -23,13 +25,17 @@ from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.hub import HUB
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST
-from g2is_assets.store.serving import SERVED, served_folder
-from g2is_assets.store.version import Version
-from g2is_assets.trail.chain import Link, follow
+from g2is_assets.store.serving import ADAPTER
+from g2is_assets.store.version import Version, asset_of, partition_of
+from g2is_assets.trail.chain import Link, follow, label_of
 from g2is_assets.trail.verify import ALTERED, Finding, Today, verify
+from g2is_assets.trail.witness import KILLED, SERVES, Witness, compare, heads_in, name_of, version_of
 
 MANIFEST_DIGEST: Final = "g2is/manifest_sha256"
 """Metadata key of every materialisation: Dagster's event is the witness of a head."""
+SERVED_DIGEST: Final = "g2is/served_manifest_sha256"
+"""The same of the adapter that the domain serves since, of every materialisation of its evaluation."""
+LINEAGE: Final = "audit/lineage"
 FIRST_ROWS: Final = "g2is/first_rows"
 """Metadata key of the first rows of a table."""
 MIN_DIGEST: Final = 12
@@ -49,33 +55,90 @@ class Examination:
         return [finding for finding in self.findings if finding.state == ALTERED]
 
     @property
+    def unwitnessed(self) -> bool:
+        """Whether of something nobody but the lake tells the digest."""
+        return any(finding.state == "unwitnessed" for finding in self.findings)
+
+    @property
     def n_files(self) -> int:
         """Payload files along the chain."""
         return sum(len(link.version.manifest.files) for link in self.chain if link.version)
 
 
 def examine(
-    project: Project, lake: Lake, head: Version, witness: Sequence[str], *, current: bool, expect: str | None = None
+    project: Project,
+    lake: Lake,
+    head: Version,
+    witnesses: Sequence[Witness],
+    *,
+    current: bool,
+    expect: str | None = None,
+    shared: bool = True,
 ) -> Examination:
     """Recompute every digest behind the version `head`, and compare today's settings and files with those recorded.
 
-    `witness` are the digests that Dagster's events say, the last one first (`reported_digests`). If readers follow the
-    head (`current`), the last must name it, and the domain's evaluation, lineage and report are examined with it. Where
-    a digest or its beginning is to be expected (`expect`), the events are not asked.
+    If readers follow the head (`current`), all that is current of its domain, what it serves, and, if `shared`, what
+    domains share is examined with it, and the last digests that `witnesses` tell must be theirs. Of another version one
+    of them must have told the digest at any time. A digest to be expected, or its beginning (`expect`), vouches for
+    the head in their place.
     """
-    beside = list(_beside(lake, head)) if current else []
-    chain = follow(lake, [*beside, head], parts=True)  # the lineage first: it knows the model's files by name
-    findings = [*_head(head, witness, current, expect), *verify(lake, chain, _outside(project))]
-    findings += [*_served(lake, head), *_way(beside)] if current else ()
-    if current and not any(version.manifest.asset == "audit/lineage" for version in beside):
+    domain, label = head.manifest.partition, label_of(head)
+    own = list(_own(lake, head)) if current else []
+    chain = follow(lake, [*own, head], parts=True)  # the lineage first: it knows the model's files by name
+    findings = list(_expected(head, expect)) if expect is not None else []
+    if not current:
+        findings += _told(head, witnesses) if expect is None else ()
+    else:
+        told = {name for witness in witnesses for name in witness.said} | set(heads_in(lake))
+        vouched = {label} if expect is not None else set()
+        if expect is not None and version_of(lake, name_of(SERVES, domain)) == head:
+            vouched.add(name_of(SERVES, domain))
+        scope = {domain, None} if shared else {domain}
+        heads = {name for name in told if partition_of(name) in scope} - vouched
+        findings += compare(lake, heads, witnesses, project.domains)
+    findings += verify(lake, chain, _outside(project))
+    findings += _way(own)
+    if current and not any(version.manifest.asset == LINEAGE for version in own):
         what = "not recorded for this adapter; materialise audit/lineage"
         findings.append(Finding("unverified", project.path.name, what))
     return Examination(chain, findings)
 
 
-def reported_digests(instance: dg.DagsterInstance, version: Version) -> list[str]:
-    """Manifest digests that Dagster's events of this version's asset and partition hold, the last event first."""
-    return list(_said(instance, MANIFEST_DIGEST, version.manifest.asset, version.manifest.partition))
+def examine_rest(
+    project: Project, lake: Lake, witnesses: Sequence[Witness], done: Sequence[Examination], domains: Collection[str]
+) -> Examination:
+    """The same for every head that was not looked at with the adapters of these domains, of all there ever were."""
+    told = {name for witness in witnesses for name in witness.said} | set(heads_in(lake))
+    heads = sorted(name for name in told if partition_of(name) and partition_of(name) not in domains)
+    seen = {link.place for one in done for link in one.chain}
+    versions: list[Version] = []
+    for name in heads_in(lake):
+        with suppress(StoreError):  # said below
+            versions += filter(None, [version_of(lake, name)])
+    chain = [link for link in follow(lake, versions, parts=True) if not link.version or link.place not in seen]
+    findings = [*compare(lake, heads, witnesses, project.domains), *verify(lake, chain, _outside(project))]
+    return Examination(chain, findings)
+
+
+def history_of(instance: dg.DagsterInstance, domain: str | None = None) -> Witness:
+    """What Dagster's last events say of every asset and partition ever materialised, or of those of a domain."""
+    said: dict[str, list[str]] = {}
+    for stage in STAGES:
+        known = sorted(instance.get_materialized_partitions(dg.AssetKey(stage.key.split("/"))))
+        partitions: list[str | None] = [*known] or [None]
+        for partition in (p for p in partitions if p in (domain, None) or domain is None):
+            if last := next(_said(instance, MANIFEST_DIGEST, stage.key, partition, page=1), None):
+                in_lake = partition.replace("|", ".") if partition else None
+                said[name_of(stage.key, in_lake)] = [last]
+                if served := next(_said(instance, SERVED_DIGEST, stage.key, partition, page=1), None):
+                    said[name_of(SERVES, in_lake)] = [served]
+    return Witness("Dagster's last event", said)
+
+
+def every_event_of(instance: dg.DagsterInstance, version: Version) -> Witness:
+    """What all of Dagster's events say of a version's asset and partition, the last event first."""
+    said = list(_said(instance, MANIFEST_DIGEST, version.manifest.asset, version.manifest.partition))
+    return Witness("Dagster's last event", {label_of(version): said})
 
 
 def assets_showing(instance: dg.DagsterInstance, rows: Collection[str]) -> dict[str, list[str]]:
@@ -89,62 +152,54 @@ def assets_showing(instance: dg.DagsterInstance, rows: Collection[str]) -> dict[
     return found
 
 
-def _said(instance: dg.DagsterInstance, name: str, asset: str, partition: str | None = None) -> Iterator[str]:
+def _said(
+    instance: dg.DagsterInstance, name: str, asset: str, partition: str | None = None, page: int = 100
+) -> Iterator[str]:
     """What the materialisations of an asset, or of a partition, say under a name, the last first."""
     events = dg.AssetRecordsFilter(dg.AssetKey(asset.split("/")), asset_partitions=[partition] if partition else None)
     cursor, more = None, True
     while more:
-        page = instance.fetch_materializations(events, limit=100, cursor=cursor)
-        for event in (record.asset_materialization for record in page.records):
+        found = instance.fetch_materializations(events, limit=page, cursor=cursor)
+        for event in (record.asset_materialization for record in found.records):
             if event and name in event.metadata:
                 yield str(event.metadata[name].value)
-        cursor, more = page.cursor, page.has_more
+        cursor, more = found.cursor, found.has_more
 
 
-def _beside(lake: Lake, adapter: Version) -> Iterator[Version]:
-    """The lineage and the evaluation that were made from this very adapter, and the report of that lineage."""
-    lineage = _made_from(lake, "audit/lineage", adapter)
-    report = _made_from(lake, "audit/report", lineage) if lineage else None
-    yield from filter(None, (lineage, _made_from(lake, "finetune/evaluation", adapter), report))
+def _own(lake: Lake, adapter: Version) -> Iterator[Version]:
+    """All that is current of an adapter's domain, the lineage of this very adapter first, and what is served."""
+    heads = [name for name in heads_in(lake) if partition_of(name) == adapter.manifest.partition]
+    for name in sorted(heads, key=lambda name: asset_of(name) != LINEAGE):
+        with suppress(StoreError):  # the comparison of heads says it
+            version = version_of(lake, name)
+            if version is None or version.folder == adapter.folder:
+                continue
+            if asset_of(name) != LINEAGE or version.manifest.inputs.get(ADAPTER) == adapter.as_input:
+                yield version
 
 
-def _made_from(lake: Lake, asset: str, upstream: Version) -> Version | None:
-    version = lake.find(asset, upstream.manifest.partition)
-    fits = version is not None and version.manifest.inputs.get(upstream.manifest.asset) == upstream.as_input
-    return version if fits else None
-
-
-def _served(lake: Lake, adapter: Version) -> Iterator[Finding]:
-    """Whether the pointer to the adapter that is served leads to one."""
-    pointer = adapter.folder.parent / SERVED
-    try:
-        served = served_folder(lake, str(adapter.manifest.partition))
-    except StoreError as error:
-        yield Finding(ALTERED, str(pointer), str(error))
-        return
-    if served is not None and not (served / MANIFEST).is_file():
-        yield Finding(ALTERED, str(pointer), f"it names {served.name}, which is not there; refresh the domain")
-
-
-def _way(beside: Sequence[Version]) -> Iterator[Finding]:
+def _way(own: Sequence[Version]) -> Iterator[Finding]:
     """Whether the file that leads people to the report leads there."""
-    for report in (version for version in beside if version.manifest.asset == "audit/report"):
+    for report in (version for version in own if version.manifest.asset == "audit/report"):
         pointer = report.folder.parent / PAGE
         if pointer.exists() and pointer.read_text(encoding="utf-8", errors="replace") != way_to(report):
             yield Finding(ALTERED, str(pointer), f"it does not lead to {report.folder.name}; refresh the domain")
 
 
-def _head(head: Version, witness: Sequence[str], current: bool, expect: str | None) -> Iterator[Finding]:
-    digest, where = str(head.as_input.manifest_sha256), str(head.folder / MANIFEST)
-    if expect is not None:
-        if len(expect) < MIN_DIGEST or not digest.startswith(expect.lower()):
-            yield Finding(ALTERED, where, f"its digest is {digest}, expected was {expect}")
-    elif not witness:
+def _expected(head: Version, expect: str) -> Iterator[Finding]:
+    digest = str(head.as_input.manifest_sha256)
+    if len(expect) < MIN_DIGEST or not digest.startswith(expect.lower()):
+        yield Finding(ALTERED, str(head.folder / MANIFEST), f"its digest is {digest}, expected was {expect}")
+
+
+def _told(head: Version, witnesses: Sequence[Witness]) -> Iterator[Finding]:
+    """Whether some witness told the digest of a version that need not be current."""
+    digest, where, label = str(head.as_input.manifest_sha256), str(head.folder / MANIFEST), label_of(head)
+    told = [witness for witness in witnesses if witness.said.get(label)]
+    if not told:
         yield Finding("unwitnessed", where, "no event of Dagster tells its digest; give it with --expect")
-    elif digest != witness[0] and (current or digest not in witness):
-        said = f"Dagster's last event says {witness[0][:12]}" if current else "no event of Dagster says so"
-        killed = "a refresh that was killed just then leaves this too: refresh again"
-        yield Finding(ALTERED, where, f"its digest is {digest[:12]}, {said}; {killed}")
+    elif not any(digest in witness.said[label] for witness in told):
+        yield Finding(ALTERED, where, f"its digest is {digest[:12]}, no event of Dagster says so; {KILLED}")
 
 
 def _outside(project: Project) -> Today:

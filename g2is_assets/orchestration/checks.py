@@ -9,7 +9,7 @@ from typing import Literal
 import dagster as dg
 
 from g2is_assets.contracts import warmup as warmup_contracts
-from g2is_assets.orchestration.auditing import examine, reported_digests
+from g2is_assets.orchestration.auditing import examine, history_of
 from g2is_assets.stages import evaluators
 from g2is_assets.stages.checks import EXAMINED, Examined
 from g2is_assets.stages.evaluators import Verdict
@@ -74,8 +74,9 @@ def chain_is_whole(
 
     def evaluate(domain: str) -> Verdict:
         adapter = workspace.lake.current("finetune/adapter", domain)
-        witness = reported_digests(context.instance, adapter)
-        found = examine(workspace.project, workspace.lake, adapter, witness, current=True)
+        # What domains share may be in the making while this runs, and its event still to come.
+        history = [history_of(context.instance, domain)]
+        found = examine(workspace.project, workspace.lake, adapter, history, current=True, shared=False)
         return evaluators.chain_is_whole(found.findings, len(found.chain), found.n_files)
 
     return _result(_per_domain(context, workspace, "audit/lineage", evaluate), "error")

@@ -14,17 +14,20 @@ from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.errors import REDRAW, StoreError, command
+from g2is_assets.reports.words import beginning, printable
 from g2is_assets.store.files import read_parquet
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
 from g2is_assets.store.versions import partitions_of
 from g2is_assets.trail.chain import Link, content_of, label_of, nearest, rows_file
 from g2is_assets.trail.exposure import BASELINE, KINDS, TRAINED, Exposure, Exposures
-from g2is_assets.trail.subset_diff import Difference
+from g2is_assets.trail.subset_diff import Chosen, Difference, Metrics
 from g2is_assets.trail.verify import Finding
 
 SHOWN_ROWS: Final = 6
 """Rows of one group that are listed one by one; of larger ones the first, and how many more."""
+WORDS: Final = 60
+"""Characters of a row's words beside its id."""
 LINE: Final = 110
 """Characters of a list of settings before it goes on in a new line."""
 
@@ -134,13 +137,41 @@ def difference_lines(found: Difference) -> list[str]:
     """What came and went between two subsets, and why."""
     before, after = found.before, found.after
     n_came = sum(change.came for change in found.changes)
+    counts = [f"{printable(name)} {then} -> {now}" for name, (then, now) in found.sources.items() if then != now]
     return [
         f"{label_of(before)}: {before.folder.name} ({before.manifest.created_at}) -> "
         f"{after.folder.name} ({after.manifest.created_at})",
         f"{found.n_kept} rows in both; {n_came} came, {len(found.changes) - n_came} went",
+        f"by source: {', '.join(counts) or 'as many of each as before'}",
+        f"result before: {result_line(found.results[0])}",
+        f"result after:  {result_line(found.results[1])}",
         *(f"  because of  {cause}" for cause in found.causes),
-        *(f"  {'+' if change.came else '-'} {change.row_id}  {change.why}" for change in found.changes),
+        *(
+            f"  {'+' if change.came else '-'} {change.row_id[:12]}  {change.why}; "
+            f"{printable(', '.join(change.sources)) or 'source unknown'}: {beginning(change.words, WORDS)}"
+            for change in found.changes
+        ),
     ]
+
+
+def result_line(metrics: Metrics | None) -> str:
+    """What an adapter was worth, in one line."""
+    if metrics is None:
+        return "no adapter trained on it has been evaluated"
+    names = (name for name in ("base", "random", "g2is") if f"nll_{name}" in metrics)
+    return f"NLL on {metrics['split']} rows: " + ", ".join(f"{n} {metrics[f'nll_{n}']:.4f}" for n in names)
+
+
+def version_lines(found: Sequence[Chosen], served: str | None) -> list[str]:
+    """Versions of a domain's subset for people, the newest last, each with its adapter and what that is worth."""
+    lines = []
+    for one in found:
+        subset, adapter = one.subset, one.adapter
+        name = adapter.folder.name if adapter else "none was trained"
+        mark = " (served)" if adapter and name == served else ""
+        lines.append(f"{subset.folder.name}  {subset.manifest.created_at}  {subset.manifest.n_rows['subset']} rows")
+        lines += [f"    adapter {name}{mark}", f"    {result_line(one.metrics)}"]
+    return lines
 
 
 def _listed(label: str, values: dict[str, Any]) -> list[str]:

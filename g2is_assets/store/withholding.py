@@ -29,7 +29,7 @@ from g2is_assets.store.versions import versions_of
 
 
 class Withdrawal(BaseModel):
-    """One line: which row may no longer be used, why, since when (UTC) and by whose request."""
+    """One line: which row may not be used any more, or may again (`lifted`), why, when (UTC), by whose request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
@@ -37,6 +37,7 @@ class Withdrawal(BaseModel):
     reason: Annotated[str, Field(min_length=1)]
     at: str
     by: Annotated[str, Field(min_length=1)]
+    lifted: bool = False
 
     @field_validator("at")
     @classmethod
@@ -48,26 +49,37 @@ class Withdrawal(BaseModel):
 
 
 def read_withdrawals(file: Path) -> dict[str, Withdrawal]:
-    """The withdrawals by row id, in the file's order; of two of the same row the first. None if there is no file.
+    """The withdrawals in force by row id, in the file's order; of two of the same row the first. None without a file.
 
     Raises:
         SettingsError: A line is no withdrawal; the message names it.
     """
     found: dict[str, Withdrawal] = {}
+    for entry in _entries(file):
+        if entry.lifted:
+            found.pop(entry.row_id, None)
+        else:
+            found.setdefault(entry.row_id, entry)
+    return found
+
+
+def _entries(file: Path) -> list[Withdrawal]:
+    found = []
     for number, line in enumerate(_lines(file), start=1):
         try:
-            entry = Withdrawal.model_validate(json.loads(line))
+            found.append(Withdrawal.model_validate(json.loads(line)))
         except (ValueError, RecursionError) as error:
             raise SettingsError(
                 f"{file}, line {number}: no withdrawal ({_fault(error)}); restore the line as it was "
                 "written: a withdrawal stands for ever"
             ) from None
-        found.setdefault(entry.row_id, entry)
     return found
 
 
 def add_withdrawals(file: Path, entries: Iterable[Withdrawal]) -> list[Withdrawal]:
-    """Append those that are of rows not withdrawn yet, all at once or not at all; returns them.
+    """Append those that change something, all at once or not at all; returns them.
+
+    That is a withdrawal of a row that is not withdrawn, and the lifting of one that is. Lines are never taken away.
 
     Raises:
         SettingsError: The file has a damaged line, or cannot be written.
@@ -77,10 +89,10 @@ def add_withdrawals(file: Path, entries: Iterable[Withdrawal]) -> list[Withdrawa
             known, lines = read_withdrawals(file), _lines(file)
             asked: dict[str, Withdrawal] = {}
             for entry in entries:
-                if entry.row_id not in known:
+                if (entry.row_id in known) == entry.lifted:
                     asked.setdefault(entry.row_id, entry)
             new = list(asked.values())
-            lines += [json_text(entry.model_dump()) for entry in new]
+            lines += [json_text(entry.model_dump(exclude_defaults=True)) for entry in new]
             if new:
                 text = "\n".join(lines) + "\n"
                 with replacing(file, mend="nothing was withdrawn") as scratch, scratch.open("wb") as out:
@@ -94,9 +106,9 @@ def add_withdrawals(file: Path, entries: Iterable[Withdrawal]) -> list[Withdrawa
         raise SettingsError(f"{file} cannot be written: {error}; nothing was withdrawn") from error
 
 
-def require_kept(withdrawals: Mapping[str, Withdrawal], recorded: Iterable[str], file: Path) -> None:
-    """Refuse a file that lacks what the current pool's manifest records: rows may have been erased on its word."""
-    missing = sorted(set(recorded) - withdrawals.keys())
+def require_kept(lines: Mapping[str, Withdrawal], recorded: Iterable[str], file: Path) -> None:
+    """Refuse a file without a line of what the pool's manifest records: rows may have been erased on its word."""
+    missing = sorted(set(recorded) - lines.keys())
     if missing:
         raise SettingsError(
             f"{file}: the withdrawal of {', '.join(missing[:3])}{' and others' if missing[3:] else ''} is missing, "
@@ -170,7 +182,7 @@ def pool_withholding(project: Project, lake: Lake) -> Withholding:
     except StoreError:
         current = None  # damaged: it will be made again
     recorded = current.manifest.settings.get("withdrawn", {}) if current else {}
-    require_kept(withdrawals, recorded, project.withdrawn)
+    require_kept({entry.row_id: entry for entry in _entries(project.withdrawn)}, recorded, project.withdrawn)
     return Withholding(project.settings.licenses, {row_id: entry.reason for row_id, entry in withdrawals.items()})
 
 

@@ -1,8 +1,11 @@
 """Two versions of a domain's subset: which rows came and went, and what changed behind them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import polars as pl
 
 from g2is_assets.contracts.instructions import POOL, WITHHELD
 from g2is_assets.contracts.selection import EXCLUDED, SUBSET
@@ -10,8 +13,12 @@ from g2is_assets.errors import SettingsError, StoreError, command
 from g2is_assets.store.files import read_parquet
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST, read_manifest
-from g2is_assets.store.version import Version
+from g2is_assets.store.version import Metric, Version
+from g2is_assets.store.versions import version_folders
 from g2is_assets.trail.chain import Link, content_of, follow, nearest, rows_file
+
+Metrics = Mapping[str, Metric]
+RESULT: Final = "finetune/evaluation"
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class Change:
     Attributes:
         row_id: The row.
         came: Whether it is in the second one.
+        sources, words: Where it comes from, and what it asks; empty where its pool was pruned.
         why: `new in the pool`, `left the pool`, the reason for which it is now, or no longer, withheld or excluded, or
             `the walk's choice` where it was eligible both times: then `causes` tell.
     """
@@ -28,6 +36,8 @@ class Change:
     row_id: str
     came: bool
     why: str
+    sources: list[str] = field(default_factory=list)
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class Difference:
         n_kept: Rows in both.
         changes: The others, those that came first, in order of choice.
         causes: What differs in the versions behind them, in words: settings, code, checkpoint, rows.
+        sources: Rows of the two by source.
+        results: Metrics of the newest evaluation of an adapter trained on each; None where there is none.
     """
 
     before: Version
@@ -46,6 +58,43 @@ class Difference:
     n_kept: int
     changes: list[Change]
     causes: list[str]
+    sources: dict[str, tuple[int, int]]
+    results: tuple[Metrics | None, Metrics | None]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A version of a domain's subset and what became of it.
+
+    Attributes:
+        subset: The version.
+        adapter: The newest one trained on it; None if there is none.
+        metrics: Those of that adapter's newest evaluation; None if there is none.
+    """
+
+    subset: Version
+    adapter: Version | None
+    metrics: Metrics | None
+
+
+def chosen_ever(lake: Lake, domain: str) -> list[Chosen]:
+    """All versions of a domain's subset, the newest last; of those with equal content the newest alone."""
+
+    def made(asset: str) -> list[Version]:
+        folders = version_folders(lake, asset, domain)
+        return sorted((Version(f, read_manifest(f)) for f in folders), key=lambda v: (v.manifest.created_at, v.name))
+
+    def by_input(asset: str, name: str) -> dict[str, Version]:
+        named = ((version.manifest.inputs.get(name), version) for version in made(asset))
+        return {said.data_version: version for said, version in named if said}
+
+    adapters, results = by_input("finetune/adapter", "selection/subset"), by_input(RESULT, "finetune/adapter")
+    found = []
+    for subset in {version.manifest.data_version: version for version in made("selection/subset")}.values():
+        adapter = adapters.get(subset.manifest.data_version)
+        result = results.get(adapter.manifest.data_version) if adapter else None
+        found.append(Chosen(subset, adapter, result.manifest.metrics if result else None))
+    return sorted(found, key=lambda one: one.subset.manifest.created_at)
 
 
 def subset_of(lake: Lake, domain: str, name: str) -> Version:
@@ -74,6 +123,8 @@ def compare(lake: Lake, before: Version, after: Version) -> Difference:
     Raises:
         StoreError: A table that is never pruned is damaged.
     """
+    ever = chosen_ever(lake, str(before.manifest.partition))
+    metrics = {one.subset.manifest.data_version: one.metrics for one in ever}
     tables = (read_parquet(content_of(lake, version) / SUBSET.file) for version in (before, after))
     then, now = (table.sort("order") for table in tables)
     chains = [nearest(follow(lake, [version])) for version in (before, after)]
@@ -84,19 +135,29 @@ def compare(lake: Lake, before: Version, after: Version) -> Difference:
     changes = []
     for row in came:
         new = "the walk's choice" if row in pools[0] else "new in the pool"
-        changes.append(Change(row, True, f"no longer {kept_out_then[row]}" if row in kept_out_then else new))
+        why = f"no longer {kept_out_then[row]}" if row in kept_out_then else new
+        changes.append(Change(row, True, why, *pools[1].get(row, ([], ""))))
     for row in went:
         gone = "left the pool" if row not in pools[1] else "the walk's choice"
-        changes.append(Change(row, False, kept_out.get(row, gone)))
-    return Difference(before, after, len(now) - len(came), changes, list(_causes(*chains)))
+        changes.append(Change(row, False, kept_out.get(row, gone), *pools[0].get(row, ([], ""))))
+    counts = [
+        Counter(source for row in table["row_id"] for source in pool.get(row, ([], ""))[0])
+        for table, pool in ((then, pools[0]), (now, pools[1]))
+    ]
+    sources = {name: (counts[0][name], counts[1][name]) for name in sorted(counts[0] | counts[1])}
+    results = metrics.get(before.manifest.data_version), metrics.get(after.manifest.data_version)
+    return Difference(before, after, len(now) - len(came), changes, list(_causes(*chains)), sources, results)
 
 
-def _pool(lake: Lake, chain: dict[str, Link]) -> set[str]:
-    """The rows of the pool that a subset was chosen from."""
+def _pool(lake: Lake, chain: dict[str, Link]) -> dict[str, tuple[list[str], str]]:
+    """The rows of the pool that a subset was chosen from, with their sources and, unless it was pruned, words."""
     version = chain["instructions/pool"].version if "instructions/pool" in chain else None
     if version is None:
         raise StoreError(f"the chain is broken at instructions/pool; see {command('audit verify')}")
-    return set(read_parquet(rows_file(lake, version, POOL), ["row_id"])["row_id"])
+    table = read_parquet(rows_file(lake, version, POOL))
+    words = pl.col("prompt") if "prompt" in table.columns else pl.lit("").alias("prompt")
+    rows = table.select("row_id", "sources", words).iter_rows()
+    return {row_id: (sources or [], prompt or "") for row_id, sources, prompt in rows}
 
 
 def _kept_out(subset: Version, chain: dict[str, Link]) -> dict[str, str]:

@@ -9,11 +9,12 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from g2is_assets.orchestration.auditing import examine, reported_digests
+from g2is_assets.orchestration.auditing import examine, history_of
 from g2is_assets.settings.project import Project, load_project
 from g2is_assets.store.gc import collect_garbage
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
+from g2is_assets.trail.witness import Witness
 from support.commands import answer, g2is
 from support.projects import flip, lake_of, rows_of, tamper_with_manifest
 from support.rows import arithmetic_row, write_jsonl
@@ -35,12 +36,12 @@ def behind(settings: Path) -> list[Path]:
     return sorted(files) + sorted(sources) + sorted(model)
 
 
-def heads(settings: Path) -> tuple[Project, Lake, Version, list[str]]:
+def heads(settings: Path) -> tuple[Project, Lake, Version, list[Witness]]:
     project = load_project(settings)
     lake = Lake(project.home / "lake")
     head = lake.current("finetune/adapter", DOMAIN)
     with dg.DagsterInstance.from_config(str(project.home / ".dagster")) as instance:
-        return project, lake, head, reported_digests(instance, head)
+        return project, lake, head, [history_of(instance, DOMAIN)]
 
 
 def test_an_untouched_chain_is_whole_and_witnessed(copy: Path) -> None:
@@ -94,7 +95,7 @@ def test_verify_ends_with_1_and_names_the_first_broken_link(copy: Path, tamper: 
     assert result.output.splitlines()[0].endswith(f"BROKEN, first at {file}")
     report = json.loads(g2is(copy, "audit", "verify", DOMAIN, "--json").output)[0]
     assert report["whole"] is False
-    assert [finding["state"] for finding in report["findings"]] == ["altered"]
+    assert {finding["state"] for finding in report["findings"]} == {"altered"}
 
 
 def test_a_chain_forged_from_end_to_end_differs_from_dagsters_event(copy: Path) -> None:
@@ -110,10 +111,14 @@ def test_a_chain_forged_from_end_to_end_differs_from_dagsters_event(copy: Path) 
 def test_without_a_witness_it_says_so_and_a_given_digest_serves(copy: Path) -> None:
     shutil.rmtree(copy.parent / ".dagster")
     result = g2is(copy, "audit", "verify", DOMAIN)
-    assert result.exit_code == 0
-    assert "unwitnessed" in result.output
+    assert result.exit_code == 3
+    assert result.output.startswith(f"finetune/adapter[{DOMAIN}]: whole, UNWITNESSED\n")
     digest = str(lake_of(copy).current("finetune/adapter", DOMAIN).as_input.manifest_sha256)
-    assert "unwitnessed" not in g2is(copy, "audit", "verify", DOMAIN, "--expect", digest[:16]).output
+    vouched = g2is(copy, "audit", "verify", DOMAIN, "--expect", digest[:16])
+    assert vouched.exit_code == 3  # of the evaluation and the report it says nothing
+    assert "finetune/evaluation[sums]" in vouched.output
+    assert "finetune/adapter[sums], " not in vouched.output
+    assert "served[sums]" not in vouched.output
     wrong = g2is(copy, "audit", "verify", DOMAIN, "--expect", "0" * 64)
     assert wrong.exit_code == 1
     assert "expected was 0000" in wrong.output
@@ -144,7 +149,7 @@ def test_a_damaged_pointer_breaks_its_own_chain_only(copy: Path) -> None:
     assert f"finetune/adapter[{DOMAIN}]: whole" in result.output
     assert "words: BROKEN at its head: " in result.output
     reports = json.loads(g2is(copy, "audit", "verify", "--json").output)
-    assert [report["whole"] for report in reports] == [True, False]
+    assert [report["whole"] for report in reports] == [True, False, False]
 
 
 def test_a_changed_settings_file_shows_until_the_next_refresh_records_it(copy: Path) -> None:

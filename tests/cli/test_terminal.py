@@ -82,6 +82,8 @@ def calls(settings: Path) -> dict[tuple[str, ...], list[list[str]]]:
         ("audit", "show"): [["sums"], ["sums", "--json"], [ODD]],
         ("audit", "impact"): [["--row", row], ["--source", f"{MARKUP}{ODD}"], ["--license", ODD], ["--row", ODD]],
         ("audit", "diff"): [["sums", ODD, ODD]],
+        ("audit", "versions"): [["sums"], ["sums", "--json"], [ODD]],
+        ("audit", "witness"): [[str(settings.parent / f"witness{ODD}")], [str(settings / ODD)]],
         ("sql",): [[], [question], [question, "--json"], [f"SELECT {ODD}"], ["FROM instructions_pool_rejected"]],
         ("study", "list"): [[], ["--json"]],
         ("study", "run"): [["odd", "--variant", ODD]],
