@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from g2is_assets.errors import MissingInputError, SettingsError, StoreError
+from g2is_assets.errors import MissingInputError, SettingsError, StoreError, command
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST, read_manifest
 from g2is_assets.store.serving import ADAPTER, SERVED, served_folder
@@ -199,6 +199,6 @@ def _lines(file: Path, *, missing: bool = False) -> list[str]:
     except FileNotFoundError:
         if missing:
             return []
-        raise SettingsError(f"{file} does not exist; `g2is audit witness` writes such a file") from None
+        raise SettingsError(f"{file} does not exist; {command(f'audit witness {file}')} writes such a file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file} cannot be read: {error}") from error
