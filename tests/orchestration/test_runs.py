@@ -148,6 +148,7 @@ def test_ctrl_c_between_two_steps_is_held_until_the_job_is_over_and_then_counts(
             with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
                 run(settings, ephemeral, "refresh_pool")
             assert not (settings.parent / "lake" / "instructions").exists()
+            assert [one.status for one in ephemeral.get_runs()] == [dg.DagsterRunStatus.CANCELED]
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
