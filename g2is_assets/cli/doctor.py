@@ -196,7 +196,11 @@ def bytes_needed(project: Project, pool: PoolSize, model: Model) -> dict[str, in
 
 
 def check_disk(project: Project, pool: PoolSize, model: Model) -> Iterator[Finding]:
-    """Free space at the project's home, beside what a refresh will write."""
+    """Free space at the project's home, beside what a refresh will write; and whether it can."""
+    from g2is_assets.store.files import MEND
+
+    if not os.access(place := standing(project.home / "lake"), os.W_OK | os.X_OK):
+        yield Finding("disk", "problem", f"{place} cannot be written", MEND)
     parts = bytes_needed(project, pool, model)
     need, free = sum(parts.values()), shutil.disk_usage(standing(project.home)).free
     what = ", ".join(f"{name} {n / 1e9:.2f}" for name, n in parts.items() if n >= 5e6)

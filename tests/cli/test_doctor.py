@@ -20,12 +20,13 @@ from click.testing import CliRunner
 from g2is_assets.cli import checkup, main
 from g2is_assets.cli.checkup import Finding, Model, PoolSize
 from g2is_assets.cli.doctor import bytes_needed, check_disk, check_memory, check_python, cpu_has_bf16
-from g2is_assets.errors import G2isError
+from g2is_assets.errors import G2isError, StoreError
 from g2is_assets.orchestration.automation import build_schedules
 from g2is_assets.settings.project import load_project
 from g2is_assets.stages.frame import make
 from g2is_assets.stages.stage import PROJECT, Place
 from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.files import MEND
 from support.rows import arithmetic_row, write_jsonl
 
 Usage = namedtuple("Usage", "total used free")
@@ -300,6 +301,13 @@ def test_what_a_refresh_refuses_doctor_refuses_with_the_same_words(
         refresh(small)
     words = str(refused.value).removeprefix("the model 'model' cannot be used: ")
     assert any(words in each for each in said), (words, said)
+
+
+def test_a_lake_that_cannot_be_written_is_refused_with_the_same_remedy(small: Path, port: int) -> None:
+    (small.parent / "lake").write_text("a file")
+    with pytest.raises(StoreError, match=MEND):
+        refresh(small)
+    assert doctor(small, port)[1]["disk"].remedy == MEND
 
 
 def test_numbers_that_fit_neither_domain_nor_pool_are_told_before_gradients_are_there(small: Path, port: int) -> None:
