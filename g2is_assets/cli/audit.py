@@ -59,6 +59,10 @@ def verify(
     asked = known if domain_or_path is None else [domain_or_path]
     if not asked:
         raise MissingInputError(f"no domain has an adapter in {lake.root}; run {command('refresh --all')} first")
+    for name in asked:
+        if name not in known and (name in project.domains or not Path(name).exists()):
+            project.domain(name)
+            lake.current(ADAPTER, name)  # which it has not, as is said before anything is looked for elsewhere
     kept = [read_witness(file)] if file else []
     reports = _reports(project, lake, asked, known, kept, expect, rest=domain_or_path is None)
     if as_json:
@@ -83,9 +87,12 @@ def witness(config: Path | None, file_or_url: str) -> None:
     from g2is_assets.trail.witness import compare, heads_in, write_witness
 
     project, lake = open_lake(config)
+    heads = heads_in(lake)
+    if not heads:
+        raise MissingInputError(f"{lake.root} holds nothing yet; refresh a domain first")
     with history(project) as instance:
         witnesses = [history_of(instance)] if instance else []
-    findings = compare(lake, {*heads_in(lake), *(h for w in witnesses for h in w.said)}, witnesses, project.domains)
+    findings = compare(lake, {*heads, *(h for w in witnesses for h in w.said)}, witnesses, project.domains)
     if altered := [f"{finding.where}: {finding.what}" for finding in findings if finding.state == "altered"]:
         raise StoreError(f"nothing was recorded; {'; '.join(altered)}")
     n, is_new = write_witness(lake, file_or_url)
@@ -258,8 +265,6 @@ def _report(
     from g2is_assets.trail.chain import label_of, version_at
 
     home, current = project.home / "lake", is_domain or asked in project.domains or not Path(asked).exists()
-    if not is_domain and current:
-        project.domain(asked)
     try:
         lake, head = (Lake(home), Lake(home).current(ADAPTER, asked)) if current else version_at(Path(asked))
     except StoreError as error:  # where a chain begins is part of it

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from g2is_assets.errors import MissingInputError, SettingsError, StoreError, command
+from g2is_assets.errors import SettingsError, StoreError, command
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import MANIFEST, read_manifest
 from g2is_assets.store.serving import ADAPTER, SERVED, served_folder
@@ -169,8 +169,6 @@ def write_witness(lake: Lake, to: str) -> tuple[int, bool]:
     for head in heads_in(lake):
         if version := version_of(lake, head):
             heads[head] = str(version.as_input.manifest_sha256)
-    if not heads:
-        raise MissingInputError(f"{lake.root} holds nothing yet; refresh first")
     is_url, at = "://" in to, datetime.now(UTC).isoformat(timespec="seconds")
     lines = [] if is_url else _lines(Path(to), missing=True)
     if lines:

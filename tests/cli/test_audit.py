@@ -9,6 +9,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from g2is_assets.contracts.instructions import POOL
 from g2is_assets.orchestration.auditing import examine, history_of
 from g2is_assets.settings.project import Project, load_project
 from g2is_assets.store.gc import collect_garbage
@@ -280,6 +281,22 @@ def test_diff_says_which_rows_came_and_went_and_why(copy: Path) -> None:
     assert any("instructions/pool: another version (file:pool/words.jsonl changed)" in c for c in shown["causes"])
     text = g2is(copy, "audit", "diff", DOMAIN, before.folder.name, after.folder.name).output
     assert "rows in both" in text
+    assert text == g2is(copy, "audit", "diff", DOMAIN).output == g2is(copy, "audit", "diff", DOMAIN, before.name).output
+    there = {row["row_id"]: row for row in lake.current("instructions/pool").read(POOL).iter_rows(named=True)}
+    first = next(row for row in now if row in came)
+    assert f"+ {first[:12]}  {came[first]}; {there[first]['sources'][0]}: {there[first]['prompt'][:20]}" in text
+    assert all(counts == [0, 0] or sum(counts) for counts in shown["sources"].values())
+    assert sum(after for _, after in shown["sources"].values()) == len(now)
+    nll = [lake.current("finetune/evaluation", DOMAIN).manifest.metrics["nll_g2is"], shown["results"][1]["nll_g2is"]]
+    assert nll[0] == nll[1] != shown["results"][0]["nll_g2is"]
+    assert f"g2is {nll[0]:.4f}" in text
+    ever = answer(copy, "audit", "versions", DOMAIN)
+    assert [one["subset"] for one in ever] == [before.folder.name, after.folder.name]
+    assert [(one["served"], one["metrics"]["nll_g2is"]) for one in ever] == [
+        (False, shown["results"][0]["nll_g2is"]),
+        (True, nll[0]),
+    ]
+    assert "(served)" in g2is(copy, "audit", "versions", DOMAIN).output
     unknown = g2is(copy, "audit", "diff", DOMAIN, "zzzz", after.folder.name)
     assert unknown.exit_code == 1
     assert "'zzzz' names no version of the subset" in unknown.output

@@ -426,6 +426,30 @@ def test_a_checkpoint_trained_after_an_erasure_leaves_the_erased_row_out(
     assert set(tables["n_rows"]) == {n_rows - 1}
 
 
+def test_a_withdrawal_is_tried_and_lifted_with_a_record(built: Path, instance: dg.DagsterInstance) -> None:
+    row = rows_of(lake_of(built).current("selection/subset", "sums"), "subset")[0]
+    file = built.parent / "withdrawn.jsonl"
+    tried = g2is(built, "withdraw", "--row", row, "--reason", REASON, "--dry-run")
+    assert f"{row} would be withdrawn" in tried.stdout
+    assert "Stale until their next refresh_domain, since their subset holds it: sums." in tried.stdout
+    assert not file.exists()
+    assert "is not withdrawn" in g2is(built, "withdraw", "--row", row, "--reason", "x", "--undo").stdout
+    g2is(built, "withdraw", "--row", row, "--reason", REASON)
+    run(built, instance, "refresh_pool")
+    assert row not in rows_of(lake_of(built).current("instructions/pool"), "pool")
+    assert (
+        "would be withdrawn no more"
+        in g2is(built, "withdraw", "--row", row, "--reason", "x", "--undo", "--dry-run").stdout
+    )
+    lifted = g2is(built, "withdraw", "--row", row, "--reason", "a mistake", "--by", "ann", "--undo")
+    assert f"{row} withdrawn no more (a mistake)" in lifted.stdout
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(line["reason"], line.get("lifted", False)) for line in lines] == [(REASON, False), ("a mistake", True)]
+    assert lines[1]["by"] == "ann"
+    run(built, instance, "refresh_pool")
+    assert row in rows_of(lake_of(built).current("instructions/pool"), "pool")
+
+
 def test_a_withdrawal_that_was_deleted_by_hand_is_refused(copy: Path, instance: dg.DagsterInstance) -> None:
     (copy.parent / "withdrawn.jsonl").unlink()
     with pytest.raises(SettingsError, match="is missing, with which the current pool was made"):

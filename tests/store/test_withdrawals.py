@@ -87,6 +87,22 @@ def test_a_damaged_line_is_named_and_nothing_is_added(file: Path, line: str, fau
     assert file.read_bytes() == before
 
 
+def test_a_withdrawal_is_lifted_by_a_line_and_may_come_again(file: Path) -> None:
+    lifting = withdrawal(1, "a mistake").model_copy(update={"lifted": True})
+    assert add_withdrawals(file, [lifting]) == []  # of a row that is not withdrawn
+    add_withdrawals(file, [withdrawal(1), withdrawal(2)])
+    assert add_withdrawals(file, [lifting]) == [lifting]
+    assert list(read_withdrawals(file)) == [withdrawal(2).row_id]
+    add_withdrawals(file, [withdrawal(1, "again")])
+    assert read_withdrawals(file)[withdrawal(1).row_id].reason == "again"
+    assert [json.loads(line).get("lifted", False) for line in file.read_text().splitlines()] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+
+
 def test_a_withdrawal_that_the_lake_knows_and_the_file_lacks_is_refused(file: Path) -> None:
     require_kept({"a": withdrawal(1)}, ["a"], file)
     with pytest.raises(SettingsError, match=r"withdrawn\.jsonl: the withdrawal of b is missing.*restore the lines"):
