@@ -139,19 +139,18 @@
   }
 
   canvas.addEventListener("pointermove", (event) => {
-    if (!grip) return hint(at(event));
+    if (!grip || grip.over) return hint(at(event));
     const side = canvas.clientWidth * zoom;
     grip.moved ||= Math.hypot(event.clientX - grip.x, event.clientY - grip.y) > 4;
     if (grip.moved) pan(grip.left - (event.clientX - grip.x) / side, grip.top - (event.clientY - grip.y) / side);
   });
   canvas.addEventListener("pointerleave", () => hint(-1));
   canvas.addEventListener("pointerdown", (event) => {
-    if (zoom === 1) return;
-    grip = { x: event.clientX, y: event.clientY, left, top, moved: false };
-    canvas.setPointerCapture(event.pointerId);
+    grip = zoom > 1 ? { x: event.clientX, y: event.clientY, left, top, moved: false, over: false } : null;
+    if (grip) canvas.setPointerCapture(event.pointerId);
   });
   for (const end of ["pointerup", "pointercancel"]) {
-    canvas.addEventListener(end, () => setTimeout(() => { grip = null; }));  // after the click that it may be
+    canvas.addEventListener(end, () => { if (grip) grip.over = true; });  // the click that follows asks for it
   }
   canvas.addEventListener("click", (event) => grip?.moved || show(at(event)));
   canvas.addEventListener("dblclick", (event) => look(2 * zoom, event.offsetX / canvas.clientWidth, event.offsetY / canvas.clientWidth));
