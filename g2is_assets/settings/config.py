@@ -273,6 +273,9 @@ class EvaluationSettings(Section):
 
     answers: Annotated[int, Field(ge=0, le=100)] = 10
     """Rows of which the report shows what base model and adapter answer; 0 leaves it out."""
+    asked: Annotated[int, Field(ge=0)] = 20
+    """Of test rows with an answer but no choices, how many every model answers in words, so that right answers are
+    counted; more take longer than all else of an evaluation."""
 
 
 class Settings(Section):

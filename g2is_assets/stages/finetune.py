@@ -25,8 +25,6 @@ from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.serving import is_served, promote, refuse, rival_of, served_folder, was_refused
 from g2is_assets.store.version import Draft, Version
 
-MAX_ASKED: Final = 50
-"""Rows with an answer but no choices for which every model generates one, which takes longer than all else."""
 ANSWER_TOKENS: Final = (64, 256)
 """Where an answer is cut: behind as many tokens as the longest reference has, but within these bounds."""
 MODELS: Final = {"base": None, "random": "finetune/baseline", "g2is": "finetune/adapter"}
@@ -166,7 +164,8 @@ class _Evaluation:
         self.workspace = workspace
         self.validation, test = (own.filter(split=split).sort("row_id") for split in ("validation", "test"))
         self.rows = test if len(test) else self.validation
-        self.asked = self.rows.filter(pl.col("answer").is_not_null() & pl.col("choices").is_null()).head(MAX_ASKED)
+        self.asked = self.rows.filter(pl.col("answer").is_not_null() & pl.col("choices").is_null())
+        self.asked = self.asked.head(workspace.project.settings.evaluation.asked)
         longest = max(self.rows["n_response_tokens"])
         self.answer_tokens = min(max(longest, ANSWER_TOKENS[0]), ANSWER_TOKENS[1])
         self.n_vocabulary = 0
