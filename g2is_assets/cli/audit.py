@@ -49,7 +49,7 @@ def verify(
     folder is gone, and what is behind it. A path is that of a version's folder, or of a file in one. The last digests
     must be those that Dagster's events tell, and, with --witness, those in the file.
     """
-    from g2is_assets.trail.witness import read_witness
+    from g2is_assets.trail.witness import heads_in, read_witness
 
     project, lake = open_lake(config)
     if domain_or_path is None and expect:
@@ -57,7 +57,7 @@ def verify(
     names = [name for name in partitions_of(lake, ADAPTER) if name]
     known = [name for name in names if (lake.place(ADAPTER, name) / "current.json").exists()]
     asked = known if domain_or_path is None else [domain_or_path]
-    if not asked:
+    if not (asked or heads_in(lake)):
         raise MissingInputError(f"no domain has an adapter in {lake.root}; run {command('refresh --all')} first")
     for name in asked:
         if name not in known and (name in project.domains or not Path(name).exists()):

@@ -73,6 +73,9 @@ def test_one_variant_alone_may_be_asked_for(settings: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "0 trainings and 1 scorings are missing" in done.stdout
     assert len(pl.read_parquet(settings.parent / "cells" / "small.parquet")) == 1
+    looked = g2is("audit", "verify", "--config", str(settings))
+    assert looked.returncode == 0, looked.stdout  # whole and witnessed, also where no domain has an adapter
+    assert looked.stdout.startswith("everything else: whole\n")
 
 
 @pytest.mark.parametrize(
