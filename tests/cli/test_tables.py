@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from g2is_assets.cli.tables import print_csv
+from g2is_assets.cli.terminal import cleaned_streams
 from g2is_assets.store.views import rebuild_views
 from support.commands import g2is
 from support.projects import lake_of, study_of
@@ -96,7 +97,8 @@ def test_csv_commands_no_terminal_and_loses_nothing_in_a_file(capfd: pytest.Capt
     parent, child = pty.openpty()
     with os.fdopen(child, "w") as terminal, pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout", terminal)
-        print_csv(["a\x1b[31m"], [["b\x1b]0;title\x07"]])
+        with cleaned_streams():
+            print_csv(["a\x1b[31m"], [["b\x1b]0;title\x07"]])
     seen = os.read(parent, 1000).decode()
     os.close(parent)
     assert "\x1b" not in seen

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from g2is_assets.cli import main
 from g2is_assets.cli.terminal import cleaned_streams
@@ -72,10 +73,15 @@ def calls(settings: Path) -> dict[tuple[str, ...], list[list[str]]]:
     question = QUERY.format(ODD)
     odd_rows = write_jsonl(settings.parent / f"mine{ODD}.jsonl", [{ODD: ODD}, arithmetic_row(1), arithmetic_row(2)])
     return {
+        ("init",): [[str(settings.parent / f"made{ODD}")], [str(settings.parent / "said" / ODD)]],
         ("demo",): [["--domain", ODD]],
+        ("refresh",): [["--domain", ODD], []],
+        ("service",): [[], ["--host", ODD]],
         ("doctor",): [[], ["--json"]],
         ("domain", "add"): [["new", "--validation", str(odd_rows), "--title", ODD], ["a", "--validation", ODD]],
         ("domain", "list"): [[], ["--json"]],
+        ("domain", "rename"): [["sums", ODD], ["sums", "other", "--dry-run"], [ODD, "other"]],
+        ("domain", "remove"): [["sums", "--dry-run"], [ODD]],
         ("export", "adapter"): [["sums", str(out / ODD)]],
         ("export", "subset"): [["sums", "--format", "alpaca", "--out", str(out / f"{ODD}.jsonl")]],
         ("audit", "verify"): [[], ["--json"], [ODD]],
@@ -105,7 +111,7 @@ def test_no_command_says_to_a_pipe_what_commands_a_terminal(hostile: Path) -> No
     assert set(called) | {("ui",)} == leaves()
     for path, variants in called.items():
         for words in variants:
-            result = g2is(hostile, *path, *words)
+            result = CliRunner().invoke(main, [*path, *words]) if path == ("init",) else g2is(hostile, *path, *words)
             assert result.exit_code in (0, 1, 2)
             said[" ".join((*path, *words))] = result.stdout_bytes.decode() + result.stderr_bytes.decode()
     assert {name: found for name, text in said.items() if (found := commanding(text))} == {}
@@ -136,7 +142,8 @@ def in_terminal(name: str, calls: list[list[str]]) -> None:
 
 def test_no_command_lets_others_command_a_real_terminal(hostile: Path, commands: Commands) -> None:
     every = [[*path, *words] for path, each in calls(hostile).items() for words in each]
-    called = [[*words, "--config", str(hostile)] for words in every if "--json" not in words]
+    named = ["--config", str(hostile)]
+    called = [[*words, *([] if words[0] == "init" else named)] for words in every if "--json" not in words]
     called.append(["sql", QUERY.format(ODD), "--csv", "--config", str(hostile)])
     master, terminal = pty.openpty()
     child = commands.start(in_terminal, os.ttyname(terminal), called)

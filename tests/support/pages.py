@@ -132,7 +132,7 @@ def before() -> Before:
     ]
     version = Version(Path("0123456789ab-000000000000"), manifest())
     cause = "instructions/pool: another version (file:<i> changed)"
-    return Before(evaluated(old), Difference(version, version, N_TAKEN - 1, changes, [cause]))
+    return Before(evaluated(old), Difference(version, version, N_TAKEN - 1, changes, [cause], {}, (None, None)))
 
 
 def material(n_others: int = 12, **changes: Any) -> Material:
