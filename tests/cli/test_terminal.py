@@ -79,7 +79,7 @@ def calls(settings: Path) -> dict[tuple[str, ...], list[list[str]]]:
         ("service",): [[], ["--host", ODD]],
         ("doctor",): [[], ["--json"]],
         ("domain", "add"): [["new", "--validation", str(odd_rows), "--title", ODD], ["a", "--validation", ODD]],
-        ("domain", "list"): [[], ["--json"]],
+        ("domain", "list"): [[], ["--wide"], ["--json"]],
         ("domain", "rename"): [["sums", ODD], ["sums", "other", "--dry-run"], [ODD, "other"]],
         ("domain", "remove"): [["sums", "--dry-run"], [ODD]],
         ("export", "adapter"): [["sums", str(out / ODD)]],
@@ -91,7 +91,7 @@ def calls(settings: Path) -> dict[tuple[str, ...], list[list[str]]]:
         ("audit", "versions"): [["sums"], ["sums", "--json"], [ODD]],
         ("audit", "witness"): [[str(settings.parent / f"witness{ODD}")], [str(settings / ODD)]],
         ("sql",): [[], [question], [question, "--json"], [f"SELECT {ODD}"], ["FROM instructions_pool_rejected"]],
-        ("study", "list"): [[], ["--json"]],
+        ("study", "list"): [[], ["--wide"], ["--json"]],
         ("study", "run"): [["odd", "--variant", ODD]],
         ("study", "show"): [["odd"], [ODD]],
         ("why",): [["sums", f"3{ODD}"], ["sums", row], ["sums", f"3{ODD}", "--json"], ["sums", ODD]],
@@ -115,7 +115,7 @@ def test_no_command_says_to_a_pipe_what_commands_a_terminal(hostile: Path) -> No
             assert result.exit_code in (0, 1, 2)
             said[" ".join((*path, *words))] = result.stdout_bytes.decode() + result.stderr_bytes.decode()
     assert {name: found for name, text in said.items() if (found := commanding(text))} == {}
-    for name in ("demo", "audit show sums", "study list", "domain list --json", f"why sums 3{ODD}"):
+    for name in ("demo", "audit show sums", "study list --wide", "domain list --json", f"why sums 3{ODD}"):
         assert "owned" in said[name], name  # that it was there to be printed
         assert CONCEALED not in said[name]
     assert f"{MARKUP.strip()} a" in said["demo"]
