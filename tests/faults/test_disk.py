@@ -81,7 +81,9 @@ def test_a_full_disk_is_one_error_keeps_what_is_current_and_the_next_run_goes_on
     assert Lake(lake).current("instructions/pool").manifest.n_rows["pool"] == 70
     more.unlink()
     commands.refresh(built)
-    assert {name for name, sha in undisturbed.both.items() if payload(lake).get(name) != sha} == set()
+    # An evaluation has the adapter that was served before it beside the new one, and that is another one now.
+    left = {name for name, sha in undisturbed.both.items() if payload(lake).get(name) != sha}
+    assert {name.rpartition("/")[0] for name in left} <= {"finetune/evaluation/sums"}
 
 
 def test_a_disk_that_is_too_full_for_the_history_is_one_error_too(
@@ -123,7 +125,7 @@ def test_views_for_which_there_is_no_room_are_one_error_and_the_earlier_ones_sta
 def test_an_auditor_who_may_only_read_can_verify(built: Path, mount: Mount) -> None:
     read_only(mount, built.parent)
     done = g2is(built, "audit", "verify", "sums")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 3, done.output  # whole, but there is no history to tell the digest
     assert "finetune/adapter[sums]: whole" in done.output
     assert "unwitnessed" in done.output
 

@@ -407,7 +407,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type[G2isError], str]] = {
     "an unreadable model": (
         lambda s: s.write_text(s.read_text().replace('model = "', 'model = "/nowhere', 1)),
         G2isError,
-        r"cannot be loaded.*set `model`",
+        r"there is no folder /nowhere.*; correct `model`",
     ),
 }
 

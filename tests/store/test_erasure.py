@@ -415,7 +415,7 @@ def test_pruning_a_pool_keeps_the_ids_of_rows_that_were_in_it_and_of_no_others(l
 
 
 NAMES = {"row_id", "domain", "split", "model", "shard", "sha256", "kind", "file", "id", "source", "sources", "licenses"}
-NAMES |= {"reason", "detail", "ended", "relation", "other_row_id", "duplicate_group", "lost"}
+NAMES |= {"reason", "detail", "ended", "relation", "other_row_id", "duplicate_group", "lost", "chosen"}
 NAMES |= {
     "features",
     "predecessor",
