@@ -192,7 +192,7 @@ def version_metadata(version: Version, written: bool, shown: Mapping[str, str | 
         link = f"{PAGE_ADDRESS}/{manifest.partition}/{version.folder.name}"
         metadata |= {"g2is/page_url": dg.MetadataValue.url(link), "g2is/page": dg.MetadataValue.path(page.resolve())}
     if "nll_g2is" in metrics:
-        metadata["g2is/result"] = words.verdict(metrics)
+        metadata["g2is/result"] = words.result(metrics)
     numbers = {name: words.rounded(value) if isinstance(value, float) else value for name, value in metrics.items()}
     metadata |= {f"g2is/{name}": value for name, value in numbers.items()}
     metadata |= {count: manifest.n_rows[table]}

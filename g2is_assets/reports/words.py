@@ -136,6 +136,14 @@ def verdict(metrics: Metrics) -> str:
     return f"{right}Here G2IS is {said} (one seed)."
 
 
+def result(metrics: Metrics) -> str:
+    """The verdict, and what is to be said beside the adapter served before, where there is one."""
+    if "nll_served" not in metrics or guessing(metrics):
+        return verdict(metrics)
+    said = f"{difference_to('served', metrics).word} the adapter served before ({measure_to('served', metrics)})"
+    return f"{verdict(metrics)} It is {said}."
+
+
 SHOWN: Final = 80
 """Characters of a text that a cell shows."""
 ID_SHOWN: Final = 8

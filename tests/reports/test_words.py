@@ -91,6 +91,14 @@ def test_the_verdict_has_a_measure_and_right_answers_first() -> None:
     assert words.verdict(measured(**right)) == f"{first}. {said}"
 
 
+def test_an_adapter_worse_than_the_one_served_before_is_said_to_be_in_the_result() -> None:
+    worse = words.result(measured(minus_served_low=0.001))
+    said = "It is worse than the adapter served before (loss 0.4% higher, perplexity 12.7 after 12.5)."
+    assert worse == f"{words.verdict(measured())} {said}"
+    alone = {name: value for name, value in measured().items() if "served" not in name}
+    assert words.result(alone) == words.verdict(alone)
+
+
 def test_a_random_models_verdict_is_that_it_guesses() -> None:
     for nll, guesses in ((10.79, True), (9.0, False)):
         metrics = measured(nll_base=nll, nll_g2is=nll - 0.01)

@@ -89,7 +89,7 @@ def test_its_checks_say_what_those_in_the_ui_say(built: Path, instance: dg.Dagst
             word, mark = ("passed", "passed") if evaluation.passed else ("failed", severity)
             found = str(evaluation.description).partition(": ")[2]
             assert (
-                f'<span class="{mark}">{word}</span></td><td data-name="Severity">{severity}</td>'
+                f'<span class="{mark}">{word}</span></td><td data-name="If it failed">{severity}</td>'
                 f'<td data-name="What it found">{found}</td>'
             ) in text, name
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from g2is_assets.contracts.audit import QUOTED
 from g2is_assets.reports.page import charts, sections
 from g2is_assets.reports.page.material import Material
-from g2is_assets.reports.words import verdict
+from g2is_assets.reports.words import result
 
 FOLDER: Final = Path(__file__).parent
 _UNSAFE: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
@@ -36,7 +36,7 @@ def build_page(material: Material) -> Page:
         "head": sections.head_of(material.lineage),
         "n_taken": len(material.subset),
         "n_pool": len(material.pool),
-        "sentence": verdict(material.metrics),
+        "sentence": result(material.metrics),
         "split": material.metrics["split"],
         "n_scored": material.n_scored,
         "losses": charts.losses(material.metrics),

@@ -59,10 +59,6 @@
     dots(taken, rows, small, colour("--pool"), (i) => data.source[i] !== lit);
     pen.globalAlpha = 1;
     dots(taken, rows, small + 0.5, colour("--lit"), (i) => data.source[i] === lit);
-    const large = (taken > 200 ? 2.5 : 3.5) * grown;
-    dots(0, taken, large + 1, colour("--back"), () => true);
-    dots(0, taken, large, colour("--taken"), (i) => data.source[i] !== lit);
-    dots(0, taken, large, colour("--lit"), (i) => data.source[i] === lit);
     for (let i = rows; i < n; i++) {
       const [x, y] = place(i);
       for (const [reach, fill] of [[6.5, "--back"], [5, "--own"]]) {
@@ -72,6 +68,10 @@
         pen.fill();
       }
     }
+    const large = (taken > 200 ? 2.5 : 3.5) * grown;
+    dots(0, taken, large + 1, colour("--back"), () => true);
+    dots(0, taken, large, colour("--taken"), (i) => data.source[i] !== lit);
+    dots(0, taken, large, colour("--lit"), (i) => data.source[i] === lit);
     if (chosen >= 0 && chosen < taken && data.before[chosen] >= 0) {
       pen.strokeStyle = colour("--ink");
       pen.lineWidth = 1.5;

@@ -247,7 +247,7 @@ def kept_out(material: Material) -> list[tuple[str, str, int]]:
         *_withheld("domain", material.target_withheld),
     ]
     merged = int(material.pool["n_merged"].sum()) - len(material.pool)
-    found.append((files, "equal to another row, of which they are a part since", merged))
+    found.append((files, "equal to another row, merged into it", merged))
     for of, table in (("pool rows", material.pool), ("domain rows", material.target)):
         lost = count_lost(table).items()
         found += [(of, f"used, but tokenizer and chat template do not keep: {what}", n) for what, n in lost]
