@@ -242,7 +242,7 @@ def check_domains(project: Project, workspace: Workspace | None, pool: PoolSize)
     from g2is_assets.orchestration.automation import check_cron
 
     if not project.domains:
-        yield Finding("domains", "warning", "there is none", command("domain add <name> --validation rows.jsonl"))
+        yield Finding("domains", "warning", "there is none", command("domain add NAME --validation rows.jsonl"))
         return
     counts = []
     for name, domain in sorted(project.domains.items()):
@@ -300,7 +300,7 @@ def check_template(project: Project, workspace: Workspace | None) -> Iterator[Fi
         return
     files = [(str(f), project.rows_of(f)) for domain in project.domains.values() for f in domain.validation]
     with suppress(SourceError):  # said where the pool is looked at
-        files = [pair for pair in pool_files(workspace) if not is_remote(pair[0])] + files
+        files += [pair for pair in pool_files(workspace) if not is_remote(pair[0])]
     rows = (row for file, source in files for row in read_rows(file, source, project.path.parent, FIRST))
     shown, lost = [], dict[str, None]()
     for row in islice((row for row in rows if isinstance(row, Instruction)), 3):

@@ -114,7 +114,7 @@ def list_domains(config: Path | None, form: str) -> None:
         return
     if not records:
         place = project.path.parent / project.settings.domains
-        return click.echo(f"no domain in {place}; {command('domain add <name> --validation rows.jsonl')} makes one")
+        return click.echo(f"no domain in {place}; {command('domain add NAME --validation rows.jsonl')} makes one")
     print_table(form, [_seen(record) for record in records], right={"budget"}, extra={"schedule", "title", "owner"})
 
 

@@ -45,7 +45,7 @@ def run_init(folder: Path, *, sample: bool) -> None:
         click.echo(f"Next: {command('demo')}")
         return
     click.echo(f"Next: put files of rows into {folder / 'pool'}, or name them in {SETTINGS_FILE} under `sources`;")
-    for words in ("domain add <name> --validation rows.jsonl", "doctor", "refresh"):
+    for words in ("domain add NAME --validation rows.jsonl", "doctor", "refresh"):
         click.echo(f"  then {command(words)}")
 
 

@@ -48,7 +48,7 @@ def asked_for(project: Project, domains: Sequence[str], *, all_domains: bool, po
     if pool:
         return []
     if not known:
-        add = command("domain add <name> --validation rows.jsonl")
+        add = command("domain add NAME --validation rows.jsonl")
         raise SettingsError(f"{project.path.parent / project.settings.domains} holds no domain folder; {add} makes one")
     if len(known) > 1 and not domains and not all_domains:
         every = command("refresh --all")

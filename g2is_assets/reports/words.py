@@ -79,6 +79,8 @@ def right_answers(metrics: Metrics) -> str | None:
         return None
     others = {"base": "base model", "random": "random subset", "served": "served before"}
     beside = [f"{name} {metrics[f'n_right_{key}']}" for key, name in others.items() if f"n_right_{key}" in metrics]
+    if not any(metrics.get(f"n_right_{name}") for name in ("g2is", *others)):
+        return f"No model answers any of {metrics['n_asked']:,} rows rightly"
     return f"{metrics['n_right_g2is']} of {metrics['n_asked']:,} answers right ({', '.join(beside)})"
 
 
@@ -124,16 +126,19 @@ def better_where_it_decides(metrics: Metrics) -> bool:
 
 
 def verdict(metrics: Metrics) -> str:
-    """Right answers where rows have them, then the loss in one sentence, from the metrics of `finetune/evaluation`."""
+    """Right answers where there are some, then the loss in one sentence, from the metrics of `finetune/evaluation`."""
     said = " and ".join(
         f"{difference_to(other, metrics).word} {name} ({measure_to(other, metrics)})" for other, name in OTHERS.items()
     )
-    right = f"{found}. " if (found := right_answers(metrics)) else ""
     if guess := guessing(metrics):
-        return right + guess
-    if metrics["split"] != "test":
-        return f"{right}On its own validation rows, so only indicative, G2IS is {said}. Add test.jsonl."
-    return f"{right}Here G2IS is {said} (one seed)."
+        found = guess
+    elif metrics["split"] != "test":
+        found = f"On its own validation rows, so only indicative, G2IS is {said}. Add test.jsonl."
+    else:
+        found = f"Here G2IS is {said} (one seed)."
+    right = right_answers(metrics)
+    first = [f"{right}."] if right else []
+    return " ".join([found, *first] if right and right.startswith("No model") else [*first, found])
 
 
 def result(metrics: Metrics) -> str:

@@ -34,7 +34,7 @@ def test_the_only_domain_needs_no_name_and_of_several_one_must_be_named(make_pro
     shutil.rmtree(settings.parent / "domains" / "words")
     assert asked_for(load_project(settings), (), all_domains=False, pool=False) == ["sums"]
     shutil.rmtree(settings.parent / "domains" / "sums")
-    assert "`g2is domain add <name> --validation rows.jsonl --config" in g2is(settings, "refresh", "--all").stderr
+    assert "`g2is domain add NAME --validation rows.jsonl --config" in g2is(settings, "refresh", "--all").stderr
     assert not (settings.parent / "lake").exists()
 
 
