@@ -174,7 +174,9 @@ def versions(config: Path | None, domain: str, as_json: bool) -> None:
     _, lake = open_lake(config, domain)
     found, served = chosen_ever(lake, domain), served_name(lake.place(ADAPTER, domain))
     if not found:
-        raise MissingInputError(f"'{domain}' has no subset in {lake.root}; refresh it first")
+        raise MissingInputError(
+            f"'{domain}' has no subset in {lake.root}; first {command(f'refresh --domain {domain}')}"
+        )
     if as_json:
         return print_json(
             [
@@ -211,7 +213,7 @@ def diff(config: Path | None, domain: str, before: str | None, after: str | None
     if after is None:
         ever = [one.subset.folder.name for one in chosen_ever(lake, domain)]
         if len(ever) < (1 if before else 2):
-            raise MissingInputError(f"'{domain}' has {len(ever)} versions of its subset in {lake.root}, so none differ")
+            raise MissingInputError(f"'{domain}' has fewer than two versions of its subset in {lake.root}")
         before, after = before or ever[-2], ever[-1]
     found = compare(lake, subset_of(lake, domain, str(before)), subset_of(lake, domain, after))
     if as_json:

@@ -221,7 +221,7 @@ def rename_domain(config: Path | None, old: str, new: str, *, dry_run: bool) -> 
             else:
                 os.replace(folder, place)
     click.echo(f"{'Would be renamed' if dry_run else 'Renamed'}: {old} -> {new}")
-    _say_of_lake(lake, old)
+    _say_of_lake(lake, old, dry_run=dry_run)
     click.echo(
         f"{new} is made anew from its selection on, for a version belongs to its domain by name; pool, checkpoint and "
         f"gradients are read again from what is stored. Until its first refresh, none of its adapters is served."
@@ -248,7 +248,7 @@ def remove_domain(config: Path | None, name: str, *, dry_run: bool) -> None:
             click.echo(f"Removed: {name}; its rows are in {aside}, to be deleted or moved back by hand")
     else:
         click.echo(f"Would be removed: {name}; its rows would stay in a hidden folder beside it")
-    _say_of_lake(Lake(project.home / "lake"), name)
+    _say_of_lake(Lake(project.home / "lake"), name, dry_run=dry_run)
     click.echo("In the UI, reload the definitions; its runs stay in the history.")
 
 
@@ -297,13 +297,12 @@ def _places_in(lake: Lake, name: str) -> list[str]:
     ]
 
 
-def _say_of_lake(lake: Lake, name: str) -> None:
+def _say_of_lake(lake: Lake, name: str, *, dry_run: bool) -> None:
     """What stays of a domain whose folder has gone."""
     if not _places_in(lake, name):
         return click.echo(f"The lake holds nothing of {name}.")
     served = served_folder(lake, name)
     still = f", and {served / 'adapter'} is still served" if served else ""
-    click.echo(
-        f"The lake keeps all versions of {name}: {command('audit verify')} looks at them{still}. "
-        f"To give their space back: {command('gc --removed')}"
-    )
+    click.echo(f"The lake keeps all versions of {name}: {command('audit verify')} looks at them{still}.")
+    if not dry_run:
+        click.echo(f"What would give their space back: {command('gc --removed --dry-run')}")

@@ -58,7 +58,8 @@ def make_project(folder: Path, *, sample: bool) -> None:
     target = folder.resolve()
     if fault := fault_of_home(str(target)):
         raise SettingsError(f"{target}: {fault}; name another folder")
-    folders = SAMPLE if sample else FOLDERS
+    # A pool or domains that people have are theirs to keep.
+    folders = SAMPLE if sample else tuple(name for name in FOLDERS if not (target / name).is_dir())
     if there := [name for name in (*folders, *TEXTS) if (target / name).exists() or (target / name).is_symlink()]:
         raise SettingsError(f"{target} has {' and '.join(there)} already; name another folder, or move that away")
     try:

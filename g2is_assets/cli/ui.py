@@ -80,3 +80,4 @@ def _wait(children: dict[str, subprocess.Popen[bytes]]) -> None:
                 child.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 child.kill()
+        click.echo("stopped")

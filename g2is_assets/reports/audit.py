@@ -167,7 +167,7 @@ def version_lines(found: Sequence[Chosen], served: str | None) -> list[str]:
     lines = []
     for one in found:
         subset, adapter = one.subset, one.adapter
-        name = adapter.folder.name if adapter else "none was trained"
+        name = adapter.folder.name if adapter else "not trained yet"
         mark = " (served)" if adapter and name == served else ""
         lines.append(f"{subset.folder.name}  {subset.manifest.created_at}  {subset.manifest.n_rows['subset']} rows")
         lines += [f"    adapter {name}{mark}", f"    {result_line(one.metrics)}"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from g2is_assets.contracts.tables import is_part
-from g2is_assets.errors import ContractError, MissingInputError, StoreError
+from g2is_assets.errors import ContractError, MissingInputError, StoreError, command
 from g2is_assets.hashing import file_sha256, known_json, load_known, moved
 from g2is_assets.store.backend import Backend, LocalBackend
 from g2is_assets.store.files import open_as_umask, write_atomically, writing
@@ -109,7 +109,9 @@ class Lake:
         version = self.find(asset, partition)
         if version is None:
             label = f"{asset}[{partition}]" if partition else asset
-            raise MissingInputError(f"{label} has not been materialised in {self.root}; materialise it first")
+            scope = f"--domain {partition}" if partition else "--pool"
+            how = "run its study" if asset.startswith("study/") else command(f"refresh {scope}")
+            raise MissingInputError(f"{label} has not been materialised in {self.root}; first {how}")
         return version
 
     def find_whole(self, name: str, data_version: str | None = None, partition: str | None = None) -> Version | None:

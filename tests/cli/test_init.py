@@ -90,6 +90,14 @@ def test_what_is_there_is_named_and_nothing_is_written(here: Path, name: str) ->
     assert (here / name).read_text() == "mine"
 
 
+def test_a_pool_that_is_there_is_kept(here: Path) -> None:
+    (here / "pool").mkdir()
+    (here / "pool" / "mine.jsonl").write_text("{}")
+    assert g2is("init").exit_code == 0
+    assert (here / "pool" / "mine.jsonl").read_text() == "{}"
+    assert load_project(here / "g2is.toml").settings.instructions.sources[0].path == "pool/*"
+
+
 def test_a_link_that_leads_nowhere_is_there_too(here: Path) -> None:
     (here / "pool").symlink_to("/nowhere")
     assert "has pool already" in g2is("init").stderr
