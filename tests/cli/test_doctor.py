@@ -334,7 +334,7 @@ def test_what_is_set_aside_and_columns_that_nothing_reads_are_told_once_per_file
 
 def test_a_row_is_shown_as_it_is_trained(small: Path, port: int) -> None:
     said = doctor(small, port)[1]["template"].said
-    assert said.endswith("<|im_end|>\\n<|im_start|>assistant\\n[[1 + 2 = 3. The answer is 3.<|im_end|>]]")
+    assert said.endswith("<|im_end|>\\n<|im_start|>assistant\\n[[14 + 13 = 27. The answer is 27.<|im_end|>]]")
     (small.parent / "model" / "chat_template.jinja").write_text(
         "{% for message in messages %}{{ message['content'] | upper }}<|im_end|>{% endfor %}"
     )
