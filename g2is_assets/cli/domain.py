@@ -163,11 +163,13 @@ def _last_refreshes(project: Project) -> dict[str, str]:
 
     last: dict[str, str] = {}
     with history(project) as instance:
-        for name in project.domains if instance else ():
+        if instance is None:
+            return last
+        for name in project.domains:
             ended = []
             for job in (REFRESH_DOMAIN, REFRESH_BOTH):
                 wanted = dg.RunsFilter(job_name=job, statuses=ENDED, tags={"dagster/partition": name})
-                for record in instance.get_run_records(wanted, limit=1) if instance else ():  # the newest first
+                for record in instance.get_run_records(wanted, limit=1):  # the newest first
                     when = record.end_time or record.create_timestamp.timestamp()
                     ended.append((when, record.dagster_run.status.value.lower()))
             if ended:

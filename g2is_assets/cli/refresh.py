@@ -30,9 +30,13 @@ BYTES_PER_TOKEN: Final = 4.0
 """Of a JSONL file, what stands around the text included."""
 ROW_TOKENS: Final = 100.0
 """Tokens of a row of which no more is known."""
+ANSWER_S: Final = 0.6
+"""Of an answer in words, one of fifty that are generated together."""
+SCORED: Final = 3
+"""Models that an evaluation scores, where none is served before."""
 START_S: Final = 20.0
 """What a run takes even if it computes nothing."""
-REDRAW: Final = {"ops": {"warmup__sample": {"config": {"redraw": True}}}}
+REDRAWN: Final = {"ops": {"warmup__sample": {"config": {"redraw": True}}}}
 
 
 def asked_for(project: Project, domains: Sequence[str], *, all_domains: bool, pool: bool) -> list[str]:
@@ -72,7 +76,7 @@ def run_refresh(
         redraw: Draw the warmup sample again.
     """
     console, begun, failed = Terminal(), time.monotonic(), {}
-    config: dict[str, Any] = REDRAW if redraw else {}
+    config: dict[str, Any] = REDRAWN if redraw else {}
     watch_steps()
     with open_instance(project) as instance:
         for line in plan_lines(project, domains) if not redraw else ["The warmup is drawn again: all is made anew."]:
@@ -173,7 +177,8 @@ def _seconds(
             if (asset, name) in to_make:
                 seconds += _training_seconds(domain, n_rows, per_row, n_validation)
         if ("finetune/evaluation", name) in to_make:
-            seconds += 4 * (n_test + n_validation) * ROW_TOKENS / SCORING_TOKENS_PER_S
+            seconds += SCORED * (n_test + n_validation) * ROW_TOKENS / SCORING_TOKENS_PER_S
+            seconds += SCORED * min(settings.evaluation.asked, n_test or n_validation) * ANSWER_S
     return seconds
 
 

@@ -79,9 +79,13 @@ def right_answers(metrics: Metrics) -> str | None:
         return None
     others = {"base": "base model", "random": "random subset", "served": "served before"}
     beside = [f"{name} {metrics[f'n_right_{key}']}" for key, name in others.items() if f"n_right_{key}" in metrics]
-    if not any(metrics.get(f"n_right_{name}") for name in ("g2is", *others)):
+    if not _any_right(metrics):
         return f"No model answers any of {metrics['n_asked']:,} rows rightly"
     return f"{metrics['n_right_g2is']} of {metrics['n_asked']:,} answers right ({', '.join(beside)})"
+
+
+def _any_right(metrics: Metrics) -> bool:
+    return any(number for name, number in metrics.items() if name.startswith("n_right_"))
 
 
 def guessing(metrics: Metrics) -> str | None:
@@ -136,9 +140,8 @@ def verdict(metrics: Metrics) -> str:
         found = f"On its own validation rows, so only indicative, G2IS is {said}. Add test.jsonl."
     else:
         found = f"Here G2IS is {said} (one seed)."
-    right = right_answers(metrics)
-    first = [f"{right}."] if right else []
-    return " ".join([found, *first] if right and right.startswith("No model") else [*first, found])
+    right = [f"{said}." for said in [right_answers(metrics)] if said]
+    return " ".join([*right, found] if _any_right(metrics) else [found, *right])
 
 
 def result(metrics: Metrics) -> str:

@@ -1,7 +1,6 @@
 """TOML into frozen settings, and what is wrong with it in one message that names file, key and remedy."""
 
 import difflib
-import json
 import re
 import tomllib
 import unicodedata
@@ -81,29 +80,16 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Values as the text of a TOML file that reads back equal: sections last, and nothing of what is None."""
-    sections = {name: value for name, value in values.items() if isinstance(value, Mapping)}
-    parts = [_lines({name: value for name, value in values.items() if name not in sections})]
-    return "".join([*parts, *(f"\n[{_key(name)}]\n{_lines(said)}" for name, said in sections.items())])
+    """Values as the text of a TOML file that reads back equal, without what is None."""
+    import tomlkit
+
+    return tomlkit.dumps(_said(values))
 
 
-def _lines(values: Mapping[str, Any]) -> str:
-    return "".join(f"{_key(name)} = {_inline(value)}\n" for name, value in values.items() if value is not None)
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _inline(name)
-
-
-def _inline(value: Any) -> str:
+def _said(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(_lines(value).splitlines())} }}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_inline, value))}]"
-    if isinstance(value, float):
-        return repr(value)
-    # A JSON string is a TOML basic string, but for the one control character that JSON leaves as it is.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return {name: _said(each) for name, each in value.items() if each is not None}
+    return [_said(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def parse(kind: type[S], values: dict[str, Any], file: Path, prefix: str = "") -> S:

@@ -1,7 +1,7 @@
 """Two versions of a domain's subset: which rows came and went, and what changed behind them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -128,10 +128,11 @@ def compare(lake: Lake, before: Version, after: Version) -> Difference:
     tables = (read_parquet(content_of(lake, version) / SUBSET.file) for version in (before, after))
     then, now = (table.sort("order") for table in tables)
     chains = [nearest(follow(lake, [version])) for version in (before, after)]
-    pools = [_pool(lake, chain) for chain in chains]
+    ids_then, ids_now = set(then["row_id"]), set(now["row_id"])
+    pools = [_pool(lake, chain, ids_then | ids_now) for chain in chains]
     kept_out_then, kept_out = (_kept_out(v, chain) for v, chain in zip((before, after), chains, strict=True))
-    came = [row for row in now["row_id"] if row not in set(then["row_id"])]
-    went = [row for row in then["row_id"] if row not in set(now["row_id"])]
+    came = [row for row in now["row_id"] if row not in ids_then]
+    went = [row for row in then["row_id"] if row not in ids_now]
     changes = []
     for row in came:
         new = "the walk's choice" if row in pools[0] else "new in the pool"
@@ -149,15 +150,15 @@ def compare(lake: Lake, before: Version, after: Version) -> Difference:
     return Difference(before, after, len(now) - len(came), changes, list(_causes(*chains)), sources, results)
 
 
-def _pool(lake: Lake, chain: dict[str, Link]) -> dict[str, tuple[list[str], str]]:
-    """The rows of the pool that a subset was chosen from, with their sources and, unless it was pruned, words."""
+def _pool(lake: Lake, chain: dict[str, Link], wanted: Collection[str]) -> dict[str, tuple[list[str], str]]:
+    """Those of the pool that a subset was chosen from, with their sources and, unless it was pruned, words."""
     version = chain["instructions/pool"].version if "instructions/pool" in chain else None
     if version is None:
         raise StoreError(f"the chain is broken at instructions/pool; see {command('audit verify')}")
-    table = read_parquet(rows_file(lake, version, POOL))
-    words = pl.col("prompt") if "prompt" in table.columns else pl.lit("").alias("prompt")
-    rows = table.select("row_id", "sources", words).iter_rows()
-    return {row_id: (sources or [], prompt or "") for row_id, sources, prompt in rows}
+    file = rows_file(lake, version, POOL)
+    words = ["prompt"] if file.name == POOL.file else []
+    table = read_parquet(file, ["row_id", "sources", *words]).filter(pl.col("row_id").is_in(list(wanted)))
+    return {row["row_id"]: (row.get("sources") or [], row.get("prompt") or "") for row in table.iter_rows(named=True)}
 
 
 def _kept_out(subset: Version, chain: dict[str, Link]) -> dict[str, str]:

@@ -2,9 +2,7 @@
 
 import json
 import os
-import pty
 import re
-import select
 import shutil
 import signal
 import socket
@@ -71,33 +69,12 @@ def test_demo_says_which_rows_were_set_aside_and_where_they_are_listed(copy: Pat
     assert [row["id"] for row in listed] == ["bad:1"] * 2
 
 
-def in_terminal(name: str, settings: str) -> None:
-    """Run the demo with its streams on a terminal."""
-    from g2is_assets.cli import main
-
-    terminal = os.open(name, os.O_RDWR)
-    for stream in (1, 2):
-        os.dup2(terminal, stream)
-    os.environ |= {"TERM": "xterm", "COLUMNS": "120"}
-    main(["demo", "--config", settings])
-
-
 def test_demo_draws_bars_with_the_time_left_in_a_terminal(make_project: MakeProject, commands: Commands) -> None:
     """Dagster captures a step's streams, so this is not a matter of course."""
     settings = make_project()
     shutil.rmtree(settings.parent / ".dagster")  # else nothing is captured
-    master, terminal = pty.openpty()
-    child = commands.start(in_terminal, os.ttyname(terminal), str(settings))
-    shown = b""
-    while True:
-        if select.select([master], [], [], 0.2)[0]:
-            shown += os.read(master, 65536)
-        elif child.process.exitcode is not None:
-            break
-    os.close(terminal)
-    os.close(master)
-    assert child.wait() == 0, shown
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    shown = commands.shown_in_terminal(["demo", "--config", str(settings)], TERM="xterm", COLUMNS="120")
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
     for step in ("warmup", "gradients", "graph", "adapter", "baseline", "evaluation"):
         assert re.search(rf"  {step} .*/\d+ (tokens|rows) .*left", text), step
 

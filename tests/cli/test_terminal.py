@@ -3,10 +3,7 @@
 import csv
 import io
 import json
-import os
-import pty
 import re
-import select
 import subprocess
 import sys
 from pathlib import Path
@@ -127,36 +124,12 @@ def test_csv_is_altered_for_a_terminal_alone(hostile: Path) -> None:
     assert list(csv.reader(io.StringIO(piped.stdout)))[:2] == [["sources[1]", ODD], [f"{MARKUP}{ODD}", "1"]]
 
 
-def in_terminal(name: str, calls: list[list[str]]) -> None:
-    """Call commands with a pseudo-terminal for both streams."""
-    terminal = os.open(name, os.O_RDWR)
-    for stream in (1, 2):
-        os.dup2(terminal, stream)
-    os.environ |= {"TERM": "xterm-256color", "COLUMNS": "200"}
-    for words in calls:
-        try:
-            main(words)
-        except SystemExit:
-            sys.stdout.flush()
-
-
 def test_no_command_lets_others_command_a_real_terminal(hostile: Path, commands: Commands) -> None:
     every = [[*path, *words] for path, each in calls(hostile).items() for words in each]
     named = ["--config", str(hostile)]
     called = [[*words, *([] if words[0] == "init" else named)] for words in every if "--json" not in words]
     called.append(["sql", QUERY.format(ODD), "--csv", "--config", str(hostile)])
-    master, terminal = pty.openpty()
-    child = commands.start(in_terminal, os.ttyname(terminal), called)
-    shown = b""
-    while True:
-        if select.select([master], [], [], 0.2)[0]:
-            shown += os.read(master, 65536)
-        elif child.process.exitcode is not None:
-            break
-    os.close(terminal)
-    os.close(master)
-    assert child.wait() == 0, shown
-    text = shown.decode().replace("\r\n", "\n")
+    text = commands.shown_in_terminal(*called, TERM="xterm-256color", COLUMNS="200").replace("\r\n", "\n")
     assert OWN_STYLE.search(text)
     assert CONCEALED not in text
     assert commanding(OWN_STYLE.sub("", text)) == []

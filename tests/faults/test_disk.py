@@ -83,7 +83,7 @@ def test_a_full_disk_is_one_error_keeps_what_is_current_and_the_next_run_goes_on
     commands.refresh(built)
     # An evaluation has the adapter that was served before it beside the new one, and that is another one now.
     left = {name for name, sha in undisturbed.both.items() if payload(lake).get(name) != sha}
-    assert {name.rpartition("/")[0] for name in left} <= {"finetune/evaluation/sums"}
+    assert left == {f"finetune/evaluation/sums/{table}.parquet" for table in ("evaluation", "validation")}
 
 
 def test_a_disk_that_is_too_full_for_the_history_is_one_error_too(

@@ -8,11 +8,13 @@ import gc
 import json
 import multiprocessing
 import os
+import pty
 import re
 import resource
+import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -106,6 +108,21 @@ class Commands:
         """Start the command line."""
         return self.start(command_line, *map(str, arguments), die_at=die_at)
 
+    def shown_in_terminal(self, *called: Sequence[str], **environment: str) -> str:
+        """What command lines show with a pseudo-terminal for both streams, one after the other in one child."""
+        master, terminal = pty.openpty()
+        child = self.start(in_terminal, os.ttyname(terminal), called, environment)
+        shown = b""
+        while True:
+            if select.select([master], [], [], 0.2)[0]:
+                shown += os.read(master, 65536)
+            elif child.process.exitcode is not None:
+                break
+        os.close(terminal)
+        os.close(master)
+        assert child.wait() == 0, shown
+        return shown.decode()
+
     def demo(self, settings: Path, domain: str = "sums", die_at: Moment | None = None) -> Child:
         """Start a refresh of the pool and a domain."""
         return self.g2is("demo", "--domain", domain, "--config", settings, die_at=die_at)
@@ -138,6 +155,23 @@ def command_line(*arguments: str) -> None:
     from g2is_assets.cli import main
 
     main(list(arguments))
+
+
+def in_terminal(name: str, called: Sequence[Sequence[str]], environment: dict[str, str]) -> None:
+    """Run command lines with both streams on a terminal; one alone ends as it ends, of several each may be refused."""
+    from g2is_assets.cli import main
+
+    terminal = os.open(name, os.O_RDWR)
+    for stream in (1, 2):
+        os.dup2(terminal, stream)
+    os.environ |= environment
+    for words in called:
+        try:
+            main(list(words))
+        except SystemExit:
+            sys.stdout.flush()
+            if len(called) == 1:
+                raise
 
 
 def _in_child(
