@@ -4,7 +4,6 @@ Texts in, row numbers out. What to do with a leaking row is decided elsewhere; n
 in `core.graph`.
 """
 
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -158,7 +157,7 @@ class _Words(NamedTuple):
 
 
 def _words(text: str) -> _Words:
-    text = unicodedata.normalize("NFKC", text).casefold().translate(_table())
+    text = unicodedata.normalize("NFKC", text).casefold().translate(_COUNTED)
     if text.isascii():
         return _Words(text.split(), None)
     text = unicodedata.normalize("NFKC", text.replace("i\u0307", "i"))
@@ -174,14 +173,20 @@ def _size(sign: str) -> int:
     return next((size for signs, size in _SIZES if signs.match(sign)), _WORD)
 
 
-@cache
-def _table() -> dict[int, str | None]:
-    """Translation table of what does not count in words, besides case and width."""
-    every = "".join(map(chr, range(sys.maxunicode + 1)))
-    table: dict[int, str | None] = {ord(sign): str(unicodedata.decimal(sign)) for sign in every if sign.isdecimal()}
-    table |= dict.fromkeys(map(ord, _DELETED.findall(every)))
-    table |= dict.fromkeys(map(ord, _BETWEEN_WORDS.findall(every)), " ")
-    return table | dict(zip(map(ord, "ıآأإؤئىیکة"), "iاااويييكه", strict=True))
+class _Table(dict[int, str | None]):
+    """Translation table of what does not count in words, besides case and width; a sign is judged once it comes."""
+
+    def __missing__(self, code: int) -> str | None:
+        sign, kept = chr(code), None
+        if _BETWEEN_WORDS.match(sign):
+            kept = " "
+        elif not _DELETED.match(sign):
+            kept = str(unicodedata.decimal(sign)) if sign.isdecimal() else sign
+        self[code] = kept
+        return kept
+
+
+_COUNTED: Final = _Table(zip(map(ord, "ıآأإؤئىیکة"), "iاااويييكه", strict=True))
 
 
 def _key(text: Text, prompt: _Words, response: _Words) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from pydantic import Field
 from g2is_assets.contracts.audit import PAGE, PAGE_ADDRESS
 from g2is_assets.contracts.contract import Column, type_name
 from g2is_assets.contracts.tables import main_table, view_of
-from g2is_assets.orchestration.auditing import SERVED_DIGEST
+from g2is_assets.orchestration.auditing import EVALUATION, SERVED_DIGEST
 from g2is_assets.orchestration.runs import UNATTENDED, end_dead_runs, label, model_turn, retried
 from g2is_assets.reports import words
 from g2is_assets.reports.words import Cells
@@ -120,7 +120,7 @@ def _materialise(
         made = make(workspace, stage.key, place, run.run_id, force=force, stop_at=stop_at, unattended=alone, turn=turn)
     metadata = version_metadata(made.version, made.written, _shown(workspace, made.version))
     metadata |= {f"g2is/{name}": value for name, value in made.told.items()}
-    if stage.key == "finetune/evaluation" and (served := version_of(workspace.lake, f"{SERVES}[{place.domain}]")):
+    if stage.key == EVALUATION and (served := version_of(workspace.lake, f"{SERVES}[{place.domain}]")):
         metadata[SERVED_DIGEST] = served.as_input.manifest_sha256
     return dg.MaterializeResult(data_version=dg.DataVersion(made.version.manifest.data_version), metadata=metadata)
 

@@ -34,7 +34,8 @@ from g2is_assets.trail.witness import KILLED, SERVES, Witness, compare, heads_in
 MANIFEST_DIGEST: Final = "g2is/manifest_sha256"
 """Metadata key of every materialisation: Dagster's event is the witness of a head."""
 SERVED_DIGEST: Final = "g2is/served_manifest_sha256"
-"""The same of the adapter that the domain serves since, of every materialisation of its evaluation."""
+"""The same of the adapter that the domain serves since, of every materialisation of `EVALUATION`."""
+EVALUATION: Final = "finetune/evaluation"
 LINEAGE: Final = "audit/lineage"
 FIRST_ROWS: Final = "g2is/first_rows"
 """Metadata key of the first rows of a table."""
@@ -124,12 +125,17 @@ def history_of(instance: dg.DagsterInstance, domain: str | None = None) -> Witne
     """What Dagster's last events say of every asset and partition ever materialised, or of those of a domain."""
     said: dict[str, list[str]] = {}
     for stage in STAGES:
-        known = sorted(instance.get_materialized_partitions(dg.AssetKey(stage.key.split("/"))))
-        partitions: list[str | None] = [*known] or [None]
-        for partition in (p for p in partitions if p in (domain, None) or domain is None):
+        partitions: list[str | None] = [None] if stage.partition == "project" else []
+        if domain is not None:
+            partitions = [domain] if stage.partition == "domain" else partitions
+        elif not partitions:
+            partitions = [*sorted(instance.get_materialized_partitions(dg.AssetKey(stage.key.split("/"))))]
+        for partition in partitions:
             if last := next(_said(instance, MANIFEST_DIGEST, stage.key, partition, page=1), None):
                 in_lake = partition.replace("|", ".") if partition else None
                 said[name_of(stage.key, in_lake)] = [last]
+                if stage.key != EVALUATION:
+                    continue
                 if served := next(_said(instance, SERVED_DIGEST, stage.key, partition, page=1), None):
                     said[name_of(SERVES, in_lake)] = [served]
     return Witness("Dagster's last event", said)
