@@ -39,7 +39,10 @@ def readable(text: str) -> str:
 
 
 class Difference(NamedTuple):
-    """Mean loss of an adapter less that of another model, with its 95 % interval over rows, in nats per token."""
+    """Mean score of an adapter less that of another model, with its 95 % interval over rows.
+
+    Of losses it is in nats per token, of right answers a share.
+    """
 
     mean: float
     low: float
@@ -47,16 +50,27 @@ class Difference(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What the interval says: below 0 is better."""
+        """What the interval of a loss says: below 0 is better."""
         return "better than" if self.high < 0 else "worse than" if self.low > 0 else "not told apart from"
 
     def __str__(self) -> str:
         return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
 
 
-def difference_to(other: str, metrics: Metrics) -> Difference:
-    """The difference to one of `OTHERS`, or to `served`, from the metrics of `finetune/evaluation`."""
-    return Difference(*(float(metrics[f"minus_{other}{end}"]) for end in ("", "_low", "_high")))
+def difference_to(other: str, metrics: Metrics, score: str = "") -> Difference:
+    """The difference to one of `OTHERS`, or to `served`, from the metrics of `finetune/evaluation`.
+
+    `score` is empty for losses, `right_` for right answers.
+    """
+    return Difference(*(float(metrics[f"{score}minus_{other}{end}"]) for end in ("", "_low", "_high")))
+
+
+def points_to(other: str, metrics: Metrics) -> str | None:
+    """By how many points of a hundred more answers are right, with the interval; None where there are too few."""
+    if f"right_minus_{other}" not in metrics:
+        return None
+    mean, low, high = (f"{100 * share + 0.0:+.0f}" for share in difference_to(other, metrics, "right_"))
+    return f"{mean} points [{low}, {high}]"
 
 
 def measure_to(other: str, metrics: Metrics) -> str:
@@ -77,11 +91,15 @@ def right_answers(metrics: Metrics) -> str | None:
     """How many rows every model answered rightly; None where no row has an answer that can be judged."""
     if not metrics["n_asked"]:
         return None
-    others = {"base": "base model", "random": "random subset", "served": "served before"}
-    beside = [f"{name} {metrics[f'n_right_{key}']}" for key, name in others.items() if f"n_right_{key}" in metrics]
     if not _any_right(metrics):
         return f"No model answers any of {metrics['n_asked']:,} rows rightly"
-    return f"{metrics['n_right_g2is']} of {metrics['n_asked']:,} answers right ({', '.join(beside)})"
+    others = {"base": "base model", "random": "random subset", "served": "served before"}
+    beside = [
+        ": ".join(filter(None, (f"{name} {metrics[f'n_right_{key}']}", points_to(key, metrics))))
+        for key, name in others.items()
+        if f"n_right_{key}" in metrics
+    ]
+    return f"{metrics['n_right_g2is']} of {metrics['n_asked']:,} answers right ({'; '.join(beside)})"
 
 
 def _any_right(metrics: Metrics) -> bool:

@@ -1,6 +1,6 @@
 """Stage `finetune`: the subset's adapter, the random baseline's, and what both are worth on the domain's test rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Final
 
@@ -122,7 +122,7 @@ def _promote(task: Task, version: Version) -> dict[str, int | str]:
 @stage(
     "finetune/evaluation",
     "domain",
-    "4",
+    "5",
     {"pytorch", "parquet"},
     inputs=["finetune/adapter", "finetune/baseline", "instructions/target"],
     made_from=_evaluation_from,
@@ -227,10 +227,20 @@ class _Evaluation:
         for prefix, scores in (("", self.scores), ("validation_", self.deciding)):
             nll = {name: table["nll"].to_numpy() for name, table in scores.items()}
             draft.metric(**{f"{prefix}nll_{name}": float(values.mean()) for name, values in nll.items()})
-            for other in (name for name in nll if name != "g2is"):
-                ends = zip(("", "_low", "_high"), paired_difference(nll["g2is"], nll[other]), strict=True)
-                draft.metric(**{f"{prefix}minus_{other}{end}": value for end, value in ends})
+            draft.metric(**_less_others(prefix, nll))
+        right = {name: table["right"].drop_nulls().cast(pl.Float64).to_numpy() for name, table in self.scores.items()}
+        if len(right["base"]) > 1:
+            draft.metric(**_less_others("right_", right))
         draft.metric(**{f"n_right_{name}": int(table["right"].sum()) for name, table in self.scores.items()})
+
+
+def _less_others(prefix: str, scores: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    """The mean score of `g2is` less that of every other model, with its interval over rows, by the metrics' names."""
+    found = {other: paired_difference(scores["g2is"], values) for other, values in scores.items() if other != "g2is"}
+    ends = ("", "_low", "_high")
+    return {
+        f"{prefix}minus_{other}{end}": n for other, three in found.items() for end, n in zip(ends, three, strict=True)
+    }
 
 
 def _losses(rows: pl.DataFrame, model: str, nll: Sequence[float]) -> pl.DataFrame:

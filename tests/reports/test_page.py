@@ -271,13 +271,10 @@ def test_the_result_is_drawn_with_every_model_in_its_place_and_the_interval_abou
 def test_a_model_that_was_served_before_is_drawn_where_the_evaluation_has_one() -> None:
     served = {"nll_served": 1.4, "minus_served": -0.1, "minus_served_low": -0.2, "minus_served_high": 0.0}
     shares = {"n_asked": 8, "n_right_base": 2, "n_right_g2is": 4}
-    names = [
-        span["text"]
-        for span in Tree(
-            build_page(material(evaluated=evaluated({**material().metrics, **served, **shares}))).html
-        ).all("span")
-        if "name" in (span["attrs"].get("class") or "")
-    ]
+    shares |= {"right_minus_base": 0.25, "right_minus_base_low": -0.125, "right_minus_base_high": 0.625}
+    page = build_page(material(evaluated=evaluated({**material().metrics, **served, **shares}))).html
+    assert "ours +25 points [−12, +62]" in page
+    names = [span["text"] for span in Tree(page).all("span") if "name" in (span["attrs"].get("class") or "")]
     assert names[:4] == ["Base model", "Random rows", "Served before", "This adapter"]
     assert names[4:6] == ["Base model", "This adapter"]
 

@@ -87,8 +87,11 @@ def test_the_verdict_has_a_measure_and_right_answers_first() -> None:
     said += "a random subset of the same size (loss 1.5% lower, perplexity 12.7 after 13.2) (one seed)."
     assert words.verdict(measured()) == said
     right = {"n_asked": 50, "n_right_g2is": 31, "n_right_base": 12, "n_right_random": 28}
-    first = "31 of 50 answers right (base model 12, random subset 28)"
+    first = "31 of 50 answers right (base model 12; random subset 28)"
     assert words.verdict(measured(**right)) == f"{first}. {said}"
+    ends = {"right_minus_base": 0.38, "right_minus_base_low": 0.24, "right_minus_base_high": 0.52}
+    first = "31 of 50 answers right (base model 12: +38 points [+24, +52]; random subset 28)"
+    assert words.verdict(measured(**right, **ends)) == f"{first}. {said}"
     none = dict.fromkeys(("n_right_g2is", "n_right_base", "n_right_random"), 0)
     assert words.verdict(measured(**right | none)) == f"{said} No model answers any of 50 rows rightly."
 

@@ -124,5 +124,8 @@ def test_changed_rows_are_what_all_adapters_are_scored_on_and_right_answers_are_
     for model, part in scores.group_by("model"):
         assert part["right"].count() == 3
         assert metrics[f"n_right_{model[0]}"] == part["right"].sum()
+        if model[0] != "g2is":
+            more = metrics["n_right_g2is"] - metrics[f"n_right_{model[0]}"]
+            assert metrics[f"right_minus_{model[0]}"] == pytest.approx(more / 3)
         assert metrics[f"nll_{model[0]}"] == pytest.approx(part["nll"].mean())
     assert len(evaluation.read(VALIDATION)) == 4 * (own - 5)

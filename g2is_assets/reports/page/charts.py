@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from g2is_assets.reports.page.material import Material
-from g2is_assets.reports.words import difference_to
+from g2is_assets.reports.words import difference_to, points_to
 
 MODELS: Final = {
     "base": "Base model",
@@ -76,7 +76,10 @@ def right_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of each model the right answers and how many were asked for, where the rows have some and the evaluation says."""
     asked = int(metrics.get("n_asked", 0))
     right = {key: int(metrics[f"n_right_{key}"]) for key in MODELS if asked and f"n_right_{key}" in metrics}
-    return [{"key": key, "name": MODELS[key], "n": n, "asked": asked} for key, n in right.items()]
+    return [
+        {"key": key, "name": MODELS[key], "n": n, "asked": asked, "ours": points_to(key, metrics)}
+        for key, n in right.items()
+    ]
 
 
 def contests(scores: pl.DataFrame) -> list[dict[str, Any]]:
