@@ -56,8 +56,10 @@ def vector(inner: type[pl.DataType]) -> pl.Array:
 
 
 def type_name(dtype: Any) -> str:
-    """A column's type for people, whatever the width of its vectors."""
-    return f"Array({dtype.inner})" if isinstance(dtype, pl.Array) else str(dtype)
+    """A column's type for people, whatever the width of its vectors and the fields of its records."""
+    if isinstance(dtype, pl.Array | pl.List):
+        return f"{type(dtype).__name__}({type_name(dtype.inner)})"
+    return "Struct" if isinstance(dtype, pl.Struct) else str(dtype)
 
 
 def row_id(meaning: str, of: str = "", *, unique: bool = False) -> Column:

@@ -10,6 +10,7 @@ import dagster as dg
 
 from g2is_assets.contracts import warmup as warmup_contracts
 from g2is_assets.orchestration.auditing import examine, history_of
+from g2is_assets.reports.words import rounded
 from g2is_assets.stages import evaluators
 from g2is_assets.stages.checks import EXAMINED, Examined
 from g2is_assets.stages.evaluators import Verdict
@@ -96,7 +97,11 @@ def _per_domain(
 def _result(verdicts: Mapping[str, Verdict], severity: Literal["error", "warning"]) -> dg.AssetCheckResult:
     """One result of one or several verdicts, each named."""
     lines = [f"{name}: {verdict.description}" for name, verdict in verdicts.items()]
-    numbers = {f"{name}/{key}": value for name, v in verdicts.items() for key, value in v.numbers.items()}
+    numbers = {
+        f"{name}/{key}": rounded(value) if isinstance(value, float) else value
+        for name, verdict in verdicts.items()
+        for key, value in verdict.numbers.items()
+    }
     return dg.AssetCheckResult(
         passed=bool(verdicts) and all(verdict.passed for verdict in verdicts.values()),
         severity=dg.AssetCheckSeverity.ERROR if severity == "error" else dg.AssetCheckSeverity.WARN,

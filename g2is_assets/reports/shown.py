@@ -28,9 +28,9 @@ from g2is_assets.store.version import Version
 
 Draw = Callable[[Lake, Version], dict[str, bytes]]
 
-ANSWER_SHOWN: Final = 240
+ANSWER_SHOWN: Final = 100
 """Characters of an answer, and of what it is compared with, that are shown."""
-REASON_SHOWN: Final = 900
+REASON_SHOWN: Final = 160
 
 
 def show(lake: Lake, version: Version, draw: Draw, n_rows: int = 5) -> dict[str, str | Cells]:
@@ -107,7 +107,7 @@ def _tables(version: Version) -> Cells:
             {
                 "file": file,
                 "rows": manifest.n_rows.get(table),
-                "kB": words.rounded(record.n_bytes / 1000),
+                "kB": -(-record.n_bytes // 1000),
                 "view in g2is.duckdb": view_of(manifest.asset, table) if table in manifest.n_rows else None,
                 "meaning": contract.meaning if contract else None,
             }

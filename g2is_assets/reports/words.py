@@ -92,7 +92,7 @@ def right_answers(metrics: Metrics) -> str | None:
     if not metrics["n_asked"]:
         return None
     if not _any_right(metrics):
-        return f"No model answers any of {metrics['n_asked']:,} rows rightly"
+        return f"No model gets any of {metrics['n_asked']:,} rows right"
     others = {"base": "base model", "random": "random subset", "served": "served before"}
     beside = [
         ": ".join(filter(None, (f"{name} {metrics[f'n_right_{key}']}", points_to(key, metrics))))

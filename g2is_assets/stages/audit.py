@@ -60,10 +60,10 @@ def _evaluated_before(workspace: Workspace, evaluation: Version) -> Version | No
     made_from=_lineage_from,
 )
 def lineage(draft: Draft, task: Task) -> None:
-    """Every version behind the domain's adapter, back to the source files, and the rows it was trained on.
+    """Every version behind the domain's adapter and its evaluation, back to the source files, and the rows trained on.
 
-    Each version's manifest names its inputs by digest, so the adapter's digest, which this run's event keeps, commits
-    to all of them. The check recomputes them; `g2is audit verify` does so at any time. The settings files are part of
+    Each version's manifest names its inputs by digest, so the digests of these two, which this run's event keeps,
+    commit to all of them. The check recomputes them; `g2is audit verify` does so at any time. The settings files are part of
     this record, so a change of theirs shows.
     """
     lake = task.workspace.lake
@@ -79,7 +79,7 @@ def lineage(draft: Draft, task: Task) -> None:
 @stage(
     "audit/report",
     "domain",
-    "2",
+    "3",
     {"html"},
     # All that the page says of manifests stands in the lineage.
     inputs=[

@@ -248,7 +248,7 @@ def constraints_bite(selection: Metrics, graph: Metrics, rules: AnySelection) ->
     refused = {rule: int(selection[f"n_refused_by_{rule}"]) for rule, on in ruled.items() if on}
     idle = [rule.replace("_", " ") for rule, n in refused.items() if n == 0]
     near = int(selection["n_refused_within_distortion"])
-    shares = {name: float(graph[f"negative_edge_share_sampled_{name}"]) for name in ("raw", "mean_removed")}
+    shares = {name: float(graph[f"sampled_conflicts_{name}"]) for name in ("raw", "mean_removed")}
     said = ", ".join(f"{rule.replace('_', ' ')} {n}" for rule, n in refused.items()) or "no rule, as none is in force"
     return Verdict(
         not idle,

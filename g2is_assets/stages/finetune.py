@@ -101,7 +101,7 @@ def _train(draft: Draft, task: Task, row_ids: Sequence[str], log: Contract) -> N
     settings, label = workspace.project.domain(task.domain).finetune, task.recipe.asset.split("/")[1]
     done = fit(workspace, rows, validation, settings, draft.folder / "adapter", label)
     draft.write(log, pl.DataFrame(done.log, schema=log.schema))
-    draft.metric(n_rows=len(rows), n_tokens=done.n_tokens, best_epoch=done.best_epoch)
+    draft.metric(n_rows=len(rows), n_tokens_trained=done.n_tokens, best_epoch=done.best_epoch)
     draft.metric(validation_nll=done.best_validation_nll, base_validation_nll=done.validation_nll[0])
 
 
@@ -222,7 +222,7 @@ class _Evaluation:
         """Write the scores, and every mean and difference."""
         for contract, scores in ((SCORES, self.scores), (VALIDATION, self.deciding)):
             draft.write(contract, pl.concat(scores.values()).sort("model", "row_id").select(*contract.columns))
-        draft.metric(split=self.rows["split"][0], n_vocabulary=self.n_vocabulary, n_scored=len(self.rows))
+        draft.metric(split=self.rows["split"][0], n_scored=len(self.rows))
         draft.metric(n_asked=int(self.scores["base"]["right"].count()))
         for prefix, scores in (("", self.scores), ("validation_", self.deciding)):
             nll = {name: table["nll"].to_numpy() for name, table in scores.items()}
@@ -232,6 +232,7 @@ class _Evaluation:
         if len(right["base"]) > 1:
             draft.metric(**_less_others("right_", right))
         draft.metric(**{f"n_right_{name}": int(table["right"].sum()) for name, table in self.scores.items()})
+        draft.metric(n_vocabulary=self.n_vocabulary)
 
 
 def _less_others(prefix: str, scores: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:

@@ -92,7 +92,7 @@ def _draw_up(
     draft.write(MAP, pl.DataFrame({"row_id": row_ids, "x": places[:, 0], "y": places[:, 1]}, schema=MAP.schema))
     sampled = {"mean_removed": sampled_cosines(centred), "raw": sampled_cosines(raw)}
     draft.write(COSINES, cosine_histogram(sampled))
-    draft.metric(**{f"negative_edge_share_sampled_{n}": float((c < 0).mean()) for n, c in sampled.items()})
+    draft.metric(**{f"sampled_conflicts_{n}": float((c < 0).mean()) for n, c in sampled.items()})
 
 
 def _known(task: Task) -> Any:

@@ -178,9 +178,9 @@ def pool(draft: Draft, task: Task) -> None:
     files = [(file, _pinned(file, source, task)) for file, source in pool_files(task.workspace)]
     found = read_pool(task.workspace, files)
     draft.write(contracts.POOL, found.used)
-    _write_unused(draft, "instructions/pool", found)
     n_sources = found.used["sources"].explode().n_unique()
     draft.metric(n_tokens=contracts.count_tokens(found.used), n_sources=n_sources)
+    _write_unused(draft, "instructions/pool", found)
 
 
 @stage("instructions/target", "domain", "3", {"polars", "parquet"}, made_from=_target_from)
@@ -191,8 +191,8 @@ def target(draft: Draft, task: Task) -> None:
     """
     found = read_target(task.workspace, task.domain)
     draft.write(contracts.TARGET, found.used)
-    _write_unused(draft, "instructions/target", found)
     draft.metric(**{f"n_{split}": int((found.used["split"] == split).sum()) for split in ("validation", "test")})
+    _write_unused(draft, "instructions/target", found)
 
 
 def _write_unused(draft: Draft, asset: str, found: Read) -> None:

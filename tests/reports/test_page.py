@@ -273,7 +273,7 @@ def test_a_model_that_was_served_before_is_drawn_where_the_evaluation_has_one() 
     shares = {"n_asked": 8, "n_right_base": 2, "n_right_g2is": 4}
     shares |= {"right_minus_base": 0.25, "right_minus_base_low": -0.125, "right_minus_base_high": 0.625}
     page = build_page(material(evaluated=evaluated({**material().metrics, **served, **shares}))).html
-    assert "ours +25 points [−12, +62]" in page
+    assert "<small>+25 points</small><small>[−12, +62]</small>" in page
     names = [span["text"] for span in Tree(page).all("span") if "name" in (span["attrs"].get("class") or "")]
     assert names[:4] == ["Base model", "Random rows", "Served before", "This adapter"]
     assert names[4:6] == ["Base model", "This adapter"]

@@ -93,7 +93,7 @@ def test_the_verdict_has_a_measure_and_right_answers_first() -> None:
     first = "31 of 50 answers right (base model 12: +38 points [+24, +52]; random subset 28)"
     assert words.verdict(measured(**right, **ends)) == f"{first}. {said}"
     none = dict.fromkeys(("n_right_g2is", "n_right_base", "n_right_random"), 0)
-    assert words.verdict(measured(**right | none)) == f"{said} No model answers any of 50 rows rightly."
+    assert words.verdict(measured(**right | none)) == f"{said} No model gets any of 50 rows right."
 
 
 def test_an_adapter_worse_than_the_one_served_before_is_said_to_be_in_the_result() -> None:

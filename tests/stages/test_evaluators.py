@@ -273,7 +273,7 @@ SELECTION: dict[str, int | float | str] = {
     "home_cosine_random": 0.2,
     "home_cosine_top": 0.5,
 }
-SHARES = {"negative_edge_share_sampled_raw": 0.001, "negative_edge_share_sampled_mean_removed": 0.53}
+SHARES = {"sampled_conflicts_raw": 0.001, "sampled_conflicts_mean_removed": 0.53}
 
 
 def test_a_rule_in_force_that_refuses_nothing_is_named() -> None:

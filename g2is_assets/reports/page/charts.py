@@ -77,7 +77,13 @@ def right_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     asked = int(metrics.get("n_asked", 0))
     right = {key: int(metrics[f"n_right_{key}"]) for key in MODELS if asked and f"n_right_{key}" in metrics}
     return [
-        {"key": key, "name": MODELS[key], "n": n, "asked": asked, "ours": points_to(key, metrics)}
+        {
+            "key": key,
+            "name": MODELS[key],
+            "n": n,
+            "asked": asked,
+            "ours": (points_to(key, metrics) or "").partition(" ["),
+        }
         for key, n in right.items()
     ]
 

@@ -8,7 +8,7 @@
   // Points: rows taken, then rows left up to `rows`, then the domain's own up to `n`.
   const n = data.x.length, taken = data.n_taken, rows = n - data.own.length, margin = 14;
   const width = Math.max(1, ...data.x), height = Math.max(1, ...data.y);
-  let lit = -1, focused = -1, chosen = -1, zoom = 1, left = 0, top = 0, grip = null;
+  let lit = -1, focused = -1, chosen = -1, zoom = 1, left = 0, top = 0, grip = null, over = -1;
 
   data.sources.forEach((name, number) => {
     const option = document.createElement("option");
@@ -28,6 +28,12 @@
     const [atX, atY] = [left + x / zoom, top + y / zoom];
     zoom = Math.max(1, Math.min(40, to));
     pan(atX - x / zoom, atY - y / zoom);
+  }
+
+  // Round the row that is shown, where it can be seen, else round the middle.
+  function closer(to) {
+    const at = focused >= 0 ? focused : chosen, seen = at < 0 ? [0.5, 0.5] : place(at).map((v) => v / canvas.clientWidth);
+    look(to, ...(Math.min(...seen) < 0 || Math.max(...seen) > 1 ? [0.5, 0.5] : seen));
   }
 
   function pan(toLeft, toTop) {
@@ -69,9 +75,9 @@
       }
     }
     const large = (taken > 200 ? 2.5 : 3.5) * grown;
+    dots(0, taken, large + 3, colour("--lit"), (i) => data.source[i] === lit);
     dots(0, taken, large + 1, colour("--back"), () => true);
-    dots(0, taken, large, colour("--taken"), (i) => data.source[i] !== lit);
-    dots(0, taken, large, colour("--lit"), (i) => data.source[i] === lit);
+    dots(0, taken, large, colour("--taken"), () => true);
     if (chosen >= 0 && chosen < taken && data.before[chosen] >= 0) {
       pen.strokeStyle = colour("--ink");
       pen.lineWidth = 1.5;
@@ -107,6 +113,7 @@
     : `The domain's own: ${list(i).querySelector(".words").textContent}`;
 
   function hint(i) {
+    over = i;
     tip.hidden = i < 0;
     if (i < 0) return;
     tip.textContent = told(i);
@@ -124,9 +131,10 @@
     words.textContent = told(i);
     words.dir = "auto";
     const more = i < taken || i >= rows ? list(i).querySelector(".told").cloneNode(true) : document.createElement("p");
-    if (i >= taken && i < rows) more.textContent = data.why[i - taken];
+    if (i >= taken && i < rows) more.textContent = `${data.why[i - taken]} Row ${data.left[i - taken]}.`;
     panel.replaceChildren(heading, words, more);
     panel.scrollTop = 0;
+    hint(-1);
     draw();
   }
 
@@ -152,22 +160,23 @@
   for (const end of ["pointerup", "pointercancel"]) {
     canvas.addEventListener(end, () => { if (grip) grip.over = true; });  // the click that follows asks for it
   }
-  canvas.addEventListener("click", (event) => grip?.moved || show(at(event)));
+  // What is hinted at is what a click means: a click's place is rounded to whole pixels, a pointer's is not.
+  canvas.addEventListener("click", (event) => grip?.moved || show(over >= 0 ? over : at(event)));
   canvas.addEventListener("dblclick", (event) => look(2 * zoom, event.offsetX / canvas.clientWidth, event.offsetY / canvas.clientWidth));
   canvas.addEventListener("wheel", (event) => {
     if (!event.ctrlKey && document.activeElement !== canvas) return;  // else the page could not be scrolled past
     event.preventDefault();
     look(zoom * Math.exp(-event.deltaY / 300), event.offsetX / canvas.clientWidth, event.offsetY / canvas.clientWidth);
   }, { passive: false });
-  by("map-in").addEventListener("click", () => look(2 * zoom));
-  by("map-out").addEventListener("click", () => look(zoom / 2));
+  by("map-in").addEventListener("click", () => closer(2 * zoom));
+  by("map-out").addEventListener("click", () => closer(zoom / 2));
   by("map-whole").addEventListener("click", () => look(1));
   canvas.addEventListener("blur", () => { focused = -1; hint(-1); draw(); });
   canvas.addEventListener("keydown", (event) => {
     const to = { ArrowRight: focused + 1, ArrowDown: focused + 1, ArrowLeft: focused - 1, ArrowUp: focused - 1,
       Home: 0, End: taken - 1 }[event.key];
     if (to !== undefined) step(to);
-    else if (event.key === "+" || event.key === "-") look(event.key === "+" ? 2 * zoom : zoom / 2);
+    else if (event.key === "+" || event.key === "-") closer(event.key === "+" ? 2 * zoom : zoom / 2);
     else if (event.key === "Enter" || event.key === " ") show(focused < 0 ? 0 : focused);
     else return;
     event.preventDefault();

@@ -15,7 +15,7 @@ from g2is_assets.errors import StoreError
 from g2is_assets.reports.page.charts import MODELS
 from g2is_assets.reports.page.material import Material
 from g2is_assets.reports.why import excluded_line, left_line, taken_lines
-from g2is_assets.reports.words import beginning, printable, readable
+from g2is_assets.reports.words import ID_SHOWN, beginning, printable, readable
 
 SHOWN: Final = 40
 """Sources or licences that are listed; the others are one line."""
@@ -113,8 +113,8 @@ class Map(NamedTuple):
 
     Attributes:
         data: For the script: taken rows first, in their order, then the others, then the domain's own; `before` is the
-            number of the row that a taken row follows or resembles most, `why` of the others why each was left, and
-            `own` of the domain's the number in the list of its validation rows.
+            number of the row that a taken row follows or resembles most, `why` of the others why each was left, `left`
+            their ids, and `own` of the domain's the number in the list of its validation rows.
         row_ids: The pool's rows on it, in that order.
         n_sampled, n_others: Points that are not taken rows, and rows that could be such points.
     """
@@ -157,6 +157,7 @@ def draw_map(material: Material) -> Map:
         "sources": [printable(name) for name in names],
         "before": [order.get(row_id, -1) for row_id in nearest],
         "why": _whys_left(material, row_ids[len(taken) :]),
+        "left": [row_id[:ID_SHOWN] for row_id in row_ids[len(taken) :]],
         "own": [numbers[row_id] for row_id in own["row_id"]],
     }
     return Map(data, row_ids, len(row_ids) - len(taken), len(material.places) - len(taken))

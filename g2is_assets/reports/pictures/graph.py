@@ -82,7 +82,7 @@ def bare(ax: Any) -> None:
 
 
 def walk_picture(places: pl.DataFrame, subset: pl.DataFrame) -> bytes:
-    """The rows that each walk took on the map of the pool, from first (dark) to last (light), joined in their order."""
+    """The rows that each walk took on the map of the pool, from first (dark) to last (light)."""
     taken = subset.join(places, on="row_id", how="inner").sort("order")
     if taken.is_empty():
         return draw.nothing("No row was taken.")
@@ -100,7 +100,6 @@ def walk_picture(places: pl.DataFrame, subset: pl.DataFrame) -> bytes:
         scatter(ax, background, draw.PALE, draw.point_size(len(background)) / 2)
         draw.title(ax, f"component {component}: {len(walk)} rows" if len(walks) > 1 else f"{len(walk)} rows")
         walk = walk.gather_every(every)
-        ax.plot(walk["x"], walk["y"], color=draw.GREY, linewidth=0.5, alpha=0.6)
         color = np.linspace(0, 1, len(walk)) if len(walk) > 1 else [0.0]
         ax.scatter(walk["x"], walk["y"], s=14, c=color, cmap="cividis", edgecolors="black", linewidths=0.3, zorder=3)
         ax.plot(
