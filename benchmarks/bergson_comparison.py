@@ -73,7 +73,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bergson-batch-tokens", type=int, action="append", help="default 512, 1024, 2048, 4096")
     parser.add_argument("--batch-tokens", type=int, default=GradientsSettings().batch_tokens, help="of ours")
-    parser.add_argument("--models", type=Path, default=HERE.parent / "lake" / "models")
     parser.add_argument("--ours", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.ours:
@@ -103,7 +102,7 @@ class Bench:
     def __init__(self, folder: Path, arguments: argparse.Namespace) -> None:
         """Draw rows as gradient_store.py does and train an adapter on 8 of them, so that A and B are both at work."""
         self.folder, self.arguments, self.n_runs = folder, arguments, 0
-        found = find_model(EMBEDDED_MODEL, arguments.models.resolve())
+        found = find_model(EMBEDDED_MODEL)
         self.source = dataclasses.replace(found, name=str(found.folder))  # bergson finds the base by the adapter
         self.examples = draw(self.source, arguments.pool, arguments.rows)
         train_warmup(self.source, self.examples[:8], WarmupSettings(rank=8, alpha=32, epochs=1), folder, device="cpu")

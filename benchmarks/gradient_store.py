@@ -43,10 +43,9 @@ def main() -> None:
     parser.add_argument("--rank", type=int, action="append", help="may be repeated; default 8 and 128")
     parser.add_argument("--batch-tokens", type=int, default=GradientsSettings().batch_tokens)
     parser.add_argument("--loop-rows", type=int, default=32, help="rows of the usual loop; 0 leaves it out")
-    parser.add_argument("--models", type=Path, default=HERE.parent / "lake" / "models")
     parser.add_argument("--memory-of", choices=("floor", "ours"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    source = find_model(EMBEDDED_MODEL, arguments.models)
+    source = find_model(EMBEDDED_MODEL)
     examples = draw(source, arguments.pool, arguments.rows)
     for rank in arguments.rank or [8, 128]:
         with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +108,7 @@ def report(rank: int, worker: GradientWorker, examples: list[Example], arguments
     Console(width=120).print(table)
     for name in ("floor", "ours"):
         command = [sys.executable, __file__, "--memory-of", name, "--rank", str(rank), "--rows", str(arguments.rows)]
-        command += ["--pool", str(arguments.pool), "--models", str(arguments.models)]
+        command += ["--pool", str(arguments.pool)]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         print(f"peak memory, {name}: {int(out.splitlines()[-1]) / 1e9:.2f} GB")
 

@@ -68,9 +68,8 @@ class Bench:
         self.home.mkdir(parents=True, exist_ok=True)
         if not (home / "lake").is_dir():
             raise SystemExit(f"{home} holds no lake; run g2is demo first")
-        shutil.copytree(home / "lake", self.home / "lake", ignore=shutil.ignore_patterns("models"), dirs_exist_ok=True)
+        shutil.copytree(home / "lake", self.home / "lake", dirs_exist_ok=True)
         shutil.copytree(home / ".dagster", self.home / ".dagster", dirs_exist_ok=True)
-        (self.home / "lake" / "models").symlink_to(home / "lake" / "models")
         self.domains = self.settings.parent / said.get("domains", "domains")
         self.first = sorted(folder for folder in self.domains.iterdir() if folder.is_dir())[0]
         for other in self.domains.iterdir():

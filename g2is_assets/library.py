@@ -5,29 +5,30 @@ change log. No stage, no mathematics.
 """
 
 import json
-import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
+from rich.console import Console
 
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import SettingsError, SourceError
+from g2is_assets.progress import shown_on
 from g2is_assets.reports.why import taken_lines
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.parsing import to_toml
 from g2is_assets.settings.project import SETTINGS_FILE, load_project
 from g2is_assets.stages.catalog import refreshed
 from g2is_assets.stages.frame import make
+from g2is_assets.stages.instructions import require_rows
 from g2is_assets.stages.stage import PROJECT, Place
 from g2is_assets.stages.workspace import Workspace
-from g2is_assets.store.files import writing
 from g2is_assets.store.records import ending_of
 
 Rows = str | Path | Iterable[Mapping[str, Any]] | pl.DataFrame
@@ -46,14 +47,16 @@ def select(
     budget: float | None = None,
     test: Rows | None = None,
     folder: str | Path | None = None,
+    progress: bool = True,
     **settings: Any,
 ) -> pl.DataFrame:
     """Choose rows of a pool for a domain, and say of each why.
 
     The same stages run as in a refresh, up to the subset: pool, warmup, gradients, graph, walk. Nothing is trained on
-    what was chosen. With a `folder` they stand in a project there, which the command line goes on with, and a second
-    call computes only what is new; `select` alone writes its rows and settings. Without one all of it is gone in the
-    end, but for the model, which the user's cache keeps.
+    what was chosen. All rows of files on this machine are read, and refused, before a model is fetched. With a `folder`
+    they stand in a project there, which the command line goes on with, and a second call computes only what is new;
+    `select` alone writes its rows and settings. Without one all of it is gone in the end, but for the model, which the
+    user's cache keeps.
 
     Args:
         pool: The rows to choose from; a path may be a glob, a mapping is a source as in `g2is.toml`.
@@ -62,6 +65,7 @@ def select(
         budget: Rows to take: below 1 a share of the pool, from 1 up their number; by default 0.05.
         test: Rows of the domain that nothing may be chosen for repeating them.
         folder: Where to keep the project; it must not hold another one.
+        progress: Whether to show it as a refresh does, on stderr; else it goes to the log `g2is_assets` alone.
         settings: Other keys of `g2is.toml`, a section as a mapping: `warmup={"share": 0.2}, device="cpu"`.
 
     Returns:
@@ -74,7 +78,7 @@ def select(
         ModelError: The model cannot be loaded, or not do what the settings ask of it.
     """
     with ExitStack() as stack:
-        place = Path(folder or stack.enter_context(_passing())).resolve()
+        place = Path(folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="g2is-"))).resolve()
         selection = dict(settings.pop("selection", {})) | ({} if budget is None else {"budget": budget})
         instructions = {**settings.pop("instructions", {}), "sources": [_pool(pool, place)]}
         model = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
@@ -84,6 +88,9 @@ def select(
             _write_split(place / "domains" / DOMAIN, split, rows)
         # G2IS_HOME moves the lake of a project, which must not become that of a notebook's.
         workspace = Workspace(load_project(place / SETTINGS_FILE).model_copy(update={"home": place}))
+        require_rows(workspace, DOMAIN)
+        if progress:
+            stack.enter_context(shown_on(Console(stderr=True)))
         return _selected(workspace)
 
 
@@ -102,18 +109,6 @@ def _selected(workspace: Workspace) -> pl.DataFrame:
     reasons = [" ".join(taken_lines(row, version.manifest, prompts)) for row in taken.iter_rows(named=True)]
     first = ["order", "row_id", "reason", "prompt", "response"]
     return taken.with_columns(pl.Series("reason", reasons, pl.String)).select(*first, pl.exclude(*first))
-
-
-@contextmanager
-def _passing() -> Iterator[str]:
-    """A folder for a while, whose models stand in the user's cache."""
-    models = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g2is" / "models"
-    with writing(models):
-        models.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="g2is-") as folder:
-        (Path(folder) / "lake").mkdir()
-        (Path(folder) / "lake" / "models").symlink_to(models.resolve(), target_is_directory=True)
-        yield folder
 
 
 def _claim(place: Path, text: str) -> None:

@@ -33,6 +33,19 @@ def show_on(console: Console) -> None:
     log.propagate = False
 
 
+@contextmanager
+def shown_on(console: Console) -> Iterator[None]:
+    """The same for a while; afterwards progress goes where it went before."""
+    global _console
+    before, handlers, level, propagate = _console, log.handlers, log.level, log.propagate
+    show_on(console)
+    try:
+        yield
+    finally:
+        _console, log.handlers, log.propagate = before, handlers, propagate
+        log.setLevel(level)
+
+
 class _ConsoleHandler(logging.Handler):
     """Prints log lines above the bar, if there is one."""
 

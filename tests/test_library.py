@@ -10,7 +10,7 @@ import pytest
 
 import g2is_assets as g2is
 from g2is_assets.contracts.selection import SUBSET
-from g2is_assets.errors import SettingsError, SourceError
+from g2is_assets.errors import ModelError, SettingsError, SourceError
 from g2is_assets.reports.why import explain
 from g2is_assets.store.lake import Lake
 from support.projects import lake_of
@@ -59,7 +59,27 @@ def test_it_selects_what_a_refresh_selects_with_the_same_reasons(
     for row in chosen.iter_rows(named=True):
         assert row["reason"] == " ".join(explain(lake, "sums", row["row_id"]).lines[1:])
     assert not (tmp_path / "lake of somebody").exists()
-    assert [place.name for place in (tmp_path / "cache" / "g2is").iterdir()] == ["models"]  # for an embedded one
+
+
+def test_rows_are_refused_before_a_model_is_looked_for_and_progress_is_shown_unless_it_is_not_wanted(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    unknown: dict[str, Any] = {"model": "nobody/nothing-of-that-name", **SMALL}
+    with pytest.raises(SourceError, match="1 usable validation row, at least 2 distinct ones are needed"):
+        g2is.select(POOL, OWN[:1], **unknown)
+    with pytest.raises(SourceError, match=r"the pool has 0 usable rows.*line 1: empty response"):
+        g2is.select([{"instruction": "Say it.", "output": ""}] * 3, OWN[:5], **unknown)
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        g2is.select(POOL, OWN[:5], **unknown)
+    assert capsys.readouterr().err == ""
+    with caplog.at_level("INFO", "g2is_assets"):
+        g2is.select(POOL, OWN[:5], model=tiny_model, progress=False, budget=2, **SMALL)
+        assert "selection/subset[domain]: done in" in caplog.text
+        assert capsys.readouterr().err == ""
+        caplog.clear()
+        g2is.select(POOL, OWN[:5], model=tiny_model, budget=2, **SMALL)
+    assert "  selection/subset[domain]: done in" in capsys.readouterr().err
+    assert caplog.text == ""
 
 
 def test_a_folder_keeps_the_project_and_a_second_call_computes_only_what_is_new(

@@ -5,18 +5,19 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Final, Literal
 
 from g2is_assets.contracts.instructions import Instruction, Unusable
 from g2is_assets.core.knowledge import require_components
 from g2is_assets.errors import G2isError, ModelError, SettingsError, SourceError, StoreError, command
-from g2is_assets.reports.words import printable
+from g2is_assets.reports.words import counted, printable
 from g2is_assets.settings.config import EMBEDDED_MODEL, Source
 from g2is_assets.settings.project import Domain, Project
 from g2is_assets.settings.redaction import redacted
-from g2is_assets.stages.instructions import MIN_ROWS, pool_files, read_pool, read_target, target_files
+from g2is_assets.stages.instructions import count_rows, pool_files, read_pool, read_target, require_once
 from g2is_assets.stages.studies import look_at_studies
 from g2is_assets.stages.warmup import of_sample, sample_stands_for_the_pool
 from g2is_assets.stages.workspace import Workspace
@@ -32,8 +33,8 @@ READ_WHOLE: Final = 2**22
 """Bytes of a pool's files up to which all of them are read; of a larger pool the first rows of each."""
 FIRST: Final = 200
 """Rows that are read of each file of a larger pool."""
-PART: Final = 60
-"""Characters shown of the beginning and of the end of each part of a row."""
+LEAST: Final = 24
+"""Characters that each part of a row shown gets at least, however narrow the terminal."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ def check_model(project: Project) -> Generator[Finding, None, Model]:
     """Whether the model is there and whole, and can do what the settings ask of it."""
     from g2is_assets.training.model import converted, model_folder
 
-    name, cache = project.model, project.home / "lake" / "models"
+    name = project.model
     try:
-        folder = model_folder(name, cache, project.settings.revision)
+        folder = model_folder(name, project.settings.revision)
     except ModelError as error:
         if Path(name).is_absolute():
             yield Finding("model", "problem", str(error))
@@ -175,6 +176,11 @@ def check_pool(project: Project, workspace: Workspace | None) -> Generator[Findi
         except SourceError as error:
             faults = True
             yield Finding("pool", "problem", str(error))
+    try:
+        require_once(local)
+    except SourceError as error:
+        faults = True
+        yield Finding("pool", "problem", str(error))
     n_bytes = sum(Path(file).stat().st_size for file, _ in local)
     first = None if n_bytes <= READ_WHOLE else FIRST
     for file, source in local:
@@ -198,9 +204,11 @@ def check_pool(project: Project, workspace: Workspace | None) -> Generator[Findi
         else:
             yield Finding("pool", "warning", f"of the first {FIRST} rows of each file: {error}")
         return size
-    said = f"about {size.n_rows:,} rows in {len(local)} {'file' if len(local) == 1 else 'files'}"
+    said = f"about {counted(size.n_rows, 'row')} in {counted(len(local), 'file')}"
     read = "" if first is None else f", of which the first {FIRST} of each file were read"
-    yield Finding("pool", "ok", said + read + (f", and {remote} addresses, which were not asked" if remote else ""))
+    yield Finding(
+        "pool", "ok", said + read + (f", and {counted(remote, 'address', 'addresses')} not asked" if remote else "")
+    )
     return PoolSize(size.n_rows, n_bytes, None if first or remote else usable)
 
 
@@ -213,7 +221,7 @@ def _look_at_file(check: str, file: str, source: Source, folder: Path, first: in
     aside = [row for row in read_rows(file, source, folder, first) if isinstance(row, Unusable)]
     if aside:
         where = f"line {aside[0].line}: {printable(aside[0].reason)}"
-        said = f"{printable(file)}: {len(aside)} {'row is' if len(aside) == 1 else 'rows are'} set aside, the first in "
+        said = f"{printable(file)}: {counted(len(aside), 'row is', 'rows are')} set aside, the first in "
         yield Finding(check, "warning", said + where)
     if names := unread_columns(file, source, FIRST):
         shown = ", ".join(map(printable, names[:8])) + (" and others" if names[8:] else "")
@@ -273,14 +281,7 @@ def _usable(project: Project, domain: Domain, workspace: Workspace | None) -> di
     """Usable rows by split, as a refresh reads them; without a model, as far as that can be told without one."""
     if workspace:
         return dict(read_target(workspace, domain.name).used["split"].value_counts().iter_rows())
-    found = {}
-    for split, files in target_files(Workspace(project, looking=True), domain.name).items():
-        read = (row for file in files for row in read_rows(str(file), project.rows_of(file), file.parent))
-        found[split] = len({row.row_id for row in read if isinstance(row, Instruction)})
-        if found[split] < MIN_ROWS[split]:
-            what = f"{found[split]} usable {split} rows, at least {MIN_ROWS[split]} distinct ones are needed"
-            raise SourceError(f"{', '.join(map(str, files))}: {what}")
-    return found
+    return count_rows(Workspace(project, looking=True), domain.name)
 
 
 def _fit(project: Project, domain: Domain, n_validation: int, pool: PoolSize) -> None:
@@ -289,7 +290,9 @@ def _fit(project: Project, domain: Domain, n_validation: int, pool: PoolSize) ->
         require_components(wanted, n_validation, project.settings.gradients.sketch_dim)
     budget = domain.selection.budget
     if pool.usable is not None and budget > pool.usable:
-        raise SettingsError(f"the budget of {budget:.0f} rows is larger than the pool's {pool.usable}; lower `budget`")
+        raise SettingsError(
+            f"the budget of {counted(round(budget), 'row')} is larger than the pool's {pool.usable}; lower `budget`"
+        )
 
 
 def check_template(project: Project, workspace: Workspace | None) -> Iterator[Finding]:
@@ -310,25 +313,26 @@ def check_template(project: Project, workspace: Workspace | None) -> Iterator[Fi
             yield Finding("template", "warning", f"{row.file}, line {row.line}: {printable(str(error))}")
             continue
         lost |= dict.fromkeys(found.lost)
-        shown.append(_as_trained(found.text, found.answers))
+        shown.append(_as_trained(found.text, found.answers, get_terminal_size().columns))
     if shown:
         what = f"; the template does not keep {', '.join(lost)}" if lost else ""
-        said = f"a row as it is trained, with what carries loss between [[ and ]]: {shown[0]}{what}"
+        said = f"a row as it is trained, what carries loss in [[ ]]: {shown[0]}{what}"
         yield Finding("template", "warning" if lost else "ok", said)
 
 
-def _as_trained(text: str, answers: Sequence[tuple[int, int]]) -> str:
-    """A rendered row in one line, cut short, with the parts marked that carry loss."""
+def _as_trained(text: str, answers: Sequence[tuple[int, int]], width: int) -> str:
+    """A rendered row in one line of about `width`, with the parts marked that carry loss, and both ends of each part.
 
-    def short(part: str) -> str:
-        line = printable(part.replace("\n", "\\n"))
-        return line if len(line) <= 2 * PART else f"{line[:PART]} ... {line[-PART:]}"
-
-    parts, at = [], 0
-    for first, stop in answers:
-        parts += [short(text[at:first]), f"[[{short(text[first:stop])}]]"]
-        at = stop
-    return "".join([*parts, short(text[at:])])
+    Of many turns the first two answers are marked; the rest is one part.
+    """
+    marked = answers[:2]
+    ends = [0, *(end for pair in marked for end in pair), len(text)]
+    parts = [printable(text[at:to].replace("\n", "\\n")) for at, to in pairwise(ends)]
+    room = width - 4 * len(marked)
+    most = next((n for n in range(room, LEAST, -1) if sum(min(len(part), n) for part in parts) <= room), LEAST)
+    end = (most - len(" ... ")) // 2
+    short = [part if len(part) <= most else f"{part[:end]} ... {part[-end:]}" for part in parts]
+    return "".join(f"[[{part}]]" if n % 2 else part for n, part in enumerate(short))
 
 
 def readable_version(project: Project, asset: str) -> Version | None:

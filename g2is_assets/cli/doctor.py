@@ -7,7 +7,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, Finding, Model, PoolSiz
 from g2is_assets.cli.options import print_json
 from g2is_assets.cli.terminal import Terminal
 from g2is_assets.errors import ModelError, SettingsError, command
+from g2is_assets.reports.words import counted
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Project, load_project
 
@@ -36,8 +37,7 @@ def run_doctor(config: Path | None, port: int, as_json: bool) -> None:
         _add(findings, "torch", check_torch(None))
         _add(findings, "memory", check_memory(None))
     else:
-        n = len(project.domains)
-        findings.append(Finding("settings", "ok", f"{project.path}, {n} {'domain' if n == 1 else 'domains'}"))
+        findings.append(Finding("settings", "ok", f"{project.path}, {counted(len(project.domains), 'domain')}"))
         _add(findings, "torch", check_torch(project))
         model = _add(findings, "model", checkup.check_model(project)) or checkup.Model()
         _add(findings, "memory", check_memory(model.parameters))
@@ -179,11 +179,10 @@ def _cgroup_used() -> int:
 
 def bytes_needed(project: Project, pool: PoolSize, model: Model) -> dict[str, int]:
     """What a refresh of everything will write that is not there yet, by what it is for."""
-    settings, lake = project.settings, project.home / "lake"
+    settings = project.settings
     stored = readable_version(project, "gradients/pool")
     n_new = max(0, pool.n_rows - (stored.manifest.n_rows.get("index", 0) if stored else 0))
     has_pool, has_warmup = (readable_version(project, key) for key in ("instructions/pool", "warmup/checkpoint"))
-    is_new = settings.model == EMBEDDED_MODEL and not (lake / "models" / EMBEDDED_MODEL).is_dir()
     return {
         # Vectors in float16, and as much again for the copy that graph and walk read.
         "gradients": 4 * settings.gradients.sketch_dim * len(settings.gradients.kinds) * n_new,
@@ -191,22 +190,37 @@ def bytes_needed(project: Project, pool: PoolSize, model: Model) -> dict[str, in
         "text": 0 if has_pool else pool.n_bytes,
         "adapters": model.adapter_bytes + (0 if has_warmup else model.warmup_bytes),
         "pictures and reports": PICTURES * (1 + len(project.domains)),
-        "model": 2 * 4 * EMBEDDED_PARAMETERS if is_new else 0,  # while it is converted
     }
 
 
 def check_disk(project: Project, pool: PoolSize, model: Model) -> Iterator[Finding]:
-    """Free space at the project's home, beside what a refresh will write; and whether it can."""
+    """Free space at the project's home, and where the model goes, beside what will be written; and whether it can."""
     from g2is_assets.store.files import MEND
+    from g2is_assets.training.model import MEND_CACHE, models_folder
 
-    if not os.access(place := standing(project.home / "lake"), os.W_OK | os.X_OK):
-        yield Finding("disk", "problem", f"{place} cannot be written", MEND)
-    parts = bytes_needed(project, pool, model)
-    need, free = sum(parts.values()), shutil.disk_usage(standing(project.home)).free
+    needed, lake, models = bytes_needed(project, pool, model), project.home / "lake", models_folder()
+    if project.settings.model == EMBEDDED_MODEL and not (models / EMBEDDED_MODEL).is_dir():
+        new = {"model": 2 * 4 * EMBEDDED_PARAMETERS}  # while it is converted
+        if _can_write(models) and standing(models).stat().st_dev == standing(lake).stat().st_dev:
+            needed |= new
+        else:
+            yield from _look_at_disk(models, new, MEND_CACHE)
+    yield from _look_at_disk(lake, needed, MEND)
+
+
+def _can_write(place: Path) -> bool:
+    return os.access(standing(place), os.W_OK | os.X_OK)
+
+
+def _look_at_disk(place: Path, parts: Mapping[str, int], mend: str) -> Iterator[Finding]:
+    there = standing(place)
+    if not _can_write(there):
+        yield Finding("disk", "problem", f"{there} cannot be written", mend)
+    need, free = sum(parts.values()), shutil.disk_usage(there).free
     what = ", ".join(f"{name} {n / 1e9:.2f}" for name, n in parts.items() if n >= 5e6)
-    said = f"{free / 1e9:.1f} GB free at {project.home}, about {need / 1e9:.2f} GB needed{f': {what}' if what else ''}"
+    said = f"{free / 1e9:.1f} GB free at {place}, about {need / 1e9:.2f} GB needed{f': {what}' if what else ''}"
     if free < need:
-        yield Finding("disk", "problem", said, "free space, or set G2IS_HOME to another disk")
+        yield Finding("disk", "problem", said, mend)
     elif free < 2 * need + 1e9:
         yield Finding("disk", "warning", said, f"free space soon; {command('gc --dry-run')} says what could go")
     else:
@@ -217,7 +231,7 @@ def check_dagster(project: Project, port: int) -> Iterator[Finding]:
     """The instance, the port of the UI, and whether somebody looks after schedules."""
     folder, heartbeat = project.home / ".dagster", None
     there = standing(folder)
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not _can_write(there):
         yield Finding("dagster", "problem", f"{there} is not writable", "make it so, or set G2IS_HOME elsewhere")
     elif not (folder / "dagster.yaml").is_file():
         yield Finding("dagster", "ok", f"no history yet; the first command that needs it makes {folder}")
@@ -247,7 +261,7 @@ def _look_at_instance(folder: Path) -> Generator[Finding, None, float | None]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         yield Finding("dagster", "problem", f"{folder} cannot be opened: {reason}", f"mend or remove {file}")
         return None
-    yield Finding("dagster", "ok", f"{n_runs} runs in {folder}")
+    yield Finding("dagster", "ok", f"{counted(n_runs, 'run')} in {folder}")
     return beat.timestamp if (beat := heartbeats.get("SCHEDULER")) else None
 
 

@@ -15,7 +15,7 @@ import tomlkit
 from g2is_assets.cli.tables import print_records, print_table
 from g2is_assets.contracts.instructions import Instruction, Unusable
 from g2is_assets.errors import SettingsError, SourceError, StoreError, command
-from g2is_assets.reports.words import printable
+from g2is_assets.reports.words import counted, printable
 from g2is_assets.settings.config import ALL_DOMAINS, DOMAIN_NAME, Columns, Source
 from g2is_assets.settings.parsing import parse, read_toml, to_toml
 from g2is_assets.settings.project import Project, load_domain, load_project
@@ -29,6 +29,7 @@ from g2is_assets.store.versions import assets_of, partitions_of
 
 MIN_ROWS: Final = 2
 """Usable rows that a file needs at least: principal directions and intervals need two."""
+PARTITION: Final = "dagster/partition"
 SHOWN: Final = 5
 """Rejected rows that are spelt out."""
 
@@ -59,7 +60,7 @@ def add_domain(
     if both := rows["validation"].keys() & rows.get("test", {}).keys():
         first = min((rows["test"][row_id] for row_id in both), key=lambda row: row.line)
         raise SourceError(
-            f"{len(both)} rows are both validation and test, such as {test}, line {first.line}: "
+            f"{counted(len(both), 'row is', 'rows are')} both validation and test, such as {test}, line {first.line}: "
             f"{first.prompt[:60]!r}; test rows must be others"
         )
     scratch = folder.parent / f".adding-{uuid.uuid4().hex}"
@@ -92,7 +93,7 @@ def list_domains(config: Path | None, form: str) -> None:
 
     project = load_project(config)
     table = staleness(Workspace(project))
-    last = _last_refreshes(project)
+    last, under_way = _last_refreshes(project)
     records = []
     roots = table.filter(table["domain"].is_null() & table["direct"] & (table["state"] == "stale"))
     for name, domain in sorted(project.domains.items()):
@@ -105,6 +106,7 @@ def list_domains(config: Path | None, form: str) -> None:
                 **{key: getattr(domain, key) for key in ("title", "refresh", "timezone", "owner")},
                 **_worth(project, name),
                 "last_refresh": last.get(name),
+                "running_since": under_way.get(name),
                 "state": next((state for state in ("missing", "stale", "unknown") if state in states), "current"),
                 "stale": bool(own["stale"].any()),
                 "because": [f"{asset}: {reason}" for asset, reason in causes.select("asset", "reason").iter_rows()],
@@ -123,22 +125,29 @@ def _usable(file: Path, split: str, columns: Columns) -> dict[str, Instruction]:
     found: dict[str, Instruction] = {}
     rejected: list[Unusable] = []
     n_repeated = 0
-    for row in read_rows(str(file), Source(path=file.name, columns=columns), file.parent):
+    naming = "name others by `--column prompt NAME --column response NAME`"
+    for row in read_rows(str(file), Source(path=file.name, columns=columns), file.parent, naming=naming):
         if isinstance(row, Unusable):
             rejected.append(row)
         elif row.row_id in found:
             n_repeated += 1
         else:
             found[row.row_id] = row
-    click.echo(f"{split}: {len(found)} usable rows, {n_repeated} repeated, {len(rejected)} rejected ({file})")
+    click.echo(
+        f"{split}: {counted(len(found), 'usable row')}, {n_repeated} repeated, {len(rejected)} rejected ({file})"
+    )
     if n_preferred := sum(row.preferred for row in found.values()):
-        click.echo(f"  {n_preferred} are preference pairs, of which `chosen` is used")
+        click.echo(
+            f"  {counted(n_preferred, 'is a preference pair', 'are preference pairs')}, of which `chosen` is used"
+        )
     for row in rejected[:SHOWN]:
         click.echo(f"  line {row.line}: {printable(row.reason)}")
     if len(rejected) > SHOWN:
         click.echo(f"  and {len(rejected) - SHOWN} more")
     if len(found) < MIN_ROWS:
-        raise SourceError(f"{file}: {len(found)} usable {split} rows, at least {MIN_ROWS} distinct ones are needed")
+        raise SourceError(
+            f"{file}: {counted(len(found), f'usable {split} row')}, at least {MIN_ROWS} distinct ones are needed"
+        )
     return found
 
 
@@ -154,39 +163,49 @@ def _worth(project: Project, domain: str) -> dict[str, Any]:
     return {"served": served.name if served else None, **{key: metrics.get(key) for key in keys}}
 
 
-def _last_refreshes(project: Project) -> dict[str, str]:
-    """When and how the last finished refresh of each domain ended, as Dagster's history has it."""
+def _last_refreshes(project: Project) -> tuple[dict[str, str], dict[str, str]]:
+    """When and how the last finished refresh of each domain ended, and since when one runs, as Dagster has it.
+
+    A refresh of the pool is the first part of one of every domain.
+    """
     import dagster as dg
 
     from g2is_assets.cli.jobs import history
-    from g2is_assets.orchestration.automation import ENDED, REFRESH_BOTH, REFRESH_DOMAIN
+    from g2is_assets.orchestration.automation import ENDED, REFRESH_BOTH, REFRESH_DOMAIN, REFRESH_POOL, UNDER_WAY
 
     last: dict[str, str] = {}
+    under_way: dict[str, str] = {}
     with history(project) as instance:
         if instance is None:
-            return last
+            return last, under_way
+        for record in instance.get_run_records(dg.RunsFilter(statuses=UNDER_WAY)):
+            run, begun = record.dagster_run, record.start_time or record.create_timestamp.timestamp()
+            of = [run.tags[PARTITION]] if PARTITION in run.tags else project.domains
+            if run.job_name in (REFRESH_POOL, REFRESH_DOMAIN, REFRESH_BOTH):
+                under_way |= dict.fromkeys(of, f"{datetime.fromtimestamp(begun, UTC):%Y-%m-%d %H:%M} UTC")
         for name in project.domains:
             ended = []
             for job in (REFRESH_DOMAIN, REFRESH_BOTH):
-                wanted = dg.RunsFilter(job_name=job, statuses=ENDED, tags={"dagster/partition": name})
+                wanted = dg.RunsFilter(job_name=job, statuses=ENDED, tags={PARTITION: name})
                 for record in instance.get_run_records(wanted, limit=1):  # the newest first
                     when = record.end_time or record.create_timestamp.timestamp()
                     ended.append((when, record.dagster_run.status.value.lower()))
             if ended:
                 when, how = max(ended)
                 last[name] = f"{datetime.fromtimestamp(when, UTC):%Y-%m-%d %H:%M} UTC, {how}"
-    return last
+    return last, under_way
 
 
 def _seen(record: Mapping[str, Any]) -> dict[str, str]:
     """What people see of a domain."""
     because = record["because"]
+    since = record["running_since"]
     more = f" (and {len(because) - 1} more)" if len(because) > 1 else ""
     return {
         "domain": record["domain"],
         "state": record["state"],
         "budget": f"{record['budget']:g}",
-        "last refresh": record["last_refresh"] or "never",
+        "last refresh": f"running since {since}" if since else record["last_refresh"] or "never",
         "because": f"{because[0]}{more}" if because else "",
         "schedule": f"{record['refresh']} {record['timezone']}" if record["refresh"] else "off",
         "title": record["title"],

@@ -14,9 +14,10 @@ from g2is_assets.cli.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER
 from g2is_assets.cli.terminal import Terminal
 from g2is_assets.contracts.audit import PAGE
 from g2is_assets.errors import G2isError, ModelError, SettingsError, SourceError, command
-from g2is_assets.reports.words import printable, serving, verdict
+from g2is_assets.reports.words import counted, printable, serving, verdict
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Domain, Project
+from g2is_assets.stages.instructions import pool_files
 from g2is_assets.stages.staleness import staleness
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.lake import Lake
@@ -75,6 +76,7 @@ def run_refresh(
         show: Prints what came out for a domain; by default in a few lines.
         redraw: Draw the warmup sample again.
     """
+    pool_files(Workspace(project, looking=True))  # which refuses sources of which no plan can be made
     console, begun, failed = Terminal(), time.monotonic(), {}
     config: dict[str, Any] = REDRAWN if redraw else {}
     watch_steps()
@@ -141,7 +143,7 @@ def plan_lines(project: Project, domains: Sequence[str], only: Sequence[str] | N
         return ["Nothing has changed since the last run: the versions that are there serve again."]
     n_rows, n_tokens = _pool_size(project)
     of = "" if not domains else f" and domain {domains[0]}" if len(domains) == 1 else f" and {len(domains)} domains"
-    said = f"Pool of about {n_rows:,} rows{of}: at most {len(to_make)} of {len(table)} assets are to be made."
+    said = f"Pool of about {counted(n_rows, 'row')}{of}: at most {len(to_make)} of {len(table)} assets are to be made."
     try:
         weights = _parameters(project)
     except ModelError:
@@ -194,7 +196,10 @@ def _speed(project: Project, weights: float) -> tuple[float, str]:
     made = readable_version(project, "gradients/pool")
     rate = float(made.manifest.metrics.get("tokens_per_s", 0)) if made else 0.0
     if rate > 0:
-        return rate / GRADIENT_TOKENS_PER_S, "at the speed of the gradients that are stored"
+        return (
+            rate / GRADIENT_TOKENS_PER_S,
+            f"at the {rate:,.0f} tokens/s of the gradients made last, which other work may have slowed",
+        )
     return EMBEDDED_PARAMETERS / weights, "on two quiet CPU cores like those it was measured on"
 
 
@@ -204,7 +209,7 @@ def _parameters(project: Project) -> float:
 
     if project.settings.model == EMBEDDED_MODEL:
         return EMBEDDED_PARAMETERS
-    folder = model_folder(project.model, project.home / "lake" / "models", project.settings.revision)
+    folder = model_folder(project.model, project.settings.revision)
     fault, n = look_at_weights(folder)
     if fault or not n:
         raise ModelError(fault or f"{folder} holds no weights")

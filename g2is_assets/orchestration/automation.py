@@ -67,6 +67,7 @@ CONTENT_TAG: Final = "g2is/content"
 """Tag of a run that the sensor asked for: digest of the content that it was asked for."""
 POOL: Final = ""
 """What `refresh_pool` refreshes, where a domain's name stands for its partition."""
+UNDER_WAY: Final = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 UNFINISHED: Final = [status for status in dg.DagsterRunStatus if status not in ENDED]
 
 

@@ -38,6 +38,11 @@ def readable(text: str) -> str:
     return COMMANDS.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
+def counted(n: int, one: str, many: str = "") -> str:
+    """A number of things in words: `1 row`, `1,000 rows`; where more than an `s` differs, with both said."""
+    return f"{n:,} {one if n == 1 else many or f'{one}s'}"
+
+
 class Difference(NamedTuple):
     """Mean score of an adapter less that of another model, with its 95 % interval over rows.
 

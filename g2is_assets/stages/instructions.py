@@ -1,6 +1,7 @@
 """Stage `instructions`: the pool and the domains' rows, normalised."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -10,6 +11,7 @@ from g2is_assets.contracts import instructions as contracts
 from g2is_assets.errors import SourceError, command
 from g2is_assets.hashing import json_sha256, known_sha256
 from g2is_assets.progress import say
+from g2is_assets.reports.words import counted, printable
 from g2is_assets.settings.config import Source
 from g2is_assets.settings.redaction import redacted
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
@@ -27,10 +29,29 @@ READ_EVERY_RUN: Final = "read again in every run"
 
 
 def pool_files(workspace: Workspace) -> list[tuple[str, Source]]:
-    """Every file or URI of the pool, with the source that names it."""
+    """Every file or URI of the pool, with the source that names it.
+
+    Raises:
+        SourceError: A source matches nothing, or a file that another names too.
+    """
     folder = workspace.project.path.parent
     sources = workspace.project.settings.instructions.sources
-    return [(file, source) for source in sources for file in find_files(source, folder)]
+    found = [(file, source) for source in sources for file in find_files(source, folder)]
+    require_once(found)
+    return found
+
+
+def require_once(files: Iterable[tuple[str, Source]]) -> None:
+    """Refuse a file that two entries of `sources` name: which of them gives its name and licence would be chance."""
+    named: dict[str, Source] = {}
+    for file, source in files:
+        first = named.setdefault(file if is_remote(file) else os.path.realpath(file), source)
+        if first is not source:
+            one, two = (redacted(str(entry.path or entry.hub)) for entry in (first, source))
+            raise SourceError(
+                f"{redacted(file)} is named twice in `sources`: by '{one}' and by '{two}'; take one of them out, or "
+                "have the pattern match other files only"
+            )
 
 
 def input_name(file: str, folder: Path) -> str:
@@ -105,6 +126,52 @@ def _content(workspace: Workspace, files: Sequence[tuple[str, Source]]) -> dict[
     return digests | {"tokenizer": json_sha256([workspace.model.digest, workspace.template_digest])}
 
 
+def count_rows(workspace: Workspace, domain: str) -> dict[str, int]:
+    """Usable rows of a domain by split, as far as that can be told without a model.
+
+    Raises:
+        SourceError: A file is broken or not there, or rows are too few.
+    """
+    project, counts = workspace.project, {}
+    for split, files in target_files(workspace, domain).items():
+        pairs = [(str(file), project.rows_of(file)) for file in files]
+        n, why = _count(pairs, project.path.parent)
+        if n < MIN_ROWS[split]:
+            what = f"{counted(n, f'usable {split} row')}, at least {MIN_ROWS[split]} distinct ones are needed"
+            raise SourceError(f"{', '.join(map(str, files))}: {what}{why}")
+        counts[split] = n
+    return counts
+
+
+def require_rows(workspace: Workspace, domain: str) -> None:
+    """Refuse rows of the pool and of a domain that cannot be read, without a model; what lies behind an address waits.
+
+    Raises:
+        SourceError: A file is broken or not there, or rows are too few.
+    """
+    count_rows(workspace, domain)
+    files = pool_files(workspace)
+    local = [(file, source) for file, source in files if not is_remote(file)]
+    n, why = _count(local, workspace.project.path.parent)
+    if n < MIN_ROWS["pool"] and len(local) == len(files):
+        names = ", ".join(file for file, _ in local)
+        raise SourceError(
+            f"the pool has {counted(n, 'usable row')}, at least {MIN_ROWS['pool']} are needed: {names}{why}"
+        )
+
+
+def _count(files: Iterable[tuple[str, Source]], folder: Path) -> tuple[int, str]:
+    """How many distinct rows are usable, and why others are not, by the first few."""
+    used, aside = set[str](), list[str]()
+    for file, source in files:
+        for row in read_rows(file, source, folder):
+            if isinstance(row, contracts.Instruction):
+                used.add(row.row_id)
+            elif len(aside) < 3:
+                aside.append(printable(f"{row.file}, line {row.line}: {row.reason}"))
+    return len(used), f" (set aside, among others: {'; '.join(aside)})" if aside else ""
+
+
 class Read(NamedTuple):
     """Rows as they were read: those to be used, and those that cannot or may not be, each with its reason."""
 
@@ -152,7 +219,7 @@ def read_target(workspace: Workspace, domain: str) -> Read:
         found = normalise(read_all, workspace.template)
         used, kept_out = withholding.part(found.rows)
         if len(used) < MIN_ROWS[split]:
-            what = f"{len(used)} usable {split} rows, at least {MIN_ROWS[split]} distinct ones are needed"
+            what = f"{counted(len(used), f'usable {split} row')}, at least {MIN_ROWS[split]} distinct ones are needed"
             raise _too_few(f"{', '.join(map(str, files))}: {what}", found.rejected, kept_out)
         rows.append(used.with_columns(pl.lit(domain).alias("domain"), pl.lit(split).alias("split")))
         rejected.append(found.rejected)
@@ -161,8 +228,8 @@ def read_target(workspace: Workspace, domain: str) -> Read:
     both = table.filter(pl.col("row_id").is_duplicated())
     if len(both):
         raise SourceError(
-            f"domain '{domain}': {both['row_id'].n_unique()} rows are both validation and test, such as "
-            f"{both['prompt'][0][:60]!r}; test rows must be others"
+            f"domain '{domain}': {counted(both['row_id'].n_unique(), 'row is', 'rows are')} both validation and "
+            f"test, such as {both['prompt'][0][:60]!r}; test rows must be others"
         )
     return Read(table, pl.concat(rejected), pl.concat(withheld).unique("row_id").sort("row_id"))
 
@@ -207,20 +274,20 @@ def _write_unused(draft: Draft, asset: str, found: Read) -> None:
     draft.metric(**count_withheld(withheld), **counts, n_rejected=len(rejected), n_lost=n_lost)
     draft.metric(n_merged=int(table["n_merged"].sum()) - len(table))
     if counts["n_preferred"]:
-        say(f"{asset}: {counts['n_preferred']} rows are preference pairs, of which `chosen` is used")
+        pairs = counted(counts["n_preferred"], "row is a preference pair", "rows are preference pairs")
+        say(f"{asset}: {pairs}, of which `chosen` is used")
     if counts["n_truncated"]:
         say(f"{asset}: rows that lost their end to max_length: {counts['n_truncated']}")
     if lost:
-        kinds = ", ".join(f"{what} ({n} rows)" for what, n in lost.items())
+        kinds = ", ".join(f"{what} ({counted(n, 'row')})" for what, n in lost.items())
         say(f"{asset}: the model's tokenizer and chat template do not keep all of some rows: {kinds}")
     for first in _reasons(rejected.head(1)):
-        count = "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
         listed = command(f"sql 'FROM {asset.replace('/', '_')}_rejected'")
-        say(f"{asset}: {count} set aside, the first: {first}; see {listed}")
+        say(f"{asset}: {counted(len(rejected), 'row')} set aside, the first: {first}; see {listed}")
 
 
 def _reasons(rejected: pl.DataFrame) -> list[str]:
-    return [f"{row['file']}, line {row['line']}: {row['reason']}" for row in rejected.iter_rows(named=True)]
+    return [printable(f"{row['file']}, line {row['line']}: {row['reason']}") for row in rejected.iter_rows(named=True)]
 
 
 def _too_few(what: str, rejected: pl.DataFrame, withheld: pl.DataFrame) -> SourceError:

@@ -9,6 +9,7 @@ from g2is_assets.contracts.instructions import POOL
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.errors import REDRAW, command
 from g2is_assets.progress import say, track
+from g2is_assets.reports.words import counted
 from g2is_assets.stages.evaluators import Verdict
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
@@ -37,7 +38,8 @@ def sample_stands_for_the_pool(sample: pl.Series, pool: pl.Series, share: float)
     """
     wanted, n_gone = _n_wanted(share, len(pool)), int((~sample.is_in(pool.implode())).sum())
     passed = wanted / FAR <= len(sample) <= FAR * wanted and n_gone <= GONE * len(sample)
-    said = f"the sample has {len(sample)} rows, `share` asks for {wanted} of {len(pool)}; {n_gone} have left the pool"
+    size, gone = counted(len(sample), "row"), counted(n_gone, "has", "have")
+    said = f"the sample has {size}, `share` asks for {wanted} of {len(pool)}; {gone} left the pool"
     numbers = {"n_rows": len(sample), "n_wanted": wanted, "n_gone": n_gone}
     return Verdict(passed, said if passed else f"{said}; a new warmup is due: {command(REDRAW)}", numbers)
 

@@ -28,9 +28,7 @@ class Workspace:
         """The base model's source: local folder, name and digest."""
         from g2is_assets.training.model import find_model
 
-        return find_model(
-            self.project.model, self.lake.root / "models", self.project.settings.revision, fetch=not self.looking
-        )
+        return find_model(self.project.model, self.project.settings.revision, fetch=not self.looking)
 
     @cached_property
     def template(self) -> Any:

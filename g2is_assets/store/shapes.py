@@ -25,7 +25,7 @@ EXTRA: Final = ("input", "context")
 CONVERSATIONS: Final = ("messages", "conversations", "conversation")
 SHAPES: Final = (
     "known are instruction/input/output, prompt/response, prompt/completion, question/answer, prompt/chosen, messages "
-    'or conversations; name others by `columns = { prompt = "...", response = "..." }`, in `domain add` by --column'
+    "or conversations"
 )
 KNOWN: Final = sorted({name for pair in PAIRS for name in pair} | {*CONVERSATIONS, "chosen"})
 ROLES: Final = (

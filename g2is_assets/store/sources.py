@@ -57,10 +57,13 @@ def relative_name(file: str, folder: Path) -> str:
     return redacted(file) if is_remote(file) else Path(os.path.relpath(file, folder)).as_posix()
 
 
-def read_rows(file: str, source: Source, folder: Path, first: int | None = None) -> Iterator[Instruction | Unusable]:
+def read_rows(
+    file: str, source: Source, folder: Path, first: int | None = None, naming: str = ""
+) -> Iterator[Instruction | Unusable]:
     """Rows of a file, a URI or a data set of the hub, or its first ones, usable or set aside with a reason.
 
-    The source's name and licence serve rows that carry none; rows name their file relative to the folder.
+    The source's name and licence serve rows that carry none; rows name their file relative to the folder. `naming` is
+    how columns of other names are told, if not by the settings file or the `domain.toml` beside the file.
 
     Raises:
         SourceError: The file is missing, broken or in an unknown format; the message names the line or columns.
@@ -86,10 +89,21 @@ def read_rows(file: str, source: Source, folder: Path, first: int | None = None)
             except UnusableRow as error:
                 row = Unusable(name, line, None, str(base.source), str(error))
                 if isinstance(error, UnknownShape):
-                    unknown = unknown or SourceError(f"{redacted(file)}, line {line}: {error}")
+                    unknown = unknown or SourceError(
+                        f"{redacted(file)}, line {line}: {error}; {naming or _naming(file, source)}"
+                    )
             yield row
     if unknown and not n_known:
         raise unknown
+
+
+def _naming(file: str, source: Source) -> str:
+    """Which line tells what the columns of a source are called that have none of the usual names, and where it goes."""
+    said, path = 'columns = { prompt = "...", response = "..." }', Path(file)
+    if source.path == file and ROWS_FILE.sub("", path.name) in ("validation", "test"):
+        return f"name others in {path.with_name('domain.toml')}: `{said}`"
+    place = f'hub = "{source.hub}"' if source.hub else f'path = "{redacted(str(source.path))}"'
+    return f"name others in the settings, below [instructions]: `sources = [{{ {place}, {said} }}]`"
 
 
 def unread_columns(file: str, source: Source, first: int) -> list[str]:

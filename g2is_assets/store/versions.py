@@ -9,17 +9,13 @@ from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import read_manifest
 from g2is_assets.store.version import Version
 
-MODELS: Final = "models"
-"""Folder of the lake that holds no asset."""
-
 VERSION_NAME: Final = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}(-[0-9a-f]{6})?")
 SCRATCH_NAME: Final = re.compile(r"\.writing-.+")
 
 
 def assets_of(lake: Lake) -> list[str]:
     """Keys of all assets that have a folder."""
-    stages = [stage for stage in _folders(lake, "") if stage != MODELS]
-    return [f"{stage}/{noun}" for stage in stages for noun in _folders(lake, stage)]
+    return [f"{stage}/{noun}" for stage in _folders(lake, "") for noun in _folders(lake, stage)]
 
 
 def partitions_of(lake: Lake, asset: str) -> list[str | None]:

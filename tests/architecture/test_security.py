@@ -107,5 +107,5 @@ def test_offline_no_hub_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **_: asked.append(arguments))
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(ModelError, match=r"the model 'nobody/nothing' cannot be loaded: .*set `model`"):
-        find_model("nobody/nothing", tmp_path)
+        find_model("nobody/nothing")
     assert asked == []

@@ -227,11 +227,11 @@ def test_an_output_layer_tied_to_the_embeddings_is_no_target_and_untied_one_only
     project: Path,
 ) -> None:
     wanted = LoraSettings(rank=2, targets=("q_proj", "lm_head"))
-    source = find_model(str(project.parent / "model"), project.parent)
+    source = find_model(str(project.parent / "model"))
     add_lora(source.load("cpu"), wanted, "own")
     without_output_layer(source.folder)
     config(tie_word_embeddings=True, architectures=["LlamaForCausalLM"])(source.folder)
-    source = find_model(str(project.parent / "model"), project.parent)
+    source = find_model(str(project.parent / "model"))
     with pytest.raises(
         ModelError, match="is the output layer, whose weights are those of the embeddings; take lm_head"
     ):
@@ -267,7 +267,7 @@ def test_more_tokens_than_rotary_positions_were_trained_for_is_said_and_computed
     (warning,) = [one for one in answer(project, "doctor") if (one["check"], one["state"]) == ("model", "warning")]
     said = "max_length = 96 exceeds the 40 positions that the model was trained for"
     assert said in warning["said"]
-    source = find_model(str(project.parent / "model"), project.parent)
+    source = find_model(str(project.parent / "model"))
     source.require_fit(96, {})
     config(
         rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 40}
@@ -305,7 +305,7 @@ def test_answers_end_where_the_positions_of_a_table_do(project: Path) -> None:
 
 
 def test_an_adapter_with_a_weight_that_is_not_finite_is_refused_by_its_name(project: Path, tmp_path: Path) -> None:
-    source = find_model(str(project.parent / "model"), project.parent)
+    source = find_model(str(project.parent / "model"))
     model = add_lora(source.load("cpu"), LoraSettings(rank=2, targets=("q_proj",)), "own")
     with torch.no_grad():
         next(p for name, p in model.named_parameters() if "lora_B" in name)[0, 0] = float("nan")

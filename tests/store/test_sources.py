@@ -15,6 +15,7 @@ from g2is_assets.contracts.instructions import REJECTED, Instruction, Unusable
 from g2is_assets.errors import SourceError
 from g2is_assets.settings.config import Source
 from g2is_assets.store.sources import find_files, read_rows, relative_name
+from support.rows import write_jsonl
 
 ANY = Source(path="any")
 GOOD = {"prompt": "Say hi.", "response": "Hi."}
@@ -163,6 +164,11 @@ def test_missing_columns_are_refused_with_those_found(tmp_path: Path) -> None:
     message = refusal(tmp_path, '{"Questions": "a", "answr": "b"}\n')
     assert "rows.jsonl, line 1: unknown columns: Questions, answr; is `Questions` the known `question`?" in message
     assert "prompt/response" in message
+    line = 'sources = [{ path = "any", columns = { prompt = "...", response = "..." } }]'
+    assert f"name others in the settings, below [instructions]: `{line}`" in message
+    own = write_jsonl(tmp_path / "tickets" / "test.jsonl", [{"Frage": "a"}])
+    with pytest.raises(SourceError, match=r'name others in .*/tickets/domain.toml: `columns = \{ prompt = "\.\.\.", '):
+        list(read_rows(str(own), Source(path=str(own)), tmp_path))
     assert "unknown columns: none" in refusal(tmp_path, "{}\n")
 
 

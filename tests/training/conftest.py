@@ -29,7 +29,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def source(model_folder: Path) -> ModelSource:
-    return find_model(str(model_folder), model_folder.parent)
+    return find_model(str(model_folder))
 
 
 @pytest.fixture(scope="session")

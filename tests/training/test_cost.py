@@ -65,8 +65,8 @@ def test_a_clock_adds_up() -> None:
     assert cost.sketch_s == 0
 
 
-def test_measuring_the_floor_leaves_the_model_as_it_was(tiny_model: Path, tmp_path: Path) -> None:
-    source = find_model(str(tiny_model), tmp_path)
+def test_measuring_the_floor_leaves_the_model_as_it_was(tiny_model: Path) -> None:
+    source = find_model(str(tiny_model))
     model = add_lora(source.load("cpu"), LoraSettings(rank=2), source.name).eval()
     model.requires_grad_(False)
     before = {name: p.clone() for name, p in model.named_parameters()}

