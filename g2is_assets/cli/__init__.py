@@ -9,7 +9,7 @@ import click
 from g2is_assets import __version__
 from g2is_assets.cli.audit import audit
 from g2is_assets.cli.export import export
-from g2is_assets.cli.options import config_option, json_option, open_lake, print_json, stoppable
+from g2is_assets.cli.options import config_option, dry_run_option, host_option, json_option, port_option, stoppable
 from g2is_assets.cli.study import study
 from g2is_assets.cli.tables import listing
 from g2is_assets.cli.terminal import cleaned_streams
@@ -56,9 +56,10 @@ def main() -> None:
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--sample", is_flag=True, help="With the sample data: a pool, three domains and a study.")
 def init(folder: Path, sample: bool) -> None:
-    """Make a project in DIR, by default the current folder: settings, and folders for pool and domains.
+    """Make a project: settings, and folders for pool and domains.
 
-    Commands find the project from its folder and those below. Nothing that is there is overwritten.
+    It is made in DIR, by default the current folder; commands find it from there and from the folders below. Nothing
+    that is there is overwritten.
     """
     from g2is_assets.cli.init import run_init
 
@@ -76,7 +77,7 @@ def init(folder: Path, sample: bool) -> None:
     help="Draw the warmup sample from the pool as it is now; all gradients are then computed anew.",
 )
 def refresh(config: Path | None, domains: tuple[str, ...], all_domains: bool, pool: bool, redraw_warmup: bool) -> None:
-    """Bring the pool and then domains up to date, and say what came out.
+    """Bring pool and domains up to date, and say what came out.
 
     Only what is stale is made. Where the project has one domain, that one is refreshed; where it has several, name one,
     or --all. A domain that fails stops no other.
@@ -107,8 +108,8 @@ def demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
 
 @main.command(epilog="Example: g2is ui --port 3333")
 @config_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port of the web server.")
+@host_option
+@port_option
 @click.option(
     "--allow-host",
     "allowed",
@@ -117,7 +118,7 @@ def demo(config: Path | None, domain: str | None, all_domains: bool) -> None:
     help="Another name that browsers reach it by, such as a proxy's; may be repeated.",
 )
 def ui(config: Path | None, host: str, port: int, allowed: tuple[str, ...]) -> None:
-    """Serve Dagster's UI for this project, by default to this machine only.
+    """Serve Dagster's UI, by default to this machine only.
 
     The UI has no login: whoever reaches it can launch runs and read data. Other sites in the browser cannot: names
     that were not allowed are refused, and so is what another site sends.
@@ -129,11 +130,15 @@ def ui(config: Path | None, host: str, port: int, allowed: tuple[str, ...]) -> N
 
 @main.command(epilog="Example: g2is service --port 3333")
 @config_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port of the web server.")
-@click.option("--install", is_flag=True, help="Write it to this user's units instead, and say how it is started.")
+@host_option
+@port_option
+@click.option("--install", is_flag=True, help="Write it to your units instead, and say how it is started.")
 def service(config: Path | None, host: str, port: int, install: bool) -> None:
-    """Print a systemd unit that keeps the UI, with schedules and sensor, running for this project."""
+    """Print a systemd unit that keeps the UI running, with schedules.
+
+    It is a unit of your own user: `systemctl --user` starts it, and `loginctl enable-linger` has it run while you are
+    not logged in.
+    """
     from g2is_assets.cli.service import run_service
 
     run_service(config, host, port, install=install)
@@ -169,7 +174,7 @@ def add(
     column: tuple[tuple[str, str], ...],
     **said: str | float | None,
 ) -> None:
-    """Make the folder of a new target domain from its rows, whole or not at all."""
+    """Make a new domain from its rows, whole or not at all."""
     from g2is_assets.cli.domain import add_domain
 
     add_domain(config, name, validation, test, column, said)
@@ -179,13 +184,10 @@ def add(
 @config_option
 @listing
 def list_(config: Path | None, form: str) -> None:
-    """List the domains: budget, schedule, last refresh, and whether they are stale and why."""
+    """List the domains, and which of them are stale and why."""
     from g2is_assets.cli.domain import list_domains
 
     list_domains(config, form)
-
-
-dry_run_option = click.option("--dry-run", is_flag=True, help="Change nothing, only say what would change.")
 
 
 @domain.command(epilog="Example: g2is domain rename tickets support_tickets --dry-run")
@@ -194,10 +196,10 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Change nothing, o
 @click.argument("new")
 @dry_run_option
 def rename(config: Path | None, old: str, new: str, dry_run: bool) -> None:
-    """Give the domain OLD the name NEW: its folder, joint domains that take its rows, and studies.
+    """Give the domain OLD the name NEW.
 
-    Versions keep the name that they were made under, and so does their audit trail; what is selected, trained and
-    measured under the new name is made by its next refresh.
+    So do joint domains that take its rows, and studies. Versions keep the name that they were made under, and so does
+    their audit trail; what is selected, trained and measured under the new name is made by its next refresh.
     """
     from g2is_assets.cli.domain import rename_domain
 
@@ -209,7 +211,10 @@ def rename(config: Path | None, old: str, new: str, dry_run: bool) -> None:
 @click.argument("name")
 @dry_run_option
 def remove(config: Path | None, name: str, dry_run: bool) -> None:
-    """Take the domain NAME out of the project; its rows are put aside, and nothing leaves the lake."""
+    """Take the domain NAME out of the project.
+
+    Its rows are put aside, and nothing leaves the lake.
+    """
     from g2is_assets.cli.domain import remove_domain
 
     remove_domain(config, name, dry_run=dry_run)
@@ -217,7 +222,7 @@ def remove(config: Path | None, name: str, dry_run: bool) -> None:
 
 @main.command(epilog="Example: g2is gc --dry-run")
 @config_option
-@click.option("--dry-run", is_flag=True, help="Change nothing, only say what would go.")
+@dry_run_option
 @click.option(
     "--min-age-hours",
     default=24.0,
@@ -269,7 +274,7 @@ def gc(
 @click.option("--row", "rows", multiple=True, required=True, metavar="ROW", help="The row; may be repeated.")
 @click.option("--reason", required=True, help="Why it may no longer, or again, be used.")
 @click.option("--by", help="Who says so; default: the user of this machine.")
-@click.option("--dry-run", is_flag=True, help="Record nothing, only say what would follow.")
+@dry_run_option
 @click.option("--undo", is_flag=True, help="Record instead that it may be used again, by whom and why.")
 @json_option
 def withdraw(
@@ -295,6 +300,7 @@ def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
 
     ROW_ID may also be its first 8 characters or more, or the id that the source gave the row.
     """
+    from g2is_assets.cli.options import open_lake, print_json
     from g2is_assets.reports.why import explain
 
     _, lake = open_lake(config, domain)
@@ -311,10 +317,11 @@ def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many rows; default: 40 in a table, else all.")
 @listing
 def sql(config: Path | None, query: str | None, limit: int | None, form: str) -> None:
-    """Query the views over the lake's tables; without a QUERY, list them with their columns and what those mean.
+    """Query the tables of the lake; without a QUERY, list them.
 
-    QUERY is one SELECT of DuckDB's SQL. It can write nothing, and reads nothing but the lake's own files: DuckDB's
-    access to other files and to the network is switched off.
+    QUERY is one SELECT of DuckDB's SQL, or the name of a view, whose columns are then listed with what they mean. It
+    can write nothing, and reads nothing but the lake's own files: DuckDB's access to other files and to the network is
+    switched off.
     """
     from g2is_assets.cli.sql import run_sql
 
@@ -323,15 +330,13 @@ def sql(config: Path | None, query: str | None, limit: int | None, form: str) ->
 
 @main.command(epilog="Example: g2is doctor")
 @config_option
-@click.option(
-    "--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port that g2is ui is to use."
-)
+@port_option
 @json_option
 def doctor(config: Path | None, port: int, as_json: bool) -> None:
-    """Say whether this machine and project have what a refresh needs; exit code 1 if something is missing.
+    """Say what this machine or project lacks for a refresh.
 
-    It looks at Python and torch, the model, memory, disk, sources, domains and Dagster, in a few seconds. Nothing is
-    made, fetched or changed.
+    Exit code 1 if something is missing. It looks at Python and torch, the model, memory, disk, sources, domains and
+    Dagster, in a few seconds. Nothing is made, fetched or changed.
     """
     from g2is_assets.cli.doctor import run_doctor
 

@@ -12,6 +12,7 @@ from g2is_assets.cli.options import config_option, json_option, open_lake, print
 from g2is_assets.cli.tables import print_csv, records
 from g2is_assets.errors import MissingInputError, SettingsError, StoreError, command
 from g2is_assets.hashing import hashed_anew
+from g2is_assets.reports.words import counted
 from g2is_assets.settings.project import Project
 from g2is_assets.store.versions import partitions_of
 
@@ -27,7 +28,7 @@ UNWITNESSED: Final = 3
 
 @click.group(epilog="Example: g2is audit verify schedule_reasoning")
 def audit() -> None:
-    """Verify and show what lies behind an adapter, and find what a row, source or licence went into."""
+    """Verify and show what lies behind an adapter, or a row went into."""
 
 
 @audit.command(epilog="Example: g2is audit verify schedule_reasoning")
@@ -43,7 +44,11 @@ def audit() -> None:
 def verify(
     config: Path | None, domain_or_path: str | None, expect: str | None, file: Path | None, as_json: bool
 ) -> None:
-    """Recompute every digest; exit code 1 if anything was altered, 3 if of something nobody else tells the digest.
+    """Recompute every digest, and say what was altered.
+
+    Exit code 1 if something was altered. Exit code 3 if nothing is, but the lake alone says so of some of it: whoever
+    can write to the lake could have made that anew, and neither Dagster's history nor a file of `audit witness` has a
+    digest to hold against it.
 
     Without an argument, of everything in the lake: what is current and served of all domains, also of those whose
     folder is gone, and what is behind it. A path is that of a version's folder, or of a file in one. The last digests
@@ -57,8 +62,6 @@ def verify(
     names = [name for name in partitions_of(lake, ADAPTER) if name]
     known = [name for name in names if (lake.place(ADAPTER, name) / "current.json").exists()]
     asked = known if domain_or_path is None else [domain_or_path]
-    if not (asked or heads_in(lake)):
-        raise MissingInputError(f"no domain has an adapter in {lake.root}; run {command('refresh --all')} first")
     for name in asked:
         if name not in known and (name in project.domains or not Path(name).exists()):
             project.domain(name)
@@ -67,6 +70,8 @@ def verify(
     reports = _reports(project, lake, asked, known, kept, expect, rest=domain_or_path is None)
     if as_json:
         print_json([{k: v for k, v in report.items() if k != "lines"} for report in reports])
+    elif not (asked or heads_in(lake) or any(report["findings"] for report in reports)):
+        click.echo(f"Nothing to verify: {lake.root} holds nothing yet; first {command('refresh --all')}")
     else:
         for report in reports:
             click.echo("\n".join(report["lines"]))
@@ -78,9 +83,10 @@ def verify(
 @config_option
 @click.argument("file_or_url")
 def witness(config: Path | None, file_or_url: str) -> None:
-    """Add the digests of all that is current and served, in one line, to a file kept elsewhere, or post it to a URL.
+    """Record the digests of all that is current and served elsewhere.
 
-    Nothing is recorded that Dagster's last events contradict. `audit verify --witness FILE` compares.
+    They are added to a file, in one line, or posted to a URL. Nothing is recorded that Dagster's last events
+    contradict. `audit verify --witness FILE` compares.
     """
     from g2is_assets.cli.jobs import history
     from g2is_assets.orchestration.auditing import history_of
@@ -96,7 +102,11 @@ def witness(config: Path | None, file_or_url: str) -> None:
     if altered := [f"{finding.where}: {finding.what}" for finding in findings if finding.state == "altered"]:
         raise StoreError(f"nothing was recorded; {'; '.join(altered)}")
     n, is_new = write_witness(lake, file_or_url)
-    click.echo(f"{n} digests recorded in {file_or_url}" if is_new else f"{file_or_url} says so already; nothing is new")
+    click.echo(
+        f"{counted(n, 'digest')} recorded in {file_or_url}"
+        if is_new
+        else f"{file_or_url} says so already; nothing is new"
+    )
 
 
 @audit.command(epilog="Example: g2is audit show schedule_reasoning --json")
@@ -104,7 +114,7 @@ def witness(config: Path | None, file_or_url: str) -> None:
 @click.argument("domain")
 @json_option
 def show(config: Path | None, domain: str, as_json: bool) -> None:
-    """Print the chain behind a domain's adapter: adapter, subset, features, checkpoint, sample, pool, sources.
+    """Print the chain behind a domain's adapter, back to the sources.
 
     The views audit_lineage, audit_lineage_links and audit_lineage_rows hold the same.
     """
@@ -129,7 +139,10 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
 @click.option("--license", "license_", help="All rows under a licence.")
 @records
 def impact(config: Path | None, row_id: str | None, source: str | None, license_: str | None, form: str) -> None:
-    """List every adapter, past and present, that was exposed to a row, a source or a licence, and how."""
+    """List the adapters exposed to a row, source or licence, and how.
+
+    Past ones too.
+    """
     from g2is_assets.reports.audit import exposure_lines
     from g2is_assets.reports.why import find_row
     from g2is_assets.trail.exposure import Exposure, Exposures
@@ -154,8 +167,8 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
         for text in unreadable:
             click.echo(f"not readable, so not looked at: {text}", err=True)
         return
-    what = f"row {next(iter(rows))}" if row_id else f"{len(rows)} rows"
-    count = {0: "no exposure", 1: "1 exposure"}.get(len(found), f"{len(found)} exposures")
+    what = f"row {next(iter(rows))}" if row_id else counted(len(rows), "row")
+    count = counted(len(found), "exposure") if found else "no exposure"
     click.echo(f"{what}: {count} in {lake.root}")
     lines = exposure_lines(found, project.domains)
     click.echo("\n".join([*lines, *(f"not readable, so not looked at: {text}" for text in unreadable)]))
@@ -166,7 +179,10 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
 @click.argument("domain")
 @json_option
 def versions(config: Path | None, domain: str, as_json: bool) -> None:
-    """List the versions of a domain's subset, the newest last, with the adapter of each and what it is worth."""
+    """List the versions of a domain's subset, the newest last.
+
+    With the adapter of each, and what it is worth.
+    """
     from g2is_assets.reports.audit import version_lines
     from g2is_assets.store.serving import served_name
     from g2is_assets.trail.subset_diff import chosen_ever
@@ -201,7 +217,7 @@ def versions(config: Path | None, domain: str, as_json: bool) -> None:
 @click.argument("after", required=False)
 @json_option
 def diff(config: Path | None, domain: str, before: str | None, after: str | None, as_json: bool) -> None:
-    """Say which rows came and went between two versions of a domain's subset, and why.
+    """Say which rows came and went between two subsets, and why.
 
     BEFORE and AFTER are version folders of the subset or of an adapter, or their first characters; without AFTER it is
     the newest, and without both the newest two.
@@ -286,7 +302,7 @@ def _said(head: str, digest: str | None, found: "Examination") -> dict[str, Any]
 
     verdict = f"BROKEN, first at {found.broken[0].where}" if found.broken else "whole"
     verdict += ", UNWITNESSED" if found.unwitnessed and not found.broken else ""
-    behind = f"{len(found.chain)} versions with {found.n_files} files"
+    behind = f"{counted(len(found.chain), 'version')} with {counted(found.n_files, 'file')}"
     return {
         "head": head,
         "manifest_sha256": digest,

@@ -8,6 +8,7 @@ import click
 
 from g2is_assets.cli.options import config_option, open_lake
 from g2is_assets.errors import SettingsError, StoreError, command
+from g2is_assets.reports.words import counted
 from g2is_assets.settings.project import Project
 
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 @click.group(epilog="Example: g2is export subset shop_arithmetic --format alpaca")
 def export() -> None:
-    """Hand a domain's subset or adapter to other programs, with what they came from.
+    """Hand a domain's subset or adapter to other programs.
 
-    Rows that were withdrawn or came under a denied licence are not let out: refresh first, then export.
+    Either says what it came from. Rows that were withdrawn or came under a denied licence are not let out: refresh
+    first, then export.
     """
 
 
@@ -41,11 +43,11 @@ def export() -> None:
     help="A .jsonl or .json file, replaced if it exists; default: <domain>_<format>.jsonl in this folder.",
 )
 def subset(config: Path | None, domain: str, form: "Format", out: Path | None) -> None:
-    """Write the rows of the DOMAIN's current subset as a training file, in the walk's order.
+    """Write the DOMAIN's current subset as a training file.
 
-    Every row says its id, sources, licences, place in the walk and the subset's version. `dataset_info.json` beside the
-    file gets an entry for LLaMA-Factory; of `messages`, <name>.axolotl.yaml has the block for Axolotl. Notes say what
-    a trainer must be told so that it trains on what was trained on here.
+    Its rows stand in the walk's order. Every row says its id, sources, licences, place in the walk and the subset's
+    version. `dataset_info.json` beside the file gets an entry for LLaMA-Factory; of `messages`, <name>.axolotl.yaml has
+    the block for Axolotl. Notes say what a trainer must be told so that it trains on what was trained on here.
     """
     from g2is_assets.export.training_file import DATASET_INFO, training_file
     from g2is_assets.store.files import exported, json_text
@@ -68,7 +70,9 @@ def subset(config: Path | None, domain: str, form: "Format", out: Path | None) -
         with exported(path) as scratch:
             scratch.write_text(content, encoding="utf-8")
     told = ", ".join(name for name, beside in export.files.items() if beside is not None)
-    click.echo(f"Wrote {len(export.records)} rows to {file}" + (f", and of it {told} beside it." if told else "."))
+    click.echo(
+        f"Wrote {counted(len(export.records), 'row')} to {file}" + (f", and of it {told} beside it." if told else ".")
+    )
     _print_notes(project, domain, "selection/subset", export.notes)
 
 
@@ -77,10 +81,10 @@ def subset(config: Path | None, domain: str, form: "Format", out: Path | None) -
 @click.argument("domain")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def adapter(config: Path | None, domain: str, folder: Path) -> None:
-    """Write the DOMAIN's adapter as a PEFT folder DIR with a model card, ready for a hub.
+    """Write the DOMAIN's adapter with a model card, ready for a hub.
 
-    It is the adapter that is served (served.json), or the current one where none has been promoted. DIR must not exist,
-    or be empty.
+    DIR becomes a PEFT folder. It is the adapter that is served (served.json), or the current one where none has been
+    promoted. DIR must not exist, or be empty.
     """
     from g2is_assets.export.model_card import base_of, model_card
     from g2is_assets.export.training_file import refuse_withheld

@@ -15,6 +15,7 @@ from g2is_assets.cli.tables import print_csv, print_table
 from g2is_assets.errors import SettingsError, SourceError, StoreError, command
 from g2is_assets.reports.audit import Consequences, adapter_line, consequences, trained_on
 from g2is_assets.reports.why import find_row
+from g2is_assets.reports.words import counted
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.catalog import kept_up_to_date
 from g2is_assets.store.erasure import erase
@@ -102,8 +103,9 @@ def run_erase(config: Path | None, asked: tuple[str, ...], reason: str | None, d
         print_json(record | {"history": shown, "adapters": adapters})
     else:
         click.echo(
-            f"{'Would be erased' if dry_run else 'Erased'}: {len(report.versions)} versions rewritten, shards among "
-            f"them, {len(report.pruned)} old ones pruned, {len(report.copies)} copies deleted"
+            f"{'Would be erased' if dry_run else 'Erased'}: {counted(len(report.versions), 'version')} rewritten, "
+            f"shards among them, {counted(len(report.pruned), 'old one')} pruned, "
+            f"{counted(len(report.copies), 'copy', 'copies')} deleted"
         )
         click.echo("Means, principal directions and adapters in which these rows are one of many stay as they are.")
         for row in rows:

@@ -1,5 +1,6 @@
 """`g2is init`: a project of one's own, whole or not at all; with the sample data, if they are asked for."""
 
+import os
 import shutil
 import tempfile
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ import click
 
 import g2is_assets
 from g2is_assets.errors import SettingsError, command, found_by
-from g2is_assets.settings.project import SETTINGS_FILE, fault_of_home
+from g2is_assets.settings.project import SETTINGS_FILE, fault_of_home, settings_in
 
 WORKSPACE: Final = "load_from:\n  - python_module: g2is_assets.orchestration.definitions\n"
 """What Dagster's own commands read to find the assets."""
@@ -18,7 +19,7 @@ TEXTS: Final = {
     SETTINGS_FILE: """\
 # Settings of this project: what differs from the defaults. Paths are relative to this file; unknown keys are refused.
 # docs/settings.md of g2is_assets has every key with its default. Domains may differ: domains/<name>/domain.toml.
-# model = "smollm2-135m-instruct"   # the default, fetched once; or a Hugging Face id, or a folder with safetensors
+# model = "smollm2-135m-instruct"   # the default, fetched once per user; or a hub id, or a folder with safetensors
 # owner = "team:g2is"               # who answers for assets and domains: `team:` and a name, or an email address
 
 [instructions]
@@ -27,7 +28,24 @@ sources = ["pool/*"]                # the rows to choose from: paths, globs, URI
 # [selection]
 # budget = 0.05                     # rows to take for a domain: below 1 a share of the pool, from 1 up their number
 """,
-    ".gitignore": "# What refreshes make, and can make again.\nlake/\n.dagster/\n.withdrawn.jsonl.lock\n",
+    ".gitignore": """\
+# What refreshes make, and can make again.
+lake/
+.dagster/
+.withdrawn.jsonl.lock
+# What they, and `dagster dev`, leave where they were killed, and domains that were removed.
+.writing-*
+.exporting-*
+.tmp_dagster_home_*
+domains/.*
+# What an export writes: rows under names of its own, and adapters where you put them into out/.
+/*_messages.jsonl
+/*_sharegpt.jsonl
+/*_alpaca.jsonl
+/*.axolotl.yaml
+/dataset_info.json
+out/
+""",
     "workspace.yaml": WORKSPACE,
 }
 FOLDERS: Final = ("pool", "domains")
@@ -38,9 +56,13 @@ SAMPLE: Final = (*FOLDERS, "studies")
 def run_init(folder: Path, *, sample: bool) -> None:
     """Make a project in a folder, which may exist, and say what comes next."""
     make_project(folder, sample=sample)
-    click.echo(f"Made the project {folder.resolve() / SETTINGS_FILE}")
-    # Commands find it from its folder, but not from where this one ran if that is another.
-    found_by(None if folder.resolve() == Path.cwd() else str(folder / SETTINGS_FILE))
+    made = folder.resolve() / SETTINGS_FILE
+    click.echo(f"Made the project {made}")
+    if above := settings_in(*folder.resolve().parents):
+        click.echo(f"{above.parent} is a project too, and another: in {made.parent} commands work on this one alone.")
+    # Commands find it from its folder, but not where G2IS_CONFIG names another, or from elsewhere.
+    found = os.environ.get("G2IS_CONFIG") or settings_in(Path.cwd(), *Path.cwd().parents)
+    found_by(None if found and Path(found).resolve() == made else str(folder / SETTINGS_FILE))
     if sample:
         click.echo(f"Next: {command('demo')}")
         return

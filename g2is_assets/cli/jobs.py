@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sqlite3
 import sys
 import threading
@@ -20,10 +21,11 @@ from g2is_assets.errors import StoreError
 from g2is_assets.orchestration.assets import STOPPED
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.orchestration.runs import INTERRUPTS, end_dead_runs
-from g2is_assets.progress import show_on
+from g2is_assets.progress import say, show_on
 from g2is_assets.settings.project import Project
 from g2is_assets.store.files import write_atomically, writing
 
+HEARD: Final = "Stopping after the batch at hand, in up to half a minute; what is finished is kept."
 QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 COPIED: Final = frozenset({"index.db", "runs.db", "schedules.db"})
 """Databases of an instance that tell of all runs; beside them, every run has one of its own."""
@@ -117,12 +119,39 @@ def run_job(
     found = dg.build_reconstructable_job("g2is_assets.cli.jobs", "job_of", reconstructable_kwargs=where)
     try:
         _loaded[where["config"]] = build_defs(project.path)
-        with held_interrupts(), interrupts_that_count():
+        with heard_at_once(), held_interrupts(), interrupts_that_count():
             dg.execute_job(found, instance=instance, run_config={**QUIET, **config}, tags=tags, raise_on_error=True)
     except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
     finally:
         _loaded.clear()
+
+
+@contextmanager
+def heard_at_once() -> Iterator[None]:
+    """Say of a Ctrl-C or SIGTERM at once that it was heard.
+
+    Python's own handlers wait until torch is done with what it computes, half a minute with long rows. The system's
+    handler writes the signal's number to a socket meanwhile, and a thread reads it.
+    """
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+
+    def listen() -> None:
+        while heard := ours.recv(1):
+            if heard[0] in (signal.SIGINT, signal.SIGTERM):
+                return say(HEARD)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        theirs.close()
+        listener.join()
+        ours.close()
 
 
 @contextmanager

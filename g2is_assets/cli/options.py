@@ -37,6 +37,12 @@ config_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
+host_option = click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
+port_option = click.option(
+    "--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port of the web server."
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Change nothing, only say what would change.")
+
 STOPPED: Final = 130
 """Exit code after Ctrl-C, as shells have it."""
 

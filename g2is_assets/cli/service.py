@@ -16,20 +16,21 @@ from g2is_assets.store.files import write_atomically, writing
 UNIT: Final = """\
 [Unit]
 Description=G2IS of {home}
-After=network-online.target
 
 [Service]
-# Web server and daemon, which belong together: if one ends, so does the other, and both are started again.
+# Web server and daemon, which belong together: if one ends, however it ends, so does the other, and both are started
+# again; `systemctl --user stop` ends them for good. A user's unit cannot wait for the network: where it is not there
+# yet for an address of --host, they end, and come with one of the next starts.
 ExecStart={command}
 {environment}WorkingDirectory={folder}
 KillMode=mixed
-Restart=on-failure
+Restart=always
 RestartSec=10
 
 [Install]
 WantedBy=default.target
 """
-KEPT: Final = ("G2IS_HOME", "HF_HOME", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "RAY_ADDRESS")
+KEPT: Final = ("G2IS_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "RAY_ADDRESS")
 """Variables that a refresh is steered by: where they are set now, the unit sets them too. None is a secret."""
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.text import Text
 
 from g2is_assets.cli.options import open_lake, print_json
-from g2is_assets.cli.tables import plain, print_csv, print_table
-from g2is_assets.cli.terminal import Terminal
-from g2is_assets.reports.words import printable
+from g2is_assets.cli.tables import plain, print_csv, print_records, print_table
+from g2is_assets.errors import command
+from g2is_assets.reports.words import counted, printable
 from g2is_assets.store.query import Answer, View, ask, list_views
 
 SHOWN_ROWS: Final = 40
@@ -24,6 +23,8 @@ def run_sql(config: Path | None, query: str | None, limit: int | None, form: str
     _, lake = open_lake(config)
     if query is None:
         return _print_views(list_views(lake), form)
+    if query.isidentifier() and (asked := [view for view in list_views(lake) if view.name == query]):
+        return _print_columns(asked[0], form)
     is_table = form not in ("json", "csv")
     answer = ask(lake, query, SHOWN_ROWS if limit is None and is_table else limit)
     if form == "json":
@@ -33,7 +34,7 @@ def run_sql(config: Path | None, query: str | None, limit: int | None, form: str
     else:
         _print_answer(answer, form)
     if answer.more:
-        said = f"Only the first {len(answer.rows)} rows; there are more: raise --limit."
+        said = f"Only the first {counted(len(answer.rows), 'row')}; there are more: raise --limit."
         click.echo(said, err=not is_table)
 
 
@@ -46,15 +47,21 @@ def _print_views(views: list[View], form: str) -> None:
     elif form == "csv":
         print_csv(["view", "column", "type", "meaning"], [(v.name, *column) for v in views for column in v.columns])
     else:
-        console = Terminal()
-        for view in views:
-            console.print(Text.assemble((view.name, "bold"), f"  {view.meaning}" if view.meaning else ""))
-            rows = []
-            for name, kind, meaning in view.columns:
-                # What a struct is made of is told by --json.
-                short = f"STRUCT{'[]' if kind.endswith('[]') else ''}" if kind.startswith("STRUCT") else kind
-                rows.append({"name": name, "type": short, "meaning": meaning or ""})
-            print_table("table", rows, lines=False)
+        rows = [{"view": view.name, "rows": _cell(view.n_rows), "meaning": view.meaning or ""} for view in views]
+        print_table(form, rows, right={"rows"}, cut={"meaning"})
+        click.echo(f"The columns of one, and what they mean: {command(f'sql {views[0].name}')}")
+
+
+def _print_columns(view: View, form: str) -> None:
+    found = [dict(zip(("column", "type", "meaning"), column, strict=True)) for column in view.columns]
+    if print_records(form, found):
+        return
+    rows = []
+    for name, kind, meaning in view.columns:
+        # What a struct is made of is told by --json.
+        short = f"STRUCT{'[]' if kind.endswith('[]') else ''}" if kind.startswith("STRUCT") else kind
+        rows.append({"column": name, "type": short, "meaning": meaning or ""})
+    print_table(form, rows, title=view.meaning or "")
 
 
 def _print_answer(answer: Answer, form: str) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group(epilog="Example: g2is study run sample")
 def study() -> None:
-    """Compare selectors on the same pool, gradients, budgets and seeds, as a study file says."""
+    """Compare selectors on the same pool, gradients and seeds."""
 
 
 @study.command(epilog="Example: g2is study run sample --hours 2")
@@ -37,10 +37,11 @@ def study() -> None:
 def run(
     config: Path | None, name: str, domains: tuple[str, ...], variants: tuple[str, ...], hours: float | None, plan: bool
 ) -> None:
-    """Select, train and score what the study NAME still lacks, then compare.
+    """Make what the study NAME still lacks, then compare.
 
-    Pool, gradients and domains come first, then it says how much is missing and how long that may take; with --plan it
-    says so before anything is begun. Stop it at any time: finished trainings are kept.
+    That is selecting, training and scoring. Pool, gradients and domains come first, then it says how much is missing
+    and how long that may take; with --plan it says so before anything is begun. Stop it at any time: finished trainings
+    are kept.
     """
     if plan:
         return _plan(config, name, domains, variants)

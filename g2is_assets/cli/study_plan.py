@@ -9,6 +9,7 @@ import polars as pl
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.study import SUBSET
 from g2is_assets.errors import StoreError
+from g2is_assets.reports.words import counted
 from g2is_assets.stages.frame import recipe_of
 from g2is_assets.stages.instructions import pool_files, read_pool, read_target
 from g2is_assets.stages.stage import PROJECT, Place
@@ -44,12 +45,14 @@ def plan_lines(workspace: Workspace, places: Sequence[Place]) -> list[str]:
     minutes = (work.training_tokens / training + work.scoring_tokens / scoring) / 60
     span = f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
     lines = [
-        f"{work.n_trainings} trainings and {work.n_scorings} scorings are missing: {work.training_tokens:,} and "
-        f"{work.scoring_tokens:,} tokens",
+        f"{counted(work.n_trainings, 'training')} and {counted(work.n_scorings, 'scoring')} are missing: "
+        f"{work.training_tokens:,} and {work.scoring_tokens:,} tokens",
         f"about {span} at {training:.0f} and {scoring:.0f} tokens/s ({source})",
     ]
     if n_guessed:
-        lines.append(f"{n_guessed} subsets are not selected yet; their rows are guessed to be of mean length")
+        lines.append(
+            f"{counted(n_guessed, 'subset is', 'subsets are')} not selected yet: rows of mean length stand for its own"
+        )
     return lines
 
 

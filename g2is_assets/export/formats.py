@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from g2is_assets.contracts.instructions import Instruction, Turn, decoded, with_arguments
 from g2is_assets.errors import SettingsError
+from g2is_assets.reports.words import counted
 from g2is_assets.settings.config import Source, Turns
 from g2is_assets.store.shapes import instruction_of
 
@@ -56,8 +57,8 @@ def bodies(form: Format, rows: Rows, turns: Turns) -> list[dict[str, Any]]:
     ]
     if odd:
         raise SettingsError(
-            f"{len(odd)} rows have what {form} has no place for, such as {odd[0]}; it lacks {_LACKS[form]}; use "
-            "--format messages"
+            f"{counted(len(odd), 'row has', 'rows have')} what {form} has no place for, such as {odd[0]}; it lacks "
+            f"{_LACKS[form]}; use --format messages"
         )
     return made
 
@@ -159,20 +160,24 @@ def notes(form: Format, rows: Rows, turns: Turns) -> list[str]:
     said, n_earlier = [], sum(map(_n_earlier, rows.values()))
     if n_earlier and turns == "last":
         said.append(
-            f"{n_earlier} earlier answers are context here and carry no loss; LLaMA-Factory needs `mask_history: true`."
+            f"{counted(n_earlier, 'earlier answer is', 'earlier answers are')} context here, without loss; "
+            "LLaMA-Factory needs `mask_history: true`."
         )
     if n_earlier and turns == "all" and form == "messages":
         said.append(
-            f"{n_earlier} earlier answers carry loss here; TRL trains on all tokens, users' too, unless "
-            "`assistant_only_loss=True`, which needs a chat template with `{% generation %}`."
+            f"{counted(n_earlier, 'earlier answer carries', 'earlier answers carry')} loss here; TRL trains on all "
+            "tokens, users' too, unless `assistant_only_loss=True`, which needs a chat template with "
+            "`{% generation %}`."
         )
     if form == "messages" and (n := sum(map(_unread, rows.values()))):
         said.append(
-            f"{n} rows call tools or reason beside the answer, which LLaMA-Factory drops of messages: no entry for it; "
-            "use --format sharegpt, which holds calls."
+            f"{counted(n, 'row calls', 'rows call')} tools or reason beside the answer, which LLaMA-Factory drops of "
+            "messages: no entry for it; use --format sharegpt, which holds calls."
         )
     if n := sum(not _alternates(row) for row in rows.values()):
-        said.append(f"{n} rows do not alternate between user and assistant: LLaMA-Factory would skip them.")
+        said.append(
+            f"{counted(n, 'row does', 'rows do')} not alternate between user and assistant: LLaMA-Factory skips such."
+        )
     return said
 
 

@@ -11,6 +11,7 @@ from g2is_assets.contracts.instructions import POOL, Instruction, turns_of
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.export.formats import Format, axolotl, bodies, entry, notes
+from g2is_assets.reports.words import counted
 from g2is_assets.settings.project import Project
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
@@ -59,9 +60,14 @@ def training_file(project: Project, lake: Lake, subset: Version, form: Format, f
     ]
     said = notes(form, rows, turns)
     if n := int(table["truncated"].sum()):
-        said.append(f"{n} rows are longer than max_length: training here cut them, the file has them whole.")
+        said.append(
+            f"{counted(n, 'row is', 'rows are')} longer than max_length: cut in training here, whole in the file."
+        )
     if n := sum(row_id != row.row_id for row_id, row in rows.items()):
-        said.append(f"{n} rows begin with the project's `system` message: read as a source, they are new rows.")
+        said.append(
+            f"{counted(n, 'row begins', 'rows begin')} with the project's `system` message: read as a source, such a "
+            "row is a new one."
+        )
     files = {
         DATASET_INFO: _dataset_info(file, entry(form, rows)),
         f"{file.stem}.axolotl.yaml": axolotl(file.name, rows, turns) if form == "messages" else None,

@@ -110,7 +110,8 @@ def examine_rest(
 ) -> Examination:
     """The same for every head that was not looked at with the adapters of these domains, of all there ever were."""
     told = {name for witness in witnesses for name in witness.said} | set(heads_in(lake))
-    heads = sorted(name for name in told if partition_of(name) and partition_of(name) not in domains)
+    # What domains share was looked at with the first adapter, if there was one.
+    heads = sorted(n for n in told if (partition_of(n) or not domains) and partition_of(n) not in domains)
     seen = {link.place for one in done for link in one.chain}
     versions: list[Version] = []
     for name in heads_in(lake):

@@ -14,7 +14,7 @@ from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.errors import REDRAW, StoreError, command
-from g2is_assets.reports.words import beginning, printable
+from g2is_assets.reports.words import beginning, counted, printable
 from g2is_assets.store.files import read_parquet
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
@@ -42,7 +42,7 @@ def chain_lines(chain: Sequence[Link]) -> list[str]:
             lines += [f"{link.asset}: the manifest that {link.named_by} names is not in the lake; see {see}"]
             continue
         manifest = link.version.manifest
-        rows = ", ".join(f"{n} rows in {name}" for name, n in manifest.n_rows.items())
+        rows = ", ".join(f"{counted(n, 'row')} in {name}" for name, n in manifest.n_rows.items())
         digests = {name: (said.manifest_sha256 or said.data_version)[:12] for name, said in manifest.inputs.items()}
         settings = {
             name: value[:12] if isinstance(value, str) and len(value) == 64 else value
@@ -95,8 +95,8 @@ def origins(lake: Lake, chain: Sequence[Link]) -> dict[str, dict[str, int]]:
         StoreError: The tables are damaged.
     """
     rows = rows_trained_on(lake, chain)
-    counted = {name: Counter(rows[name].explode().to_list()) for name in ("sources", "licenses")}
-    return {name: dict(counts.most_common()) for name, counts in counted.items()} if len(rows) else {}
+    found = {name: Counter(rows[name].explode().to_list()) for name in ("sources", "licenses")}
+    return {name: dict(counts.most_common()) for name, counts in found.items()} if len(rows) else {}
 
 
 def finding_lines(findings: Iterable[Finding]) -> list[str]:
@@ -141,7 +141,7 @@ def difference_lines(found: Difference) -> list[str]:
     return [
         f"{label_of(before)}: {before.folder.name} ({before.manifest.created_at}) -> "
         f"{after.folder.name} ({after.manifest.created_at})",
-        f"{found.n_kept} rows in both; {n_came} came, {len(found.changes) - n_came} went",
+        f"{counted(found.n_kept, 'row')} in both; {n_came} came, {len(found.changes) - n_came} went",
         f"by source: {', '.join(counts) or 'as many of each as before'}",
         f"result before: {result_line(found.results[0])}",
         f"result after:  {result_line(found.results[1])}",
@@ -169,7 +169,9 @@ def version_lines(found: Sequence[Chosen], served: str | None) -> list[str]:
         subset, adapter = one.subset, one.adapter
         name = adapter.folder.name if adapter else "not trained yet"
         mark = " (served)" if adapter and name == served else ""
-        lines.append(f"{subset.folder.name}  {subset.manifest.created_at}  {subset.manifest.n_rows['subset']} rows")
+        lines.append(
+            f"{subset.folder.name}  {subset.manifest.created_at}  {counted(subset.manifest.n_rows['subset'], 'row')}"
+        )
         lines += [f"    adapter {name}{mark}", f"    {result_line(one.metrics)}"]
     return lines
 
@@ -201,6 +203,7 @@ class Consequences:
         row_id, in_pool, in_sample: The row, and whether it is in the current pool, and in that of the warmup's sample.
         domains, subsets: Domains of whose own rows it is one, and those whose current subset contains it.
         adapters: Adapters trained on it, baselines too, in any version.
+        retrained: Domains whose current ones are among these.
         n_gradients: Rows whose gradients a new warmup would compute anew.
         gone: What to do about domains among these whose folder is gone.
     """
@@ -210,6 +213,7 @@ class Consequences:
     domains: list[str]
     subsets: list[str]
     adapters: list[Exposure]
+    retrained: list[str]
     in_sample: bool
     n_gradients: int
     gone: list[str]
@@ -229,14 +233,17 @@ class Consequences:
             )
         if self.subsets:
             said.append(f"Stale until their next refresh, since their subset holds it: {', '.join(self.subsets)}.")
+        if self.retrained:
+            again = command(f"refresh {' '.join(f'--domain {name}' for name in self.retrained)}")
+            said.append(f"Adapters are as they were until then: those served after {again} are trained without it.")
         said += [f"Trained on it: {adapter_line(adapter)}." for adapter in self.adapters] or [
             "No adapter was trained on it."
         ]
         if self.in_sample:
             said.append(
-                f"The warmup sample holds it, so a new warmup is due: {command(REDRAW)}. That "
-                f"trains the checkpoint anew and computes all gradients again ({self.n_gradients} rows), and all that "
-                "follows from them."
+                f"The warmup sample holds it, so a new warmup is due: {command(REDRAW)}. That trains the checkpoint "
+                f"anew and computes all gradients again ({counted(self.n_gradients, 'row')}), and all that follows "
+                "from them."
             )
         return said + self.gone
 
@@ -247,13 +254,14 @@ def consequences(lake: Lake, row_id: str, domains: Collection[str]) -> Consequen
     def holding(contract: Contract) -> list[str]:
         return [partition for partition, version in _current(lake, contract) if row_id in _rows(version, contract)]
 
-    steered, chosen = holding(TARGET), holding(SUBSET)
+    steered, chosen, adapters = holding(TARGET), holding(SUBSET), trained_on(lake, row_id)
     return Consequences(
         row_id=row_id,
         in_pool=bool(holding(POOL)),
         domains=[name for name in steered if name.split(".")[0] in domains],
         subsets=[name for name in chosen if name.split(".")[0] in domains],
-        adapters=trained_on(lake, row_id),
+        adapters=adapters,
+        retrained=sorted({one.domain for one in adapters if one.current} & {*domains}),
         in_sample=bool(holding(SAMPLE)),
         n_gradients=sum(
             version.manifest.n_rows[INDEX.table]

@@ -123,6 +123,11 @@ class Project(Section):
         return Source(path=str(file), columns=self.domains[file.parent.name].columns)
 
 
+def settings_in(*folders: Path) -> Path | None:
+    """The settings file of the first of these folders that has one."""
+    return next(filter(os.path.isfile, (folder / place for folder in folders for place in PLACES)), None)
+
+
 def settings_path(given: str | Path | None = None) -> Path:
     """The settings file: the one given, else `G2IS_CONFIG`, else that of the current folder or the nearest above it.
 
@@ -132,8 +137,7 @@ def settings_path(given: str | Path | None = None) -> Path:
     if named := given or os.environ.get("G2IS_CONFIG"):
         return Path(named).resolve()
     here = Path.cwd()
-    found = (folder / place for folder in (here, *here.parents) for place in PLACES)
-    if file := next(filter(os.path.isfile, found), None):
+    if file := settings_in(here, *here.parents):
         return file.resolve()
     raise NoProjectError(
         f"there is no project: no {SETTINGS_FILE} in {here} or above it; make one with {command('init')}, or name "

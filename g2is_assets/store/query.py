@@ -1,7 +1,7 @@
 """Questions to the lake's DuckDB views: read-only, and sealed off from every file but the lake's."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,10 +32,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class View:
-    """A view: its name, what it holds, and of every column the name, the type and the meaning, where it is known."""
+    """A view: its name, what it holds, and of every column the name, the type and the meaning, where it is known.
+
+    Without a size, a file behind it is gone or damaged, which a query says more of.
+    """
 
     name: str
     meaning: str | None
+    n_rows: int | None
     columns: list[tuple[str, str, str | None]]
 
 
@@ -70,7 +74,18 @@ def list_views(lake: Lake) -> list[View]:
     for view, name, kind in ask(lake, sql).rows:
         known = contracts[view].columns.get(name) if view in contracts else None
         columns.setdefault(view, []).append((name, kind, known.meaning if known else None))
-    return [View(name, contracts[name].meaning if name in contracts else None, columns[name]) for name in columns]
+    held = {name: contracts[name].meaning if name in contracts else None for name in columns}
+    return [View(name, held[name], n_rows, columns[name]) for name, n_rows in _sizes(lake, columns)]
+
+
+def _sizes(lake: Lake, names: Iterable[str]) -> Iterator[tuple[str, int | None]]:
+    with _sealed(lake) as connection:
+        for name in names:
+            try:
+                (n_rows,) = connection.table(f'"{name}"').aggregate("count(*)").fetchall()[0]
+            except duckdb.Error:
+                n_rows = None
+            yield name, n_rows
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from support.commands import every_command, example_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PLACES = [*sorted((ROOT / "data").glob("*.toml")), *sorted((ROOT / "data" / "studies").glob("*.toml"))]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -37,9 +38,30 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")) if "://" not in link]
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")) if "://" not in link]
     assert links or page.name != "README.md"
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [link for link in links if not leads(page.parent / link.split("#")[0], link.partition("#")[2])] == []
+
+
+def leads(file: Path, heading: str) -> bool:
+    """Whether a file is there, and has the heading that a link ends with, if it ends with one."""
+    heads = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), flags=re.M) if heading else []
+    return file.exists() and (
+        not heading or heading in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in heads]
+    )
+
+
+@pytest.mark.parametrize("file", PLACES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_what_is_said_to_stand_under_a_heading_of_another_page_stands_there(file: Path) -> None:
+    """As comments of settings, help and texts say it: `(docs/guide.md, Compare selectors)`."""
+    said = re.findall(r"\((README|docs/\w+\.md)(?:, ([A-Z][^();]+))?\)", file.read_text(encoding="utf-8"))
+    assert [one for one in said if not points(*one)] == []
+
+
+def points(page: str, heading: str) -> bool:
+    """Whether a page of the repository is there, and has a heading that begins so."""
+    file = ROOT / (page if page != "README" else "README.md")
+    return file.exists() and bool(re.search(rf"^#+ {re.escape(heading)}", file.read_text(encoding="utf-8"), flags=re.M))
 
 
 def options_of(command: click.Command) -> set[str]:
@@ -68,6 +90,7 @@ def test_every_command_shows_an_example_in_its_help_and_the_example_parses(
     assert result.exit_code == 0
     assert " ".join(("Example: g2is", *path)) in result.output
     assert "\\b" not in result.output
+    assert "..." not in result.output.partition("Commands:")[2]  # no summary is cut at 80 columns
     said = example_of(path)
     assert said[: len(path)] == list(path)
     monkeypatch.chdir(tmp_path)

@@ -127,6 +127,18 @@ def test_without_a_witness_it_says_so_and_a_given_digest_serves(copy: Path) -> N
     assert short.exit_code == 1
 
 
+def test_before_the_first_refresh_there_is_nothing_to_verify_but_a_lake_that_was_wiped_is_missed(
+    make_project: Callable[[], Path], copy: Path
+) -> None:
+    done = g2is(make_project(), "audit", "verify")
+    assert (done.exit_code, done.stdout.split(":")[0]) == (0, "Nothing to verify")
+    shutil.rmtree(copy.parent / "lake")
+    done = g2is(copy, "audit", "verify")
+    assert done.exit_code == 1
+    for name in ("finetune/adapter/sums", "instructions/pool"):
+        assert f"{name}/current.json: it is gone" in done.stdout
+
+
 def test_a_path_verifies_an_older_version_too(copy: Path) -> None:
     old = lake_of(copy).current("finetune/adapter", DOMAIN)
     (copy.parent / "domains" / DOMAIN / "domain.toml").write_text('title = "Sums"\n[finetune]\nseed = 1\n')

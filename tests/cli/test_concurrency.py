@@ -1,5 +1,6 @@
 """The pool `model`: runs in separate processes take turns, and none keeps its slot after its end, however it ends."""
 
+import io
 import os
 import signal
 import time
@@ -8,10 +9,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from rich.console import Console
 
-from g2is_assets.cli.jobs import interrupts_that_count
+from g2is_assets.cli.jobs import HEARD, heard_at_once, interrupts_that_count
 from g2is_assets.orchestration.runs import GONE, HALTED, model_turn
+from g2is_assets.progress import shown_on
 from g2is_assets.store.versions import SCRATCH_NAME
+from support.commands import answer
 from support.processes import Child, Commands, assert_all_that_is_current_is_whole
 from support.projects import Undisturbed, payload
 
@@ -82,14 +86,33 @@ def test_who_stops_a_refresh_gets_one_line_and_a_canceled_run_and_the_turn_is_le
     settings = make_project()
     child = commands.demo(settings)
     beginning = holder(settings, child)
+    assert all(domain["running_since"] for domain in answer(settings, "domain", "list"))
     os.kill(child.process.pid or 0, number)
     assert child.wait() == 130, child.shown
+    assert f"  {HEARD}" in child.shown.splitlines()
     assert child.shown.splitlines()[-1] == "Stopped. Finished work is kept: the same command goes on from there."
     assert "Traceback" not in child.shown
     run, said = run_of(settings, beginning)
     assert run.status == dg.DagsterRunStatus.CANCELED
     assert HALTED in said
     assert free(settings)
+    assert not any(domain["running_since"] for domain in answer(settings, "domain", "list"))
+
+
+def test_that_ctrl_c_was_heard_is_said_though_no_handler_of_python_runs_and_of_no_other_signal() -> None:
+    """As while torch computes; here the handlers do nothing."""
+    said = io.StringIO()
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGCHLD)}
+    try:
+        with shown_on(Console(file=said, width=200)):
+            for number in before:
+                with heard_at_once():
+                    signal.raise_signal(number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert said.getvalue().strip() == HEARD
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_ctrl_c_counts_where_python_would_drop_it() -> None:

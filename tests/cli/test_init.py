@@ -54,9 +54,23 @@ def test_a_new_project_is_complete_and_is_found_from_every_folder_below(
     monkeypatch.chdir(here / "domains")
     assert load_project().path == here / "g2is.toml"
     assert load_project().home == here
-    assert "lake/" in (here / ".gitignore").read_text().splitlines()
+    ignored = (here / ".gitignore").read_text().splitlines()
+    assert {"lake/", ".dagster/", "/*_alpaca.jsonl", "/dataset_info.json", "out/"} <= {*ignored}
     assert (here / "workspace.yaml").read_text() == (ROOT / "workspace.yaml").read_text()
     assert g2is("domain", "list").exit_code == 0
+
+
+def test_one_below_another_says_that_it_is_its_own_and_hints_lead_to_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "is a project too" not in g2is("init").output
+    made = g2is("init", "trial")
+    assert f"{here} is a project too, and another: in {here / 'trial'} commands work on this one alone." in made.output
+    assert "`g2is refresh --config trial/g2is.toml`" in made.output
+    (here / "deep").mkdir()
+    monkeypatch.chdir(here / "deep")
+    monkeypatch.setenv("G2IS_CONFIG", str(here / "g2is.toml"))
+    assert "`g2is refresh --config g2is.toml`" in g2is("init").output  # else it would refresh the other
 
 
 def test_the_sample_is_that_of_this_repository_with_the_same_settings(here: Path) -> None:

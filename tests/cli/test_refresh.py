@@ -75,6 +75,8 @@ def test_the_unit_runs_the_ui_of_this_project_wherever_that_lies(
     assert done.exit_code == 0, done.output
     assert r'--config "' + str(tmp_path) + r'/a \"b\" $$HOME/g2is.toml" --host 127.0.0.1 --port 3333' in done.stdout
     assert "Environment=HF_HUB_OFFLINE=1\n" in done.stdout
+    assert "\nRestart=always\n" in done.stdout  # also where both end by themselves without a fault
+    assert "network" not in done.stdout.split("[Service]")[0]  # of which the user's own systemd knows nothing
     assert f'Environment="G2IS_HOME={tmp_path}/ho me"\n' in done.stdout
     assert f'WorkingDirectory={tmp_path}/a "b" $HOME\n' in done.stdout
     if checker := shutil.which("systemd-analyze"):

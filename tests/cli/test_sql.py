@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import duckdb
@@ -73,9 +74,14 @@ def test_without_a_query_every_view_is_listed_with_what_its_columns_mean(refresh
         assert view.meaning, view.name
         assert {name for name, *_ in view.columns} <= views()[view.name].columns.keys()
         assert all(meaning for *_, meaning in view.columns), view.name
-    shown = sql(refreshed, width=160)
-    assert "selection_subset  The rows that the walk took, in order" in shown.output
-    assert "Coherence: cosine to the predecessor" in shown.output
+    shown = sql(refreshed, width=80)
+    assert re.search(r"│ selection_subset +│ +6 │ The rows that the walk took", shown.output)
+    assert len(shown.output.splitlines()) == len(found) + 5  # a line each, beside the head, and what comes next
+    assert f"`g2is sql {found[0].name} --config" in shown.output
+    of_one = sql(refreshed, "selection_subset", width=160)
+    assert re.search(r"│ predecessor_cosine +│ DOUBLE +│ Coherence: cosine to the predecessor", of_one.output)
+    records = json.loads(sql(refreshed, "selection_subset", "--json").stdout)
+    assert [record["column"] for record in records] == list(views()["selection_subset"].columns)
     listed = json.loads(sql(refreshed, "--json").stdout)
     assert {view["name"] for view in listed} == {view.name for view in found}
     assert set(listed[0]["columns"][0]) == {"name", "type", "meaning"}

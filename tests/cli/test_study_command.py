@@ -71,7 +71,7 @@ def test_a_study_runs_after_its_plan_stops_in_time_goes_on_and_is_shown(settings
 def test_one_variant_alone_may_be_asked_for(settings: Path) -> None:
     done = g2is("study", "run", "small", "--variant", "base", "--config", str(settings))
     assert done.returncode == 0, done.stderr
-    assert "0 trainings and 1 scorings are missing" in done.stdout
+    assert "0 trainings and 1 scoring are missing" in done.stdout
     assert len(pl.read_parquet(settings.parent / "cells" / "small.parquet")) == 1
     looked = g2is("audit", "verify", "--config", str(settings))
     assert looked.returncode == 0, looked.stdout  # whole and witnessed, also where no domain has an adapter

@@ -432,6 +432,8 @@ def test_a_withdrawal_is_tried_and_lifted_with_a_record(built: Path, instance: d
     tried = g2is(built, "withdraw", "--row", row, "--reason", REASON, "--dry-run")
     assert f"{row} would be withdrawn" in tried.stdout
     assert "Stale until their next refresh, since their subset holds it: sums." in tried.stdout
+    after = f"`g2is refresh --domain sums --config {built}`"
+    assert f"Adapters are as they were until then: those served after {after} are trained without it." in tried.stdout
     assert not file.exists()
     assert "is not withdrawn" in g2is(built, "withdraw", "--row", row, "--reason", "x", "--undo").stdout
     g2is(built, "withdraw", "--row", row, "--reason", REASON)

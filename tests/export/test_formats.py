@@ -130,7 +130,7 @@ def test_what_a_format_cannot_hold_is_refused_by_row_with_the_format_that_can(
     form: Format, turns: Any, tools: Any
 ) -> None:
     made = {"fine": row(ASKED, REPLY), "odd": row(*turns, tools=tools)}
-    with pytest.raises(SettingsError, match=rf"1 rows have what {form} has no place for, such as odd; .*messages"):
+    with pytest.raises(SettingsError, match=rf"1 row has what {form} has no place for, such as odd; .*messages"):
         bodies(form, made, "all")
     assert back("messages", *made.values()) == [each.row_id for each in made.values()]
 
