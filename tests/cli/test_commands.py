@@ -1,21 +1,14 @@
 """The command line as people use it: what it prints, a persistent instance, exit codes, no traceback."""
 
-import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
-import psutil
 
 from g2is_assets.store.version import Draft, Recipe
 from support.commands import answer, g2is
@@ -100,53 +93,6 @@ def test_the_program_ends_with_an_exit_code_and_one_line(make_project: MakeProje
     assert not (settings.parent / "lake").exists()
 
 
-LAUNCH = """
-mutation { launchRun(executionParams: {
-  selector: {
-    repositoryLocationName: "g2is_assets.orchestration.definitions",
-    repositoryName: "__repository__", jobName: "refresh_pool"
-  },
-  mode: "default", runConfigData: {loggers: {console: {config: {log_level: "ERROR"}}}}
-}) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
-"""
-
-
-def test_ui_shows_the_assets_runs_a_job_and_ends_its_processes(copy: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [*PROGRAM, "ui", "--host", "0.0.0.0", "--port", str(port), "--config", str(copy)]
-    current = copy.parent / "lake" / "graph" / "neighbors" / "current.json"
-    current.unlink()
-    with (copy.parent / "ui.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            nodes = ask(port, process, "{ assetNodes { assetKey { path } } }", lambda data: data["assetNodes"])
-            keys = {"/".join(node["assetKey"]["path"]) for node in nodes}
-            assert "selection/subset" in keys
-            assert len(keys) == 14
-            run = ask(port, process, LAUNCH, lambda data: data["launchRun"])
-            assert run["__typename"] == "LaunchRunSuccess", run
-            status = f'{{ runOrError(runId: "{run["run"]["runId"]}") {{ ... on Run {{ status }} }} }}'
-            finished = {"SUCCESS", "FAILURE", "CANCELED"}
-            end = ask(port, process, status, lambda data: {data["runOrError"]["status"]} & finished)
-            assert end == {"SUCCESS"}
-            assert listens_everywhere(port)
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=60)
-    assert current.exists()
-    said = (copy.parent / "ui.log").read_text()
-    assert "Warning: serving on 0.0.0.0. Dagster's UI has no login: anyone who reaches it can launch runs" in said
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def listens_everywhere(port: int) -> bool:
-    """Whether somebody listens on all of this machine's addresses."""
-    return any(c.laddr == ("0.0.0.0", port) for c in psutil.net_connections("tcp4") if c.status == psutil.CONN_LISTEN)
-
-
 def test_gc_says_what_it_would_drop_then_drops_it_then_finds_nothing(make_project: MakeProject) -> None:
     settings = make_project()
     settings.write_text("keep_versions = 2\n" + settings.read_text())
@@ -173,25 +119,3 @@ def test_gc_says_what_it_would_drop_then_drops_it_then_finds_nothing(make_projec
 
 def write_5000_bytes(draft: Draft) -> None:
     (draft.folder / "a.bin").write_bytes(b"a" * 5000)
-
-
-def ask(port: int, process: subprocess.Popen[bytes], query: str, pick: Callable[[Any], Any]) -> Any:
-    """What `pick` takes from the web server's answer, asked again until there is something."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/graphql",
-        data=json.dumps({"query": query}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    deadline = time.monotonic() + 420
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "g2is ui ended by itself"
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                answer = json.load(response)
-        except OSError:
-            time.sleep(1)
-            continue
-        if found := pick(answer["data"]):
-            return found
-        time.sleep(1)
-    raise AssertionError(f"no answer within 420 s to {query}")

@@ -2,7 +2,10 @@
 
 import http.server
 import json
+import re
+import shlex
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,7 @@ from support.projects import flip, lake_of
 from support.runs import refresh
 
 DOMAIN = "sums"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "auditors.md"
 
 
 def forged(file: Path, asset: str, **changes: object) -> Version:
@@ -151,6 +155,66 @@ def test_what_is_served_is_looked_at_and_going_back_is_seen(copy: Path) -> None:
         assert back.exit_code == 1
         assert f"{result.parent / 'current.json'}: it leads to" in back.output
         assert what in back.output
+
+
+def test_going_back_to_an_older_genuine_adapter_is_seen_and_a_refresh_serves_the_newer_again(copy: Path) -> None:
+    adapters = lake_of(copy).place("finetune/adapter", DOMAIN)
+    pointer = adapters / "served.json"
+    older = pointer.read_bytes()
+    (copy.parent / "domains" / DOMAIN / "domain.toml").write_text('title = "Sums"\n[finetune]\nseed = 1\n')
+    refresh(copy, DOMAIN)
+    newer = pointer.read_bytes()
+    was, now = (file_sha256(adapters / json.loads(said)["version"] / "manifest.json") for said in (older, newer))
+    assert was != now
+    assert g2is(copy, "audit", "verify").exit_code == 0
+    pointer.write_bytes(older)
+    for words in ((DOMAIN,), ()):
+        back = g2is(copy, "audit", "verify", *words)
+        assert back.exit_code == 1
+        assert f"finetune/adapter[{DOMAIN}]: BROKEN" in back.output
+        said = f"altered: {pointer}: it leads to {was[:12]}, Dagster's last event says {now[:12]}: it was rolled back"
+        assert said in back.output
+        assert "refresh again" in back.output
+    refresh(copy, DOMAIN)
+    assert pointer.read_bytes() == newer
+    assert g2is(copy, "audit", "verify", DOMAIN).exit_code == 0
+
+
+def documented(command: str, **stands_for: object) -> str:
+    """A command of the document, for a shell, with what stands for something of the reader's own."""
+    (line,) = re.findall(rf"^{re.escape(command)} .*$", DOCUMENT.read_text(encoding="utf-8"), flags=re.M)
+    for word, own in stands_for.items():
+        line, n_times = re.subn(rf"\b{word}\b", lambda _, own=own: shlex.quote(str(own)), line)
+        assert n_times == 1, line
+    return line
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed: it comes with OpenSSH")
+def test_the_witness_file_is_signed_and_checked_by_the_documented_commands(copy: Path, tmp_path: Path) -> None:
+    file, key, signers = (tmp_path / name for name in ("witness.jsonl", "my key", "signers"))
+
+    def shell(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert g2is(copy, "audit", "witness", str(file)).exit_code == 0
+    made = shell(f"ssh-keygen -q -t ed25519 -N '' -C '' -f {shlex.quote(str(key))}")
+    assert made.returncode == 0, made.stderr
+    signers.write_text(f"ann@example.org {key.with_name('my key.pub').read_text()}")
+    signed = shell(documented("ssh-keygen -Y sign", KEY=key))
+    assert signed.returncode == 0, signed.stderr
+    check = documented("ssh-keygen -Y verify", SIGNERS=signers, WHO="ann@example.org")
+    good = shell(check)
+    assert good.returncode == 0, good.stderr
+    assert good.stdout.startswith('Good "g2is" signature for ann@example.org')
+    line = file.read_text()
+    file.write_text(re.sub('"at": "20', '"at": "19', line))
+    assert file.read_text() != line
+    refused = shell(check)
+    assert refused.returncode != 0
+    assert "Good" not in refused.stdout
+    file.write_text(line)
+    assert shell(check.replace("ann@", "bob@")).returncode != 0
+    assert shell(check).returncode == 0
 
 
 def test_a_file_kept_elsewhere_tells_what_a_wiped_history_cannot(copy: Path, tmp_path: Path) -> None:

@@ -1,23 +1,27 @@
-"""What other sites may do to a running UI: each attack does its work at Dagster's own server, and none at `g2is ui`."""
+"""A running UI: what it shows and runs, and the attacks of other sites, which Dagster's own server obeys, refused."""
 
 import asyncio
 import http.client
 import json
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import dagster as dg
+import psutil
 import pytest
 
 from g2is_assets.cli.guard import Guard, hosts_served
-from support.projects import write_instance, write_project
+from support.projects import write_instance
+from support.shared import copied
 
 PLAIN = [sys.executable, "-c", "from dagster_webserver.cli import main; main()"]
 G2IS = [sys.executable, "-c", "from g2is_assets.cli import main; main()"]
@@ -61,6 +65,19 @@ class Server:
         with dg.DagsterInstance.from_config(str(self.home)) as instance:
             return bool(instance.fetch_materializations(dg.AssetKey(key), limit=1).records)
 
+    def ask(self, query: str, pick: Callable[[Any], Any]) -> Any:
+        """What `pick` takes from the answer, asked again until there is something."""
+        content, json_said = json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/graphql", content, json_said)
+        deadline = time.monotonic() + 420
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, "the server ended by itself"
+            with urllib.request.urlopen(request, timeout=120) as response:
+                if found := pick(json.load(response)["data"]):
+                    return found
+            time.sleep(0.5)
+        raise AssertionError(f"no answer within 420 s to {query}")
+
     def wait(self) -> None:
         for _ in range(240):
             assert self.process.poll() is None, "the server ended by itself"
@@ -77,23 +94,23 @@ def start(command: list[str], home: Path, *arguments: str) -> Server:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     words = [*command, "--port", str(port), *arguments]
-    said = subprocess.DEVNULL
-    environment = {"DAGSTER_HOME": str(home), "PATH": "", "PYTHONPATH": ":".join(sys.path)}
-    return Server(port, subprocess.Popen(words, stdout=said, stderr=said, env=environment), home)
+    environment = {"DAGSTER_HOME": str(home), "PATH": "", "PYTHONPATH": ":".join(sys.path), "HF_HUB_OFFLINE": "1"}
+    with home.with_name("ui.log").open("w") as said:
+        process = subprocess.Popen(words, stdout=said, stderr=said, env=environment, start_new_session=True)
+    return Server(port, process, home)
 
 
 @pytest.fixture(scope="module")
-def servers(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """Dagster's own server, and `g2is ui` of a project."""
+def servers(refreshed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    """Dagster's own server, and `g2is ui` of a project in which the graph is to be made again."""
     folder = tmp_path_factory.mktemp("guard")
-    empty = folder / "empty.py"
-    empty.write_text("import dagster as dg\ndefs = dg.Definitions()\n")
     (folder / "plain").mkdir()
     write_instance(folder / "plain")
-    settings = write_project(folder / "guarded", tiny_model)
+    settings = copied(refreshed, folder / "guarded")
+    (settings.parent / "lake" / "graph" / "neighbors" / "current.json").unlink()
     started = {
-        "plain": start(PLAIN, folder / "plain" / ".dagster", "--python-file", str(empty)),
-        "guarded": start([*G2IS, "ui"], settings.parent / ".dagster", "--config", str(settings)),
+        "plain": start(PLAIN, folder / "plain" / ".dagster", "--empty-workspace"),
+        "guarded": start([*G2IS, "ui"], settings.parent / ".dagster", "--host", "0.0.0.0", "--config", str(settings)),
     }
     try:
         for server in started.values():
@@ -251,3 +268,41 @@ def test_no_other_site_can_show_an_answer_in_a_frame() -> None:
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [(b"host", b"a:1")]}
     asyncio.run(Guard(app, {"a:1"})(scope, None, keep))  # type: ignore[arg-type]
     assert (b"x-frame-options", b"SAMEORIGIN") in sent[0]["headers"]
+
+
+LAUNCH = """
+mutation { launchRun(executionParams: {
+  selector: {
+    repositoryLocationName: "g2is_assets.orchestration.definitions",
+    repositoryName: "__repository__", jobName: "refresh_pool"
+  },
+  mode: "default", runConfigData: {loggers: {console: {config: {log_level: "ERROR"}}}}
+}) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
+
+
+def test_the_ui_shows_the_assets_runs_a_job_and_ends_its_processes(servers: dict[str, Server]) -> None:
+    """The last test here: then it serves no more."""
+    ui = servers["guarded"]
+    nodes = ui.ask("{ assetNodes { assetKey { path } } }", lambda data: data["assetNodes"])
+    keys = {"/".join(node["assetKey"]["path"]) for node in nodes}
+    assert "selection/subset" in keys
+    assert len(keys) == 14
+    run = ui.ask(LAUNCH, lambda data: data["launchRun"])
+    assert run["__typename"] == "LaunchRunSuccess", run
+    status = f'{{ runOrError(runId: "{run["run"]["runId"]}") {{ ... on Run {{ status }} }} }}'
+    finished = {"SUCCESS", "FAILURE", "CANCELED"}
+    assert ui.ask(status, lambda data: {data["runOrError"]["status"]} & finished) == {"SUCCESS"}
+    assert (ui.home.parent / "lake" / "graph" / "neighbors" / "current.json").exists()
+    assert listens_everywhere(ui.port)
+    ui.process.send_signal(signal.SIGINT)
+    ui.process.wait(timeout=60)
+    said = ui.home.with_name("ui.log").read_text()
+    assert "Warning: serving on 0.0.0.0. Dagster's UI has no login: anyone who reaches it can launch runs" in said
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", ui.port)) != 0
+
+
+def listens_everywhere(port: int) -> bool:
+    """Whether somebody listens on all of this machine's addresses."""
+    return any(c.laddr == ("0.0.0.0", port) for c in psutil.net_connections("tcp4") if c.status == psutil.CONN_LISTEN)
