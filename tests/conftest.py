@@ -18,14 +18,15 @@ from support.models import write_tiny_model
 from support.processes import Commands
 from support.projects import Undisturbed, payload, write_project
 from support.runs import computed, own_instance, refresh, run
-from support.shared import RENDER, copied, forget_what_stays, made_once, render_nothing
+from support.shared import RENDER, copied, forget_what_stays, made_once, open_histories_quickly, render_nothing
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _pictures_are_blank() -> Iterator[None]:
-    """Unless a test asks for `rendered`."""
+def _pictures_are_blank_and_histories_quick() -> Iterator[None]:
+    """Pictures unless a test asks for `rendered`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FigureCanvasAgg, "draw", render_nothing)
+        open_histories_quickly(patch)
         yield
     gc.unfreeze()
 

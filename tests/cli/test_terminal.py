@@ -46,13 +46,10 @@ def hostile(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (settings.parent / "domains" / "sums" / "domain.toml").write_text(f"title = {title}\n")
     (settings.parent / "studies").mkdir()
     (settings.parent / "studies" / "odd.toml").write_text(STUDY.replace('"Small"', title))
-    done = subprocess.run(
-        [sys.executable, "-c", "from g2is_assets.cli import main; main()", "demo", "--config", str(settings)],
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    (settings.parent / "said").write_bytes(done.stdout + done.stderr)
+    commands = Commands(settings.parent.parent)
+    done = commands.demo(settings)
+    assert done.wait() == 0, done.shown
+    done.log.rename(settings.parent / "said")
     return settings
 
 

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from g2is_assets.stages.catalog import refreshed
 from g2is_assets.store.manifest import describe_files, read_manifest
-from support.shared import render_nothing
+from support.shared import open_histories_quickly, render_nothing
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -188,6 +189,7 @@ def _in_child(
         os.dup2(written, stream)
     gc.freeze()
     FigureCanvasAgg.draw = render_nothing
+    open_histories_quickly(pytest.MonkeyPatch())
     os.environ.update({"COLUMNS": "1000"} | environment)
     if die_at:
         sys.addaudithook(killer(die_at))

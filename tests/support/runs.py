@@ -1,5 +1,6 @@
 """Jobs of a project's definitions, run in this process."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ def run(
     """Run a job of the definitions as they are now, for a partition if one is given."""
     config = QUIET | ({"ops": ops} if ops else {})
     found = build_defs(settings).resolve_job_def(job)
+    gc.freeze()  # every training collects garbage: what is here by now is none, or is little
     return found.execute_in_process(instance=instance, run_config=config, partition_key=key, **options)
 
 

@@ -4,9 +4,15 @@ import gc
 import os
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic.script import ScriptDirectory
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from filelock import FileLock
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -16,6 +22,30 @@ RENDER = FigureCanvasAgg.draw
 def render_nothing(canvas: FigureCanvasAgg) -> None:
     """Leave a picture blank: rendering takes a third of a refresh."""
     canvas.get_renderer()
+
+
+def open_histories_quickly(patch: pytest.MonkeyPatch) -> None:
+    """Let Dagster keep what it makes anew for every event it stores, and what it parses anew for every database.
+
+    That is an engine of SQLAlchemy with its compiled statements, and the list of its migrations: a third of a refresh.
+    Engines hold no connection, so databases are opened and closed as ever.
+    """
+    patch.setattr(ScriptDirectory, "from_config", cache(ScriptDirectory.from_config))
+    for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+        patch.setattr(module, "create_engine", _kept(module.create_engine))
+
+
+def _kept(create: Callable[..., Any]) -> Callable[..., Any]:
+    made: dict[str, Any] = {}
+
+    def engine(address: str, **options: Any) -> Any:
+        if address not in made:
+            if len(made) > 20:
+                made.clear()
+            made[address] = create(address, **options)
+        return made[address]
+
+    return engine
 
 
 def forget_what_stays() -> None:
