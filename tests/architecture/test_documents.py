@@ -71,7 +71,7 @@ def options_of(command: click.Command) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_the_pages_is_one_that_the_program_has_with_these_options(page: Path) -> None:
     lines = [line.replace("\\\n", " ") for line in commands(page.read_text(encoding="utf-8").replace("\\\n", " "))]
-    used = [words for line in lines if (words := re.findall(r"\bg2is (.+)", line))]
+    used = [words for line in lines if (words := re.findall(r"(?<!-n )\bg2is (.+)", line))]  # of a signature a name
     for (said,) in used:
         command: click.Command = main
         words = said.split()
