@@ -6,6 +6,7 @@ change log. No stage, no mathematics.
 
 import json
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterable, Mapping
@@ -14,12 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
-from rich.console import Console
 
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import SettingsError, SourceError
 from g2is_assets.progress import shown_on
+from g2is_assets.reports.terminal import Terminal
 from g2is_assets.reports.why import taken_lines
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.parsing import to_toml
@@ -90,7 +91,7 @@ def select(
         workspace = Workspace(load_project(place / SETTINGS_FILE).model_copy(update={"home": place}))
         require_rows(workspace, DOMAIN)
         if progress:
-            stack.enter_context(shown_on(Console(stderr=True)))
+            stack.enter_context(shown_on(Terminal(sys.stderr)))
         return _selected(workspace)
 
 

@@ -12,8 +12,8 @@ from g2is_assets.cli.export import export
 from g2is_assets.cli.options import config_option, dry_run_option, host_option, json_option, port_option, stoppable
 from g2is_assets.cli.study import study
 from g2is_assets.cli.tables import listing
-from g2is_assets.cli.terminal import cleaned_streams
 from g2is_assets.errors import G2isError
+from g2is_assets.reports.terminal import cleaned_streams
 
 
 class _Group(click.Group):

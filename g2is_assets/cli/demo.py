@@ -5,10 +5,10 @@ from pathlib import Path
 from g2is_assets.cli.init import run_init
 from g2is_assets.cli.refresh import asked_for, print_places, run_refresh
 from g2is_assets.cli.tables import print_table
-from g2is_assets.cli.terminal import Terminal
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import NoProjectError, command
+from g2is_assets.reports.terminal import Terminal
 from g2is_assets.reports.words import difference_to, printable, verdict
 from g2is_assets.settings.project import Project, load_project
 from g2is_assets.store.lake import Lake

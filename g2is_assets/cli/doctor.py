@@ -17,8 +17,8 @@ from rich.text import Text
 from g2is_assets.cli import checkup
 from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, Finding, Model, PoolSize, readable_version, standing
 from g2is_assets.cli.options import print_json
-from g2is_assets.cli.terminal import Terminal
 from g2is_assets.errors import ModelError, SettingsError, command
+from g2is_assets.reports.terminal import Terminal
 from g2is_assets.reports.words import counted
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Project, load_project

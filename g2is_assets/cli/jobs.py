@@ -16,12 +16,12 @@ from typing import Any, Final
 import dagster as dg
 from filelock import FileLock
 
-from g2is_assets.cli.terminal import Terminal
 from g2is_assets.errors import StoreError
 from g2is_assets.orchestration.assets import STOPPED
 from g2is_assets.orchestration.definitions import build_defs
 from g2is_assets.orchestration.runs import INTERRUPTS, end_dead_runs
 from g2is_assets.progress import say, show_on
+from g2is_assets.reports.terminal import Terminal
 from g2is_assets.settings.project import Project
 from g2is_assets.store.files import write_atomically, writing
 

@@ -11,9 +11,9 @@ import polars as pl
 from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, check_warmup, look_at_weights, readable_version
 from g2is_assets.cli.jobs import open_instance, run_job, watch_steps
 from g2is_assets.cli.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
-from g2is_assets.cli.terminal import Terminal
 from g2is_assets.contracts.audit import PAGE
 from g2is_assets.errors import G2isError, ModelError, SettingsError, SourceError, command
+from g2is_assets.reports.terminal import Terminal
 from g2is_assets.reports.words import counted, printable, serving, verdict
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Domain, Project

@@ -15,7 +15,7 @@ from g2is_assets.settings.project import Project, load_project
 if TYPE_CHECKING:
     import dagster as dg
 
-    from g2is_assets.cli.terminal import Terminal
+    from g2is_assets.reports.terminal import Terminal
     from g2is_assets.stages.stage import Place
     from g2is_assets.stages.studies import Study
 
@@ -47,7 +47,7 @@ def run(
         return _plan(config, name, domains, variants)
     with stoppable("trainings are"):
         from g2is_assets.cli.jobs import open_instance, watch_steps
-        from g2is_assets.cli.terminal import Terminal
+        from g2is_assets.reports.terminal import Terminal
         from g2is_assets.stages.studies import find_study
 
         begun, console = time.time(), Terminal()

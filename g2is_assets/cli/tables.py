@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from g2is_assets.cli.options import print_json
-from g2is_assets.cli.terminal import PastTheFilter, Terminal
+from g2is_assets.reports.terminal import PastTheFilter, Terminal
 from g2is_assets.reports.words import printable
 
 FORMS: Final = {

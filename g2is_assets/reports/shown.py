@@ -99,7 +99,8 @@ class Seen:
 
 def _tables(version: Version) -> Cells:
     """Every file of a version: how many rows, which view, and what it holds."""
-    manifest, rows = version.manifest, []
+    manifest = version.manifest
+    rows: Cells = []
     for file, record in sorted(manifest.files.items()):
         table = file.removesuffix(".parquet")
         contract = TABLES.get((manifest.asset, table))

@@ -63,8 +63,8 @@ def lineage(draft: Draft, task: Task) -> None:
     """Every version behind the domain's adapter and its evaluation, back to the source files, and the rows trained on.
 
     Each version's manifest names its inputs by digest, so the digests of these two, which this run's event keeps,
-    commit to all of them. The check recomputes them; `g2is audit verify` does so at any time. The settings files are part of
-    this record, so a change of theirs shows.
+    commit to all of them. The check recomputes them; `g2is audit verify` does so at any time. The settings files are
+    part of this record, so a change of theirs shows.
     """
     lake = task.workspace.lake
     chain = follow(lake, [task.version(asset) for asset in ("finetune/adapter", "finetune/evaluation")])

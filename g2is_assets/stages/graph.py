@@ -27,7 +27,7 @@ N_BINS: Final = 200
 @stage(
     "graph/neighbors",
     "project",
-    "5",
+    "6",
     {"polars", "parquet"},
     inputs=["gradients/pool", "instructions/pool"],
     made_from=lambda workspace, *_: MadeFrom(workspace.project.settings.graph.model_dump(mode="json")),

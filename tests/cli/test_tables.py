@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from g2is_assets.cli.tables import print_csv
-from g2is_assets.cli.terminal import cleaned_streams
+from g2is_assets.reports.terminal import cleaned_streams
 from g2is_assets.store.views import rebuild_views
 from support.commands import g2is
 from support.projects import lake_of, study_of

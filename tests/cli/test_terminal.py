@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from g2is_assets.cli import main
-from g2is_assets.cli.terminal import cleaned_streams
 from g2is_assets.cli.ui import show
+from g2is_assets.reports.terminal import cleaned_streams
 from g2is_assets.reports.words import COMMANDS
 from support.commands import every_command, g2is
 from support.processes import Commands

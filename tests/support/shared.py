@@ -3,16 +3,16 @@
 import gc
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import dagster as dg
 import pytest
 from alembic.script import ScriptDirectory
-from dagster._core.storage.event_log.sqlite import sqlite_event_log
-from dagster._core.storage.runs.sqlite import sqlite_run_storage
-from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from filelock import FileLock
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -31,8 +31,10 @@ def open_histories_quickly(patch: pytest.MonkeyPatch) -> None:
     Engines hold no connection, so databases are opened and closed as ever.
     """
     patch.setattr(ScriptDirectory, "from_config", cache(ScriptDirectory.from_config))
-    for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
-        patch.setattr(module, "create_engine", _kept(module.create_engine))
+    with TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as instance:
+        storages = (instance.event_log_storage, instance.run_storage, instance.schedule_storage)
+        for module in (sys.modules[type(storage).__module__] for storage in storages):
+            patch.setattr(module, "create_engine", _kept(vars(module)["create_engine"]))
 
 
 def _kept(create: Callable[..., Any]) -> Callable[..., Any]:
