@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,13 +37,15 @@ Rows = str | Path | Iterable[Mapping[str, Any]] | pl.DataFrame
 """Rows as people have them: a file, dictionaries, or a frame of Polars or of another library that speaks Arrow."""
 Pool = Rows | Mapping[str, Any]
 """Such rows, or a source as `sources` in `g2is.toml` has it, such as `{"hub": "owner/name"}`."""
+Own = Rows | Mapping[str, Any]
+"""Such rows, or a file of columns with other names: `{"path": "my.csv", "columns": {"prompt": "Question"}}`."""
 DOMAIN: Final = "domain"
 """The name of the one domain."""
 
 
 def select(
     pool: Pool,
-    domain: Rows,
+    domain: Own,
     *,
     model: str | Path = EMBEDDED_MODEL,
     budget: float | None = None,
@@ -61,10 +64,11 @@ def select(
 
     Args:
         pool: The rows to choose from; a path may be a glob, a mapping is a source as in `g2is.toml`.
-        domain: A few dozen rows that steer the selection, at least two.
+        domain: A few dozen rows that steer the selection, at least two; their file may be a mapping with `path` and
+            `columns`, the names that its columns have.
         model: The embedded default, a Hugging Face id, or a folder with safetensors.
         budget: Rows to take: below 1 a share of the pool, from 1 up their number; by default 0.05.
-        test: Rows of the domain that nothing may be chosen for repeating them.
+        test: Rows of the domain that nothing may be chosen for repeating them; their columns are those of `domain`.
         folder: Where to keep the project; it must not hold another one.
         progress: Whether to show it as a refresh does, on stderr; else it goes to the log `g2is_assets` alone.
         settings: Other keys of `g2is.toml`, a section as a mapping: `warmup={"share": 0.2}, device="cpu"`.
@@ -85,11 +89,16 @@ def select(
         model = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
         sections = {"instructions": instructions, "selection": selection or None}
         _claim(place, to_toml({"model": model, **settings, **sections}))
-        for split, rows in (("validation", domain), ("test", test)):
+        own, columns = _named(domain)
+        for split, rows in (("validation", own), ("test", test)):
             _write_split(place / "domains" / DOMAIN, split, rows)
+        said = place / "domains" / DOMAIN / "domain.toml"
+        said.write_text(to_toml({"columns": columns}), encoding="utf-8") if columns else said.unlink(missing_ok=True)
         # G2IS_HOME moves the lake of a project, which must not become that of a notebook's.
         workspace = Workspace(load_project(place / SETTINGS_FILE).model_copy(update={"home": place}))
         require_rows(workspace, DOMAIN)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", FutureWarning)  # of transformers and peft, to each other
         if progress:
             stack.enter_context(shown_on(Terminal(sys.stderr)))
         return _selected(workspace)
@@ -128,6 +137,15 @@ def _pool(rows: Pool, place: Path) -> str | Mapping[str, Any]:
     if isinstance(rows, str | Path):
         return str(rows) if "://" in str(rows) else str(Path(rows).absolute())
     return _write(rows, place / "pool" / "rows").relative_to(place).as_posix()
+
+
+def _named(rows: Own) -> tuple[Rows, Mapping[str, str] | None]:
+    """The rows of a domain, and the names of its file's columns where they are given."""
+    if not isinstance(rows, Mapping):
+        return rows, None
+    if set(rows) != {"path", "columns"}:
+        raise SettingsError(f"`domain` as a mapping has `path` and `columns`, not {', '.join(map(str, rows))}")
+    return rows["path"], rows["columns"]
 
 
 def _write_split(folder: Path, split: str, rows: Rows | None) -> None:

@@ -7,11 +7,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+LONGEST_STEP_S: Final = 1800.0
+"""Time over which the speed of a step is taken, in seconds."""
 LOG_EVERY_S: Final = 20.0
 """Longest silence of a long step in a log, in seconds."""
 
@@ -71,15 +73,17 @@ def track(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         yield _lines(label, total, unit)
         return
     columns = (
-        TextColumn("  {task.description:<34}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=12),
+        TextColumn(f"{{task.completed:,.0f}}/{{task.total:,.0f}} {unit}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("gone,"),
         TimeRemainingColumn(),
+        TextColumn("left"),
     )
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+    quiet: dict[str, Any] = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
+    # Steps may be minutes apart, and an estimate is wanted then most.
+    with Progress(*columns, console=console, speed_estimate_period=LONGEST_STEP_S, **quiet) as bar:
         task = bar.add_task(label, total=total)
         yield lambda n: bar.advance(task, n)
 

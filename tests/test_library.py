@@ -117,3 +117,16 @@ def test_a_source_may_say_its_licence_and_a_setting_that_is_wrong_is_refused(tin
     source = {"path": str(pool), "license": "MIT"}
     chosen = g2is.select(source, OWN[:3], model=tiny_model, budget=2, **SMALL)
     assert chosen["licenses"].to_list() == [["MIT"], ["MIT"]]
+
+
+def test_columns_of_a_domains_file_may_have_other_names(tiny_model: Path, tmp_path: Path) -> None:
+    words: dict[str, Any] = {"model": tiny_model, "budget": 2, **SMALL}
+    file = tmp_path / "own.csv"
+    pl.DataFrame([{"Frage": row["instruction"], "Lösung": row["output"]} for row in OWN[:3]]).write_csv(file)
+    with pytest.raises(SourceError, match="unknown columns: Frage, Lösung"):
+        g2is.select(POOL, file, **words)
+    with pytest.raises(SettingsError, match="a mapping has `path` and `columns`, not path"):
+        g2is.select(POOL, {"path": file}, **words)
+    chosen = g2is.select(POOL, {"path": file, "columns": {"prompt": "Frage", "response": "Lösung"}}, **words)
+    own = [{name: row[name] for name in ("instruction", "output")} for row in OWN[:3]]
+    assert chosen["row_id"].to_list() == g2is.select(POOL, own, **words)["row_id"].to_list()

@@ -263,7 +263,8 @@ def _reports(
             done += [found] if found else []
         if rest:
             found = examine_rest(project, lake, told, done, asked)
-            reports.append(_said("everything else", None, found))
+            if found.chain or found.findings:
+                reports.append(_said("everything else", None, found))
     return reports
 
 

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 from g2is_assets.cli.init import run_init
-from g2is_assets.cli.refresh import asked_for, print_places, run_refresh
+from g2is_assets.cli.refresh import asked_for, print_places, print_subset, run_refresh
 from g2is_assets.cli.tables import print_table
-from g2is_assets.contracts.instructions import POOL
-from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import NoProjectError, command
 from g2is_assets.reports.terminal import Terminal
-from g2is_assets.reports.words import difference_to, printable, verdict
+from g2is_assets.reports.words import difference_to, verdict
 from g2is_assets.settings.project import Project, load_project
 from g2is_assets.store.lake import Lake
 
@@ -56,9 +54,5 @@ def _print_outcome(console: Terminal, project: Project, domain: str) -> None:
     title = f"{project.domain(domain).title}: NLL on {evaluation['split']} rows (lower is better)"
     print_table("table", rows, right=rows[0].keys() - {"model"}, title=title)
     console.print(verdict(evaluation), markup=False)
-    pool = lake.current("instructions/pool").read(POOL)
-    sources = subset.read(SUBSET).join(pool, on="row_id").explode("sources")["sources"]
-    mix = sources.value_counts().sort("count", "sources", descending=[True, False])
-    parts = [f"{printable(source)} {count}" for source, count in mix.iter_rows()]
-    console.print(f"Subset: {n_rows} of {len(pool)} rows; by source: {', '.join(parts)}", markup=False)
+    print_subset(console, project, domain)
     print_places(console, project, domain)

@@ -70,9 +70,7 @@ def subset(config: Path | None, domain: str, form: "Format", out: Path | None) -
         with exported(path) as scratch:
             scratch.write_text(content, encoding="utf-8")
     told = ", ".join(name for name, beside in export.files.items() if beside is not None)
-    click.echo(
-        f"Wrote {counted(len(export.records), 'row')} to {file}" + (f", and of it {told} beside it." if told else ".")
-    )
+    click.echo(f"Wrote {counted(len(export.records), 'row')} to {file}" + (f", and {told} beside it." if told else "."))
     _print_notes(project, domain, "selection/subset", export.notes)
 
 

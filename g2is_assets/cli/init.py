@@ -82,8 +82,10 @@ def make_project(folder: Path, *, sample: bool) -> None:
         raise SettingsError(f"{target}: {fault}; name another folder")
     # A pool or domains that people have are theirs to keep.
     folders = SAMPLE if sample else tuple(name for name in FOLDERS if not (target / name).is_dir())
+    if (above := settings_in(*target.parents)) and above.parent / "domains" in target.parents:
+        raise SettingsError(f"{target} lies among the domains of {above.parent}; name another folder")
     if there := [name for name in (*folders, *TEXTS) if (target / name).exists() or (target / name).is_symlink()]:
-        raise SettingsError(f"{target} has {' and '.join(there)} already; name another folder, or move that away")
+        raise SettingsError(f"{target} has {', '.join(there)} already; name another folder, or move that away")
     try:
         is_new = not target.exists()
         target.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,8 @@ from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, check_warmup, look_at_w
 from g2is_assets.cli.jobs import open_instance, run_job, watch_steps
 from g2is_assets.cli.study_plan import SCORING_TOKENS_PER_S, TRAINING_TOKENS_PER_S
 from g2is_assets.contracts.audit import PAGE
+from g2is_assets.contracts.instructions import POOL
+from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import G2isError, ModelError, SettingsError, SourceError, command
 from g2is_assets.reports.terminal import Terminal
 from g2is_assets.reports.words import counted, printable, serving, verdict
@@ -96,7 +98,7 @@ def run_refresh(
             (show or _print_outcome)(console, project, name)
     for finding in check_warmup(project):
         console.print(f"Warmup: {finding.said}", markup=False, soft_wrap=True)
-    took = f"Took {time.monotonic() - begun:.0f} s."
+    took = f"Took {span(time.monotonic() - begun)}."
     console.print(f"{took} See it all, with history and lineage: {command('ui')}", markup=False, soft_wrap=True)
     if failed:
         raise G2isError("; ".join(f"domain '{name}' failed: {error}" for name, error in failed.items()))
@@ -112,7 +114,18 @@ def _print_outcome(console: Terminal, project: Project, domain: str) -> None:
         markup=False,
         highlight=False,
     )
+    print_subset(console, project, domain)
     print_places(console, project, domain)
+
+
+def print_subset(console: Terminal, project: Project, domain: str) -> None:
+    """Say how many rows were taken, and from which sources."""
+    lake = Lake(project.home / "lake")
+    subset, pool = lake.current("selection/subset", domain).read(SUBSET), lake.current("instructions/pool").read(POOL)
+    mix = subset.join(pool, on="row_id").explode("sources")["sources"].value_counts()
+    parts = [f"{printable(s)} {n}" for s, n in mix.sort("count", "sources", descending=[True, False]).iter_rows()]
+    said = f"Subset: {len(subset)} of {len(pool)} rows; by source: {', '.join(parts)}"
+    console.print(said, markup=False, highlight=False)
 
 
 def print_places(console: Terminal, project: Project, domain: str) -> None:
@@ -152,9 +165,14 @@ def plan_lines(project: Project, domains: Sequence[str], only: Sequence[str] | N
         return [said, "No estimate of the time: on a GPU it was not measured."]
     speed, source = _speed(project, weights)
     seconds = START_S + _seconds(project, set(to_make), domains, n_rows, n_tokens) / speed
-    span = f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-    about = f"About {'a minute' if seconds < 90 else span}"
-    return [said, f"{about} {source}; Ctrl-C keeps what is finished."]
+    return [said, f"About {'a minute' if seconds < 90 else span(seconds)} {source}; Ctrl-C keeps what is finished."]
+
+
+def span(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _seconds(

@@ -47,6 +47,7 @@ def run(
         return _plan(config, name, domains, variants)
     with stoppable("trainings are"):
         from g2is_assets.cli.jobs import open_instance, watch_steps
+        from g2is_assets.cli.refresh import span
         from g2is_assets.reports.terminal import Terminal
         from g2is_assets.stages.studies import find_study
 
@@ -57,7 +58,7 @@ def run(
         with open_instance(project) as instance:
             failed = _run(instance, project, console, places, None if hours is None else begun + 3600 * hours)
         console.print(
-            f"Took {time.time() - begun:.0f} s. The result: {command(f'study show {name}')}",
+            f"Took {span(time.time() - begun)}. The result: {command(f'study show {name}')}",
             markup=False,
             soft_wrap=True,
         )
@@ -76,7 +77,9 @@ def _plan(config: Path | None, name: str, domains: Sequence[str], variants: Sequ
     project = load_project(config)
     places = _places(find_study(project, name), domains, variants)
     first = [*JOBS[REFRESH_POOL][1], *STUDY_JOBS["study_domain"][1]] + ["study/embedding"] * _embeds(project, places)
-    click.echo(f"What it reads: {' '.join(refresh_lines(project, list({place.domain for place in places}), first))}")
+    click.echo(
+        f"First what it reads: {' '.join(refresh_lines(project, list({place.domain for place in places}), first))}"
+    )
     for line in plan_lines(Workspace(project, looking=True), places):
         click.echo(line)
 

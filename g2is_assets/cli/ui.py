@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -50,8 +51,7 @@ def run_ui(config: Path | None, host: str, port: int, allowed: tuple[str, ...]) 
             assert child.stdout is not None
             Thread(target=show, args=(child.stdout.fileno(),), daemon=True).start()
         shown = "localhost" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
-        click.echo(f"http://{shown}:{port} - history in {history} - stop with Ctrl-C")
-        _wait(children)
+        _wait(children, (host, port), f"http://{shown}:{port} - history in {history} - stop with Ctrl-C")
 
 
 def show(pipe: int) -> None:
@@ -61,11 +61,23 @@ def show(pipe: int) -> None:
         click.echo(decoder.decode(chunk), err=True, nl=False)
 
 
-def _wait(children: dict[str, subprocess.Popen[bytes]]) -> None:
+def _answers(place: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(place, timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _wait(children: dict[str, subprocess.Popen[bytes]], place: tuple[str, int], address: str) -> None:
+    """Until interrupted; the address is printed once somebody answers there."""
+    is_said = False
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background commands with it ignored
     try:
         while True:
+            if not is_said and (is_said := _answers(place)):
+                click.echo(address)
             for name, child in children.items():
                 if (code := child.poll()) is not None:
                     raise G2isError(f"{name} ended with exit code {code}; its lines above say why")

@@ -12,7 +12,7 @@ from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.gradients import SET_ASIDE
 from g2is_assets.contracts.instructions import POOL, REJECTED, TARGET, WITHHELD
 from g2is_assets.contracts.tables import main_table
-from g2is_assets.errors import SettingsError, StoreError
+from g2is_assets.errors import SettingsError, StoreError, command
 from g2is_assets.reports.words import beginning, printable
 from g2is_assets.store.files import read_parquet
 from g2is_assets.store.lake import Lake
@@ -20,6 +20,8 @@ from g2is_assets.store.manifest import Manifest
 from g2is_assets.store.pruning import ROW_IDS
 from g2is_assets.store.version import Version
 from g2is_assets.store.versions import versions_of
+
+SOME_ROWS: Final = "sql 'SELECT row_id, ids, prompt FROM instructions_pool LIMIT 10'"
 
 MIN_PREFIX: Final = 8
 """Characters of a row id from which its beginning is enough."""
@@ -61,7 +63,7 @@ def explain(lake: Lake, domain: str, asked: str) -> Answer:
         say_why_not(pool, asked)
         raise SettingsError(
             f"no row is '{asked}'; give a row id, its first {MIN_PREFIX} characters or more, or a source's id. "
-            "List some: SELECT row_id, ids, prompt FROM instructions_pool LIMIT 10"
+            f"List some: {command(SOME_ROWS)}"
         )
     row_id, quoted = row["row_id"], _quoting(lake, domain)
     line = f"{row_id}  {printable(', '.join(row['sources']))}  {beginning(row['prompt'], SHOWN)}"

@@ -135,7 +135,7 @@ def serving(served: Path | None, adapter: Path, metrics: Metrics) -> str:
     """Which adapter is served after an evaluation, and what it takes the place of, or why it does not."""
     before = against_served(metrics)
     if served == adapter:
-        return f"It is served; {before}" if before else "It is served."
+        return f"The newest adapter is served; {before}" if before else "The newest adapter is served."
     decided = ", ".join(
         f"{name} {float(metrics[f'validation_minus_{name}']):+.4f}"
         for name in ("base", "random", "served")
@@ -144,7 +144,7 @@ def serving(served: Path | None, adapter: Path, metrics: Metrics) -> str:
     still = f"{served / 'adapter'} is still served" if served else "none is served yet"
     why = f"its loss on the validation rows less that of the others is {decided}, and has to be below 0 for all"
     force = 'promote = "always" in domain.toml serves it all the same'
-    return "; ".join(filter(None, (f"It is not served: {why}; {force}", still, before))) + "."
+    return "; ".join(filter(None, (f"The newest adapter is not served: {why}; {force}", still, before))) + "."
 
 
 def better_where_it_decides(metrics: Metrics) -> bool:

@@ -175,9 +175,9 @@ class _Evaluation:
 
     @property
     def n_passes(self) -> int:
-        """Rows and choices that pass under each model."""
+        """Rows and choices that pass under each model, and answers that it writes."""
         apart = len(self.validation) if self.rows is not self.validation else 0
-        return len(self.rows) + apart + int(self.rows["choices"].list.len().sum())
+        return len(self.rows) + apart + int(self.rows["choices"].list.len().sum()) + len(self.asked)
 
     def add(self, name: str, adapter: Version | None, progress: Callable[[int], None]) -> None:
         """Score all rows under one more model."""
@@ -185,7 +185,7 @@ class _Evaluation:
         self.n_vocabulary = model.get_input_embeddings().weight.shape[0]
         found = score(self.workspace, model, self.rows, choices=True, progress=progress)
         right = dict(zip(self.rows["row_id"], found.right, strict=True))
-        self._answer(name, model, self.asked)
+        self._answer(name, model, self.asked, progress)
         right |= {row_id: judged for row_id, (_, judged) in self.said[name].items()}
         answered = pl.Series(list(right.values()), dtype=pl.Boolean)
         self.scores[name] = _losses(self.rows, name, found.nll).with_columns(right=answered)
@@ -193,10 +193,10 @@ class _Evaluation:
             found = score(self.workspace, model, self.validation, progress=progress)
         self.deciding[name] = _losses(self.validation, name, found.nll)
 
-    def _answer(self, name: str, model: Any, rows: pl.DataFrame) -> None:
+    def _answer(self, name: str, model: Any, rows: pl.DataFrame, progress: Callable[[int], None]) -> None:
         """Let a model answer rows in words."""
         if len(rows):
-            done = score(self.workspace, model, rows, answer_tokens=self.answer_tokens)
+            done = score(self.workspace, model, rows, answer_tokens=self.answer_tokens, progress=progress)
             told = zip(rows["row_id"], rows["answer"], done.texts, done.right, strict=True)
             self.said[name] |= {
                 row_id: (text, None if answer is None else right) for row_id, answer, text, right in told
@@ -210,9 +210,10 @@ class _Evaluation:
         missing = shown.filter(~pl.col("row_id").is_in(list(self.said["base"])))
         if len(missing):
             model = tuned(self.workspace, adapter.folder / "adapter")
-            for name in ANSWERING:
-                with model.disable_adapter() if name == "base" else nullcontext():
-                    self._answer(name, model, missing)
+            with track("answers to be read", len(missing) * len(ANSWERING), "rows") as progress:
+                for name in ANSWERING:
+                    with model.disable_adapter() if name == "base" else nullcontext():
+                        self._answer(name, model, missing, progress)
         told = [(row_id, name, *self.said[name][row_id]) for name in ANSWERING for row_id in shown["row_id"]]
         schema = {name: ANSWERS.schema[name] for name in ("row_id", "model", "response", "right")}
         answers = pl.DataFrame(told, schema=schema, orient="row").join(shown.drop("response"), on="row_id")

@@ -31,6 +31,7 @@ PICTURES: Final = ".pictures.json"
 ERASING: Final = "erasing.json"
 """The same while an erasure is under way."""
 
+PACKAGE: Final = "g2is_assets"
 LIBRARIES: Final = ("dagster", "numpy", "peft", "polars", "safetensors", "scipy", "torch", "transformers")
 
 
@@ -172,8 +173,9 @@ def describe_bytes(content: bytes) -> FileRecord:
 
 @lru_cache
 def library_versions() -> dict[str, str]:
-    """Versions of Python and the libraries that determine results."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
+    """Versions of Python, this package and the libraries that determine results."""
+    found = {name: importlib.metadata.version(name) for name in (PACKAGE, *LIBRARIES)}
+    return {"python": platform.python_version()} | found
 
 
 @lru_cache

@@ -67,6 +67,9 @@ def test_one_below_another_says_that_it_is_its_own_and_hints_lead_to_it(
     made = g2is("init", "trial")
     assert f"{here} is a project too, and another: in {here / 'trial'} commands work on this one alone." in made.output
     assert "`g2is refresh --config trial/g2is.toml`" in made.output
+    within = g2is("init", "domains/mine")
+    assert within.exit_code == 1
+    assert f"lies among the domains of {here}; name another folder" in within.stderr
     (here / "deep").mkdir()
     monkeypatch.chdir(here / "deep")
     monkeypatch.setenv("G2IS_CONFIG", str(here / "g2is.toml"))

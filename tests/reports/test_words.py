@@ -114,7 +114,7 @@ def test_a_random_models_verdict_is_that_it_guesses() -> None:
 def test_before_now_and_difference_are_told_of_a_served_adapter_and_why_it_stays() -> None:
     folder = Path("/lake")
     told = "served before NLL 2.5294, this one 2.5394 on test rows: +0.0100 [+0.0000, +0.0150], worse than it"
-    assert f"It is served; {told}" in words.serving(folder / "new", folder / "new", measured())
+    assert f"The newest adapter is served; {told}" in words.serving(folder / "new", folder / "new", measured())
     decides = {f"validation_minus_{name}": value for name, value in (("base", -0.2), ("random", -0.1), ("served", 0.1))}
     still = words.serving(folder / "old", folder / "new", measured(**decides))
     assert "base -0.2000, random -0.1000, served +0.1000, and has to be below 0 for all" in still
