@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,9 +88,9 @@ def test_its_checks_say_what_those_in_the_ui_say(built: Path, instance: dg.Dagst
         if name not in elsewhere:
             severity = "error" if evaluation.severity == dg.AssetCheckSeverity.ERROR else "warning"
             word, mark = ("passed", "passed") if evaluation.passed else ("failed", severity)
-            found = str(evaluation.description).partition(": ")[2]
+            found = re.sub("`(.*?)`", r"<code>\1</code>", str(evaluation.description).partition(": ")[2])
             assert (
-                f'<span class="{mark}">{word}</span></td><td data-name="If it failed">{severity}</td>'
+                f'<span class="{mark}">{word}</span></td><td data-name="Severity">{severity}</td>'
                 f'<td data-name="What it found">{found}</td>'
             ) in text, name
 

@@ -242,7 +242,7 @@ def test_a_record_that_is_nested_too_deep_is_set_aside() -> None:
         ({"Question": "a", "Answer": "b"}, "is `Question` the known `question`?"),
         ({"promt": "a", "respnse": "b"}, "is `promt` the known `prompt`?"),
         ({"input": "a", "output": "b"}, "beside `output` stands no prompt"),
-        ({"text": "free"}, 'columns = { prompt = "...", response = "..." }'),
+        ({"text": "free"}, "unknown columns: text; known are instruction/input/output"),
         ({}, "unknown columns: none"),
     ],
 )
