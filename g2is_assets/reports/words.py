@@ -71,11 +71,15 @@ def difference_to(other: str, metrics: Metrics, score: str = "") -> Difference:
 
 
 def points_to(other: str, metrics: Metrics) -> str | None:
-    """By how many points of a hundred more answers are right, with the interval; None where there are too few."""
+    """By how many points of a hundred more answers are right, with the interval; None where that can tell nothing.
+
+    Where all rows come out alike, resampling them gives an interval without width, which chance does not.
+    """
     if f"right_minus_{other}" not in metrics:
         return None
-    mean, low, high = (f"{100 * share + 0.0:+.0f}" for share in difference_to(other, metrics, "right_"))
-    return f"{mean} points [{low}, {high}]"
+    found = difference_to(other, metrics, "right_")
+    mean, low, high = (f"{100 * share + 0.0:+.0f}" for share in found)
+    return f"{mean} points [{low}, {high}]" if found.low < found.high else None
 
 
 def measure_to(other: str, metrics: Metrics) -> str:

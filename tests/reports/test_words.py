@@ -92,6 +92,8 @@ def test_the_verdict_has_a_measure_and_right_answers_first() -> None:
     ends = {"right_minus_base": 0.38, "right_minus_base_low": 0.24, "right_minus_base_high": 0.52}
     first = "31 of 50 answers right (base model 12: +38 points [+24, +52]; random subset 28)"
     assert words.verdict(measured(**right, **ends)) == f"{first}. {said}"
+    alike = ends | {"right_minus_base_low": 0.38, "right_minus_base_high": 0.38}
+    assert "(base model 12; random subset 28)" in words.verdict(measured(**right, **alike))
     none = dict.fromkeys(("n_right_g2is", "n_right_base", "n_right_random"), 0)
     assert words.verdict(measured(**right | none)) == f"{said} No model gets any of 50 rows right."
 
