@@ -13,6 +13,7 @@ from g2is_assets.errors import StoreError
 from g2is_assets.store.manifest import (
     LIBRARIES,
     MANIFEST,
+    PACKAGE,
     FileRecord,
     Input,
     Manifest,
@@ -104,7 +105,7 @@ def test_only_the_versions_own_manifest_is_no_payload(tmp_path: Path) -> None:
 def test_library_versions_name_python_and_every_library() -> None:
     versions = library_versions()
     assert versions["python"] == platform.python_version()
-    assert versions.keys() == {"python", *LIBRARIES}
+    assert versions.keys() == {"python", PACKAGE, *LIBRARIES}
     assert all(re.match(r"\d", version) for version in versions.values())
 
 
