@@ -57,8 +57,9 @@ def test_what_a_refresh_prints_is_short_and_no_text_of_others_is_markup(built: P
     assert "words ([red]\ufffd[31mA[/red]): NLL " in done.shown
     assert "\x1b" not in done.shown
     end = done.shown[done.shown.index("words ([red]") :].splitlines()
-    assert [line.split(":")[0].split(" (")[0] for line in end[:3]] == [
+    assert [line.split(":")[0].split(" (")[0] for line in end[:4]] == [
         "words",
+        "Subset",
         "Adapter",
         "Report, to open in a browser",
     ]

@@ -36,7 +36,7 @@ def test_a_study_runs_after_its_plan_stops_in_time_goes_on_and_is_shown(settings
     planned = g2is("study", "run", "small", "--plan", "--config", str(settings))
     assert planned.returncode == 0, planned.stderr
     assert (
-        "What it reads: Pool of about 40 rows and domain words: at most 7 of 7 assets are to be made." in planned.stdout
+        "First what it reads: Pool of about 40 rows and domain words: at most 7 of 7 assets are to be made." in planned.stdout
     )
     assert not (settings.parent / "lake").exists()
     stopped = g2is("study", "run", "small", "--hours", "0", "--config", str(settings))
