@@ -35,9 +35,8 @@ def g2is(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_study_runs_after_its_plan_stops_in_time_goes_on_and_is_shown(settings: Path) -> None:
     planned = g2is("study", "run", "small", "--plan", "--config", str(settings))
     assert planned.returncode == 0, planned.stderr
-    assert (
-        "First what it reads: Pool of about 40 rows and domain words: at most 7 of 7 assets are to be made." in planned.stdout
-    )
+    said = "First what it reads: Pool of about 40 rows and domain words: at most 7 of 7 assets are to be made."
+    assert said in planned.stdout
     assert not (settings.parent / "lake").exists()
     stopped = g2is("study", "run", "small", "--hours", "0", "--config", str(settings))
     assert stopped.returncode == 0, stopped.stderr
