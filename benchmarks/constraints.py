@@ -21,8 +21,9 @@ from g2is_assets.contracts.gradients import INDEX, MEANS
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.core.graph import sampled_cosines
 from g2is_assets.core.knowledge import allocate_budgets, core_knowledge, measure_home
-from g2is_assets.core.rows import ArrayFeatures, CentredFeatures, FeatureSource, UnitRows
+from g2is_assets.core.rows import ArrayFeatures, FeatureSource, unit_rows
 from g2is_assets.core.walk import gradient_walk
+from g2is_assets.core.walk_state import FloatRows
 from g2is_assets.store.features import StoredFeatures
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
@@ -49,7 +50,7 @@ def main() -> None:
     domains = options.domain or sorted(p.parent.name for p in (lake.place("gradients/target")).glob("*/current.json"))
     sources, row_ids = pool_features(lake, options.rows)
     lines = [
-        [name, f"{(sampled_cosines(s, len(row_ids)) < 0).mean():.2%}", f"{mean_cosine(UnitRows(s).matrix):.4f}"]
+        [name, f"{(sampled_cosines(s, len(row_ids)) < 0).mean():.2%}", f"{mean_cosine(FloatRows(s).matrix):.4f}"]
         for name, s in sources
     ]
     report.table(
@@ -58,7 +59,7 @@ def main() -> None:
     pool = lake.current("instructions/pool").read(POOL)
     origin = dict(zip(pool["row_id"], pool["sources"].list.first(), strict=True))
     for domain in domains:
-        validation = stored(lake, lake.current("gradients/target", domain), "sgd").array().astype(np.float32)
+        validation = unit_rows(stored(lake, lake.current("gradients/target", domain), "sgd").array())
         walks(domain, validation, sources, [origin[row_id] for row_id in row_ids], options.budget, report)
 
 
@@ -73,9 +74,10 @@ def pool_features(lake: Lake, n_rows: int) -> tuple[list[tuple[str, FeatureSourc
     version = lake.current("gradients/pool")
     sources: list[tuple[str, FeatureSource]] = []
     for kind, name in KINDS.items():
-        raw = ArrayFeatures(stored(lake, version, kind, n_rows).array())
+        codes = stored(lake, version, kind, n_rows).array()
         table = version.read(MEANS).filter(pl.col("kind") == kind)
-        sources += [(name, raw), (f"{name}, mean removed", CentredFeatures(raw, table["mean"].to_numpy()[0]))]
+        centred = ArrayFeatures(codes, table["mean"].to_numpy()[0])
+        sources += [(name, ArrayFeatures(codes)), (f"{name}, mean removed", centred)]
     return sources, version.read(INDEX)["row_id"].head(n_rows).to_list()
 
 

@@ -160,7 +160,7 @@ def part_scale(pool: Result, options: argparse.Namespace, report: Report) -> Non
     rate = found["n_bytes"] / 1e9 / found["seconds"]
     report.table(
         "Streaming the store",
-        ["rows N", "float16 GB", "open s", "stream s", "GB/s", "GB/s with opening", "peak GB", "start GB", "target"],
+        ["rows N", "GB of codes", "open s", "stream s", "GB/s", "GB/s with opening", "peak GB", "start GB", "target"],
         [
             [
                 *(f"{found['n_rows']:,}", gb(found["n_bytes"]), f"{found['open_s']:.2f}", f"{found['seconds']:.2f}"),

@@ -111,7 +111,7 @@ def make_pool(task: Mapping[str, Any]) -> dict[str, Any]:
     core = {"components": knowledge.components, "weights": knowledge.weights}
     np.savez(folder / "knowledge.npz", validation=validation, **core)
     made = Lake(folder / "lake")
-    store = VectorStore(made, {"kinds": [task["features"]], "sketch_dim": rows.shape[1]})
+    store = VectorStore(made, {"kinds": [task["features"]], "sketch_dim": rows.shape[1], "bits": 8})
 
     def vectors(batches: Iterable[list[str]]) -> Iterator[Vectors]:
         for ids in batches:

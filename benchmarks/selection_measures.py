@@ -21,8 +21,9 @@ from selection_data import make_pool
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.core.balance import balanced_walk
 from g2is_assets.core.knowledge import allocate_budgets
-from g2is_assets.core.rows import UnitRows, unit_rows
+from g2is_assets.core.rows import unit_rows
 from g2is_assets.core.walk import gradient_walk
+from g2is_assets.core.walk_state import FloatRows
 from g2is_assets.hashing import hashed_anew
 from g2is_assets.store.features import StoredFeatures, mapped_vectors
 from g2is_assets.store.lake import Lake
@@ -93,7 +94,7 @@ def fair(task: Task) -> dict[str, Any]:
 def steps(task: Task) -> dict[str, Any]:
     """What every exact walk does at least: read the rows, and as many matrix-vector products as there are steps."""
     clock = Clock()
-    unit = UnitRows(stored(task)).matrix
+    unit = FloatRows(stored(task)).matrix
     read_s = clock.lap()
     for step in range(task["budget"]):
         unit @ unit[step]
@@ -104,7 +105,7 @@ def published(task: Task) -> dict[str, Any]:
     """The published way from stored features: adjacency, then the walk on it."""
     components, budgets = problem(task)
     clock = Clock()
-    unit = UnitRows(stored(task)).matrix
+    unit = FloatRows(stored(task)).matrix
     read_s = clock.lap()
     adjacency = sorted_adjacency(unit)
     adjacency_s = clock.lap()
@@ -129,7 +130,7 @@ def difference(task: Task) -> dict[str, Any]:
     text = f"first difference at row {step}, ours {ours[step]}, published {theirs[step]}"
     if step == 0:
         return {"text": text}
-    unit = UnitRows(stored(task)).matrix[[ours[step - 1], ours[step], theirs[step]]].astype(np.float64)
+    unit = FloatRows(stored(task)).matrix[[ours[step - 1], ours[step], theirs[step]]].astype(np.float64)
     return {"text": f"{text}; their cosines to the row before differ by {unit[0] @ unit[1] - unit[0] @ unit[2]:.1e}"}
 
 
@@ -148,7 +149,7 @@ def products(task: Task, block_rows: int = 1024) -> dict[str, Any]:
     """All cosines in blocks and nothing else; normalising the rows is not counted."""
     import torch
 
-    rows = torch.from_numpy(UnitRows(stored(task)).matrix)
+    rows = torch.from_numpy(FloatRows(stored(task)).matrix)
     out = torch.empty(block_rows, len(rows))
     clock = Clock()
     for start in range(0, len(rows), block_rows):
@@ -171,11 +172,11 @@ def stream(task: Task) -> dict[str, Any]:
     with hashed_anew():
         shards, index = opened(task)
     open_s = clock.lap()
-    block, n_bytes = np.empty((0, 0), np.float16), 0
+    block, n_bytes = np.empty((0, 0), np.int8), 0
     for shard in shards.values():
         values = mapped_vectors(shard, task["features"])
         if len(block) < len(values):
-            block = np.empty(values.shape, np.float16)
+            block = np.empty(values.shape, np.int8)
         np.copyto(block[: len(values)], values)
         n_bytes += values.nbytes
     return {"open_s": open_s, "seconds": clock.lap(), "n_bytes": n_bytes, "n_rows": len(index)}

@@ -179,14 +179,18 @@ def _cgroup_used() -> int:
 
 def bytes_needed(project: Project, pool: PoolSize, model: Model) -> dict[str, int]:
     """What a refresh of everything will write that is not there yet, by what it is for."""
+    from g2is_assets.core.edges import N_SPARE
+
     settings = project.settings
     stored = readable_version(project, "gradients/pool")
     n_new = max(0, pool.n_rows - (stored.manifest.n_rows.get("index", 0) if stored else 0))
     has_pool, has_warmup = (readable_version(project, key) for key in ("instructions/pool", "warmup/checkpoint"))
     return {
-        # Vectors in float16, and as much again for the copy that graph and walk read.
-        "gradients": 4 * settings.gradients.sketch_dim * len(settings.gradients.kinds) * n_new,
-        "graph": EDGE * (settings.graph.n_neighbors + settings.graph.n_conflicts) * n_new,
+        # Codes, and a byte for each of them in the copy that graph and walk read.
+        "gradients": int((1 + settings.gradients.bits / 8) * settings.gradients.sketch_dim)
+        * len(settings.gradients.kinds)
+        * n_new,
+        "graph": EDGE * (settings.graph.n_neighbors + settings.graph.n_conflicts + 2 * N_SPARE) * n_new,
         "text": 0 if has_pool else pool.n_bytes,
         "adapters": model.adapter_bytes + (0 if has_warmup else model.warmup_bytes),
         "pictures and reports": PICTURES * (1 + len(project.domains)),

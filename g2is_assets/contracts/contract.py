@@ -45,7 +45,7 @@ class Column:
 
     def blank(self, dtype: pl.DataType) -> pl.Expr:
         """What an erasure leaves of a value: nothing, the empty list, the empty text or zeros. Given the type found."""
-        zeros = [0.0] * dtype.size if isinstance(dtype, pl.Array) else 0.0 if dtype.is_numeric() else ""
+        zeros = [0] * dtype.size if isinstance(dtype, pl.Array) else 0.0 if dtype.is_numeric() else ""
         value = None if self.nullable else [] if isinstance(dtype, pl.List) else zeros
         return pl.lit(pl.Series([value], dtype=dtype))
 

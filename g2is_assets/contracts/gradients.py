@@ -53,14 +53,18 @@ MEANS: Final = Contract(
 
 
 def vectors_of(kinds: Sequence[str]) -> Contract:
-    """Contract of a shard with these feature kinds: unit fp16 vectors and the norm before normalisation of each."""
+    """Contract of a shard with these feature kinds: of each codes of a direction, and the norm of what has it.
+
+    Codes are integers around 0; a direction is its codes over their length (`core.codes`). Codes of 4 bits stand two in
+    a byte, the first in the upper half.
+    """
     columns = {
         "row_id": row_id("The row", unique=True),
         "loss": Column(pl.Float64, "Mean response NLL, nats per token", minimum=0),
         "n_tokens": Column(pl.Int64, "Tokens of prompt and response", minimum=1),
     }
     for kind in kinds:
-        columns[f"features_{kind}"] = Column(vector(pl.Float16), f"Sketched {kind} gradient, unit norm", text=True)
+        columns[f"codes_{kind}"] = Column(vector(pl.Int8), f"Direction of the sketched {kind} gradient", text=True)
         columns[f"norm_{kind}"] = Column(pl.Float64, f"Norm of the sketched {kind} gradient", minimum=0, text=True)
     meaning = "Vectors of some rows, as they were computed"
     return Contract(("vectors/shard",), "vectors", meaning, columns, main=True, compression="uncompressed")

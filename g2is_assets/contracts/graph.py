@@ -6,7 +6,7 @@ import polars as pl
 
 from g2is_assets.contracts.contract import Column, Contract, count, pool_row, row_id, share
 
-_LIMIT: Final = 1 + 1e-5  # float32 products of unit rows overshoot 1 a little
+_LIMIT: Final = 1 + 1e-12  # of two roundings
 
 EDGES: Final = Contract(
     ("graph/neighbors",),
@@ -19,6 +19,13 @@ EDGES: Final = Contract(
         "rank": count("0 is the strongest"),
         "cosine": Column(pl.Float64, "Cosine of the two features", minimum=-_LIMIT, maximum=_LIMIT),
     },
+)
+
+SPARE: Final = Contract(
+    ("graph/neighbors",),
+    "spare",
+    "Each row's next edges of either kind: they take the place of edges that go, so that few lists are made anew",
+    EDGES.columns,
 )
 
 NODES: Final = Contract(

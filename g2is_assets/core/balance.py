@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2is_assets.core.rows import ZERO_NORM, FeatureSource, UnitRows, as_source, exact_rows, unit_rows
+from g2is_assets.core.codes import ZERO_NORM
+from g2is_assets.core.rows import FeatureSource, as_source, unit_rows
 from g2is_assets.core.walk import ComponentWalk, Consistency, Rules
-from g2is_assets.core.walk_state import Record, Walk, WalkState
+from g2is_assets.core.walk_state import CodedRows, Likely, Record, Walk, WalkState
 
 
 def balanced_walk(
@@ -39,12 +40,12 @@ def balanced_walk(
     redundancy 0 it follows the gradient of a sum over validation rows, of log(1 + x), or of x where that is below 0:
     proportional fairness (Kelly, Maulloo and Tan 1998).
     The paper's rules hold on top where asked for, with the plain mean as the only component.
-    Deterministic: ties go to the lower row index; decisions within 1e-5 of a tie or a threshold are taken in float64
-    in a fixed order. Cost: one (n, d) matrix-vector product per row taken. Memory: as `gradient_walk`, and if fair
-    4 n v bytes, which `memory_bytes` leaves out.
+    Deterministic, as `gradient_walk` with `g2is`: ties go to the lower row index. Cost: one (n, d) product with a block
+    of likely rows whenever the row taken is not among them. Memory: as `gradient_walk`, and if fair 8 n v bytes, which
+    `memory_bytes` leaves out.
 
     Args:
-        features: (n, d) float or a source of them, normalised here; zero rows have pull and cosine 0.
+        features: (n, d) codes, floats, which are quantised, or a source of them; zero rows have pull and cosine 0.
         validation: (v, d) float, v >= 1, normalised here.
         budget: Rows to take.
         redundancy: In [0, 1].
@@ -54,7 +55,7 @@ def balanced_walk(
         consistency: What it is measured against, as in `gradient_walk`.
         min_core_cosine: Smallest cosine to the plain mean that a row must have; None for no such floor.
         no_conflict: Forbid negative cosines between rows taken.
-        memory_bytes: Most that the float32 features may take; beyond, they are converted at every step. None: no limit.
+        memory_bytes: Most that the codes may take; beyond, they are read anew for every block. None: no limit.
 
     Returns:
         The walk of component 0, without predecessors.
@@ -71,13 +72,13 @@ def balanced_walk(
     if not 0 <= redundancy <= 1 or not 0 <= delta <= 1:
         raise ValueError(f"redundancy {redundancy} or delta {delta} is not in [0, 1]")
     mean, nodes = mean_feature(own), nodes_of(own, fair)
-    rules = Rules(delta, consistency, min_core_cosine, no_conflict, conflicts_across=False, exact=True)
-    state = WalkState(UnitRows(source, memory_bytes), across=False, conflict=no_conflict, exact=True, compact=False)
+    rules = Rules(delta, consistency, min_core_cosine, no_conflict, conflicts_across=False)
+    rows = CodedRows(source, memory_bytes)
+    state = WalkState(rows, across=False, conflict=no_conflict, compact=False)
     trace: list[Record] = []
-    with np.errstate(invalid="ignore"):  # as in `gradient_walk`
-        core = unit_rows(mean[None])[0]
-        walk = BalancedWalk(0, core, state, rules, nodes=nodes, factors=scale, redundancy=redundancy)
-        walk.run(budget, trace)
+    to_core, to_nodes = rows.towards(unit_rows(mean[None]))[0], rows.towards(nodes)
+    walk = BalancedWalk(0, to_core, state, rules, to_nodes=to_nodes, factors=scale, redundancy=redundancy)
+    walk.run(budget, trace)
     return Walk.of(trace, [walk.ended], [walk.refusals])
 
 
@@ -87,7 +88,7 @@ def mean_feature(validation: ArrayLike) -> NDArray[np.float64]:
     Raises:
         ValueError: It is zero, or a feature is not finite.
     """
-    mean = exact_rows(unit_rows(validation)).mean(axis=0)
+    mean = unit_rows(validation).mean(axis=0, dtype=np.float64)
     if np.linalg.norm(mean) <= ZERO_NORM:
         raise ValueError("the mean of the validation features is zero: they cancel out, the domain has no direction")
     return mean
@@ -95,15 +96,14 @@ def mean_feature(validation: ArrayLike) -> NDArray[np.float64]:
 
 def nodes_of(validation: ArrayLike, fair: bool) -> NDArray[np.float64]:
     """(k, d) what pulls: each of the unit validation features in a fair walk, else their mean alone."""
-    return exact_rows(unit_rows(validation)) if fair else mean_feature(validation)[None]
+    return unit_rows(validation).astype(np.float64) if fair else mean_feature(validation)[None]
 
 
-def node_weights(nodes: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., k) weights of nodes (k, d), to a sum of 1, when the rows taken add up to `total` (..., d).
+def node_weights(served: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., k) weights of nodes, to a sum of 1, that were served so much (..., k): sums of cosines to the rows taken.
 
-    Each is as 1 / (1 + what the node was served), its dot product with the total where that is positive.
+    Each is as 1 / (1 + what the node was served, where that is positive).
     """
-    served = np.einsum("kd,...d->...k", nodes, total)
     weights = 1 / (1 + np.maximum(served, 0))
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
@@ -112,7 +112,7 @@ def node_weights(nodes: NDArray[np.float64], total: NDArray[np.float64]) -> NDAr
 class BalancedWalk(ComponentWalk):
     """A walk whose next row is the one with the largest pull, of all nodes by their weights, less redundancy."""
 
-    nodes: NDArray[np.float64] = field(kw_only=True)
+    to_nodes: NDArray[np.float64] = field(kw_only=True)
     factors: NDArray[np.float64] = field(kw_only=True)
     redundancy: float = field(kw_only=True)
 
@@ -120,8 +120,8 @@ class BalancedWalk(ComponentWalk):
         super().__post_init__()
         n_rows = self.state.rows.n_rows
         # No row leaves the active ones, so positions are row numbers.
-        self.to_nodes = self.state.rows.products(self.nodes.T.astype(np.float32))
-        self.nearest = np.full(n_rows, -np.inf, dtype=np.float32)
+        self.served = np.zeros(len(self.to_nodes))
+        self.nearest = np.full(n_rows, -np.inf)
         self.nearest_row = np.full(n_rows, -1, dtype=np.int64)
 
     @property
@@ -129,38 +129,27 @@ class BalancedWalk(ComponentWalk):
         """Of the sum of cosines to the rows taken."""
         return self.redundancy / (len(self.taken) + 1)
 
-    @property
-    def target(self) -> NDArray[np.float64]:
-        """(d,) where the next row is pulled to."""
-        return np.einsum("k,kd->d", node_weights(self.nodes, self.sum), self.nodes)
-
     def _pull(self) -> NDArray[np.float64]:
-        return self.factors * (self.to_nodes @ node_weights(self.nodes, self.sum).astype(np.float32))
-
-    def _exact_pull(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self.factors[positions] * self.state.dots(positions, self.target)
+        # einsum, unlike BLAS, adds in one order whatever the number of threads.
+        return self.factors * np.einsum("k,kn->n", node_weights(self.served), self.to_nodes)
 
     def _score(self) -> NDArray[np.floating]:
-        return self._pull() - self.weight * self.state.to_sum
-
-    def _exact_score(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self._exact_pull(positions) - self.weight * self.state.dots(positions, self.sum)
+        self.pull = self._pull()
+        return self.pull - self.weight * self.state.to_sum
 
     def _more(self, position: int) -> dict[str, float]:
-        here, nearest = np.array([position]), int(self.nearest_row[position])
+        nearest = int(self.nearest_row[position])
         record = {
             "predecessor": -1,
             "predecessor_cosine": np.nan,
-            "pull": float(self._exact_pull(here)[0]),
-            "redundancy": self.weight * float(self.state.dots(here, self.sum)[0]),
+            "pull": float(self.pull[position]),
+            "redundancy": self.weight * float(self.state.to_sum[position]),
         }
-        if nearest >= 0:
-            towards = exact_rows(self.state.vectors[nearest][None])[0]
-            record |= {"nearest_row": nearest, "nearest_cosine": float(self.state.dots(here, towards)[0])}
-        return record
+        return record | ({"nearest_row": nearest, "nearest_cosine": self.nearest[position]} if nearest >= 0 else {})
 
-    def _absorb(self, step: int, number: int) -> None:
-        super()._absorb(step, number)
+    def _absorb(self, step: int, number: int, likely: Likely) -> None:
+        super()._absorb(step, number, likely)
+        self.served += self.to_nodes[:, number]
         closer = self.state.to_last > self.nearest
         self.nearest[closer], self.nearest_row[closer] = self.state.to_last[closer], number
 
@@ -172,5 +161,5 @@ class BalancedWalk(ComponentWalk):
             pull=self._pull().astype(np.float32),
             redundancy=(self.weight * self.state.to_sum).astype(np.float32),
             nearest_row=self.nearest_row,
-            nearest_cosine=self.nearest,
+            nearest_cosine=self.nearest.astype(np.float32),
         )

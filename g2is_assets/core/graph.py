@@ -1,7 +1,7 @@
 """The stored part of the instruction graph: nearest and most conflicting edges, row statistics, duplicate groups.
 
 The complete graph is implicit in the features. What is kept here is what people look at and what prunes. Every pair of
-blocks of rows is multiplied once and serves both; a graph that is known already is only extended.
+blocks of rows is multiplied once, as integers, and serves both; a graph that is known already is only extended.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,53 +16,42 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from g2is_assets.core.rows import FeatureSource, as_source, unit_rows
+from g2is_assets.core.codes import int_products
+from g2is_assets.core.edges import N_SPARE, Edges, Ranked
+from g2is_assets.core.rows import FeatureSource, Terms, as_source, codes_of, cosines_to, real_rows, sum_of, terms_of
 
-BLOCK_ROWS: Final = 2048
-"""Rows of a block: 64 MB of float32 at 8,192 columns, and large enough that products run at the processor's peak."""
-
+BLOCK_ROWS: Final = 1024
+"""Rows of a block: 8 MB of codes at 8,192 columns, and as much of cosines of two blocks."""
 MapBlocks = Callable[[Callable[[], Callable[[tuple[int, int]], "Block"]], Iterable[tuple[int, int]]], Iterator["Block"]]
 """How pairs of blocks are worked off, such as `Engine.map`; results come in the order of the pairs."""
 
 
 @dataclass(frozen=True)
-class Lists:
-    """Strongest edges of m rows, and how many are negative; of a pair of blocks, what it tells the rows of one of them.
-
-    Attributes:
-        neighbors: (m, k) int64, the k rows with the largest cosine, descending; never the row itself.
-        neighbor_cosines: (m, k) float32.
-        conflicts: (m, c) int64, the c rows with the smallest cosine, ascending.
-        conflict_cosines: (m, c) float32; entries >= 0 are no conflicts and are not stored as edges.
-        n_negative: (m,) int64, how many of the other rows have a negative cosine.
-    """
-
-    neighbors: NDArray[np.int64]
-    neighbor_cosines: NDArray[np.float32]
-    conflicts: NDArray[np.int64]
-    conflict_cosines: NDArray[np.float32]
-    n_negative: NDArray[np.int64]
-
-    def merge(self, rows: NDArray[np.int64], other: "Lists") -> None:
-        """Let some rows know of more edges, in place."""
-        self.n_negative[rows] += other.n_negative
-        _keep_best(self.neighbors, self.neighbor_cosines, rows, other.neighbors, other.neighbor_cosines, largest=True)
-        _keep_best(self.conflicts, self.conflict_cosines, rows, other.conflicts, other.conflict_cosines, largest=False)
-
-
-@dataclass(frozen=True)
-class Graph(Lists):
+class Graph:
     """Edges and statistics of all n rows.
 
     Attributes:
+        neighbors: (n, k) int64, the k rows with the largest cosine, descending; never the row itself.
+        neighbor_cosines: (n, k) float64.
+        conflicts: (n, c) int64, the c rows with the smallest cosine below 0, ascending; -1 where there are no more.
+        conflict_cosines: (n, c) float64; infinite likewise.
+        n_negative: (n,) int64, how many of the other rows have a negative cosine.
         mean_cosine: (n,) float64, mean cosine to the other rows.
         in_degree: (n,) int64, how many rows list this one among their nearest.
         duplicates: (m, 2) int64, pairs with a cosine of at least `duplicate_cosine`, the lower index first, sorted.
+        near, far: The same lists with their spare edges.
     """
 
+    neighbors: NDArray[np.int64]
+    neighbor_cosines: NDArray[np.float64]
+    conflicts: NDArray[np.int64]
+    conflict_cosines: NDArray[np.float64]
+    n_negative: NDArray[np.int64]
     mean_cosine: NDArray[np.float64]
     in_degree: NDArray[np.int64]
     duplicates: NDArray[np.int64]
+    near: Ranked
+    far: Ranked
 
     @property
     def conflict_share(self) -> NDArray[np.float64]:
@@ -71,50 +60,59 @@ class Graph(Lists):
 
 
 @dataclass(frozen=True)
-class Known(Lists):
-    """Rows whose edges to all other rows but the new ones are known, each with all that it can have without these.
+class Known:
+    """Rows whose edges to all other rows but the new ones are known, as far as their lists go.
 
     Attributes:
         rows: (m,) int64, these rows; indices are today's.
         is_new: (n,) bool, rows that they have not met yet.
+        near, far: Their lists (m, ...).
+        n_negative: (m,) int64.
         duplicates: (p, 2) int64, pairs among rows that are not new.
     """
 
     rows: NDArray[np.int64]
     is_new: NDArray[np.bool_]
+    near: Ranked
+    far: Ranked
+    n_negative: NDArray[np.int64]
     duplicates: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Block:
-    """What one pair of blocks tells: the rows of the first, those of the second (None on the diagonal), duplicates."""
+    """What one pair of blocks tells: of the rows of either side edges and counts (no second side on the diagonal)."""
 
-    first: Lists
-    second: Lists | None
+    sides: list[tuple[Edges, Edges, NDArray[np.int64]]]
     duplicates: NDArray[np.int64]
 
 
 @dataclass
 class BlockWorker:
-    """Multiplies pairs of blocks; holds two blocks of unit rows and their product.
+    """Multiplies pairs of blocks; holds the codes of two blocks and their products.
 
     Attributes:
         order: (n,) int64, rows in the order in which they are cut into blocks.
         whole: (n,) bool, rows that need all their edges.
         is_new: (n,) bool, rows that the others have not met.
+        widths: Edges kept of each row, near and far.
+        worst: (n,) each, what an edge near or far needs to be of use. Within the caller's process they are the lists'
+            own and rise with them; elsewhere they stay, and more is found than is of use.
     """
 
     source: FeatureSource
+    terms: Terms
     order: NDArray[np.int64]
-    n_neighbors: int
-    n_conflicts: int
+    widths: tuple[int, int]
     duplicate_cosine: float
     block_rows: int
     whole: NDArray[np.bool_]
     is_new: NDArray[np.bool_]
+    worst: tuple[NDArray[np.float64], NDArray[np.float64]]
 
     def __post_init__(self) -> None:
         self.held: tuple[int, Tensor] | None = None
+        self.partly = not self.whole.all()
 
     def __call__(self, pair: tuple[int, int]) -> Block:
         """Candidates and counts of one pair of blocks."""
@@ -123,39 +121,61 @@ class BlockWorker:
             self.held = (first, self.load(first))
         rows = self.held[1]
         columns = rows if first == second else self.load(second)
-        cosines = rows @ columns.T
         here, there = self.numbers(first), self.numbers(second)
-        duplicate = torch.nonzero(cosines >= self.duplicate_cosine).numpy()
-        pairs = np.sort(np.stack([here[duplicate[:, 0]], there[duplicate[:, 1]]], axis=1), axis=1)
+        products = int_products(rows, columns).numpy()
+        cosines = self.terms.at(here).cosines(products, self.terms.at(there))
+        duplicate = np.nonzero(cosines >= self.duplicate_cosine)
+        pairs = np.sort(np.stack([here[duplicate[0]], there[duplicate[1]]], axis=1), axis=1)
         pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-        return Block(
-            self.side(cosines, here, there),
-            None if first == second else self.side(cosines.T.contiguous(), there, here),
-            np.unique(pairs, axis=0),
-        )
+        if first == second:
+            np.fill_diagonal(cosines, np.nan)  # which is above or below nothing
+        sides = [self.side(cosines, here, there, axis=1)]
+        if first != second:
+            sides.append(self.side(cosines, there, here, axis=0))
+        return Block(sides, np.unique(pairs, axis=0))
 
-    def side(self, cosines: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Lists:
-        """What `cosines` (len(rows), len(columns)) tells `rows`."""
-        news = torch.from_numpy(self.whole[rows][:, None] | self.is_new[columns][None, :])
-        news &= torch.from_numpy(rows[:, None] != columns[None, :])
-        near, far = min(self.n_neighbors, len(columns)), min(self.n_conflicts, len(columns))
-        largest = torch.topk(torch.where(news, cosines, -torch.inf), near, dim=1)
-        smallest = torch.topk(torch.where(news, cosines, torch.inf), far, dim=1, largest=False)
-        return Lists(
-            neighbors=columns[largest.indices.numpy()],
-            neighbor_cosines=largest.values.numpy(),
-            conflicts=columns[smallest.indices.numpy()],
-            conflict_cosines=smallest.values.numpy(),
-            n_negative=((cosines < 0) & news).sum(dim=1).numpy(),
-        )
+    def side(
+        self, cosines: NDArray[np.float64], rows: NDArray[np.int64], columns: NDArray[np.int64], axis: int
+    ) -> tuple[Edges, Edges, NDArray[np.int64]]:
+        """What cosines tell `rows`, whose own lie along the axis: edges near and far, and how many are negative."""
+        if self.partly:
+            news = self.whole[rows][:, None] | self.is_new[columns][None, :]
+            cosines = np.where(news if axis == 1 else news.T, cosines, np.nan)
+        negative = np.count_nonzero(cosines < 0, axis=axis)
+        near = self.candidates(cosines, rows, columns, axis, far=False)
+        # Until a list is full, every edge is of use; where these are many, only the strongest are looked at.
+        return near, self.candidates(cosines, rows, columns, axis, far=True, n_most=int(negative.max())), negative
+
+    def candidates(
+        self,
+        cosines: NDArray[np.float64],
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        axis: int,
+        *,
+        far: bool,
+        n_most: int | None = None,
+    ) -> Edges:
+        """Edges strong enough to be of use to their row, of which none has more than `n_most`."""
+        worst, width = self.worst[far][rows], self.widths[far]
+        unmet = np.flatnonzero(np.isneginf(worst))
+        if len(unmet) and 0 < width < (len(columns) if n_most is None else n_most):
+            some = cosines[unmet] if axis == 1 else cosines[:, unmet].T
+            ranked = np.sort(np.where(np.isnan(some), -np.inf, -some if far else some), axis=1)
+            worst[unmet] = ranked[:, -width]
+        bound = np.minimum(-worst, -np.finfo(np.float64).tiny) if far else worst
+        bound = bound[:, None] if axis == 1 else bound[None, :]
+        where = np.nonzero((cosines <= bound) if far else (cosines >= bound)) if width else (np.empty(0, np.int64),) * 2
+        return Edges(where[1 - axis], columns[where[axis]], cosines[where])
 
     def numbers(self, block: int) -> NDArray[np.int64]:
         """The rows of a block."""
         return self.order[block * self.block_rows : (block + 1) * self.block_rows]
 
     def load(self, block: int) -> Tensor:
-        """(rows, d) float32 unit rows of a block."""
-        return torch.from_numpy(unit_rows(self.source.rows(self.numbers(block))))
+        """(rows, d) codes of a block."""
+        numbers = self.numbers(block)
+        return torch.from_numpy(codes_of(numbers, self.source.rows(numbers)))
 
 
 def build_graph(
@@ -169,13 +189,13 @@ def build_graph(
     map_blocks: MapBlocks = lambda make_worker, pairs: map(make_worker(), pairs),
     progress: Callable[[int], None] = lambda n_rows: None,
 ) -> Graph:
-    """Exact nearest and most conflicting rows by blocked matrix products, each pair of blocks once.
+    """Exact nearest and most conflicting rows by blocked products of codes, each pair of blocks once.
 
-    Features are (n, d) float or a source, normalised here; of neighbours (k >= 1) and conflicts (c >= 0) at most
-    n - 1 are returned. From `duplicate_cosine` on, two rows count as near-duplicates. Memory: the result, two blocks of
-    float32 rows and their product. Equal cosines may list either row. Of rows known already only what is missing is
-    multiplied; such a graph agrees with one made anew up to rounding of float32 products. `progress` is called after
-    each pair with the number of rows that it stands for; they sum to n.
+    Features are (n, d) codes, floats, which are quantised, or a source; of neighbours (k >= 1) and conflicts (c >= 0)
+    at most n - 1 are returned, ties going to the lower index. From `duplicate_cosine` on, two rows count as
+    near-duplicates. Memory: the result, the codes of two blocks and their cosines. Of rows known already only what is
+    missing is multiplied. The same to the bit in blocks of any size, with any number of threads, made anew or extended.
+    `progress` is called after each pair with the number of rows that it stands for; they sum to n.
 
     Raises:
         ValueError: Fewer than 2 rows.
@@ -184,116 +204,97 @@ def build_graph(
     n = source.shape[0]
     if n < 2:
         raise ValueError(f"a graph needs at least 2 rows, got {n}")
-    near, far = (n, min(n_neighbors, n - 1)), (n, min(n_conflicts, n - 1))
-    lists = Lists(
-        neighbors=np.zeros(near, np.int64),
-        neighbor_cosines=np.full(near, -np.inf, np.float32),
-        conflicts=np.zeros(far, np.int64),
-        conflict_cosines=np.full(far, np.inf, np.float32),
-        n_negative=np.zeros(n, dtype=np.int64),
-    )
+    widths = min(n_neighbors + N_SPARE, n - 1), min(n_conflicts + N_SPARE, n - 1) if n_conflicts else 0
+    near, far = Ranked.empty(1, n, widths[0]), Ranked.empty(-1, n, widths[1])
+    n_negative, terms = np.zeros(n, dtype=np.int64), terms_of(source)
     whole, is_new = np.ones(n, dtype=bool), np.ones(n, dtype=bool)
     if known is not None:
         whole[known.rows], is_new = False, known.is_new
-        lists.merge(known.rows, known)
+        n_negative[known.rows] = known.n_negative
+        for lists, before in ((near, known.near), (far, known.far)):
+            width = min(lists.others.shape[1], before.others.shape[1])
+            for name in ("others", "strengths"):
+                getattr(lists, name)[known.rows, :width] = getattr(before, name)[:, :width]
+            for name in ("floor", "floor_other", "worst"):
+                getattr(lists, name)[known.rows] = getattr(before, name)
     order = np.concatenate([np.flatnonzero(whole), np.flatnonzero(~whole)])
     n_blocks, n_whole = -(-n // block_rows), int(whole.sum())
     pairs = [(i, j) for i in range(n_blocks) if i * block_rows < n_whole for j in range(i, n_blocks)]
-    make_worker = partial(
-        BlockWorker, source, order, n_neighbors, n_conflicts, duplicate_cosine, block_rows, whole, is_new
-    )
-    duplicates = [] if known is None else [known.duplicates]
-    for number, ((i, j), block) in enumerate(zip(pairs, map_blocks(make_worker, pairs), strict=True)):
-        lists.merge(order[i * block_rows : (i + 1) * block_rows], block.first)
-        if block.second is not None:
-            lists.merge(order[j * block_rows : (j + 1) * block_rows], block.second)
+    worst = near.worst, far.worst
+    make_worker = partial(BlockWorker, source, terms, order, widths, duplicate_cosine, block_rows, whole, is_new, worst)
+    duplicates = [np.empty((0, 2), dtype=np.int64) if known is None else known.duplicates]
+    for number, (pair, block) in enumerate(zip(pairs, map_blocks(make_worker, pairs), strict=True)):
+        for which, (nearest, farthest, negative) in zip(pair, block.sides, strict=False):
+            rows = order[which * block_rows : (which + 1) * block_rows]
+            near.merge(rows, nearest)
+            far.merge(rows, farthest)
+            n_negative[rows] += negative
         duplicates.append(block.duplicates)
         progress(n * (number + 1) // len(pairs) - n * number // len(pairs))
-    found = np.concatenate(duplicates) if duplicates else np.empty((0, 2), dtype=np.int64)
+    neighbors, neighbor_cosines = near.first(n_neighbors)
+    conflicts, conflict_cosines = far.first(n_conflicts)
     return Graph(
-        **vars(lists),
-        mean_cosine=mean_cosines(source),
-        in_degree=np.bincount(lists.neighbors.ravel(), minlength=n),
-        duplicates=np.unique(found, axis=0),
+        neighbors,
+        neighbor_cosines,
+        conflicts,
+        conflict_cosines,
+        n_negative,
+        mean_cosine=mean_cosines(source, terms),
+        in_degree=np.bincount(neighbors.ravel(), minlength=n),
+        duplicates=np.unique(np.concatenate(duplicates), axis=0),
+        near=near,
+        far=far,
     )
 
 
 def known_rows(previous: Graph, today: NDArray[np.int64], n: int, n_negative_gone: NDArray[np.int64]) -> Known:
-    """What a previous graph tells about today's n rows; rows that listed one that is gone are not known.
+    """What a previous graph tells about today's n rows; rows that lost more edges than they had spare are not known.
 
     Args:
-        previous: The graph before; entries of `conflicts` with an infinite cosine stand for no edge.
+        previous: The graph before.
         today: (n_previous,) int64, today's index of every row of it, -1 for those that are gone.
         n: Number of rows today.
         n_negative_gone: (n_previous,) int64, how many rows that are gone each one had a negative cosine to.
     """
-    gone = today < 0
-    stale = gone | gone[previous.neighbors].any(axis=1)
-    stale |= (gone[previous.conflicts] & np.isfinite(previous.conflict_cosines)).any(axis=1)
-    # Products of other shapes round otherwise: a cosine of about 0 may have counted as positive before.
-    stale |= previous.n_negative < n_negative_gone
-    kept = np.flatnonzero(~stale)
+    n_before = len(today)
+    near, near_does = previous.near.without(today, previous.neighbors.shape[1], np.full(n_before, n_before - 1))
+    far, far_does = previous.far.without(today, previous.conflicts.shape[1], previous.n_negative)
+    kept = np.flatnonzero((today >= 0) & near_does & far_does)
     is_new = np.ones(n, dtype=bool)
-    is_new[today[~gone]] = False
+    is_new[today[today >= 0]] = False
     pairs = today[previous.duplicates]
     return Known(
         rows=today[kept],
         is_new=is_new,
-        neighbors=today[previous.neighbors[kept]],
-        neighbor_cosines=previous.neighbor_cosines[kept],
-        conflicts=today[previous.conflicts[kept]],
-        conflict_cosines=previous.conflict_cosines[kept],
+        near=near.at(kept),
+        far=far.at(kept),
         n_negative=(previous.n_negative - n_negative_gone)[kept],
         duplicates=np.sort(pairs[(pairs >= 0).all(axis=1)], axis=1),
     )
 
 
-def _keep_best(
-    ends: NDArray[np.int64],
-    cosines: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    more_ends: NDArray[np.int64],
-    more_cosines: NDArray[np.float32],
-    *,
-    largest: bool,
-) -> None:
-    """Let the lists of some rows, in place, have the strongest of their entries and more, sorted."""
-    values = torch.from_numpy(np.concatenate([cosines[rows], more_cosines], axis=1))
-    top = torch.topk(values, cosines.shape[1], dim=1, largest=largest)
-    both = np.concatenate([ends[rows], more_ends], axis=1)
-    ends[rows], cosines[rows] = np.take_along_axis(both, top.indices.numpy(), 1), top.values.numpy()
-
-
-def mean_cosines(source: FeatureSource) -> NDArray[np.float64]:
+def mean_cosines(source: FeatureSource, terms: Terms) -> NDArray[np.float64]:
     """(n,) mean cosine of every row to the others, from the sum of all rows: exact at the cost of two passes."""
-    n, d = source.shape
-    total = np.zeros(d)
-    for _, values in source.blocks():
-        total += unit_rows(values).sum(axis=0, dtype=np.float64)
-    means = np.empty(n)
-    for numbers, values in source.blocks():
-        rows = unit_rows(values).astype(np.float64)
-        means[numbers] = (rows @ total - np.einsum("nd,nd->n", rows, rows)) / (n - 1)
-    return means
+    together = cosines_to(source, sum_of(source, terms)[None])[:, 0]
+    return (together - terms.alive) / (source.shape[0] - 1)
 
 
 def count_negative(rows: FeatureSource, others: FeatureSource, block_rows: int = BLOCK_ROWS) -> NDArray[np.int64]:
-    """(n,) how many of `others` each of `rows` has a negative cosine to."""
-    counts = np.zeros(rows.shape[0], dtype=np.int64)
-    for numbers, values in rows.blocks():
-        block = torch.from_numpy(unit_rows(values))
-        for start in range(0, others.shape[0], block_rows):
-            rest = np.arange(start, min(start + block_rows, others.shape[0]))
-            cosines = block @ torch.from_numpy(unit_rows(others.rows(rest))).T
-            counts[numbers] += (cosines < 0).sum(dim=1).numpy()
+    """(n,) how many of `others` each of `rows`, of the same store, has a negative cosine to."""
+    counts, terms, of_others = np.zeros(rows.shape[0], dtype=np.int64), terms_of(rows), terms_of(others)
+    for start in range(0, others.shape[0], block_rows):
+        rest = np.arange(start, min(start + block_rows, others.shape[0]))
+        block = torch.from_numpy(codes_of(rest, others.rows(rest)))
+        for numbers, values in rows.blocks():
+            products = int_products(torch.from_numpy(codes_of(numbers, values)), block).numpy()
+            counts[numbers] += (terms.at(numbers).cosines(products, of_others.at(rest)) < 0).sum(axis=1)
     return counts
 
 
-def sampled_cosines(source: FeatureSource, n_sampled: int = 2000) -> NDArray[np.float32]:
+def sampled_cosines(source: FeatureSource, n_sampled: int = 2000) -> NDArray[np.float64]:
     """Cosines of all pairs among the first `n_sampled` rows; a random sample where ids are hashes and sorted."""
-    rows = torch.from_numpy(unit_rows(source.rows(np.arange(min(n_sampled, source.shape[0])))))
-    pairs = torch.triu_indices(len(rows), len(rows), 1)
-    return (rows @ rows.T)[pairs[0], pairs[1]].numpy()
+    rows = real_rows(source, source.rows(np.arange(min(n_sampled, source.shape[0]))))
+    return (rows @ rows.T)[np.triu_indices(len(rows), 1)]
 
 
 def duplicate_groups(n: int, pairs: NDArray[Any]) -> NDArray[np.int64]:

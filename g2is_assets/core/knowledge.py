@@ -6,7 +6,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2is_assets.core.rows import BLOCK_ROWS, FeatureSource, exact_rows, unit_rows
+from g2is_assets.core.rows import ChosenFeatures, FeatureSource, cosines_to, real_rows, unit_rows
 from g2is_assets.settings.config import KnowledgeSettings
 
 Nodes = Literal["rows", "mean"]
@@ -168,12 +168,10 @@ def measure_home(source: FeatureSource, taken: NDArray[np.int64], validation: Ar
         raise ValueError("an empty subset is nowhere")
     own = unit_rows(validation)
     target = own.mean(axis=0)
-    pull = np.empty(source.shape[0], dtype=np.float32)
-    for numbers, values in source.blocks():
-        pull[numbers] = unit_rows(values) @ target
+    pull = cosines_to(source, target[None])[:, 0]
 
     def mean_of(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        return unit_rows(source.rows(rows)).mean(axis=0, dtype=np.float64)
+        return real_rows(source, source.rows(rows)).mean(axis=0)
 
     def cosine(mean: NDArray[np.float64]) -> float:
         norms = np.linalg.norm(mean) * np.linalg.norm(target)
@@ -194,9 +192,6 @@ def strongest_pulls(
     Returns:
         Their numbers and cosines, (m, min(v, n_strongest)) each, the largest first, ties to the lower number.
     """
-    own = exact_rows(unit_rows(validation))
-    parts = [taken[start : start + BLOCK_ROWS] for start in range(0, len(taken), BLOCK_ROWS)]
-    cosines = [exact_rows(unit_rows(source.rows(part))) @ own.T for part in parts]
-    every = np.concatenate(cosines) if cosines else np.empty((0, len(own)))
+    every = cosines_to(ChosenFeatures(source, taken), unit_rows(validation))
     order = np.argsort(-every, axis=1, kind="stable")[:, :n_strongest]
     return order, np.take_along_axis(every, order, axis=1)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
-from g2is_assets.core.rows import FeatureSource, unit_rows
+from g2is_assets.core.rows import FeatureSource, cosines_to, real_rows, unit_rows
 
 SAMPLE_ROWS: Final = 1000
 """Rows that the principal directions are taken from: their Gram matrix is small, and the first two need no more."""
@@ -74,13 +74,11 @@ def layout(centred: FeatureSource, neighbors: NDArray[np.int64], seed: int = 0) 
 def principal_places(centred: FeatureSource) -> NDArray[np.float32]:
     """(n, 2) float32 products of the unit rows with two leading principal directions of the first rows, sign-fixed."""
     n = centred.shape[0]
-    sample = unit_rows(centred.rows(np.arange(min(n, SAMPLE_ROWS))))
+    sample = real_rows(centred, centred.rows(np.arange(min(n, SAMPLE_ROWS)))).astype(np.float32)
     sample -= sample.mean(axis=0)
     _, vectors = np.linalg.eigh((sample @ sample.T).astype(np.float64))
     directions = unit_rows(vectors[:, ::-1][:, :2].T @ sample)
-    places = np.empty((n, 2), dtype=np.float32)
-    for numbers, values in centred.blocks():
-        places[numbers] = unit_rows(values) @ directions.T
+    places = cosines_to(centred, directions).astype(np.float32)
     largest = places[np.abs(places).argmax(axis=0), [0, 1]]
     return places * np.where(largest < 0, -1, 1).astype(np.float32)
 
@@ -96,8 +94,5 @@ def place_among(own: NDArray[np.float32], source: FeatureSource, places: NDArray
     Returns:
         (m, 2) float32: medians, so that one neighbour far away moves nothing. Of equal cosines the first row counts.
     """
-    cosines, own = np.empty((len(own), len(places)), dtype=np.float32), unit_rows(own)
-    for numbers, values in source.blocks():
-        cosines[:, numbers] = own @ unit_rows(values).T
-    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :N_AMONG]
+    nearest = np.argsort(-cosines_to(source, unit_rows(own)).T, axis=1, kind="stable")[:, :N_AMONG]
     return np.median(places[nearest], axis=1).astype(np.float32)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from g2is_assets.core.balance import balanced_walk, mean_feature
 from g2is_assets.core.knowledge import allocate_budgets, knowledge_of
 from g2is_assets.core.problem import Problem, Selection, Selector
-from g2is_assets.core.rows import FeatureSource, exact_rows, unit_rows
+from g2is_assets.core.rows import FeatureSource, cosines_to, unit_rows
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.settings.config import KnowledgeSettings
@@ -77,7 +77,7 @@ def less(problem: Problem) -> Selection:
     names = np.array(problem.sub_tasks if problem.sub_tasks is not None else [""] * len(own))
     unit = unit_rows(own).astype(np.float64)
     means = np.array([unit[names == name].mean(axis=0) for name in np.unique(names)])
-    return largest(problem, cosines(source, means).max(axis=1))
+    return largest(problem, cosines_to(source, means).max(axis=1))
 
 
 @_selector("less_round_robin", features="adam")
@@ -134,7 +134,7 @@ def g2is_without_graph(problem: Problem) -> Selection:
     """
     settings = problem.settings
     source, own = problem.gradient_features(settings.kind, settings.mean_removed)
-    return largest(problem, cosines(source, mean_feature(own)[None])[:, 0])
+    return largest(problem, cosines_to(source, mean_feature(own)[None])[:, 0])
 
 
 @_selector("g2is_without_gradient", features="embeddings", options=_RULES, walks=True)
@@ -178,18 +178,6 @@ def select_by_walk(
     return Selection(problem.eligible[walk.rows], walk.score, walk, split)
 
 
-def cosines(source: FeatureSource, directions: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(n, v) dot products of unit rows with directions, in float64, rounded to float32.
-
-    Equal rows then have equal scores, so that ties can go to the lower row.
-    """
-    found = np.empty((source.shape[0], len(directions)), dtype=np.float32)
-    towards = directions.astype(np.float64).T
-    for numbers, values in source.blocks():
-        found[numbers] = exact_rows(unit_rows(values)) @ towards
-    return found
-
-
 def largest(problem: Problem, scores: NDArray[np.floating]) -> Selection:
     """The eligible rows with the largest scores, (e,), ties to the lower row."""
     order = np.argsort(-scores, kind="stable")[: problem.budget]
@@ -198,7 +186,7 @@ def largest(problem: Problem, scores: NDArray[np.floating]) -> Selection:
 
 def in_turn(problem: Problem, source: FeatureSource, own: NDArray[np.floating]) -> Selection:
     """Each row of `own` (v, d) in turn takes the free eligible row with the largest cosine, ties to the lower row."""
-    scores = cosines(source, unit_rows(own))
+    scores = cosines_to(source, unit_rows(own))
     # No validation row looks further down its list than the budget.
     lists = np.argsort(-scores, axis=0, kind="stable")[: problem.budget].T
     places, free, taken, found = [0] * len(lists), np.ones(len(scores), dtype=bool), [], []

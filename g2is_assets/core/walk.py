@@ -1,7 +1,8 @@
 """The gradient walk: from core knowledge to a subset, exact on the complete instruction graph.
 
-Cosines of the complete graph are never stored. Each step needs one matrix-vector product with the row just taken;
-a running minimum gives "no conflict" and a running sum gives "consistency" for all rows at once.
+Cosines of the complete graph are never stored. Each step needs the products of all rows with the row just taken, which
+are taken for many likely rows at once; a running minimum gives "no conflict" and a running sum gives "consistency" for
+all rows.
 """
 
 from dataclasses import dataclass, field
@@ -10,9 +11,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from g2is_assets.core.codes import ZERO_NORM
 from g2is_assets.core.knowledge import allocate_budgets
-from g2is_assets.core.rows import ZERO_NORM, FeatureSource, UnitRows, as_source, exact_rows, unit_rows
-from g2is_assets.core.walk_state import TIE, Ended, Record, Refusals, Walk, WalkState
+from g2is_assets.core.rows import FeatureSource, as_source, unit_rows
+from g2is_assets.core.walk_state import CodedRows, Ended, FloatRows, Likely, Record, Refusals, Walk, WalkState
 
 Method = Literal["reference", "g2is"]
 Consistency = Literal["previous", "best", "anchor"]
@@ -27,7 +29,6 @@ class Rules:
     min_core_cosine: float | None
     no_conflict: bool
     conflicts_across: bool
-    exact: bool
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,14 @@ def gradient_walk(
     For component K: start at the anchor, the free row with the largest cosine to K. With S the rows taken for K and
     s* the last of them, take the free row z with the largest cos(z, s*) such that cos(z, s) >= 0 for all s in S and
     |cos(sum(S + z), K)| >= delta * |cos(sum(S), K)|. When no row qualifies, the component ends short.
-    Deterministic: components in order, ties to the lower row index; with `g2is`, decisions within 1e-5 of a tie or a
-    threshold are taken in float64 in a fixed order. Cost: one (n, d) matrix-vector product per row taken, over the
-    rows not yet in conflict. Memory: the float32 features once, or a block of them where they exceed `memory_bytes`,
-    and some 30 bytes for each row and component.
+    Deterministic: components in order, ties to the lower row index. With `g2is` cosines are exact integer products of
+    codes, brought to float64 in one order: the same in any block, with any number of threads; `reference` multiplies
+    float32 rows. Cost: one (n, d) product with a block of likely rows whenever the row taken is not among them, over
+    the rows not yet in conflict. Memory: the codes (or float32 rows) once, or a block of them where they exceed
+    `memory_bytes`, and some 300 bytes for each row.
 
     Args:
-        features: (n, d) float or a source of them, normalised here; zero rows have cosine 0 with everything.
+        features: (n, d) codes, floats, which `g2is` quantises, or a source; zero rows have cosine 0 with everything.
         components: (c, d) float with the signs to use, normalised likewise.
         budgets: (c,) non-negative ints; a component with budget 0 is skipped.
         delta: Consistency threshold in [0, 1].
@@ -77,7 +79,8 @@ def gradient_walk(
         conflicts_across: Also forbid conflict with rows taken for earlier components.
         reallocate: Give what a component could not use to those that used all of theirs, in proportion to their
             budgets, until it is used or every walk has ended short.
-        memory_bytes: Most that the float32 features may take; beyond, they are converted at every step. None: no limit.
+        memory_bytes: Most that the features may take; beyond, they are read anew for every block of products. None: no
+            limit.
 
     Raises:
         ValueError: Shapes that do not fit, entries that are not finite, or an option with `method="reference"`.
@@ -92,13 +95,13 @@ def gradient_walk(
     options = (consistency, min_core_cosine, no_conflict, conflicts_across, reallocate)
     if method == "reference" and options != ("previous", None, True, False, False):
         raise ValueError("method='reference' takes no options but delta")
-    exact = method == "g2is"
-    rules = Rules(delta, consistency, min_core_cosine, no_conflict, conflicts_across, exact)
-    state = WalkState(UnitRows(source, memory_bytes), across=conflicts_across, conflict=no_conflict, exact=exact)
+    rules = Rules(delta, consistency, min_core_cosine, no_conflict, conflicts_across)
+    rows = CodedRows(source, memory_bytes) if method == "g2is" else FloatRows(source, memory_bytes)
+    state = WalkState(rows, across=conflicts_across, conflict=no_conflict)
     trace: list[Record] = []
     # Every vector is finite by now, yet some BLAS kernels raise the invalid flag on unused vector lanes.
     with np.errstate(invalid="ignore"):
-        walks = [ComponentWalk(number, core, state, rules) for number, core in enumerate(unit_rows(cores))]
+        walks = [ComponentWalk(n, to_core, state, rules) for n, to_core in enumerate(rows.towards(unit_rows(cores)))]
         for walk, limit in zip(walks, limits, strict=True):
             walk.run(int(limit), trace)
         if reallocate:
@@ -121,7 +124,7 @@ class ComponentWalk:
     """One component's walk; it can go on later from where it ended."""
 
     number: int
-    core: NDArray[np.float32]
+    core_cosine: NDArray[np.floating]
     state: WalkState
     rules: Rules
     ended: Ended = "no budget"
@@ -129,21 +132,13 @@ class ComponentWalk:
     taken: list[int] = field(default_factory=list)
     reached: list[float] = field(default_factory=list)
     n_choices: int = 0
+    core_dot: float = 0.0
+    squared: float = 0.0
 
     def __post_init__(self) -> None:
-        rows = self.state.rows  # all of them still, in their own order
-        self.exact_core = exact_rows(self.core[None])[0]
-        self.core_cosine = rows.products(self.core)
-        self.above_floor = np.ones(rows.n_rows, dtype=bool)
         floor = self.rules.min_core_cosine
-        if floor is not None:
-            self.above_floor = self.core_cosine >= floor
-            if self.rules.exact:
-                near = np.flatnonzero(np.abs(self.core_cosine - floor) <= TIE)
-                self.above_floor[near] = self.state.dots(near, self.exact_core) >= floor
-        self.n_inconsistent = np.zeros(rows.n_rows, dtype=np.int32)
-        self.sum: NDArray[Any] = np.zeros(len(self.core), dtype=np.float64 if self.rules.exact else np.float32)
-        self.core_dot = 0.0
+        self.above_floor = self.core_cosine >= (-np.inf if floor is None else floor)
+        self.n_inconsistent = np.zeros(self.state.rows.n_rows, dtype=np.int32)
 
     def run(self, n_more: int, trace: list[Record]) -> None:
         """Take up to `n_more` rows; every row taken leaves `state` and enters `trace`."""
@@ -163,8 +158,9 @@ class ComponentWalk:
         self.state.begin(self.number)
         self.to_core = self.core_cosine[self.state.rows.index]
         self.allowed = self.above_floor[self.state.rows.index]
-        for step, number in enumerate(self.taken):
-            self._absorb(step, number)  # going on: the rows' knowledge of this walk is made again
+        again = np.array(self.taken, dtype=np.int64)
+        for step, number in enumerate(self.taken):  # going on: the rows' knowledge of this walk is made again
+            self._absorb(step, number, lambda n, step=step: again[step : step + n])  # type: ignore[misc]
 
     def _choose(self) -> Choice | None:
         """The next row; if there is none, `ended` says why."""
@@ -177,7 +173,7 @@ class ComponentWalk:
             reached, against = np.abs(self.to_core), np.nan
         else:
             reached, against = self._consistency(), self._against()
-            enough = self._enough(candidates, reached, self.rules.delta * against)
+            enough = reached >= self.rules.delta * against
             self.n_choices += 1
             self.n_inconsistent[state.rows.index[candidates & ~enough]] += 1
             best = self._best(candidates & enough)
@@ -198,95 +194,68 @@ class ComponentWalk:
             return self.reached[-1]
         return max(self.reached) if self.rules.consistency == "best" else self.reached[0]
 
-    def _enough(
-        self, candidates: NDArray[np.bool_], reached: NDArray[np.floating], threshold: float
-    ) -> NDArray[np.bool_]:
-        """Which active rows keep the consistency."""
-        enough = reached >= threshold
-        if self.rules.exact:
-            near = np.flatnonzero(candidates & (np.abs(reached - threshold) <= TIE))
-            enough[near] = self._exact_consistency(near) >= threshold
-        return enough
-
     def _best(self, candidates: NDArray[np.bool_]) -> tuple[int, float, float] | None:
         """The candidate with the largest score, that score, and its lead over the next (NaN if there is no other).
 
         Ties go to the lower row index.
         """
-        if not candidates.any():
+        places = np.flatnonzero(candidates)
+        if not len(places):
             return None
-        score = self._score()
-        allowed = score[candidates]
-        second = np.partition(allowed, -2)[-2] if len(allowed) > 1 else allowed[0]
-        near = np.flatnonzero(candidates & (score >= second - (TIE if self.rules.exact else 0.0)))
-        near = near[np.argsort(self.state.rows.index[near])]
-        values = self._exact_score(near) if self.rules.exact else score[near]
-        first = int(values.argmax())  # the first maximum
-        others = np.delete(values, first)
-        margin = float(values[first] - others.max()) if len(others) else np.nan
-        return int(near[first]), float(values[first]), margin
+        scores = self._score()[places]
+        second, largest = np.partition(scores, -2)[-2:] if len(scores) > 1 else (np.nan, scores[0])
+        first = places[scores == largest]
+        position = first[self.state.rows.index[first].argmin()]
+        return int(position), float(largest), float(largest - second)
+
+    def _likely(self, n: int) -> NDArray[np.int64]:
+        """The n free rows with the largest score as it is now: most of the next ones are among them."""
+        places = np.flatnonzero(self.state.free[self.state.rows.index] & (self.state.minimum >= 0) & self.allowed)
+        if len(places) > n > 0:
+            places = places[np.argpartition(self._score()[places], -n)[-n:]]
+        return self.state.rows.index[places] if n else np.empty(0, dtype=np.int64)
 
     def _score(self) -> NDArray[np.floating]:
         """What the next row has most of, for every active row: coherence, or nearness to K for the anchor."""
         return self.state.to_last if self.taken else self.to_core
 
-    def _exact_score(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
-        towards = exact_rows(self.state.vectors[self.taken[-1]][None])[0] if self.taken else self.exact_core
-        return self.state.dots(positions, towards)
-
-    def _exact_consistency(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
-        dots = self.state.dots
-        squared = self.sum @ self.sum + 2 * dots(positions, self.sum) + self.state.squared_now()[positions]
-        return _cosine(self.core_dot + dots(positions, self.exact_core), squared)
-
     def _consistency(self) -> NDArray[np.floating]:
         """|cosine(sum(S + z), K)| for every active row z: closed form from running dot products."""
-        squared = np.float32(self.sum @ self.sum) + 2 * self.state.to_sum + self.state.squared_now()
-        return _cosine(np.float32(self.core_dot) + self.to_core, squared)
+        squared = self.squared + 2 * self.state.to_sum + self.state.squared_now()
+        return _cosine(self.core_dot + self.to_core, squared)
 
     def _take(self, choice: Choice, trace: list[Record]) -> None:
-        state, step, position, reached = self.state, len(self.taken), choice.position, choice.reached
-        number, vector = int(state.rows.index[position]), state.rows.vector(position)
-        core_cosine = float(self.to_core[position])
-        coherence = float(state.to_last[position]) if self.taken else np.nan
+        state, step, position = self.state, len(self.taken), choice.position
+        number, core_cosine = int(state.rows.index[position]), float(self.to_core[position])
         min_row = int(state.minimum_row[position])
-        min_cosine = float(state.minimum[position]) if min_row >= 0 else np.nan
-        if self.rules.exact:
-            here = np.array([position])
-            reached = float(self._exact_consistency(here)[0])
-            core_cosine = float(state.dots(here, self.exact_core)[0])
-            coherence = float(self._exact_score(here)[0]) if self.taken else np.nan
-            if min_row >= 0:
-                min_cosine = float(state.dots(here, exact_rows(state.vectors[min_row][None])[0])[0])
         record = {
             "rows": number,
             "component": self.number,
             "step": step,
             "predecessor": self.taken[-1] if self.taken else -1,
-            "predecessor_cosine": coherence,
-            "min_cosine": min_cosine,
+            "predecessor_cosine": float(state.to_last[position]) if self.taken else np.nan,
+            "min_cosine": float(state.minimum[position]) if min_row >= 0 else np.nan,
             "min_cosine_row": min_row,
             "core_cosine": core_cosine,
             "consistency_before": choice.against,
-            "consistency": reached,
+            "consistency": choice.reached,
             "score": choice.score,
             "margin": choice.margin,
         }
         trace.append(record | self._more(position))
-        self.sum = self.sum + (exact_rows(vector[None])[0] if self.rules.exact else vector)
+        self.squared += 2 * float(state.to_sum[position]) + float(state.rows.alive[number])
         self.core_dot += core_cosine
         self.taken.append(number)
-        self.reached.append(reached)
+        self.reached.append(choice.reached)
         state.free[number] = False
-        state.vectors[number] = vector
-        self._absorb(step, number)
+        self._absorb(step, number, self._likely)
 
     def _more(self, position: int) -> dict[str, float]:
         """What a kind of walk records otherwise, or besides, of the row that it takes."""
         return {}
 
-    def _absorb(self, step: int, number: int) -> None:
-        kept = self.state.absorb(step, number)
+    def _absorb(self, step: int, number: int, likely: Likely) -> None:
+        kept = self.state.absorb(step, number, likely)
         if kept is not None:
             self.to_core, self.allowed = self.to_core[kept], self.allowed[kept]
 
@@ -297,7 +266,7 @@ class ComponentWalk:
         order = np.lexsort((state.rows.index[left], -self._score()[left]))
         rank[state.rows.index[left[order]]] = np.arange(1, len(left) + 1)
         self.refusals = Refusals(
-            core_cosine=self.core_cosine,
+            core_cosine=self.core_cosine.astype(np.float32),
             n_inconsistent=self.n_inconsistent,
             rank=rank,
             n_choices=self.n_choices,

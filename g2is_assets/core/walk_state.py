@@ -1,31 +1,212 @@
-"""What a walk knows of every row while it goes on, and what it leaves: why each row was taken, or not."""
+"""What a walk reads of every row and knows while it goes on, and what it leaves: why each row was taken, or not."""
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from g2is_assets.core.rows import UnitRows, exact_rows
+from g2is_assets.core.codes import int_products
+from g2is_assets.core.rows import BLOCK_ROWS, FeatureSource, codes_of, cosines_to, naming_the_row, terms_of, unit_rows
 
-TIE: Final = 1e-5
-"""Decisions of method `g2is` that float32 leaves closer than this are taken again in float64. Float32 products of unit
-rows of 8,192 entries are off by about 1e-7, so nothing outside this band can turn."""
+Likely = Callable[[int], NDArray[np.int64]]
+"""Names up to so many rows that the walk is likely to take next."""
+
+
+AT_A_TIME: Final = 64
+"""Columns of products taken at a time: one costs nearly as much, for the rows have to be read."""
+
+
+class ActiveRows(ABC):
+    """Rows with a set of active ones, which only shrinks until it is reset.
+
+    In memory, rows that drop out are moved behind the active ones, so that products read only what is active and no
+    second copy exists. Streamed, every product reads all rows again, until the active ones fit.
+    """
+
+    dtype: type[Any]
+    """Of the matrix."""
+
+    def __init__(self, source: FeatureSource, memory_bytes: int | None = None) -> None:
+        """Read the rows if they fit in `memory_bytes` (None: they do)."""
+        self.source = source
+        self.memory_bytes = memory_bytes
+        self.n_rows, self.n_columns = source.shape
+        self.index = np.arange(self.n_rows)
+        self.matrix: NDArray[Any] | None = None
+        self.order = self.index.copy()
+        self.streamed = not self._fits(self.n_rows)
+        if not self.streamed:
+            self.matrix = self._read(self.index)
+
+    @abstractmethod
+    def form(self, numbers: NDArray[np.int64], values: NDArray[Any]) -> NDArray[Any]:
+        """What the matrix holds of a source's values."""
+
+    @abstractmethod
+    def dot(self, rows: NDArray[Any], vectors: NDArray[Any]) -> NDArray[Any]:
+        """(n, k) dot products of the matrix's rows (n, d) and vectors (k, d)."""
+
+    def reset(self) -> None:
+        """Make every row active."""
+        if self.streamed:
+            self.matrix = None
+            self.order = np.arange(self.n_rows)
+        self.index = self.order[: self.n_rows].copy()
+
+    def keep(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Keep some of the active rows; returns the positions that they had, in their new order."""
+        if self.matrix is None:
+            positions = np.flatnonzero(kept)
+            self.index = self.index[positions]
+            if self._fits(len(positions)):
+                self.matrix = self._read(self.index)
+                self.order = self.index.copy()
+            return positions
+        n_kept = int(kept.sum())
+        positions = np.arange(len(kept))
+        holes = np.flatnonzero(~kept[:n_kept])
+        movers = n_kept + np.flatnonzero(kept[n_kept:])
+        for start in range(0, len(holes), BLOCK_ROWS):
+            hole, mover = holes[start : start + BLOCK_ROWS], movers[start : start + BLOCK_ROWS]
+            self.matrix[hole], self.matrix[mover] = self.matrix[mover], self.matrix[hole]
+        for array in (positions, self.order):
+            array[holes], array[movers] = array[movers], array[holes]
+        self.index = self.order[:n_kept].copy()
+        return positions[:n_kept]
+
+    def products(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """(k, n_active) dot products with vectors (k, d), as they are."""
+        if self.matrix is not None:
+            n = len(self.index)
+            parts = (self.matrix[start : min(start + BLOCK_ROWS, n)] for start in range(0, n, BLOCK_ROWS))
+            found = [self.dot(part, vectors).T for part in parts]
+            return np.concatenate(found, axis=1) if found else np.empty((len(vectors), 0))
+        every = np.empty((len(vectors), 0))
+        for numbers, values in self.source.blocks():
+            part = self.dot(self.form(numbers, values), vectors).T
+            if not every.size:
+                every = np.empty((len(vectors), self.n_rows), dtype=part.dtype)
+            every[:, numbers] = part
+        return every[:, self.index]
+
+    def _read(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
+        matrix = np.empty((len(numbers), self.n_columns), dtype=self.dtype)
+        if len(numbers) == self.n_rows:
+            place = np.empty(self.n_rows, dtype=np.int64)
+            place[numbers] = np.arange(self.n_rows)
+            for some, values in self.source.blocks():
+                matrix[place[some]] = self.form(some, values)
+            return matrix
+        for start in range(0, len(numbers), BLOCK_ROWS):
+            some = numbers[start : start + BLOCK_ROWS]
+            matrix[start : start + len(some)] = self.form(some, self.source.rows(some))
+        return matrix
+
+    def _fits(self, n_rows: int) -> bool:
+        needed = np.dtype(self.dtype).itemsize * n_rows * self.n_columns
+        return self.memory_bytes is None or needed <= self.memory_bytes
+
+
+class CodedRows(ActiveRows):
+    """Codes: cosines are exact products, brought to float64 in one order."""
+
+    dtype = np.int8
+
+    def __init__(self, source: FeatureSource, memory_bytes: int | None = None) -> None:
+        """Read the rows if they fit, and what makes cosines of their products."""
+        self.terms = terms_of(source)
+        super().__init__(source, memory_bytes)
+        self.alive = self.terms.alive.astype(np.float64)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Columns of products that are held are of the active rows before."""
+        self.held: dict[int, int] = {}
+        self.columns: NDArray[np.int32] = np.empty((0, 0), dtype=np.int32)
+        self.active = self.terms.at(self.index)
+
+    def form(self, numbers: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.int8]:
+        """The codes."""
+        return codes_of(numbers, values)
+
+    def dot(self, rows: NDArray[np.int8], vectors: NDArray[np.int8]) -> NDArray[np.integer]:
+        """Exact."""
+        return int_products(torch.from_numpy(rows), torch.from_numpy(vectors)).numpy()
+
+    def towards(self, directions: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(k, n) products with a few directions, of all rows."""
+        return np.ascontiguousarray(cosines_to(self.source, directions).T)
+
+    def to_row(self, number: int, likely: Likely) -> NDArray[np.float64]:
+        """(n_active,) cosines with a row.
+
+        `likely` names up to so many other rows that are asked for next: they share the reading of all rows.
+        """
+        if number not in self.held:
+            numbers = np.unique(np.append(likely(AT_A_TIME - 1), number))
+            self.columns = self.products(codes_of(numbers, self.source.rows(numbers)))
+            self.held = {int(row): place for place, row in enumerate(numbers)}
+        column = self.columns[self.held[number]]
+        return self.active.cosines(column[:, None], self.terms.at([number]))[:, 0]
+
+    def keep(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Keep some of the active rows, and of the columns held what is of these."""
+        stay = super().keep(kept)
+        self.columns, self.active = self.columns[:, stay], self.terms.at(self.index)
+        return stay
+
+    def reset(self) -> None:
+        """Make every row active."""
+        super().reset()
+        self._forget()
+
+
+class FloatRows(ActiveRows):
+    """Float32 unit rows, multiplied as the published code does."""
+
+    dtype = np.float32
+
+    def __init__(self, source: FeatureSource, memory_bytes: int | None = None) -> None:
+        """Read the rows if they fit, and which of them are zero."""
+        super().__init__(source, memory_bytes)
+        self.alive = np.empty(self.n_rows, dtype=np.float32)
+        for numbers, values in source.blocks():
+            self.alive[numbers] = self.form(numbers, values).any(axis=1)
+
+    def form(self, numbers: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.float32]:
+        """Unit rows."""
+        unit = naming_the_row(numbers, unit_rows, values)
+        return unit if self.source.mean is None else unit_rows(unit - self.source.mean.astype(np.float32))
+
+    def dot(self, rows: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rounded."""
+        return rows @ vectors.T
+
+    def towards(self, directions: NDArray[np.floating]) -> NDArray[np.float32]:
+        """(k, n) products with a few directions, of all rows."""
+        return self.products(directions.astype(np.float32))
+
+    def to_row(self, number: int, likely: Likely) -> NDArray[np.float32]:
+        """(n_active,) cosines with a row."""
+        one = np.array([number])
+        return self.products(self.form(one, self.source.rows(one)))[0]
 
 
 class WalkState:
     """What the walk knows of every row that it may still take; positions are into the active rows."""
 
-    def __init__(self, rows: UnitRows, *, across: bool, conflict: bool, exact: bool, compact: bool = True) -> None:
+    def __init__(self, rows: CodedRows | FloatRows, *, across: bool, conflict: bool, compact: bool = True) -> None:
         """Start with every row free and active.
 
-        Conflicts count across components, or at all, where so said; `exact` decides near a threshold in float64;
-        `compact` lets rows that can no longer be taken leave the active ones.
+        Conflicts count across components, or at all, where so said; `compact` lets rows that can no longer be taken
+        leave the active ones.
         """
-        self.rows, self.across, self.conflict, self.exact, self.compact = rows, across, conflict, exact, compact
+        self.rows, self.across, self.conflict, self.compact = rows, across, conflict, compact
         self.free = np.ones(rows.n_rows, dtype=bool)
-        self.vectors: dict[int, NDArray[np.float32]] = {}
         self._forget()
 
     def begin(self, component: int) -> None:
@@ -33,15 +214,13 @@ class WalkState:
         self.component = component
         if not self.across:
             self._forget()
-        self.to_last = np.zeros(len(self.rows.index), dtype=np.float32)
-        self.to_sum: NDArray[np.floating] = np.zeros(
-            len(self.rows.index), dtype=np.float64 if self.exact else np.float32
-        )
+        self.to_last: NDArray[np.floating] = np.zeros(len(self.rows.index), dtype=self.rows.alive.dtype)
+        self.to_sum = np.zeros_like(self.to_last)
 
     def _forget(self) -> None:
         n = self.rows.n_rows
         self.rows.reset()
-        self.minimum = np.full(n, np.inf, dtype=np.float32)
+        self.minimum = np.full(n, np.inf, dtype=self.rows.alive.dtype)
         self.minimum_row = np.full(n, -1, dtype=np.int64)
         self.first_conflict: dict[str, NDArray[Any]] = {
             "component": np.full(n, -1, dtype=np.int32),
@@ -50,20 +229,16 @@ class WalkState:
             "cosine": np.full(n, np.nan, dtype=np.float32),
         }
 
-    def squared_now(self) -> NDArray[np.float32]:
+    def squared_now(self) -> NDArray[np.floating]:
         """(n_active,) squared norm of the active rows: 1, or 0 for a zero row."""
-        return self.rows.squared[self.rows.index]
+        return self.rows.alive[self.rows.index]
 
-    def dots(self, positions: NDArray[np.int64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Dot products of some active rows with a vector, in float64 and in a fixed order."""
-        parts = [positions[start : start + 256] for start in range(0, len(positions), 256)]
-        # einsum, unlike BLAS, adds in one order whatever the alignment and the number of threads.
-        found = [np.einsum("nd,d->n", self.rows.exact(part), vector) for part in parts]
-        return np.concatenate(found) if found else np.empty(0)
+    def absorb(self, step: int, number: int, likely: Likely) -> NDArray[np.int64] | None:
+        """Let all active rows know of a row taken; old positions of those that stay if many dropped out, else None.
 
-    def absorb(self, step: int, number: int) -> NDArray[np.int64] | None:
-        """Let all active rows know of a row taken; old positions of those that stay if many dropped out, else None."""
-        self.to_last = self.rows.products(self.vectors[number])
+        `likely` names rows that are taken next, as far as one can guess.
+        """
+        self.to_last = self.rows.to_row(number, likely)
         if self.conflict:
             self._note_conflicts(step, number)
         self.to_sum += self.to_last
@@ -76,10 +251,6 @@ class WalkState:
         return stay
 
     def _note_conflicts(self, step: int, number: int) -> None:
-        if self.exact:
-            open_ = self.free[self.rows.index] & (self.minimum >= 0)
-            near = np.flatnonzero(open_ & (np.abs(self.to_last) <= TIE))
-            self.to_last[near] = self.dots(near, exact_rows(self.vectors[number][None])[0])
         turned = np.flatnonzero((self.minimum >= 0) & (self.to_last < 0) & self.free[self.rows.index])
         seen = {"component": self.component, "step": step, "row": number, "cosine": self.to_last[turned]}
         for name, value in seen.items():

@@ -34,13 +34,14 @@ def sample_holds_no_withheld_row(workspace: dg.ResourceParam[Workspace]) -> dg.A
 
 
 @dg.asset_check(asset=["gradients", "pool"])
-def features_are_unit(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
-    """Every pool vector of every kind is finite and of norm 1 within half precision."""
+def directions_are_stored(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+    """Every pool vector of every kind has a direction: codes of which the largest is that of its bits."""
     gradients = workspace.lake.current("gradients/pool")
     verdicts: dict[str, Verdict] = {}
     for kind in workspace.project.settings.gradients.kinds:
         source = stored_features(workspace, gradients, kind)[1]
-        verdicts[kind] = evaluators.features_are_unit(values for _, values in source.blocks())
+        codes = (values for _, values in source.blocks())
+        verdicts[kind] = evaluators.directions_are_stored(codes, gradients.manifest.settings["bits"])
     return _result(verdicts, "error")
 
 
@@ -83,7 +84,7 @@ def chain_is_whole(
     return _result(_per_domain(context, workspace, "audit/lineage", evaluate), "error")
 
 
-CHECKS = [sample_holds_no_withheld_row, features_are_unit, *map(_check, EXAMINED), chain_is_whole]
+CHECKS = [sample_holds_no_withheld_row, directions_are_stored, *map(_check, EXAMINED), chain_is_whole]
 
 
 def _per_domain(

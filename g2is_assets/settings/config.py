@@ -208,6 +208,8 @@ class GradientsSettings(Section):
     plain gradient."""
     sketch_dim: Annotated[int, Field(ge=64)] = 8192
     """Numbers that a gradient is projected to."""
+    bits: Literal[8, 4] = 8
+    """Bits that each of these is stored in."""
     nnz: Annotated[int, Field(ge=1, le=64)] = 1
     """Non-zeros per column of the sketch."""
     seed: Seed = 0

@@ -27,7 +27,7 @@ class _Selection(Section):
     budget: Budget = 0.05
     """Rows to take: below 1 a share of the pool, from 1 up a number of rows."""
     memory_gb: Annotated[float, Field(gt=0.0)] = 8.0
-    """GB of float32 features held in memory; where a pool needs more, they are converted at every step."""
+    """GB of features held in memory, a byte for each number; where a pool needs more, they are read at every use."""
     allow_leaks: bool = False
     """Whether pool rows that repeat the domain's rows may be taken."""
 

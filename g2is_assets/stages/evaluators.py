@@ -13,8 +13,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.core.balance import node_weights, nodes_of
+from g2is_assets.core.codes import LARGEST, ZERO_NORM
 from g2is_assets.core.leakage import Text, compared_whole
-from g2is_assets.core.rows import ZERO_NORM, FeatureSource, exact_rows, unit_rows
+from g2is_assets.core.rows import FeatureSource, cosines_towards, real_rows
 from g2is_assets.errors import REDRAW, command
 from g2is_assets.reports.words import difference_to, guessing
 from g2is_assets.settings.config import LicensesSettings
@@ -23,8 +24,6 @@ from g2is_assets.trail.verify import ALTERED, STATES, Finding
 
 COSINE_TOLERANCE: Final = 1e-6
 """Slack for cosines of float32 vectors."""
-FP16_NORM_TOLERANCE: Final = 1e-3
-"""Slack for norms of unit vectors stored in half precision."""
 N_NAMED: Final = 5
 """Rows that a sentence names; the UI shows all."""
 STEPS: Final = 512
@@ -47,14 +46,13 @@ class Verdict:
         return Verdict(self.passed and other.passed, said, {**self.numbers, **other.numbers})
 
 
-def features_are_unit(blocks: Iterable[NDArray[np.floating]]) -> Verdict:
-    """Every stored vector, of blocks (m, d) that together are all, is finite and has norm 1 within half precision."""
-    empty = np.empty(0, dtype=np.float32)
-    norms = np.concatenate([empty, *(np.linalg.norm(block.astype(np.float32), axis=1) for block in blocks)])
-    worst = float(np.abs(norms - 1).max(initial=0.0)) if np.isfinite(norms).all() else float("inf")
-    bad = int((~(np.abs(norms - 1) <= FP16_NORM_TOLERANCE)).sum())
-    numbers = {"n_vectors": len(norms), "n_bad": bad, "largest_deviation": min(worst, 1e30)}
-    return Verdict(bad == 0, f"{bad} of {len(norms)} vectors are not finite or not of norm 1", numbers)
+def directions_are_stored(blocks: Iterable[NDArray[np.int8]], bits: int) -> Verdict:
+    """Every stored vector, of blocks (m, d) of codes, has a direction: its largest code is that of its bits."""
+    largest = np.concatenate([np.empty(0, np.int64), *(np.abs(b.astype(np.int64)).max(axis=1) for b in blocks)])
+    bad = int((largest != LARGEST[bits]).sum())
+    return Verdict(
+        bad == 0, f"{bad} of {len(largest)} vectors have no direction", {"n_vectors": len(largest), "n_bad": bad}
+    )
 
 
 def components_are_orthonormal_and_oriented(
@@ -131,10 +129,10 @@ def balance_was_kept(
     """
     place = {row_id: number for number, row_id in enumerate(row_ids)}
     numbers = np.array([place[row_id] for row_id in subset["row_id"]])
-    taken = exact_rows(unit_rows(source.rows(numbers)))
+    taken = real_rows(source, source.rows(numbers))
     sums = np.cumsum(taken, axis=0) - taken  # of the rows before
     nodes = nodes_of(validation, settings.fair)
-    targets = node_weights(nodes, sums) @ nodes
+    targets = node_weights(sums @ nodes.T) @ nodes
     weights = settings.redundancy / np.arange(1, len(taken) + 1)
     pull, repeated = np.einsum("md,md->m", taken, targets), weights * np.einsum("md,md->m", taken, sums)
     said = subset.select("pull", "redundancy").to_numpy()
@@ -143,10 +141,9 @@ def balance_was_kept(
     worst = np.zeros(len(taken))
     for start in range(0, len(taken), STEPS):
         steps = np.arange(start, min(start + STEPS, len(taken)))
-        directions = (targets[steps] - weights[steps, None] * sums[steps]).astype(np.float32)
-        scores = (pull - repeated)[steps]
-        for rows, values in source.blocks():
-            lead = unit_rows(values) @ directions.T - scores
+        directions = targets[steps] - weights[steps, None] * sums[steps]
+        for rows, scores in cosines_towards(source, directions):
+            lead = scores - (pull - repeated)[steps]
             lead[steps >= until[rows, None]] = 0
             worst[steps] = np.maximum(worst[steps], lead.max(axis=0))
     passed_over = int((worst > COSINE_TOLERANCE).sum())

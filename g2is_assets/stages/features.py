@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from g2is_assets.contracts.gradients import INDEX, MEANS, SET_ASIDE
-from g2is_assets.core.rows import CentredFeatures, FeatureSource
+from g2is_assets.core.rows import FeatureSource, real_rows
 from g2is_assets.stages.stage import Task
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.features import StoredFeatures
@@ -62,7 +62,7 @@ def stored_features(
     mean_removed: bool = False,
     rows: pl.Series | None = None,
 ) -> tuple[list[str], FeatureSource]:
-    """Row ids of a gradient version, in its order, and a source of their (n, sketch_dim) vectors.
+    """Row ids of a gradient version, in its order, and a source of their (n, sketch_dim) codes.
 
     Args:
         workspace: The project's.
@@ -74,13 +74,10 @@ def stored_features(
     index = gradients.read(INDEX)
     if rows is not None:
         index = index.filter(pl.col("row_id").is_in(rows.implode()))
-    source: FeatureSource = StoredFeatures(workspace.lake.parts_of(gradients), index, kind)
-    if mean_removed:
-        table = gradients.read(MEANS).filter(pl.col("kind") == kind)
-        source = CentredFeatures(source, table["mean"].to_numpy()[0])
-    return index["row_id"].to_list(), source
+    mean = gradients.read(MEANS).filter(pl.col("kind") == kind)["mean"].to_numpy()[0] if mean_removed else None
+    return index["row_id"].to_list(), StoredFeatures(workspace.lake.parts_of(gradients), index, kind, mean)
 
 
 def all_rows(source: FeatureSource) -> np.ndarray:
-    """(n, d) float32 with every row of a small source: a domain's, or a subset's."""
-    return source.rows(np.arange(source.shape[0])).astype(np.float32)
+    """(n, d) float32 unit rows of a small source: a domain's, or a subset's."""
+    return real_rows(source, source.rows(np.arange(source.shape[0]))).astype(np.float32)

@@ -12,7 +12,7 @@ import polars as pl
 from g2is_assets.contracts.gradients import MEANS
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.warmup import SAMPLE
-from g2is_assets.core.rows import unit_rows
+from g2is_assets.core.rows import sum_of
 from g2is_assets.errors import REDRAW, SourceError, StoreError, command
 from g2is_assets.progress import track
 from g2is_assets.settings.selection import FeatureKind
@@ -24,7 +24,7 @@ from g2is_assets.store.features import StoredFeatures
 from g2is_assets.store.vectors import Filled, Vectors, address_of
 from g2is_assets.store.version import Draft
 
-VECTORS_VERSION: Final = "1"
+VECTORS_VERSION: Final = "2"
 """Part of the vectors' address: raise it when the same row and settings give another vector. An asset's own
 code version also covers its tables and leaves the vectors alone."""
 
@@ -37,7 +37,7 @@ def _vectors(workspace: Workspace, kinds: tuple[FeatureKind, ...], versions: Ver
     compute = pick_compute(settings.compute, workspace.project.settings.device)
     vectors = {
         "kinds": list(kinds),
-        **settings.model_dump(mode="json", include={"sketch_dim", "nnz", "seed"}),
+        **settings.model_dump(mode="json", include={"sketch_dim", "bits", "nnz", "seed"}),
         "model": workspace.model.digest,
         "template": workspace.template_digest,
         "checkpoint": {n: f.sha256 for n, f in checkpoint.files.items() if not n.endswith(".parquet")},
@@ -66,7 +66,7 @@ def _target_from(workspace: Workspace, _: Place, versions: Versions) -> MadeFrom
     uses_model=True,
 )
 def pool(draft: Draft, task: Task) -> None:
-    """The pool's gradients, mixed with Adam's moments and sketched: unit fp16 vectors with norm and loss.
+    """The pool's gradients, mixed with Adam's moments and sketched: codes of each direction, with its norm and loss.
 
     Vectors lie in content-addressed shards: only rows that the store lacks are computed, and a vector made with other
     settings is never mixed in. Rows without a usable gradient are listed with the reason. The mean vector of the
@@ -150,9 +150,6 @@ def _means(task: Task, filled: Filled, sample: pl.DataFrame) -> pl.DataFrame:
         raise SourceError(f"no row of the warmup sample has a gradient; draw another with {command(REDRAW)}")
     rows = []
     for kind in task.recipe.settings["kinds"]:
-        source = StoredFeatures(shards, drawn, kind)
-        total = np.zeros(source.shape[1])
-        for _, values in source.blocks():
-            total += unit_rows(values).sum(axis=0, dtype=np.float64)
-        rows.append({"kind": kind, "n_rows": len(drawn), "mean": (total / len(drawn)).astype(np.float32)})
+        mean = sum_of(StoredFeatures(shards, drawn, kind)) / len(drawn)
+        rows.append({"kind": kind, "n_rows": len(drawn), "mean": mean.astype(np.float32)})
     return pl.DataFrame(rows, schema=MEANS.schema_of_width(task.recipe.settings["sketch_dim"]))

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.contracts.gradients import INDEX
-from g2is_assets.contracts.graph import COSINES, DUPLICATES, EDGES, GROUPS, MAP, NODES
+from g2is_assets.contracts.graph import COSINES, DUPLICATES, EDGES, GROUPS, MAP, NODES, SPARE
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.errors import StoreError
 from g2is_assets.progress import say, track
@@ -18,8 +18,11 @@ from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.version import Draft, Version
 
 if TYPE_CHECKING:
-    from g2is_assets.core.graph import Graph
+    from g2is_assets.core.edges import Ranked
+from g2is_assets.core.graph import Graph
 
+STORED: Final = (NODES, EDGES, SPARE, DUPLICATES)
+"""The tables that the next graph goes on from."""
 N_BINS: Final = 200
 """Bins of the histogram of cosines, each 0.01 wide; 0 is an edge."""
 
@@ -36,8 +39,8 @@ def neighbors(draft: Draft, task: Task) -> None:
     """Every pool row's nearest rows and strongest conflicts by gradient cosine, with statistics of every node.
 
     Exact on the complete graph, which is never stored. Rows with nearly equal gradients or equal text form one group,
-    of which only one is eligible for selection. When the pool changes, only edges of new rows, and of rows that
-    had one that is gone among theirs, are computed.
+    of which only one is eligible for selection. When the pool changes, only edges of new rows are computed, and all
+    of rows that lost more of theirs than were kept to spare.
     """
     from g2is_assets.core.graph import build_graph
     from g2is_assets.core.leakage import Text, equal_text_groups
@@ -63,7 +66,7 @@ def neighbors(draft: Draft, task: Task) -> None:
             progress=progress,
         )
     *tables, groups = graph_tables(graph, row_ids, same_text)
-    for contract, table in zip((NODES, EDGES, DUPLICATES, GROUPS), (*tables, groups), strict=True):
+    for contract, table in zip((*STORED, GROUPS), (*tables, groups), strict=True):
         draft.write(contract, table)
     draft.metric(
         mean_cosine=float(graph.mean_cosine.mean()),
@@ -120,7 +123,7 @@ def _known(task: Task) -> Any:
         gone = then.filter(pl.Series(today < 0))["row_id"]
         lost = stored_features(workspace, before, kind, mean_removed=removed, rows=gone)[1]
         n_negative_gone = count_negative(stored_features(workspace, before, kind, mean_removed=removed)[1], lost)
-    previous = graph_from_tables(*(graph.read(contract) for contract in (NODES, EDGES, DUPLICATES)))
+    previous = graph_from_tables(*(graph.read(contract) for contract in STORED))
     return known_rows(previous, today, len(now), n_negative_gone)
 
 
@@ -131,8 +134,8 @@ def _vectors_of(gradients: Version) -> tuple[Any, Any]:
 
 def graph_tables(
     graph: "Graph", row_ids: list[str], same_text: NDArray[np.int64]
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Tables of the contracts `graph/neighbors`, `... edges`, `... duplicates` and `... groups`.
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Tables of the contracts `graph/neighbors`, `... edges`, `... spare`, `... duplicates` and `... groups`.
 
     Args:
         graph: Of the rows, in their order.
@@ -147,8 +150,10 @@ def graph_tables(
     groups = duplicate_groups(len(ids), np.concatenate([graph.duplicates, by_text]))
     statistics = {name: getattr(graph, name) for name in NODES.columns if name != "row_id"}
     nodes = pl.DataFrame({"row_id": row_ids} | statistics, schema=NODES.schema)
-    near = _edges(ids, graph.neighbors, graph.neighbor_cosines, "neighbor")
-    far = _edges(ids, graph.conflicts, graph.conflict_cosines, "conflict").filter(pl.col("cosine") < 0)
+    near, far = _edges(ids, graph.near, "neighbor"), _edges(ids, graph.far, "conflict")
+    n_near, n_far = graph.neighbors.shape[1], graph.conflicts.shape[1]
+    shown = pl.when(pl.col("relation") == "neighbor").then(n_near).otherwise(n_far) > pl.col("rank")
+    edges = pl.concat([near, far])
     pairs = [(graph.duplicates, "cosine"), (by_text, "text")]
     duplicates = pl.concat(
         pl.DataFrame(
@@ -158,10 +163,10 @@ def graph_tables(
         for p, reason in pairs
     )
     together = pl.DataFrame({"row_id": row_ids, "duplicate_group": ids[groups]}, schema=GROUPS.schema)
-    return nodes, pl.concat([near, far]), duplicates.sort(DUPLICATES.sorted_by), together
+    return nodes, edges.filter(shown), edges.filter(~shown), duplicates.sort(DUPLICATES.sorted_by), together
 
 
-def cosine_histogram(cosines: Mapping[str, NDArray[np.float32]]) -> pl.DataFrame:
+def cosine_histogram(cosines: Mapping[str, NDArray[np.float64]]) -> pl.DataFrame:
     """Contract `graph/neighbors cosines` of the cosines by name of the features."""
     edges = np.linspace(-1, 1, N_BINS + 1)
     parts = []
@@ -172,46 +177,49 @@ def cosine_histogram(cosines: Mapping[str, NDArray[np.float32]]) -> pl.DataFrame
     return pl.concat(parts)
 
 
-def graph_from_tables(nodes: pl.DataFrame, edges: pl.DataFrame, duplicates: pl.DataFrame) -> "Graph":
-    """The graph that `graph_tables` wrote; where a row has fewer conflicts than others, an infinite cosine says so."""
+def graph_from_tables(
+    nodes: pl.DataFrame, edges: pl.DataFrame, spare: pl.DataFrame, duplicates: pl.DataFrame
+) -> "Graph":
+    """The graph that `graph_tables` wrote."""
+    from g2is_assets.core.edges import Ranked
     from g2is_assets.core.graph import Graph
 
-    n, lists = len(nodes), {}
+    n, lists, shown = len(nodes), {}, {}
 
     def numbers(column: pl.Series) -> NDArray[np.int64]:
         return column.replace_strict(nodes["row_id"], pl.int_range(n, eager=True), return_dtype=pl.Int64).to_numpy()
 
-    for relation, absent in (("neighbor", -np.inf), ("conflict", np.inf)):
-        part = edges.filter(pl.col("relation") == relation)
-        width = int(part["rank"].max()) + 1 if len(part) else 0  # type: ignore[arg-type]
-        others, cosines = np.zeros((n, width), dtype=np.int64), np.full((n, width), absent, dtype=np.float32)
+    for relation, sign in (("neighbor", 1), ("conflict", -1)):
+        here = pl.col("relation") == relation
+        part = pl.concat([edges.filter(here), spare.filter(here)])
+        width, shown[relation] = (int(t["rank"].max() or 0) + (len(t) > 0) for t in (part, edges.filter(here)))  # type: ignore[arg-type]
+        ranked = Ranked.empty(sign, n, width)
         where = numbers(part["row_id"]), part["rank"].to_numpy()
-        others[where], cosines[where] = numbers(part["other_row_id"]), part["cosine"].to_numpy()
-        lists[relation] = (others, cosines)
+        ranked.others[where], ranked.strengths[where] = numbers(part["other_row_id"]), part["cosine"].to_numpy() * sign
+        lists[relation] = ranked
     pairs = duplicates.filter(pl.col("reason") == "cosine")
+    near, far = lists["neighbor"], lists["conflict"]
     return Graph(
-        neighbors=lists["neighbor"][0],
-        neighbor_cosines=lists["neighbor"][1],
-        conflicts=lists["conflict"][0],
-        conflict_cosines=lists["conflict"][1],
-        mean_cosine=nodes["mean_cosine"].to_numpy(),
+        *near.first(shown["neighbor"]),
+        *far.first(shown["conflict"]),
         n_negative=nodes["n_negative"].to_numpy(),
+        mean_cosine=nodes["mean_cosine"].to_numpy(),
         in_degree=nodes["in_degree"].to_numpy(),
         duplicates=np.stack([numbers(pairs["row_id"]), numbers(pairs["other_row_id"])], axis=1),
+        near=near,
+        far=far,
     )
 
 
-def _edges(
-    ids: NDArray[np.str_], others: NDArray[np.int64], cosines: NDArray[np.float32], relation: str
-) -> pl.DataFrame:
-    n_rows, n_others = others.shape
+def _edges(ids: NDArray[np.str_], lists: "Ranked", relation: str) -> pl.DataFrame:
+    rows, ranks = np.nonzero(lists.others >= 0)
     return pl.DataFrame(
         {
-            "row_id": np.repeat(ids, n_others),
-            "other_row_id": ids[others.ravel()],
-            "relation": [relation] * (n_rows * n_others),
-            "rank": np.tile(np.arange(n_others), n_rows),
-            "cosine": cosines.ravel().astype(np.float64),
+            "row_id": ids[rows],
+            "other_row_id": ids[lists.others[rows, ranks]],
+            "relation": [relation] * len(rows),
+            "rank": ranks,
+            "cosine": lists.cosines[rows, ranks],
         },
         schema=EDGES.schema,
     )

@@ -5,7 +5,6 @@ import polars as pl
 
 from g2is_assets.contracts.knowledge import COMPONENTS, LOADINGS, SPECTRUM
 from g2is_assets.core.knowledge import knowledge_of
-from g2is_assets.core.rows import unit_rows
 from g2is_assets.errors import SourceError
 from g2is_assets.stages.features import all_rows, stored_features
 from g2is_assets.stages.stage import MadeFrom, Task, stage
@@ -51,7 +50,7 @@ def components(draft: Draft, task: Task) -> None:
     spectrum = pl.DataFrame({"component": np.arange(len(found.shares)), "variance_share": found.shares})
     spectrum = spectrum.with_columns(domain, kept=pl.col("component") < kept)
     draft.write(SPECTRUM, spectrum.select(*SPECTRUM.columns))
-    cosines = unit_rows(features) @ found.components.T
+    cosines = features @ found.components.T
     loadings = pl.DataFrame(
         {
             "row_id": np.repeat(row_ids, kept),

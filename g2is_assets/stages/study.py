@@ -51,6 +51,7 @@ def _embedding_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
     vectors: dict[str, Any] = {
         "kinds": [EMBEDDING],
         "sketch_dim": workspace.model.hidden_size,
+        "bits": 8,
         "model": workspace.model.digest,
         "template": workspace.template_digest,
         "pooling": "last hidden states, position-weighted mean",

@@ -1,7 +1,7 @@
 """Stored vectors as graph and walk read them: a source of blocks that never holds more than a shard.
 
-Shards are read from memory-mapped copies of their vectors: at memory speed, where decoding Parquet runs at a tenth of
-it. A copy is named by the digest of what it is a copy of, so a stale one is never read; any may be deleted, and is made
+Shards are read from memory-mapped copies of their codes: at memory speed, where decoding Parquet runs at a tenth of it.
+A copy is named by the digest of what it is a copy of, so a stale one is never read; any may be deleted, and is made
 again.
 """
 
@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.contracts.gradients import VECTORS
+from g2is_assets.core.codes import unpack
 from g2is_assets.core.rows import BLOCK_ROWS
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import known_sha256
@@ -26,31 +27,34 @@ MAPPED: Final = "mapped"
 
 
 class StoredFeatures:
-    """The unit vectors of one kind of the rows of an index, in its order, read from the shards' mapped copies.
+    """The codes of one kind of the rows of an index, in its order, read from the shards' mapped copies.
 
     A `core.rows.FeatureSource`. Shards are mapped one at a time, so memory stays that of one block.
     """
 
-    def __init__(self, shards: Mapping[str, Version], index: pl.DataFrame, kind: str) -> None:
+    def __init__(
+        self, shards: Mapping[str, Version], index: pl.DataFrame, kind: str, mean: NDArray[np.floating] | None = None
+    ) -> None:
         """Find the rows' shards.
 
         Args:
             shards: By name: the parts of the version whose index this is.
             index: Table of the contract `INDEX`.
             kind: Feature kind.
+            mean: (d,) taken from every unit row; None takes none.
 
         Raises:
             StoreError: The index is empty, or its first shard is missing or damaged.
         """
         if not len(index):
             raise StoreError("no row has gradients")
-        self.kind = kind
+        self.kind, self.mean = kind, mean
         names, self.shard = np.unique(index["shard"].to_numpy(), return_inverse=True)
         self.position = index["position"].to_numpy()
         self.shards = [shards[str(name)] for name in names]
         self.shape: tuple[int, int] = (len(index), self._open(0).shape[1])
 
-    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int8]]]:
         """Rows shard by shard.
 
         Raises:
@@ -64,31 +68,31 @@ class StoredFeatures:
                 numbers = where[start : start + BLOCK_ROWS]
                 yield numbers, values[self.position[numbers]]
 
-    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.float16]:
-        """(len(numbers), d) float16 vectors of single rows.
+    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.int8]:
+        """(len(numbers), d) codes of single rows.
 
         Raises:
             StoreError: A shard is missing or damaged.
         """
-        out = np.empty((len(numbers), self.shape[1]), dtype=np.float16)
+        out = np.empty((len(numbers), self.shape[1]), dtype=np.int8)
         for number in np.unique(self.shard[numbers]):
             here = np.flatnonzero(self.shard[numbers] == number)
             out[here] = self._open(int(number))[self.position[numbers[here]]]
         return out
 
-    def array(self) -> NDArray[np.float16]:
-        """(n, d) float16, all rows in memory."""
-        out = np.empty(self.shape, dtype=np.float16)
+    def array(self) -> NDArray[np.int8]:
+        """(n, d) codes, all rows in memory."""
+        out = np.empty(self.shape, dtype=np.int8)
         for numbers, values in self.blocks():
             out[numbers] = values
         return out
 
-    def _open(self, number: int) -> NDArray[np.float16]:
+    def _open(self, number: int) -> NDArray[np.int8]:
         return mapped_vectors(self.shards[number], self.kind)
 
 
-def mapped_vectors(shard: Version, kind: str) -> NDArray[np.float16]:
-    """The unit vectors of one kind of a shard, (n_rows, sketch_dim) float16, as a read-only memory map.
+def mapped_vectors(shard: Version, kind: str) -> NDArray[np.int8]:
+    """The codes of one kind of a shard, (n_rows, sketch_dim) int8, as a read-only memory map.
 
     Raises:
         StoreError: The shard is missing or differs from its digest, which is checked when the copy is made.
@@ -108,9 +112,10 @@ def mapped_vectors(shard: Version, kind: str) -> NDArray[np.float16]:
     return np.load(copy, mmap_mode="r", allow_pickle=False)
 
 
-def vectors_in(shard: Version, kind: str) -> NDArray[np.float16]:
+def vectors_in(shard: Version, kind: str) -> NDArray[np.int8]:
     """The same from the shard itself."""
-    return read_parquet(shard.folder / VECTORS.file, columns=[f"features_{kind}"]).to_series().to_numpy()
+    codes = read_parquet(shard.folder / VECTORS.file, columns=[f"codes_{kind}"]).to_series().to_numpy()
+    return unpack(codes) if shard.manifest.settings["vectors"]["bits"] == 4 else codes
 
 
 def copies_of(shard: Version) -> dict[str, Path]:

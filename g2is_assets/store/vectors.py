@@ -19,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.contracts.gradients import INDEX, SET_ASIDE, VECTORS, vectors_of
+from g2is_assets.core.codes import pack, quantise
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import json_sha256
 from g2is_assets.store.files import read_parquet
@@ -91,12 +92,12 @@ class VectorStore:
 
         Args:
             lake: The lake.
-            settings: Everything that determines a row's vector, besides the row itself; must hold `kinds` and
-                `sketch_dim`.
+            settings: Everything that determines a row's vector, besides the row itself; must hold `kinds`,
+                `sketch_dim` and `bits`.
         """
         self.lake, self.settings = lake, dict(settings)
         self.kinds: list[str] = list(settings["kinds"])
-        self.sketch_dim: int = settings["sketch_dim"]
+        self.sketch_dim, self.bits = int(settings["sketch_dim"]), int(settings["bits"])
         self.address = address_of(settings)
         self.place = lake.place(SHARD, self.address)
 
@@ -203,16 +204,19 @@ class VectorStore:
         n_tokens = np.array([n for part in parts for n in part.n_tokens])
         columns: dict[str, Any] = {"row_id": row_ids.filter(kept), "loss": losses[good], "n_tokens": n_tokens[good]}
         for kind in self.kinds:
-            columns[f"features_{kind}"] = (features[kind][good] / norms[kind][good, None]).astype(np.float16)
+            codes = quantise(features[kind][good] / norms[kind][good, None], self.bits)
+            columns[f"codes_{kind}"] = pack(codes) if self.bits == 4 else codes
             columns[f"norm_{kind}"] = norms[kind][good]
         contract = vectors_of(self.kinds)
-        draft.write(contract, pl.DataFrame(columns, schema_overrides=contract.schema_of_width(self.sketch_dim)))
+        draft.write(
+            contract, pl.DataFrame(columns, schema_overrides=contract.schema_of_width(self.sketch_dim * self.bits // 8))
+        )
         reasons = pl.Series("reason", np.where(finite, ZERO_GRADIENT, NOT_FINITE)[~good], dtype=pl.String)
         draft.write(SET_ASIDE, pl.DataFrame([row_ids.filter(~kept), reasons]).sort("row_id"))
 
     def _require_space(self, n_rows: int) -> None:
         """Refuse to start on rows whose vectors the disk cannot hold, with a tenth to spare."""
-        needed = int(1.1 * n_rows * len(self.kinds) * self.sketch_dim * 2)
+        needed = int(1.1 * n_rows * len(self.kinds) * self.sketch_dim * self.bits / 8)
         self.place.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.place).free
         if free < needed:

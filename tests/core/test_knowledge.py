@@ -234,7 +234,7 @@ def test_a_subset_that_cancels_out_has_cosine_zero() -> None:
 
 
 def test_validation_rows_that_a_subset_does_not_help_are_counted() -> None:
-    pool = ArrayFeatures(np.array([EAST, EAST, [-0.6, 0.8]]))
+    pool = ArrayFeatures(np.array([EAST, EAST, [-3, 4]]))
     own = [EAST, EAST, EAST, NORTH, [-1.0, 0.4]]
     # The plain ranking takes both rows east: nothing north, and against the last. With row 2 only the last is left out.
     home = measure_home(pool, np.array([0, 2]), own)

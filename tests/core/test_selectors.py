@@ -8,17 +8,19 @@ import pytest
 from pydantic import ValidationError
 
 from g2is_assets.core.balance import balanced_walk
+from g2is_assets.core.codes import quantise
 from g2is_assets.core.knowledge import allocate_budgets, core_knowledge
 from g2is_assets.core.problem import Problem
-from g2is_assets.core.rows import ArrayFeatures, ChosenFeatures, FoldedFeatures, UnitRows
+from g2is_assets.core.rows import ArrayFeatures, ChosenFeatures, FoldedFeatures
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.core.walk import gradient_walk
+from g2is_assets.core.walk_state import CodedRows
 
 # Two validation rows, east and north; row 3 is not eligible, though it is the best of all.
 EAST_AND_NORTH = np.eye(2, dtype=np.float32)
 KINDS = ("adam", "adam_without_momentum")
-POOL = [[1.0, 0.0], [2.0, 0.0], [0.6, 0.8], [1.0, 1.0], [0.0, 3.0], [-1.0, 0.0]]
+POOL = [[1, 0], [2, 0], [3, 4], [1, 1], [0, 3], [-1, 0]]
 HAND = Problem(
     domain="compass",
     row_ids=[f"row{i}" for i in range(6)],
@@ -39,7 +41,7 @@ def rows(name: str, problem: Problem = HAND) -> list[int]:
 def random_problem(n: int = 60, budget: int = 12, **options: Any) -> Problem:
     rng = np.random.default_rng(7)
     tokens, eligible = rng.integers(1, 100, size=n), np.flatnonzero(rng.random(n) < 0.8)
-    features = ArrayFeatures((rng.normal(size=(n, 8)) + 0.2).astype(np.float32))
+    features = ArrayFeatures(quantise(rng.normal(size=(n, 8)) + 0.2))
     return Problem(
         domain="noise",
         row_ids=[f"r{i}" for i in range(n)],
@@ -226,7 +228,7 @@ def test_chosen_features_are_those_rows_under_their_own_numbers():
     values = np.random.default_rng(0).normal(size=(2500, 3)).astype(np.float32)
     chosen = np.array([2400, 3, 1025])
     source = ChosenFeatures(ArrayFeatures(values), chosen)
-    np.testing.assert_array_equal(UnitRows(source).matrix, UnitRows(ArrayFeatures(values[chosen])).matrix)
+    np.testing.assert_array_equal(CodedRows(source).matrix, CodedRows(ArrayFeatures(values[chosen])).matrix)
     np.testing.assert_array_equal(source.rows(np.array([2, 0])), values[[1025, 2400]])
 
 

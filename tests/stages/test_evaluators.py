@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from g2is_assets.core.codes import quantise
 from g2is_assets.settings.config import LicensesSettings
 from g2is_assets.settings.selection import AnySelection, BalancedSelection, GradientSelection
 from g2is_assets.stages.evaluators import (
@@ -13,7 +14,7 @@ from g2is_assets.stages.evaluators import (
     budgets_add_up,
     components_are_orthonormal_and_oriented,
     constraints_bite,
-    features_are_unit,
+    directions_are_stored,
     graph_is_sound,
     pool_is_free_of_leaks,
     sample_holds_no_withheld_row,
@@ -32,29 +33,27 @@ def single(*rows: list[float]) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.array(rows, dtype=np.float32)
 
 
-def test_unit_vectors_pass() -> None:
-    verdict = features_are_unit([half([1, 0]), half([0.6, -0.8])])
+def codes(*rows: list[int]) -> np.ndarray[Any, np.dtype[np.int8]]:
+    return np.array(rows, dtype=np.int8)
+
+
+def test_codes_that_reach_the_largest_of_their_bits_pass() -> None:
+    verdict = directions_are_stored([codes([127, 0]), codes([60, -127])], 8)
     assert verdict.passed
     assert (verdict.numbers["n_vectors"], verdict.numbers["n_bad"]) == (2, 0)
-    assert verdict.numbers["largest_deviation"] < 1e-3
-
-
-def test_random_unit_vectors_survive_half_precision() -> None:
-    vectors = np.random.default_rng(0).normal(size=(20, 512))
-    unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
-    assert features_are_unit([unit]).passed
+    assert directions_are_stored([codes([3, -7])], 4).passed
+    assert directions_are_stored([quantise(np.random.default_rng(0).normal(size=(20, 512)))], 8).passed
 
 
 def test_no_vector_at_all_passes() -> None:
-    assert features_are_unit([]).passed
+    assert directions_are_stored([], 8).passed
 
 
-@pytest.mark.parametrize("row", [[0.99, 0], [0, 0], [float("nan"), 0], [float("inf"), 0]])
-def test_a_vector_of_another_norm_or_not_finite_fails_and_is_counted(row: list[float]) -> None:
-    verdict = features_are_unit([half([1, 0], row), half([0, 1])])
+@pytest.mark.parametrize("row", [[126, 0], [0, 0], [-128, 5]])
+def test_codes_without_a_direction_or_of_other_bits_fail_and_are_counted(row: list[int]) -> None:
+    verdict = directions_are_stored([codes([127, 0], row), codes([0, -127])], 8)
     assert not verdict.passed
     assert (verdict.numbers["n_vectors"], verdict.numbers["n_bad"]) == (3, 1)
-    assert np.isfinite(verdict.numbers["largest_deviation"])
     assert "1 of 3" in verdict.description
 
 

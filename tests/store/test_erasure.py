@@ -15,6 +15,7 @@ from g2is_assets.contracts.gradients import INDEX, VECTORS
 from g2is_assets.contracts.instructions import POOL, WITHHELD
 from g2is_assets.contracts.tables import TABLES
 from g2is_assets.contracts.warmup import SAMPLE
+from g2is_assets.core.codes import quantise
 from g2is_assets.errors import SettingsError, StoreError
 from g2is_assets.hashing import file_sha256
 from g2is_assets.store.erasure import Erased, erase, with_text
@@ -170,9 +171,8 @@ def features_of(lake: Lake, version: Version) -> dict[str, np.ndarray]:
 
 def residue(lake: Lake, row: str = GONE) -> list[Path]:
     """Files that still hold the row's text or one of its vectors."""
-    unit = {kind: vector(row, kind) / np.linalg.norm(vector(row, kind)) for kind in SETTINGS["kinds"]}
-    halves = {values.astype(np.float16).tobytes() for values in unit.values()}
-    needles = [f"secret of {row}".encode(), vector(row, "sgd").tobytes(), *halves]
+    codes = {quantise(vector(row, kind)[None]).tobytes() for kind in SETTINGS["kinds"]}
+    needles = [f"secret of {row}".encode(), vector(row, "sgd").tobytes(), *codes]
     found = []
     for file in lake.root.rglob("*"):
         if not file.is_file() or file.name == "g2is.duckdb":
@@ -275,7 +275,7 @@ def test_a_shard_is_rewritten_as_any_other_version_and_keeps_its_name(lake: Lake
     assert tombstone.files["vectors.parquet"].new.sha256 == file_sha256(shard.folder / "vectors.parquet")
     place = pl.read_parquet(shard.folder / "vectors.parquet").row(by_predicate=pl.col("row_id") == GONE, named=True)
     assert [place[f"norm_{kind}"] for kind in SETTINGS["kinds"]] == [0.0, 0.0]
-    assert np.array(place["features_adam"]).tolist() == [0.0] * DIM
+    assert np.array(place["codes_adam"]).tolist() == [0] * DIM
 
 
 def test_the_store_serves_on_and_computes_nothing_again(lake: Lake) -> None:
@@ -439,7 +439,7 @@ def test_every_column_of_every_table_that_can_hold_text_is_erased_or_holds_names
     for contract in TABLES.values():
         can_hold = {n for n, t in contract.schema.items() if isinstance(t, pl.String | pl.List)}
         names = NAMES | (OF_MANIFESTS if contract.name.startswith("audit") else set())
-        texts = contract.texts.keys() - {name for name in contract.columns if name.startswith(("features_", "norm_"))}
+        texts = contract.texts.keys() - {name for name in contract.columns if name.startswith(("codes_", "norm_"))}
         assert can_hold - names == texts, contract.name
         assert (contract is VECTORS) == (texts != contract.texts.keys())
 

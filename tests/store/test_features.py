@@ -9,12 +9,13 @@ import pytest
 
 from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import selection as contracts
+from g2is_assets.core.codes import quantise
 from g2is_assets.core.graph import build_graph
 from g2is_assets.core.knowledge import strongest_pulls
 from g2is_assets.core.rows import as_source
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.errors import StoreError
-from g2is_assets.stages.graph import graph_from_tables, graph_tables
+from g2is_assets.stages.graph import STORED, graph_from_tables, graph_tables
 from g2is_assets.stages.selection import count_refusals, left_table, subset_table
 from g2is_assets.store.features import StoredFeatures
 from g2is_assets.store.lake import Lake
@@ -33,7 +34,7 @@ Stored = tuple[dict[str, Version], pl.DataFrame]
 @pytest.fixture
 def stored(tmp_path: Path) -> Stored:
     """Three shards whose rows lie in no order, and their index in the order of the ids."""
-    store = VectorStore(Lake(tmp_path), {"kinds": ["adam"], "sketch_dim": DIM})
+    store = VectorStore(Lake(tmp_path), {"kinds": ["adam"], "sketch_dim": DIM, "bits": 8})
     parts = np.array_split(np.random.default_rng(1).permutation(N), 3)
 
     def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
@@ -52,8 +53,7 @@ def test_a_source_gives_every_row_once_in_blocks_of_one_shard(stored: Stored) ->
     assert source.shape == (N, DIM)
     numbers = [number for part, values in source.blocks() for number in part if len(values) == len(part)]
     assert sorted(numbers) == list(range(N))
-    expected = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
-    np.testing.assert_allclose(source.array(), expected, atol=1e-3)
+    np.testing.assert_array_equal(source.array(), quantise(ROWS))
 
 
 def test_single_rows_come_in_the_order_asked_for(stored: Stored) -> None:
@@ -80,22 +80,21 @@ def test_a_graph_comes_back_from_its_tables() -> None:
     graph = build_graph(np.concatenate([ROWS, ROWS[:2]]), 4, 3)
     ids = [*IDS, "30", "31"]
     tables = graph_tables(graph, ids, np.arange(N + 2))
-    kept = (graph_contracts.NODES, graph_contracts.EDGES, graph_contracts.DUPLICATES, graph_contracts.GROUPS)
-    for table, contract in zip(tables, kept, strict=True):
+    for table, contract in zip(tables, (*STORED, graph_contracts.GROUPS), strict=True):
         contract.validate(table)
-    back = graph_from_tables(*tables[:3])
-    negative = graph.conflict_cosines < 0
-    for name in ("neighbors", "neighbor_cosines", "mean_cosine", "n_negative", "in_degree", "duplicates"):
+    back = graph_from_tables(*tables[:4])
+    for name in (name for name in vars(graph) if name not in ("near", "far")):
         np.testing.assert_array_equal(getattr(back, name), getattr(graph, name), err_msg=name)
-    np.testing.assert_array_equal(back.conflicts[negative], graph.conflicts[negative])
-    np.testing.assert_array_equal(back.conflict_cosines, np.where(negative, graph.conflict_cosines, np.inf))
-    assert tables[2].rows() == [("00", "30", "cosine"), ("01", "31", "cosine")]
+    for one, other in ((back.near, graph.near), (back.far, graph.far)):
+        np.testing.assert_array_equal(one.others, other.others)
+        np.testing.assert_array_equal(one.strengths, other.strengths)
+    assert tables[3].rows() == [("00", "30", "cosine"), ("01", "31", "cosine")]
 
 
 def test_equal_text_links_rows_into_one_group_with_equal_gradients() -> None:
     graph = build_graph(np.concatenate([ROWS[:3], ROWS[:1]]), 2, 1)
     # Row 3 has the gradient of row 0, row 2 the text of row 3.
-    _, _, duplicates, groups = graph_tables(graph, IDS[:4], np.array([0, 1, 2, 2]))
+    *_, duplicates, groups = graph_tables(graph, IDS[:4], np.array([0, 1, 2, 2]))
     assert groups["duplicate_group"].to_list() == ["00", "01", "00", "00"]
     assert duplicates.rows() == [("00", "03", "cosine"), ("02", "03", "text")]
 

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g2is_assets.contracts.gradients import INDEX, SET_ASIDE, VECTORS, vectors_of
+from g2is_assets.core.codes import quantise
 from g2is_assets.errors import StoreError
 from g2is_assets.store.features import MAPPED, StoredFeatures
 from g2is_assets.store.lake import Lake
@@ -53,9 +54,8 @@ def rows_in(store: VectorStore) -> list[str]:
     return sorted(row for shard in store.shards()[0] for batch in shard.manifest.settings["batches"] for row in batch)
 
 
-def expected(rows: Sequence[str], kind: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    vectors = np.stack([vector(row, kind) for row in rows]).astype(np.float64)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+def expected(rows: Sequence[str], kind: str) -> np.ndarray[Any, np.dtype[np.int8]]:
+    return quantise(np.stack([vector(row, kind) for row in rows]))
 
 
 def holds(filled: Filled, rows: Sequence[str]) -> None:
@@ -63,9 +63,9 @@ def holds(filled: Filled, rows: Sequence[str]) -> None:
     INDEX.validate(filled.index)
     assert filled.index["row_id"].to_list() == list(rows)
     for kind in SETTINGS["kinds"]:
-        features = StoredFeatures(by_name(filled), filled.index, kind).array()
-        assert features.dtype == np.float16
-        np.testing.assert_allclose(features.astype(np.float64), expected(rows, kind), atol=1e-3)
+        codes = StoredFeatures(by_name(filled), filled.index, kind).array()
+        assert codes.dtype == np.int8
+        np.testing.assert_array_equal(codes, expected(rows, kind))
 
 
 @pytest.fixture
@@ -270,9 +270,18 @@ def test_vectors_come_in_the_order_of_the_index_from_whatever_shards(store: Vect
     mixed = filled.index.sample(fraction=1, shuffle=True, seed=3)
     assert mixed["shard"].n_unique() == 3
     assert mixed["row_id"].to_list() != ROWS
-    features = StoredFeatures(by_name(filled), mixed, "adam").array().astype(np.float64)
-    np.testing.assert_allclose(features, expected(mixed["row_id"].to_list(), "adam"), atol=1e-3)
-    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-3)
+    codes = StoredFeatures(by_name(filled), mixed, "adam").array()
+    np.testing.assert_array_equal(codes, expected(mixed["row_id"].to_list(), "adam"))
+
+
+def test_four_bits_take_half_the_bytes_and_come_back(tmp_path: Path) -> None:
+    store = VectorStore(Lake(tmp_path), SETTINGS | {"bits": 4})
+    filled, _ = fill(store, ROWS)
+    read = StoredFeatures(by_name(filled), filled.index, "adam").array()
+    np.testing.assert_array_equal(read, quantise(np.stack([vector(row, "adam") for row in ROWS]), 4))
+    table = filled.shards[0].read(vectors_of(SETTINGS["kinds"]))
+    assert table.schema["codes_adam"] == pl.Array(pl.Int8, read.shape[1] // 2)
+    assert store.address != VectorStore(store.lake, SETTINGS).address
 
 
 class Broken(Exception):
@@ -419,7 +428,7 @@ def test_mapped_copies_equal_the_shards_and_are_made_again_when_deleted_or_cut_o
     for shard in filled.shards:
         digest = shard.manifest.files[VECTORS.file].sha256
         table = shard.read(vectors_of(SETTINGS["kinds"]))
-        assert np.array_equal(np.load(store.place / MAPPED / f"{digest}.sgd.npy"), table["features_sgd"].to_numpy())
+        assert np.array_equal(np.load(store.place / MAPPED / f"{digest}.sgd.npy"), table["codes_sgd"].to_numpy())
 
 
 def test_a_shard_that_differs_from_its_record_is_not_mapped(store: VectorStore) -> None:

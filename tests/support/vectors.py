@@ -17,7 +17,7 @@ from g2is_assets.store.version import Draft, Recipe, Version
 from g2is_assets.store.views import rebuild_views
 
 DIM = 16
-SETTINGS = {"kinds": ["adam", "sgd"], "sketch_dim": DIM, "seed": 0}
+SETTINGS = {"kinds": ["adam", "sgd"], "sketch_dim": DIM, "bits": 8, "seed": 0}
 SHARD_ROWS = 4
 ROWS = [f"row{i:02d}" for i in range(10)]
 
@@ -94,7 +94,7 @@ def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
 
 def fill_small(lake: Lake, run_id: str = "run") -> Filled:
     """Six rows in three shards."""
-    store = VectorStore(lake, {"kinds": ["sgd"], "sketch_dim": 64})
+    store = VectorStore(lake, {"kinds": ["sgd"], "sketch_dim": 64, "bits": 8})
     return store.fill(LENGTHS, lambda lengths: [[i] for i in range(len(lengths))], compute, 2, run_id)
 
 
