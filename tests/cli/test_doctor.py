@@ -199,7 +199,7 @@ def test_memory_and_disk_are_held_against_what_is_needed(refreshed: Path, monkey
     assert [finding.state for finding in check_memory(100_000_000)] == ["problem"]
     project, states = load_project(refreshed), []
     needed = bytes_needed(project, PoolSize(1000), Model(adapter_bytes=70))
-    assert needed["gradients"] == 4 * 256 * 2 * 960  # of 1,000 rows 40 are stored
+    assert needed["gradients"] == 2 * 256 * 2 * 960  # of 1,000 rows 40 are stored
     assert needed["adapters"] == 70
     need = sum(bytes_needed(project, PoolSize(1000), Model()).values())
     for free in (2 * need + 1e9, need + 1e6, need - 1):
