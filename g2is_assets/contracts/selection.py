@@ -29,6 +29,7 @@ SUBSET: Final = Contract(
             pl.Float64, "What it had most of: coherence (an anchor: core cosine); balanced: pull less redundancy"
         ),
         "margin": Column(pl.Float64, "How far the next best row allowed lay behind", nullable=True, minimum=0),
+        "error": Column(pl.Float64, "Standard error of such a margin, at most, that the sketch makes", minimum=0),
         "pull": Column(
             pl.Float64, "Balanced: mean cosine to the domain's validation rows, as weighed then", nullable=True
         ),

@@ -3,6 +3,7 @@
 The gradient walk with another idea of the next row. Rules of the paper's walk can be switched on on top.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -77,7 +78,16 @@ def balanced_walk(
     state = WalkState(rows, across=False, conflict=no_conflict, compact=False)
     trace: list[Record] = []
     to_core, to_nodes = rows.towards(unit_rows(mean[None]))[0], rows.towards(nodes)
-    walk = BalancedWalk(0, to_core, state, rules, to_nodes=to_nodes, factors=scale, redundancy=redundancy)
+    walk = BalancedWalk(
+        0,
+        to_core,
+        state,
+        rules,
+        to_nodes=to_nodes,
+        gram=np.einsum("kd,ld->kl", nodes, nodes),
+        factors=scale,
+        redundancy=redundancy,
+    )
     walk.run(budget, trace)
     return Walk.of(trace, [walk.ended], [walk.refusals])
 
@@ -113,6 +123,7 @@ class BalancedWalk(ComponentWalk):
     """A walk whose next row is the one with the largest pull, of all nodes by their weights, less redundancy."""
 
     to_nodes: NDArray[np.float64] = field(kw_only=True)
+    gram: NDArray[np.float64] = field(kw_only=True)
     factors: NDArray[np.float64] = field(kw_only=True)
     redundancy: float = field(kw_only=True)
 
@@ -136,6 +147,13 @@ class BalancedWalk(ComponentWalk):
     def _score(self) -> NDArray[np.floating]:
         self.pull = self._pull()
         return self.pull - self.weight * self.state.to_sum
+
+    def _error(self) -> float:
+        weights = node_weights(self.served)
+        squared = (
+            weights @ self.gram @ weights - 2 * self.weight * weights @ self.served + self.weight**2 * self.squared
+        )
+        return super()._error() * math.sqrt(max(float(squared), 0.0))
 
     def _more(self, position: int) -> dict[str, float]:
         nearest = int(self.nearest_row[position])

@@ -5,6 +5,7 @@ are taken for many likely rows at once; a running minimum gives "no conflict" an
 all rows.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -241,6 +242,7 @@ class ComponentWalk:
             "consistency": choice.reached,
             "score": choice.score,
             "margin": choice.margin,
+            "error": self._error(),
         }
         trace.append(record | self._more(position))
         self.squared += 2 * float(state.to_sum[position]) + float(state.rows.alive[number])
@@ -249,6 +251,13 @@ class ComponentWalk:
         self.reached.append(choice.reached)
         state.free[number] = False
         self._absorb(step, number, self._likely)
+
+    def _error(self) -> float:
+        """Standard error, at most, that the sketch gives a margin.
+
+        Both scores are products with one vector, here of norm 1; two rows at right angles are the root of 2 apart.
+        """
+        return math.sqrt(2 / self.state.rows.n_columns)
 
     def _more(self, position: int) -> dict[str, float]:
         """What a kind of walk records otherwise, or besides, of the row that it takes."""

@@ -318,6 +318,7 @@ class Walk:
     consistency: NDArray[np.float64]
     score: NDArray[np.float64]
     margin: NDArray[np.float64]
+    error: NDArray[np.float64]
     pull: NDArray[np.float64]
     redundancy: NDArray[np.float64]
     nearest_row: NDArray[np.int64]

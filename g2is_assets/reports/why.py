@@ -158,6 +158,7 @@ def _taken(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
         f"Step {row['step']}: of the rows allowed the nearest to the one taken before, {quoted(row['predecessor'])}, "
         f"cosine {row['predecessor_cosine']:.4f}."
     )
+    lines += _by_chance(row)
     if row["min_cosine_row"] is not None:  # else conflicts are allowed
         lines.append(
             f"In conflict with none: its smallest cosine to a row taken is {row['min_cosine']:.4f}, to "
@@ -177,6 +178,7 @@ def _taken_in_balance(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> 
     lines = [
         f"Taken as row {row['order'] + 1} of {made.n_rows['subset']} by the balanced walk: pull "
         f"{row['pull']:.4f} less redundancy {row['redundancy']:.4f} is {row['score']:.4f}, {lead}.",
+        *_by_chance(row),
         *_pulled_by(row, quoted),
     ]
     if row["nearest_row"] is not None:
@@ -185,6 +187,13 @@ def _taken_in_balance(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> 
             f"{row['nearest_cosine']:.4f}."
         )
     return lines
+
+
+def _by_chance(row: Mapping[str, Any]) -> list[str]:
+    """Whether another sketch might have turned a choice."""
+    if row["margin"] is None or row["margin"] >= row["error"]:
+        return []
+    return [f"The lead is less than the sketch's error, {row['error']:.4f}: another seed might have put it elsewhere."]
 
 
 def _pulled_by(row: Mapping[str, Any], quoted: Quote) -> list[str]:

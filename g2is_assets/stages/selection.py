@@ -30,7 +30,7 @@ def _inputs(project: Project, place: Place) -> Sequence[str]:
 @stage(
     "selection/subset",
     "domain",
-    "6",
+    "7",
     {"numpy", "parquet"},
     inputs=_inputs,
     made_from=lambda workspace, place, _: MadeFrom(
@@ -68,6 +68,7 @@ def subset(draft: Draft, task: Task) -> None:
     taken = table.join(chooser.pool, on="row_id", how="inner")
     draft.metric(budget=problem.budget, n_short_of_budget=problem.budget - len(table), n_tokens=count_tokens(taken))
     draft.metric(n_sources=taken["sources"].explode().n_unique())
+    draft.metric(n_within_error=table.filter(pl.col("margin") < pl.col("error")).height)
     n_leaks = int(chooser.excluded["split"].is_not_null().sum())
     draft.metric(n_excluded=len(chooser.excluded), n_leaks=n_leaks)
     distortion = source.shape[1] ** -0.5  # standard error of a sketched cosine near 0

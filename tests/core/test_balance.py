@@ -245,6 +245,17 @@ def test_of_a_row_left_it_knows_pull_redundancy_place_in_line_and_nearest_row_ta
     np.testing.assert_allclose(seen.nearest_cosine[left], [0.6, 0.8, -1.0], atol=1e-6)
 
 
+def test_the_error_of_a_margin_is_that_of_products_with_target_less_redundancy():
+    rng = np.random.default_rng(0)
+    rows, own = quantise(rng.normal(size=(30, 64)) + 0.2), units(rng.normal(size=(4, 64)) + 0.2)
+    walk, unit = balanced_walk(rows, own, 6, redundancy=0.5), units(rows)
+    for step in range(6):
+        taken = unit[walk.rows[:step]].sum(axis=0)
+        weights = 1 / (1 + np.maximum(own @ taken, 0))
+        direction = weights / weights.sum() @ own - 0.5 / (step + 1) * taken
+        assert walk.error[step] == pytest.approx(np.linalg.norm(direction) * np.sqrt(2 / 64), abs=1e-6)
+
+
 def test_the_target_is_as_long_as_the_validation_rows_are_alike():
     assert np.linalg.norm(mean_feature([[2.0, 0.0], [5.0, 0.0]])) == pytest.approx(1.0)
     np.testing.assert_allclose(mean_feature([[2.0, 0.0], [0.0, 5.0]]), [0.5, 0.5])

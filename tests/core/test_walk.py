@@ -253,7 +253,7 @@ def test_a_component_with_budget_zero_is_skipped():
 
 def test_no_budget_at_all_takes_no_row_and_keeps_the_types():
     walk = gradient_walk(PLANE, EAST, [0])
-    assert [array.shape for array in arrays(walk)] == [(0,)] * 16
+    assert [array.shape for array in arrays(walk)] == [(0,)] * 17
     assert (walk.ended, walk.refusals) == (["no budget"], [None])
     assert (walk.rows.dtype, walk.consistency.dtype) == (np.int64, np.float64)
 

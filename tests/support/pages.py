@@ -81,6 +81,7 @@ def subset() -> pl.DataFrame:
             "consistency": 0.5,
             "score": 0.4,
             "margin": 0.1,
+            "error": 0.01,
             "pull": 0.5,
             "redundancy": 0.1,
             "nearest_row": row_id(n - 1) if n else None,
