@@ -35,7 +35,8 @@ from rich.table import Table
 from safetensors.torch import load_file
 
 from g2is_assets.settings.config import EMBEDDED_MODEL, GradientsSettings, WarmupSettings
-from g2is_assets.training.gradients import GradientWorker, peak_memory_bytes
+from g2is_assets.training.engine import peak_memory_bytes
+from g2is_assets.training.gradients import GradientWorker
 from g2is_assets.training.loss import per_example_gradients, row_losses
 from g2is_assets.training.model import ModelSource, find_model
 from g2is_assets.training.text import Example

@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from rich.text import Text
@@ -22,12 +23,13 @@ from g2is_assets.reports.terminal import Terminal
 from g2is_assets.reports.words import counted
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Project, load_project
+from g2is_assets.stages.workspace import Workspace
 
 COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
-def run_doctor(config: Path | None, port: int, as_json: bool) -> None:
-    """Look, print what was found, and exit with 1 if there is a problem."""
+def run_doctor(config: Path | None, port: int, as_json: bool, try_model: bool) -> None:
+    """Look, try the model's gradients if asked to, print what was found, and exit with 1 if there is a problem."""
     findings: list[Finding] = []
     _add(findings, "python", check_python())
     try:
@@ -41,6 +43,8 @@ def run_doctor(config: Path | None, port: int, as_json: bool) -> None:
         _add(findings, "torch", check_torch(project))
         model = _add(findings, "model", checkup.check_model(project)) or checkup.Model()
         _add(findings, "memory", check_memory(model.parameters))
+        if try_model and model.workspace:
+            _add(findings, "gradients", check_gradients(project, model.workspace))
         pool = _add(findings, "pool", checkup.check_pool(project, model.workspace)) or checkup.PoolSize()
         _add(findings, "warmup", checkup.check_warmup(project))
         _add(findings, "domains", checkup.check_domains(project, model.workspace, pool))
@@ -131,6 +135,34 @@ def check_torch(project: Project | None) -> Iterator[Finding]:
         yield Finding("torch", "warning", said, 'compute = "bfloat16" is slow here; set compute = "float32"')
     else:
         yield Finding("torch", "ok", said)
+
+
+def check_gradients(project: Project, workspace: Workspace) -> Iterator[Finding]:
+    """Whether a row's gradient by this model, on this device, depends on the rows beside it, at its checkpoint.
+
+    Where there is none yet, one is trained for the trial, on rows of no meaning, and thrown away.
+    """
+    from g2is_assets.training.gradients import INDEPENDENT, GradientWorker, smallest_cosine
+    from g2is_assets.training.text import Example
+    from g2is_assets.training.usable import ROWS
+    from g2is_assets.training.warmup import train_warmup
+
+    settings, before = project.settings, readable_version(project, "warmup/checkpoint")
+    ids = [[token % len(workspace.template.tokenizer) for token in row] for row in ROWS]
+    rows = [Example(str(n), row, 1) for n, row in enumerate([*ids, 4 * ids[0], ids[1] + 2 * ids[0]])]
+    with TemporaryDirectory() as scratch:
+        folder = before.folder if before else Path(scratch)
+        if not before:
+            train_warmup(workspace.model, rows, settings.warmup, folder, device=settings.device)
+        worker = GradientWorker(workspace.model, folder, ["sgd"], settings.gradients, settings.device)
+    cosine, bound = smallest_cosine(worker, rows), INDEPENDENT[worker.compute]
+    how = f"{'packed' if worker.packs else 'padded'}, {worker.compute} on {worker.device}"
+    said = f"a row's gradient alone and beside others: cosine {cosine:.7f} at least ({how})"
+    if cosine >= bound:
+        yield Finding("gradients", "ok", said)
+    else:
+        remedy = 'rows would not be told apart: set another `model`, or [gradients] compute = "float32"'
+        yield Finding("gradients", "problem", f"{said}, where rounding leaves {bound}", remedy)
 
 
 def cpu_has_bf16(file: Path = Path("/proc/cpuinfo")) -> bool | None:

@@ -101,7 +101,7 @@ def _train(draft: Draft, task: Task, row_ids: Sequence[str], log: Contract) -> N
     settings, label = workspace.project.domain(task.domain).finetune, task.recipe.asset.split("/")[1]
     done = fit(workspace, rows, validation, settings, draft.folder / "adapter", label)
     draft.write(log, pl.DataFrame(done.log, schema=log.schema))
-    draft.metric(n_rows=len(rows), n_tokens_trained=done.n_tokens, best_epoch=done.best_epoch)
+    draft.metric(n_rows=len(rows), n_tokens_trained=done.n_tokens, best_epoch=done.best_epoch, **done.speed(label))
     draft.metric(validation_nll=done.best_validation_nll, base_validation_nll=done.validation_nll[0])
 
 

@@ -14,7 +14,7 @@ from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.core.rows import sum_of
 from g2is_assets.errors import REDRAW, SourceError, StoreError, command
-from g2is_assets.progress import track
+from g2is_assets.progress import say, track
 from g2is_assets.settings.selection import FeatureKind
 from g2is_assets.stages.features import fill
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
@@ -108,10 +108,11 @@ def _fill(draft: Draft, task: Task, table: pl.DataFrame, also: pl.DataFrame | No
 
     def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
         items: list[list[Example]] = [[by_id[row_id] for row_id in batch] for batch in batches]
-        # Plain arguments, so that a worker can also be made in another process.
+        # Plain arguments, so that a worker can also be made in another process; what `auto` means is settled here.
+        settled = settings.gradients.model_copy(update={"compute": task.recipe.settings.get("compute", "float32")})
         checkpoint = task.version("warmup/checkpoint").folder
         kinds = task.recipe.settings["kinds"]
-        make_worker = partial(GradientWorker, workspace.model, checkpoint, kinds, settings.gradients, settings.device)
+        make_worker = partial(GradientWorker, workspace.model, checkpoint, kinds, settled, settings.device)
         with track("gradients", sum(row.n_tokens for batch in items for row in batch), "tokens") as progress:
             result: BatchGradients
             for batch, result in zip(items, workspace.engine.map(make_worker, items), strict=True):
@@ -123,6 +124,8 @@ def _fill(draft: Draft, task: Task, table: pl.DataFrame, also: pl.DataFrame | No
 
     begun = time.monotonic()
     filled = fill(draft, task, {e.row_id: e.n_tokens for e in by_id.values()}, compute, table["row_id"])
+    if n_padded := sum(cost.n_rows - cost.packed_rows for cost in costs):
+        say(f"gradients: {n_padded} rows passed padded: the model or the device does not keep packed rows apart")
     losses = filled.index.join(table, on="row_id", how="semi")["loss"]
     draft.metric(
         mean_loss=float(losses.mean() or 0.0),  # type: ignore[arg-type]

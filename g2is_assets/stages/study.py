@@ -75,23 +75,30 @@ def embedding(draft: Draft, task: Task) -> None:
     RDS+: the mean of the last hidden states, later tokens weighing more. Kept like gradients, so that only rows that
     the store lacks are computed; a row's loss is not computed and stands as 0.
     """
+    from g2is_assets.training.engine import flops, peak_flops, speed
     from g2is_assets.training.evaluate import embed_rows
     from g2is_assets.training.text import examples
 
     workspace, settings, rows = task.workspace, task.workspace.project.settings, task.read(POOL)
     by_id = {example.row_id: example for example in examples(rows, workspace.template)}
     lengths = {row_id: row.n_tokens for row_id, row in by_id.items()}
+    passed_s = peak_s = 0.0
 
     def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
+        nonlocal passed_s, peak_s
         model, planned = workspace.model.load(settings.device), list(batches)
+        per_token = flops(model, 1, 0, backward=False) / peak_flops(str(model.device), "float32")
         with track("embeddings", sum(lengths[i] for batch in planned for i in batch), "tokens") as progress:
             for batch in planned:
                 encoded, n_tokens = [by_id[i] for i in batch], [lengths[i] for i in batch]
+                begun = time.monotonic()
                 values = embed_rows(model, workspace.template.tokenizer, encoded, settings.gradients.batch_tokens)
+                passed_s, peak_s = passed_s + time.monotonic() - begun, peak_s + per_token * sum(n_tokens)
                 progress(sum(n_tokens))
                 yield Vectors(batch, n_tokens, np.zeros(len(batch), dtype=np.float32), {EMBEDDING: values})
 
-    fill(draft, task, lengths, compute, rows["row_id"])
+    filled = fill(draft, task, lengths, compute, rows["row_id"])
+    draft.metric(**speed("embeddings", filled.n_tokens_computed, passed_s, peak_s / passed_s if passed_s else 0.0))
 
 
 def _subset_inputs(_: Project, place: Place) -> list[str]:

@@ -115,3 +115,4 @@ def checkpoint(draft: Draft, task: Task) -> None:
     draft.write(contracts.TRAINING_LOG, pl.DataFrame(fit.log, schema=contracts.TRAINING_LOG.schema))
     losses = [step["train_loss"] for step in fit.log]
     draft.metric(n_steps=len(losses), n_tokens=fit.n_tokens, first_loss=losses[0] or 0, last_loss=losses[-1] or 0)
+    draft.metric(**fit.speed("warmup"))

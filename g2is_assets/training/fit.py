@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from g2is_assets.errors import ModelError
 from g2is_assets.settings.config import LoraSettings
+from g2is_assets.training.engine import flops, peak_flops, speed
 from g2is_assets.training.lora import convert_frozen, lora_parameters
 from g2is_assets.training.loss import packed_rows, row_losses
 from g2is_assets.training.model import pick_device
@@ -36,6 +38,8 @@ class Fit:
         optimizer: The Trainer's AdamW, with its moments.
         n_tokens: Tokens trained on, padding not counted.
         n_tokens_passed: The same with those of validation.
+        passed_s: Wall-clock of training and validation.
+        peak_share: Share that the operations needed are of what a bare product does in that time.
         seconds: Wall-clock, with loading and saving.
     """
 
@@ -45,7 +49,13 @@ class Fit:
     optimizer: Any = None
     n_tokens: int = 0
     n_tokens_passed: int = 0
+    passed_s: float = 0.0
+    peak_share: float = 0.0
     seconds: float = 0.0
+
+    def speed(self, label: str) -> dict[str, float]:
+        """Metrics of how fast it was, told to whoever watches."""
+        return speed(label, self.n_tokens_passed, self.passed_s, self.peak_share)
 
     @property
     def best_validation_nll(self) -> float:
@@ -147,7 +157,14 @@ def fit_lora(
             callbacks=[_KeepBest(result), _Report(per_step, n_fit_tokens(validation, (), 1), progress)],
         )
         trainer.remove_callback(PrinterCallback)
+        begun = time.perf_counter()
         trainer.train()
+        result.passed_s = time.perf_counter() - begun
+    n_loss, own = sum(row.n_loss for row in rows), (epochs + 1) * sum(row.n_loss for row in validation)
+    needed = flops(model, result.n_tokens, epochs * n_loss)
+    needed += flops(model, result.n_tokens_passed - result.n_tokens, own, backward=False)
+    peak = peak_flops(str(next(model.parameters()).device), compute)
+    result.peak_share = needed / result.passed_s / peak
     result.log = _tidy(trainer.state.log_history)
     result.optimizer = trainer.optimizer
     model.eval()

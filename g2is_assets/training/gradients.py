@@ -1,36 +1,34 @@
-"""Per-example LoRA gradients of a padded batch, mixed with Adam's moments and sketched as they appear; and their cost.
+"""Per-example LoRA gradients of a batch, mixed with Adam's moments and sketched as they appear; and what they cost.
 
 Each parameter's part is consumed at once, so the (n_rows, n_parameters) array never exists.
 """
 
-import resource
-import sys
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from g2is_assets.core.projection import Sketch
 from g2is_assets.settings.config import GradientsSettings
+from g2is_assets.training.engine import flops, peak_flops, speed
 from g2is_assets.training.lora import load_adapter, lora_parameters
-from g2is_assets.training.loss import per_example_gradients, row_losses
+from g2is_assets.training.loss import keeps_rows_apart, per_example_gradients, row_losses, rows_apart
 from g2is_assets.training.model import ModelSource, pick_compute
 from g2is_assets.training.text import Example, collator
+from g2is_assets.training.usable import ROWS, TOLERANCE
 from g2is_assets.training.warmup import MOMENTS_FILE, load_moments
-
-SAMPLED_CALLS: Final = frozenset({3, 12})
-"""Batches of a worker on which distortion is measured; the floor is measured on the batch after each."""
 
 
 @dataclass
 class BatchCost:
-    """Seconds of one batch, by what they were spent on, and two samples.
+    """Seconds of one batch, by what they were spent on.
 
     Attributes:
         n_rows: Rows of the batch.
@@ -38,8 +36,8 @@ class BatchCost:
         total_s: Everything; what is neither mix nor sketch is forward and backward.
         mix_s: Adam's direction.
         sketch_s: Projection.
-        floor_s: The same batch by plain training (forward, summed backward into the LoRA weights), where sampled.
-        cosine_errors: Sketched minus exact cosine of every pair of rows and kind, where sampled.
+        packed_rows: Rows that passed without padding: all of the batch, or none.
+        peak_s: What the operations needed (`engine.flops`) would take at the rate of a bare product.
     """
 
     n_rows: int = 0
@@ -47,8 +45,8 @@ class BatchCost:
     total_s: float = 0.0
     mix_s: float = 0.0
     sketch_s: float = 0.0
-    floor_s: float | None = None
-    cosine_errors: list[float] = field(default_factory=list)
+    packed_rows: int = 0
+    peak_s: float = 0.0
 
     @contextmanager
     def clock(self, part: str) -> Iterator[None]:
@@ -65,12 +63,16 @@ class BatchGradients:
     Attributes:
         features: Per kind, (n_rows, sketch_dim) float32, not normalised.
         losses: (n_rows,) float32, mean response NLL in nats.
-        cost: Seconds, and samples of floor and distortion.
+        cost: Seconds.
     """
 
     features: dict[str, Tensor]
     losses: Tensor
     cost: BatchCost
+
+
+INDEPENDENT: Final = {"float32": 0.99999, "bfloat16": 0.99999}
+"""Smallest cosine between a row's features beside other rows and alone that rounding explains, by number format."""
 
 
 class GradientWorker:
@@ -87,17 +89,15 @@ class GradientWorker:
         """Load the base model, and adapter and moments from the folder that `train_warmup` wrote.
 
         All kinds come from one backward pass. Whatever the passes compute in, weights, gradients, mix and sketch are
-        float32.
+        float32. On a CPU a batch's rows pass as one sequence without padding, where the model keeps them apart. A GPU
+        has them padded, which batches of similar lengths hardly are: there the products row by row would cost more.
         """
         self.kinds = tuple(kinds)
         self.model = load_adapter(source.load(device), checkpoint / "adapter")
         self.model.requires_grad_(False)
-        self.device = next(self.model.parameters()).device
+        self.device, self.compute = next(self.model.parameters()).device, pick_compute(settings.compute, device)
         self.autocast = partial(
-            torch.autocast,
-            self.device.type,
-            dtype=torch.bfloat16,
-            enabled=pick_compute(settings.compute, device) == "bfloat16",
+            torch.autocast, self.device.type, dtype=torch.bfloat16, enabled=self.compute == "bfloat16"
         )
         moments = load_moments(checkpoint / MOMENTS_FILE, self.model)
         parameters = lora_parameters(self.model)
@@ -105,7 +105,6 @@ class GradientWorker:
             {n: p.numel() for n, p in parameters.items()}, settings.sketch_dim, settings.nnz, settings.seed
         )
         self.sketch.to(self.device)
-        self.n_calls = 0
         # The terms of Adam's direction that are the same for every row, flattened.
         self.momentum = {n: (moments.beta1 * m).flatten().to(self.device) for n, m in moments.exp_avg.items()}
         self.squared = {
@@ -113,12 +112,25 @@ class GradientWorker:
         }
         self.one_minus_beta1, self.one_minus_beta2 = 1 - moments.beta1, 1 - moments.beta2
         self.collate = collator(source.tokenizer())
+        self.packs = self.device.type == "cpu" and self._keeps_rows_apart()
+        # Rows longer than an attention's window are left to the model's own attention, and padded.
+        self.longest_packed = getattr(self.model.config.get_text_config(), "sliding_window", None) or math.inf
+        self.per_token, self.per_loss = (
+            flops(self.model, *counts) / peak_flops(str(self.device), self.compute) for counts in ((1, 0), (0, 1))
+        )
+
+    def _keeps_rows_apart(self) -> bool:
+        n_ids = self.model.get_input_embeddings().weight.shape[0]
+        rows = [Example("", [token % n_ids for token in row], 0).features() for row in ROWS]
+        with self.autocast():
+            return keeps_rows_apart(self.model, self.collate(rows), TOLERANCE)
 
     def __call__(self, examples: Sequence[Example]) -> BatchGradients:
         """Features and losses of one batch, in the order given, with what they cost."""
-        self.n_calls += 1
-        cost = BatchCost(len(examples), sum(example.n_tokens for example in examples))
-        gram = Gram() if self.n_calls in SAMPLED_CALLS else None
+        lengths = [example.n_tokens for example in examples]
+        packed = self.packs and max(lengths) <= self.longest_packed
+        cost = BatchCost(len(examples), sum(lengths), packed_rows=packed * len(examples))
+        cost.peak_s = self.per_token * cost.n_tokens + self.per_loss * sum(example.n_loss for example in examples)
         with cost.clock("total"):
             batch = {key: t.to(self.device) for key, t in self.collate([e.features() for e in examples]).items()}
             sums = {kind: self.sketch.zeros(len(examples)).to(self.device) for kind in self.kinds}
@@ -129,20 +141,12 @@ class GradientWorker:
                 with cost.clock("sketch"):
                     for kind, direction in directions.items():
                         self.sketch.add(sums[kind], name, direction)
-                if gram:
-                    for kind, direction in directions.items():
-                        gram.add(kind, direction)
 
-            with per_example_gradients(self.model, consume):
-                with self.autocast():
-                    losses = row_losses(self.model, batch)
+            with per_example_gradients(self.model, consume, lengths if packed else ()):
+                with self.autocast(), rows_apart(self.model, packed):
+                    losses = row_losses(self.model, batch, packed=packed)
                 losses.sum().backward()  # type: ignore[no-untyped-call]
-        if gram:
-            cost.cosine_errors = gram.cosine_errors(sums)
-        elif self.n_calls - 1 in SAMPLED_CALLS:  # not the batch that also paid for exact products
-            parameters = list(lora_parameters(self.model).values())
-            cost.floor_s = floor_seconds(self.model, batch, parameters, self.autocast)
-        features = {kind: total.cpu() for kind, total in sums.items()}
+            features = {kind: total.cpu() for kind, total in sums.items()}
         return BatchGradients(features, losses.detach().cpu(), cost)
 
     def directions(self, name: str, gradient: Tensor) -> dict[str, Tensor]:
@@ -160,83 +164,36 @@ class GradientWorker:
         return {kind: every[kind] for kind in self.kinds}
 
 
-class Gram:
-    """Exact inner products of a batch's directions, summed parameter by parameter: no (n_rows, p) array is needed."""
-
-    def __init__(self) -> None:
-        self.products: dict[str, Tensor] = {}
-
-    def add(self, kind: str, direction: Tensor) -> None:
-        """Add one parameter's part, (n_rows, size) float32."""
-        part = direction.double() @ direction.double().T
-        self.products[kind] = self.products[kind] + part if kind in self.products else part
-
-    def cosine_errors(self, sketched: Mapping[str, Tensor]) -> list[float]:
-        """Cosine of the sketched rows minus the exact one, for every pair of rows and every kind."""
-        errors = []
-        for kind, exact in self.products.items():
-            rows = sketched[kind].double()
-            pair = torch.triu_indices(len(rows), len(rows), 1)
-            difference = _cosines(rows @ rows.T) - _cosines(exact)
-            errors += difference[pair[0], pair[1]].tolist()
-        return errors
-
-
-def _cosines(products: Tensor) -> Tensor:
-    norms = products.diagonal().sqrt().clamp(min=torch.finfo(products.dtype).tiny)  # of a row without gradient
-    return products / (norms[:, None] * norms[None, :])
-
-
-def floor_seconds(
-    model: Any,
-    batch: Mapping[str, Tensor],
-    parameters: Sequence[Tensor],
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> float:
-    """Seconds that plain training takes for this batch: the physical lower limit for its gradients.
-
-    Same padded batch, same layers, logits at response positions only, same number format (`autocast`); summed gradients
-    of the LoRA weights, no optimizer. The model is left as it was.
-    """
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-    begun = time.perf_counter()
-    with autocast():
-        losses = row_losses(model, batch)
-    losses.sum().backward()  # type: ignore[no-untyped-call]
-    seconds = time.perf_counter() - begun
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-        parameter.grad = None
-    return seconds
+def smallest_cosine(worker: GradientWorker, rows: Sequence[Example]) -> float:
+    """Of every row's features beside the other rows with those alone, over rows and kinds: 1 but for rounding."""
+    together, alone = worker(rows).features, [worker([row]).features for row in rows]
+    cosines = (
+        torch.cosine_similarity(together[kind].double(), torch.cat([each[kind] for each in alone]).double())
+        for kind in worker.kinds
+    )
+    return min(float(each.min()) for each in cosines)
 
 
 def summarise(costs: Sequence[BatchCost], elapsed_s: float) -> dict[str, float]:
-    """Rates, shares, distance to the floor, distortion and memory of a materialisation; 0 for what was not sampled.
+    """Rates and shares of a materialisation; 0 where nothing was computed.
 
     `elapsed_s` is from the first batch asked for to the last shard written, the worker's start included.
     """
-    total = sum(cost.total_s for cost in costs)
-    sampled = [cost for cost in costs if cost.floor_s is not None]
-    errors = torch.tensor([error for cost in costs for error in cost.cosine_errors], dtype=torch.float64)
+    total, n_rows = sum(cost.total_s for cost in costs), sum(cost.n_rows for cost in costs)
 
     def share(part: float, whole: float) -> float:
         return part / whole if whole else 0.0
 
     return {
-        "rows_per_s": share(sum(cost.n_rows for cost in costs), elapsed_s),
-        "tokens_per_s": share(sum(cost.n_tokens for cost in costs), elapsed_s),
+        "rows_per_s": share(n_rows, elapsed_s),
         "mix_share": share(sum(cost.mix_s for cost in costs), total),
         "sketch_share": share(sum(cost.sketch_s for cost in costs), total),
-        "speed_to_floor": share(sum(c.floor_s or 0.0 for c in sampled), sum(c.total_s for c in sampled)),
+        "packed_share": share(sum(cost.packed_rows for cost in costs), n_rows),
         "start_and_io_s": max(0.0, elapsed_s - total),
-        "peak_memory_bytes": float(peak_memory_bytes()),
-        "cosine_error_rms": float(errors.square().mean().sqrt()) if len(errors) else 0.0,
-        "cosine_error_max": float(errors.abs().max()) if len(errors) else 0.0,
+        **speed(
+            "gradients",
+            sum(cost.n_tokens for cost in costs),
+            elapsed_s,
+            share(sum(cost.peak_s for cost in costs), total),
+        ),
     }
-
-
-def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak

@@ -72,11 +72,12 @@ def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False,
 
 
 @contextmanager
-def per_example_gradients(model: Any, consume: Consume) -> Iterator[None]:
+def per_example_gradients(model: Any, consume: Consume, lengths: Sequence[int] = ()) -> Iterator[None]:
     """While open, each backward pass hands `consume(name, gradient)` every LoRA parameter's per-row gradient.
 
     One backward pass of the summed row losses gives, at every LoRA layer, the layer's input x and the loss's gradient δ
-    at its output, row by row; a row's weight gradient is δᵀx over its own tokens.
+    at its output, row by row; a row's weight gradient is δᵀx over its own tokens. Of packed rows (`lengths`, tokens of
+    each) these are a segment of the one sequence, and each product is of its segment.
 
     The gradient is (n_rows, *parameter shape) float32, exact for losses summed over rows of which each depends on its
     own row of the batch. No parameter needs `requires_grad`: the graph starts at the embeddings, so that no summed
@@ -100,7 +101,7 @@ def per_example_gradients(model: Any, consume: Consume) -> Iterator[None]:
             seen.add(name)
 
             def backward(delta: Tensor) -> None:
-                consume(name, torch.bmm(delta.transpose(1, 2).float(), x.float()))
+                consume(name, _row_products(delta, x, lengths))
 
             output.register_hook(backward)  # type: ignore[no-untyped-call]
 
@@ -122,6 +123,17 @@ def per_example_gradients(model: Any, consume: Consume) -> Iterator[None]:
             hook.remove()
 
 
+def _row_products(delta: Tensor, x: Tensor, lengths: Sequence[int]) -> Tensor:
+    """(n_rows, n_out, n_in) float32: δᵀx of every row of a padded batch, or of packed rows of these lengths."""
+    delta, x = delta.float(), x.float()
+    if not lengths:
+        return torch.bmm(delta.transpose(1, 2), x)
+    products = x.new_empty(len(lengths), delta.shape[2], x.shape[2])
+    for product, of_delta, of_x in zip(products, delta[0].split(lengths), x[0].split(lengths), strict=True):
+        torch.mm(of_delta.T, of_x, out=product)
+    return products
+
+
 APART: Final = "g2is_rows_apart"
 
 
@@ -141,6 +153,38 @@ def packed_rows(model: Any, batch: Mapping[str, Tensor]) -> Iterator[bool]:
         yield any(_same(model, batch, padded, way) for way in ways)
     finally:
         model.set_attn_implementation(usual)
+
+
+@contextmanager
+def rows_apart(model: Any, wanted: bool = True) -> Iterator[None]:
+    """While open, and if it is wanted, each packed row attends by itself, as with `packed_rows` on a CPU."""
+    usual = model.config._attn_implementation
+    try:
+        if wanted:
+            model.set_attn_implementation(APART)
+        yield
+    finally:
+        if wanted:
+            model.set_attn_implementation(usual)
+
+
+def keeps_rows_apart(model: Any, batch: Mapping[str, Tensor], tolerance: float) -> bool:
+    """Whether `rows_apart` holds for the model, found by trying.
+
+    It does if losses are those of the padded batch, within a tolerance for rounding, and the last row's are the same
+    bits beside other tokens in the first.
+    """
+    other = batch["input_ids"].clone()
+    other[0] = other[0].flip(0)
+    with torch.no_grad():
+        padded = row_losses(model, batch)
+        try:
+            with rows_apart(model):
+                packed = row_losses(model, batch, packed=True)
+                beside = row_losses(model, {**batch, "input_ids": other}, packed=True)
+        except (RuntimeError, ValueError, TypeError):  # as in `_same`
+            return False
+    return torch.allclose(packed, padded, rtol=0.0, atol=tolerance) and torch.equal(packed[-1], beside[-1])
 
 
 def _same(model: Any, batch: Mapping[str, Tensor], padded: Tensor, way: str) -> bool:
@@ -175,8 +219,10 @@ def _rows_apart(
     (1, n_positions, n_heads, head_dim), without weights.
 
     Raises:
-        ValueError: The attention is not plain for these rows.
+        ValueError: The attention is not plain for these rows, or they are not packed.
     """
+    if len(query) != 1:
+        raise ValueError("rows that attend each by itself are packed into one sequence")
     begins = (position_ids[0] == 0).nonzero()[:, 0]
     lengths = torch.diff(begins, append=begins.new_tensor([query.shape[2]])).tolist()
     if softcap is not None or s_aux is not None or (sliding_window is not None and sliding_window < max(lengths)):

@@ -50,9 +50,9 @@ def port() -> int:
         return int(probe.getsockname()[1])
 
 
-def doctor(settings: Path, port: int) -> tuple[int, dict[str, Finding]]:
+def doctor(settings: Path, port: int, *options: str) -> tuple[int, dict[str, Finding]]:
     """Exit code, and of each check its worst finding."""
-    result = CliRunner().invoke(main, ["doctor", "--json", "--port", str(port), "--config", str(settings)])
+    result = CliRunner().invoke(main, ["doctor", "--json", "--port", str(port), "--config", str(settings), *options])
     found: dict[str, Finding] = {}
     for record in json.loads(result.output):
         finding = Finding(**record)
@@ -186,6 +186,23 @@ def test_bfloat16_is_a_warning_where_the_processor_lacks_it(
         monkeypatch.setattr("g2is_assets.cli.doctor.cpu_has_bf16", lambda known=known: known)
         assert doctor(settings, port)[1]["torch"].state == state
     assert cpu_has_bf16(tmp_path / "none") is None
+
+
+def test_the_model_is_tried_on_rows_alone_and_together_with_a_checkpoint_and_without(
+    refreshed: Path, small: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for settings in (refreshed, small):
+        before = everything_below(settings.parent)
+        found = doctor(settings, port, "--model")[1]["gradients"]
+        assert found.state == "ok"
+        assert re.fullmatch(r".* cosine (0\.99999|1\.00000)\d\d at least \(packed, float32 on cpu\)", found.said)
+        assert everything_below(settings.parent) == before
+    monkeypatch.setattr("g2is_assets.training.gradients.smallest_cosine", lambda *_: 0.9)
+    code, every = doctor(small, port, "--model")
+    assert code == 1
+    assert every["gradients"].state == "problem"
+    assert "set another `model`" in every["gradients"].remedy
+    assert "gradients" not in doctor(small, port)[1]
 
 
 def test_memory_and_disk_are_held_against_what_is_needed(refreshed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

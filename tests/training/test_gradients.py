@@ -1,6 +1,7 @@
 """Per-example gradients against the same model in float64, one row at a time; Adam's direction; the worker."""
 
 import copy
+import math
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,9 +17,16 @@ from g2is_assets.core.projection import Sketch
 from g2is_assets.errors import ModelError
 from g2is_assets.settings.config import GradientsSettings, LoraSettings
 from g2is_assets.settings.selection import FeatureKind
-from g2is_assets.training.gradients import GradientWorker
+from g2is_assets.training.gradients import INDEPENDENT, GradientWorker, smallest_cosine
 from g2is_assets.training.lora import add_lora, load_adapter, lora_parameters
-from g2is_assets.training.loss import APART, packed_rows, per_example_gradients, row_losses
+from g2is_assets.training.loss import (
+    APART,
+    keeps_rows_apart,
+    packed_rows,
+    per_example_gradients,
+    row_losses,
+    rows_apart,
+)
 from g2is_assets.training.model import ModelSource, pick_compute
 from g2is_assets.training.text import IGNORED, Example, collator
 from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments
@@ -106,15 +114,18 @@ def padded(examples: Sequence[Example], side: str) -> dict[str, Tensor]:
     return {key: torch.tensor(values) for key, values in batch.items()}
 
 
-def gradients_of(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+def gradients_of(model: Any, batch: dict[str, Tensor], packed: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+    """Losses and gradients by row; packed rows attend each by itself where the model can."""
     found: dict[str, Tensor] = {}
+    lengths = batch["attention_mask"].sum(dim=1).tolist() if packed else ()
+    apart = packed and keeps_rows_apart(model, batch, 1e-5)
 
     def consume(name: str, gradient: Tensor) -> None:
         assert name not in found, f"{name} arrived twice"
         found[name] = gradient
 
-    with per_example_gradients(model, consume):
-        losses = row_losses(model, batch)
+    with per_example_gradients(model, consume, lengths), rows_apart(model, apart):
+        losses = row_losses(model, batch, packed=packed)
         losses.sum().backward()
     return losses.detach(), found
 
@@ -123,11 +134,12 @@ def flat(gradients: dict[str, Tensor], row: int) -> Tensor:
     return torch.cat([gradients[name][row].flatten() for name in sorted(gradients)])
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_gradients_of_a_padded_batch_are_those_of_each_row_alone_in_float64(
-    model: Any, examples: list[Example], expected: list[tuple[float, dict[str, Tensor]]], side: str
+def test_gradients_of_a_batch_are_those_of_each_row_alone_in_float64(
+    model: Any, examples: list[Example], expected: list[tuple[float, dict[str, Tensor]]], side: str, packed: bool
 ):
-    _, found = gradients_of(model, padded(examples, side))
+    _, found = gradients_of(model, padded(examples, side), packed)
     assert found.keys() == lora_parameters(model).keys()
     for row, (_, exact) in enumerate(expected):
         for name, gradient in exact.items():
@@ -200,6 +212,17 @@ def test_a_model_that_lets_packed_rows_see_each_other_is_found_out(model: Any, e
     assert model.config._attn_implementation == usual
 
 
+def test_rows_attend_apart_only_where_the_losses_stay_and_no_row_sees_another(model: Any, examples: list[Example]):
+    batch, usual = padded(examples, "right"), model.config._attn_implementation
+    softcapped = getattr(model.config, "attn_logit_softcapping", None) is not None
+    assert keeps_rows_apart(model, batch, 1e-5) is not softcapped  # no attention of ours caps
+    leaks = {"position_ids": lambda given: torch.arange(given["input_ids"].shape[1]).unsqueeze(0)}
+    assert not keeps_rows_apart(Wrapped(model, **leaks), batch, math.inf)  # however loose the bound
+    other = {"input_ids": lambda given: given["input_ids"].flip(1)}
+    assert not keeps_rows_apart(Wrapped(model, **other), batch, 1e-5)
+    assert model.config._attn_implementation == usual
+
+
 def test_a_window_of_attention_is_kept(examples: list[Example]):
     torch.manual_seed(0)
     for window, apart in [(4, False), (12, True)]:  # the longest row has 12 tokens
@@ -209,8 +232,9 @@ def test_a_window_of_attention_is_kept(examples: list[Example]):
             assert (model.config._attn_implementation == APART) is apart
 
 
-def test_a_row_has_the_same_gradient_alone_and_in_a_batch(model: Any, examples: list[Example]):
-    _, together = gradients_of(model, padded(examples, "right"))
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_a_row_has_the_same_gradient_alone_and_in_a_batch(model: Any, examples: list[Example], packed: bool):
+    _, together = gradients_of(model, padded(examples, "right"), packed)
     for row, example in enumerate(examples):
         _, alone = gradients_of(model, padded([example], "right"))
         cosine = torch.cosine_similarity(flat(together, row).double(), flat(alone, 0).double(), dim=0).item()
@@ -303,12 +327,22 @@ def test_the_fused_mix_is_adams_direction_followed_by_the_sketch(
 def test_a_row_has_the_same_features_alone_in_a_batch_and_in_another_order(
     worker: GradientWorker, rows: Sequence[Example]
 ):
+    assert smallest_cosine(worker, rows) >= INDEPENDENT["float32"]
     together, backwards = worker(rows), worker(rows[::-1])
     for kind in KINDS:
-        alone = torch.cat([worker([row]).features[kind] for row in rows])
-        for other in (alone, backwards.features[kind].flip(0)):
-            cosines = torch.cosine_similarity(together.features[kind].double(), other.double())
-            assert cosines.min() >= 0.99999, f"{kind}: {cosines.tolist()}"
+        cosines = torch.cosine_similarity(together.features[kind], backwards.features[kind].flip(0))
+        assert cosines.min() >= 0.99999, f"{kind}: {cosines.tolist()}"
+
+
+def test_rows_are_packed_unless_one_is_longer_than_a_window_of_attention(
+    worker: GradientWorker, rows: Sequence[Example]
+):
+    narrow = copy.copy(worker)
+    narrow.longest_packed = max(row.n_tokens for row in rows) - 1
+    together, apart = worker(rows), narrow(rows)
+    assert (together.cost.packed_rows, apart.cost.packed_rows) == (len(rows), 0)
+    for kind in KINDS:
+        torch.testing.assert_close(together.features[kind], apart.features[kind], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -81,7 +81,7 @@ def _boxes(ax: Any, columns: list[pl.Series]) -> None:
 
 
 def time_picture(metrics: Mapping[str, Any]) -> bytes:
-    """Where the time of the batches went, beside what plain training of the same batches takes, by the metrics."""
+    """Where the time of the batches went, beside what a bare product would take for them, by the metrics."""
     if not metrics.get("n_computed"):
         return draw.nothing(
             f"Nothing was computed in this run: {metrics.get('n_reused', 0):,} vectors were in the store."
@@ -93,12 +93,11 @@ def time_picture(metrics: Mapping[str, Any]) -> bytes:
     for (part, share), color in zip(parts.items(), draw.PALETTE, strict=False):
         ax.barh(0, share, left=begun, color=color, label=f"{part} {share:.0%}")
         begun += share
-    floor = float(metrics["speed_to_floor"])
-    if floor:
-        label = f"plain training of the same batches: {floor:.0%}"
-        ax.axvline(floor, color="black", linestyle="--", linewidth=1.4, label=label)
+    peak = float(metrics["peak_share"])
+    label = f"the products alone at the machine's rate: {peak:.0%}"
+    ax.axvline(peak, color="black", linestyle="--", linewidth=1.4, label=label)
     ax.set_yticks([])
-    ax.set_xlim(0, max(1.0, 1.05 * floor))
+    ax.set_xlim(0, max(1.0, 1.05 * peak))
     ax.xaxis.set_major_formatter("{x:.0%}")
     figure.legend(fontsize=7, frameon=False, ncols=2, loc="outside lower left")
     said = f"Time of {metrics['n_computed']:,} gradients, {float(metrics['rows_per_s']):.3g} rows per second"
