@@ -87,11 +87,19 @@ def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[str]:
 
 
 def convert_frozen(model: Any) -> None:
-    """Frozen linear layers to bfloat16 once, as mixed precision would at every step; not what the embeddings share."""
-    shared = model.get_input_embeddings().weight
-    for module in model.modules():
-        if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad and module.weight is not shared:
-            module.to(torch.bfloat16)
+    """Frozen matrices to bfloat16 once, as mixed precision would at every step; all other weights to float32.
+
+    Embeddings are looked up in bfloat16 and go on in float32, so that the sum of what the layers add stays exact.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    for name, module in model.named_modules():
+        if ".lora_" not in name:
+            halved = isinstance(module, torch.nn.Linear | Conv1D | torch.nn.Embedding)
+            for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(torch.bfloat16 if halved else torch.float32)
+    model.get_input_embeddings().register_forward_hook(lambda _module, _inputs, output: output.float())
 
 
 def canonical_name(name: str) -> str:

@@ -129,7 +129,8 @@ def _row_products(delta: Tensor, x: Tensor, lengths: Sequence[int]) -> Tensor:
     if not lengths:
         return torch.bmm(delta.transpose(1, 2), x)
     products = x.new_empty(len(lengths), delta.shape[2], x.shape[2])
-    for product, of_delta, of_x in zip(products, delta[0].split(lengths), x[0].split(lengths), strict=True):
+    own = zip(torch.split(delta[0], list(lengths)), torch.split(x[0], list(lengths)), strict=True)
+    for product, (of_delta, of_x) in zip(products, own, strict=True):
         torch.mm(of_delta.T, of_x, out=product)
     return products
 

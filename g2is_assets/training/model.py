@@ -84,18 +84,24 @@ class ModelSource:
             )
         return tokenizer
 
-    def load(self, device: str = "auto") -> Any:
+    def load(self, device: str = "auto", *, halved: bool = False) -> Any:
         """The frozen causal language model in float32, in evaluation mode; the first time in a process it is tried.
+
+        Halved, its matrices are in bfloat16 (`convert_frozen`), two bytes a parameter also while files of that format
+        are read. It is not tried then: bfloat16 rounds more than trying allows, and the warmup has tried it.
 
         Raises:
             ModelError: It cannot be loaded, lacks weights, or `usable.try_model` finds it useless.
         """
+        from g2is_assets.training.lora import convert_frozen
         from g2is_assets.training.usable import try_model
 
-        model = self._load()
+        model = self._load(**({"dtype": "auto"} if halved else {}))
         model.requires_grad_(False)
+        if halved:
+            convert_frozen(model)
         model = model.to(pick_device(device)).eval()
-        if self.digest not in _TRIED:
+        if not halved and self.digest not in _TRIED:
             try_model(redacted(self.name), model)
             _TRIED.add(self.digest)
         return model
@@ -135,7 +141,7 @@ class ModelSource:
         if config.is_encoder_decoder or masked:
             kind = "encoder and decoder" if config.is_encoder_decoder else f"masked tokens ({masked[0]})"
             raise ModelError(f"the model '{redacted(self.name)}' is one of {kind}; set `model` to a causal one")
-        options |= {"dtype": "float32", "trust_remote_code": False, "use_safetensors": True}
+        options = {"dtype": "float32"} | options | {"trust_remote_code": False, "use_safetensors": True}
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
         with _quiet():
             load = partial(AutoModelForCausalLM.from_pretrained, self.folder, **options)

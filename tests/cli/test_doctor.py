@@ -192,11 +192,11 @@ def test_the_model_is_tried_on_rows_alone_and_together_with_a_checkpoint_and_wit
     refreshed: Path, small: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for settings in (refreshed, small):
-        before = everything_below(settings.parent)
+        before = everything_below(settings.parent / "lake")
         found = doctor(settings, port, "--model")[1]["gradients"]
         assert found.state == "ok"
         assert re.fullmatch(r".* cosine (0\.99999|1\.00000)\d\d at least \(packed, float32 on cpu\)", found.said)
-        assert everything_below(settings.parent) == before
+        assert everything_below(settings.parent / "lake") == before
     monkeypatch.setattr("g2is_assets.training.gradients.smallest_cosine", lambda *_: 0.9)
     code, every = doctor(small, port, "--model")
     assert code == 1

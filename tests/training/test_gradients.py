@@ -27,7 +27,7 @@ from g2is_assets.training.loss import (
     row_losses,
     rows_apart,
 )
-from g2is_assets.training.model import ModelSource, pick_compute
+from g2is_assets.training.model import ModelSource, find_model, pick_compute
 from g2is_assets.training.text import IGNORED, Example, collator
 from g2is_assets.training.warmup import MOMENTS_FILE, Moments, load_moments
 from support.models import fill_lora, plain_nll
@@ -293,7 +293,8 @@ def test_epsilon_stands_inside_the_root_and_there_is_no_bias_correction():
 # --- the worker ---------------------------------------------------------------------------------------------------
 
 KINDS: tuple[FeatureKind, ...] = ("adam", "adam_without_momentum", "sgd")
-SKETCH = GradientsSettings(sketch_dim=256, nnz=2, seed=3)
+SKETCH = GradientsSettings(sketch_dim=256, nnz=2, seed=3, compute="float32")
+HALF = SKETCH.model_copy(update={"compute": "bfloat16"})
 
 
 @pytest.fixture(scope="module")
@@ -357,14 +358,32 @@ def test_a_kind_does_not_depend_on_which_others_are_computed(
 def test_passes_in_bfloat16_give_float32_features_close_to_those_of_float32(
     worker: GradientWorker, source: ModelSource, checkpoint: Path, rows: Sequence[Example]
 ):
-    rough = GradientWorker(source, checkpoint, KINDS, SKETCH.model_copy(update={"compute": "bfloat16"}), device="cpu")
+    rough = GradientWorker(source, checkpoint, KINDS, HALF, device="cpu")
     exact, found = worker(rows), rough(rows)
+    assert found.cost.packed_rows == len(rows)
     assert found.losses.dtype == torch.float32
+    assert smallest_cosine(rough, rows) >= INDEPENDENT["bfloat16"]
     for kind in KINDS:
         assert found.features[kind].dtype == torch.float32
         assert not torch.equal(found.features[kind], exact.features[kind])
         cosines = torch.cosine_similarity(found.features[kind], exact.features[kind], dim=1)
         assert cosines.min() > 0.95, f"{kind}: {cosines.tolist()}"
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_half_weights_are_those_of_float32_rounded_once_whatever_the_files_hold(
+    source: ModelSource, checkpoint: Path, tmp_path: Path, stored: torch.dtype
+):
+    folder = tmp_path / "model"
+    source.load("cpu").to(stored).save_pretrained(folder)
+    source.tokenizer().save_pretrained(folder)
+    written = find_model(str(folder), tmp_path)
+    whole, worker = written.load("cpu"), GradientWorker(written, checkpoint, ["sgd"], HALF, "cpu")
+    exact = load_adapter(whole, checkpoint / "adapter")
+    for (name, parameter), half in zip(exact.named_parameters(), worker.model.parameters(), strict=True):
+        is_half = ".lora_" not in name and "norm" not in name
+        assert half.dtype == (torch.bfloat16 if is_half else torch.float32), name
+        assert torch.equal(half, parameter.to(half.dtype)), name
 
 
 def test_compute_is_bfloat16_on_a_gpu_only_unless_it_is_set():
