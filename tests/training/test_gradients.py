@@ -377,7 +377,7 @@ def test_half_weights_are_those_of_float32_rounded_once_whatever_the_files_hold(
     folder = tmp_path / "model"
     source.load("cpu").to(stored).save_pretrained(folder)
     source.tokenizer().save_pretrained(folder)
-    written = find_model(str(folder), tmp_path)
+    written = find_model(str(folder))
     whole, worker = written.load("cpu"), GradientWorker(written, checkpoint, ["sgd"], HALF, "cpu")
     exact = load_adapter(whole, checkpoint / "adapter")
     for (name, parameter), half in zip(exact.named_parameters(), worker.model.parameters(), strict=True):
