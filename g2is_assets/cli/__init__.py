@@ -330,16 +330,14 @@ def sql(config: Path | None, query: str | None, limit: int | None, form: str) ->
 
 @main.command(epilog="Example: g2is doctor --model")
 @config_option
-@click.option(
-    "--model", "try_model", is_flag=True, help="Also try whether a row's gradient depends on the rows beside it."
-)
+@click.option("--model", "try_model", is_flag=True, help="Also try whether a row's gradient depends on others.")
 @port_option
 @json_option
 def doctor(config: Path | None, try_model: bool, port: int, as_json: bool) -> None:
     """Say what this machine or project lacks for a refresh.
 
-    Exit code 1 if something is missing. It looks at Python and torch, the model, memory, disk, sources, domains and
-    Dagster, in a few seconds, and with --model in the time of a short training. Nothing is made, fetched or changed.
+    Exit code 1 if something is. It looks at Python and torch, the model, memory, disk, sources, domains and Dagster, in
+    seconds, and with --model in the time of a short training. Nothing is made, fetched or changed.
     """
     from g2is_assets.cli.doctor import run_doctor
 
