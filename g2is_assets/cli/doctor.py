@@ -24,6 +24,7 @@ from g2is_assets.reports.words import counted
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Project, load_project
 from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.vectors import STORED
 
 COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -219,7 +220,7 @@ def bytes_needed(project: Project, pool: PoolSize, model: Model) -> dict[str, in
     has_pool, has_warmup = (readable_version(project, key) for key in ("instructions/pool", "warmup/checkpoint"))
     return {
         # Codes, and a byte for each of them in the copy that graph and walk read.
-        "gradients": int((1 + settings.gradients.bits / 8) * settings.gradients.sketch_dim)
+        "gradients": int((1 + STORED * settings.gradients.bits / 8) * settings.gradients.sketch_dim)
         * len(settings.gradients.kinds)
         * n_new,
         "graph": EDGE * (settings.graph.n_neighbors + settings.graph.n_conflicts + 2 * N_SPARE) * n_new,

@@ -103,7 +103,6 @@ class Contract:
             that column says the kind; empty if nothing.
         quoted: Whether the UI shows the text of its rows, which stands in another asset's table.
         uses_rows: Whether its rows are in use, so that none can be erased before its current version is made anew.
-        compression: Of its file; vectors are noise, which none makes smaller.
     """
 
     assets: tuple[str, ...]
@@ -116,7 +115,6 @@ class Contract:
     exposure: Exposure = ""
     quoted: bool = False
     uses_rows: bool = True
-    compression: Literal["zstd", "uncompressed"] = "zstd"
 
     @property
     def file(self) -> str:
@@ -146,7 +144,7 @@ class Contract:
 
     def write(self, table: pl.DataFrame, to: Path | BinaryIO) -> None:
         """Write a table that keeps the contract as its Parquet file."""
-        table.write_parquet(to, compression=self.compression, statistics=self.compression == "zstd")
+        table.write_parquet(to, compression="zstd")
 
     def table_of(self, records: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
         """A table of records, which may have more than its columns."""

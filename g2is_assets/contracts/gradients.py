@@ -67,7 +67,7 @@ def vectors_of(kinds: Sequence[str]) -> Contract:
         columns[f"codes_{kind}"] = Column(vector(pl.Int8), f"Direction of the sketched {kind} gradient", text=True)
         columns[f"norm_{kind}"] = Column(pl.Float64, f"Norm of the sketched {kind} gradient", minimum=0, text=True)
     meaning = "Vectors of some rows, as they were computed"
-    return Contract(("vectors/shard",), "vectors", meaning, columns, main=True, compression="uncompressed")
+    return Contract(("vectors/shard",), "vectors", meaning, columns, main=True)
 
 
 VECTORS: Final = vectors_of(("adam", "adam_without_momentum", "sgd"))

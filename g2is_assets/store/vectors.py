@@ -33,6 +33,8 @@ SHARD: Final = VECTORS.assets[0]
 CODE_VERSION: Final = "1"
 """Of the shard's tables; what determines a vector is a part of the address."""
 
+STORED: Final = 1.4
+"""Bytes on disk of a byte of codes, at most: Parquet has no integers below four bytes, of which zstd leaves so much."""
 ZERO_GRADIENT: Final = "zero gradient"
 NOT_FINITE: Final = "gradient or loss is not finite"
 
@@ -216,7 +218,7 @@ class VectorStore:
 
     def _require_space(self, n_rows: int) -> None:
         """Refuse to start on rows whose vectors the disk cannot hold, with a tenth to spare."""
-        needed = int(1.1 * n_rows * len(self.kinds) * self.sketch_dim * self.bits / 8)
+        needed = int(1.1 * STORED * n_rows * len(self.kinds) * self.sketch_dim * self.bits / 8)
         self.place.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.place).free
         if free < needed:
