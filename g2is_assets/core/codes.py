@@ -2,15 +2,18 @@
 
 A row is told by its direction: its codes over their own length. Nothing here rounds but `quantise` and `planes_of`,
 each entry by itself; so a product is the same in any block, with any number of threads, on any device.
+
+Torch, which multiplies, takes seconds to import: who only reads a trace does not wait for it.
 """
 
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ZERO_NORM: Final = 1e-10
 """A norm up to this counts as zero: its row has cosine 0 with everything (as in the published code)."""
@@ -75,15 +78,26 @@ def unpack(packed: NDArray[np.int8]) -> NDArray[np.int8]:
     return codes
 
 
-def int_products(rows: Tensor, others: Tensor) -> Tensor:
+def products(rows: NDArray[np.int8], others: NDArray[np.int8]) -> NDArray[np.integer]:
+    """(n, k) dot products of rows (n, d) and (k, d), as `int_products`."""
+    import torch
+
+    return int_products(torch.from_numpy(rows), torch.from_numpy(others)).numpy()
+
+
+def int_products(rows: "Tensor", others: "Tensor") -> "Tensor":
     """(n, k) dot products of int8 rows (n, d) and (k, d), exact: int32, or int64 where d is too large for that."""
+    import torch
+
     if rows.shape[1] > MOST_COLUMNS:
         parts = zip(torch.split(rows, MOST_COLUMNS, 1), torch.split(others, MOST_COLUMNS, 1), strict=True)
         return sum((int_products(*part).long() for part in parts), torch.zeros((), dtype=torch.int64))
     return _by_kernel(rows, others) if kernel_is_exact(str(rows.device)) else by_float32(rows, others)
 
 
-def _by_kernel(rows: Tensor, others: Tensor) -> Tensor:
+def _by_kernel(rows: "Tensor", others: "Tensor") -> "Tensor":
+    import torch
+
     if rows.device.type == "cpu":
         return torch._int_mm(rows, others.T)
     n, k, d = len(rows), len(others), rows.shape[1]
@@ -92,8 +106,10 @@ def _by_kernel(rows: Tensor, others: Tensor) -> Tensor:
     return torch._int_mm(rows, torch.nn.functional.pad(others, (0, -d % 8, 0, -k % 8)).T)[:n, :k]
 
 
-def by_float32(rows: Tensor, others: Tensor) -> Tensor:
+def by_float32(rows: "Tensor", others: "Tensor") -> "Tensor":
     """The same by float32 products of so few columns that nothing is rounded."""
+    import torch
+
     found = torch.zeros(len(rows), len(others), dtype=torch.int32, device=rows.device)
     for part, other in zip(torch.split(rows, EXACT_COLUMNS, 1), torch.split(others, EXACT_COLUMNS, 1), strict=True):
         found += (part.float() @ other.float().T).int()
@@ -103,6 +119,8 @@ def by_float32(rows: Tensor, others: Tensor) -> Tensor:
 @cache
 def kernel_is_exact(device: str) -> bool:
     """Whether this machine's int8 products hold with the largest codes: some kernels for old processors saturate."""
+    import torch
+
     generator = torch.Generator().manual_seed(0)
     for n, d, k in ((64, 8192, 64), (40, 4097, 5), (1, 300, 1)):
         rows, others = (

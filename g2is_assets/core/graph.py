@@ -10,13 +10,11 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor
 
-from g2is_assets.core.codes import int_products
+from g2is_assets.core.codes import products as products_of
 from g2is_assets.core.edges import N_SPARE, Edges, Ranked
 from g2is_assets.core.rows import FeatureSource, Terms, as_source, codes_of, cosines_to, real_rows, sum_of, terms_of
 
@@ -111,7 +109,7 @@ class BlockWorker:
     worst: tuple[NDArray[np.float64], NDArray[np.float64]]
 
     def __post_init__(self) -> None:
-        self.held: tuple[int, Tensor] | None = None
+        self.held: tuple[int, NDArray[np.int8]] | None = None
         self.partly = not self.whole.all()
 
     def __call__(self, pair: tuple[int, int]) -> Block:
@@ -122,7 +120,7 @@ class BlockWorker:
         rows = self.held[1]
         columns = rows if first == second else self.load(second)
         here, there = self.numbers(first), self.numbers(second)
-        products = int_products(rows, columns).numpy()
+        products = products_of(rows, columns)
         cosines = self.terms.at(here).cosines(products, self.terms.at(there))
         duplicate = np.nonzero(cosines >= self.duplicate_cosine)
         pairs = np.sort(np.stack([here[duplicate[0]], there[duplicate[1]]], axis=1), axis=1)
@@ -172,10 +170,10 @@ class BlockWorker:
         """The rows of a block."""
         return self.order[block * self.block_rows : (block + 1) * self.block_rows]
 
-    def load(self, block: int) -> Tensor:
+    def load(self, block: int) -> NDArray[np.int8]:
         """(rows, d) codes of a block."""
         numbers = self.numbers(block)
-        return torch.from_numpy(codes_of(numbers, self.source.rows(numbers)))
+        return codes_of(numbers, self.source.rows(numbers))
 
 
 def build_graph(
@@ -284,9 +282,9 @@ def count_negative(rows: FeatureSource, others: FeatureSource, block_rows: int =
     counts, terms, of_others = np.zeros(rows.shape[0], dtype=np.int64), terms_of(rows), terms_of(others)
     for start in range(0, others.shape[0], block_rows):
         rest = np.arange(start, min(start + block_rows, others.shape[0]))
-        block = torch.from_numpy(codes_of(rest, others.rows(rest)))
+        block = codes_of(rest, others.rows(rest))
         for numbers, values in rows.blocks():
-            products = int_products(torch.from_numpy(codes_of(numbers, values)), block).numpy()
+            products = products_of(codes_of(numbers, values), block)
             counts[numbers] += (terms.at(numbers).cosines(products, of_others.at(rest)) < 0).sum(axis=1)
     return counts
 

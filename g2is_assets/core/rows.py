@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
-from g2is_assets.core.codes import ZERO_NORM, int_products, joined, planes_of, quantise
+from g2is_assets.core.codes import ZERO_NORM, joined, planes_of, products, quantise
 
 AT_THE_MEAN: Final = 1e-8
 """Squared distance from the mean up to which a row counts as zero: codes themselves are further from their row."""
@@ -155,7 +154,7 @@ class Directions:
     def __init__(self, vectors: NDArray[np.floating], mean: NDArray[np.floating] | None) -> None:
         self.k, every = len(vectors), vectors if mean is None else np.concatenate([vectors, mean[None]])
         planes, self.steps = planes_of(every.astype(np.float64))
-        self.planes, self.centred = torch.from_numpy(planes.reshape(-1, every.shape[1])), mean is not None
+        self.planes, self.centred = planes.reshape(-1, every.shape[1]), mean is not None
         whole = every.astype(np.float64)
         # einsum, unlike BLAS, adds in one order whatever the alignment and the number of threads.
         self.of_mean = np.einsum("kd,d->k", whole, whole[-1] if self.centred else np.zeros(every.shape[1]))
@@ -176,7 +175,7 @@ class Directions:
         """(n, k) or, where a mean is removed, (n, k + 1) products of codes as they are, the mean's last; and terms."""
         if not len(self.steps):
             return np.empty((len(codes), 0)), Terms.of(codes, None, 0.0)
-        found = joined(int_products(torch.from_numpy(codes), self.planes).numpy()) * self.steps
+        found = joined(products(codes, self.planes)) * self.steps
         return found, Terms.of(codes, found[:, -1] if self.centred else None, float(self.of_mean[-1]))
 
 
@@ -274,8 +273,7 @@ def sum_of(source: FeatureSource, terms: Terms | None = None) -> NDArray[np.floa
     planes, steps = planes_of(weights[None])
     total = np.zeros((len(planes), source.shape[1]), dtype=np.int64)
     for numbers, values in source.blocks():
-        parts = torch.from_numpy(np.ascontiguousarray(planes[:, 0, numbers]))
-        total += int_products(parts, torch.from_numpy(codes_of(numbers, values)).T).numpy()
+        total += products(np.ascontiguousarray(planes[:, 0, numbers]), codes_of(numbers, values).T)
     found = joined(total.T)[:, 0] * steps[0]
     return found if source.mean is None else found - source.mean * math.fsum(terms.factor)  # type: ignore[arg-type]
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from g2is_assets.core.codes import int_products
+from g2is_assets.core.codes import products
 from g2is_assets.core.rows import BLOCK_ROWS, FeatureSource, codes_of, cosines_to, naming_the_row, terms_of, unit_rows
 
 Likely = Callable[[int], NDArray[np.int64]]
@@ -135,7 +134,7 @@ class CodedRows(ActiveRows):
 
     def dot(self, rows: NDArray[np.int8], vectors: NDArray[np.int8]) -> NDArray[np.integer]:
         """Exact."""
-        return int_products(torch.from_numpy(rows), torch.from_numpy(vectors)).numpy()
+        return products(rows, vectors)
 
     def towards(self, directions: NDArray[np.floating]) -> NDArray[np.float64]:
         """(k, n) products with a few directions, of all rows."""

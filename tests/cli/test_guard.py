@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,10 +90,16 @@ class Server:
         raise AssertionError("the server does not answer")
 
 
-def start(command: list[str], home: Path, *arguments: str) -> Server:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def free_ports(n: int) -> list[int]:
+    """So many ports, all of them held until the last is found: one that was let go may be handed out again."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(n)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def start(command: list[str], home: Path, port: int, *arguments: str) -> Server:
     words = [*command, "--port", str(port), *arguments]
     environment = {"DAGSTER_HOME": str(home), "PATH": "", "PYTHONPATH": ":".join(sys.path), "HF_HUB_OFFLINE": "1"}
     with home.with_name("ui.log").open("w") as said:
@@ -108,9 +115,11 @@ def servers(refreshed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     write_instance(folder / "plain")
     settings = copied(refreshed, folder / "guarded")
     (settings.parent / "lake" / "graph" / "neighbors" / "current.json").unlink()
+    one, other = free_ports(2)
+    own = ("--host", "0.0.0.0", "--config", str(settings))
     started = {
-        "plain": start(PLAIN, folder / "plain" / ".dagster", "--empty-workspace"),
-        "guarded": start([*G2IS, "ui"], settings.parent / ".dagster", "--host", "0.0.0.0", "--config", str(settings)),
+        "plain": start(PLAIN, folder / "plain" / ".dagster", one, "--empty-workspace"),
+        "guarded": start([*G2IS, "ui"], settings.parent / ".dagster", other, *own),
     }
     try:
         for server in started.values():
