@@ -22,6 +22,7 @@ from g2is_assets.settings.project import Domain, Project
 from g2is_assets.stages.instructions import pool_files
 from g2is_assets.stages.staleness import staleness
 from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.files import read_parquet
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.records import about_rows
 from g2is_assets.store.serving import served_folder
@@ -121,10 +122,11 @@ def _print_outcome(console: Terminal, project: Project, domain: str) -> None:
 def print_subset(console: Terminal, project: Project, domain: str) -> None:
     """Say how many rows were taken, and from which sources."""
     lake = Lake(project.home / "lake")
-    subset, pool = lake.current("selection/subset", domain).read(SUBSET), lake.current("instructions/pool").read(POOL)
-    mix = subset.join(pool, on="row_id").explode("sources")["sources"].value_counts()
+    subset, pool = lake.current("selection/subset", domain).read(SUBSET), lake.current("instructions/pool")
+    sources = read_parquet(pool.folder / POOL.file, columns=["row_id", "sources"])
+    mix = subset.join(sources, on="row_id").explode("sources")["sources"].value_counts()
     parts = [f"{printable(s)} {n}" for s, n in mix.sort("count", "sources", descending=[True, False]).iter_rows()]
-    said = f"Subset: {len(subset)} of {len(pool)} rows; by source: {', '.join(parts)}"
+    said = f"Subset: {len(subset)} of {len(sources)} rows; by source: {', '.join(parts)}"
     console.print(said, markup=False, highlight=False)
 
 

@@ -19,7 +19,7 @@ from g2is_assets.store.version import Draft, Version
 
 if TYPE_CHECKING:
     from g2is_assets.core.edges import Ranked
-from g2is_assets.core.graph import Graph
+    from g2is_assets.core.graph import Graph
 
 STORED: Final = (NODES, EDGES, SPARE, DUPLICATES)
 """The tables that the next graph goes on from."""
