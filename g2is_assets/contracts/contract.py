@@ -43,10 +43,11 @@ class Column:
     kept: bool = False
     part: str = ""
 
-    def blank(self, dtype: pl.DataType) -> pl.Expr:
-        """What an erasure leaves of a value: nothing, the empty list, the empty text or zeros. Given the type found."""
-        zeros = [0] * dtype.size if isinstance(dtype, pl.Array) else 0.0 if dtype.is_numeric() else ""
-        value = None if self.nullable else [] if isinstance(dtype, pl.List) else zeros
+    def blank(self, values: pl.Series) -> pl.Expr:
+        """What an erasure leaves of one of these values: nothing, the empty list, the empty text or zeros."""
+        dtype: Any = values.dtype
+        zeros = bytes(len(values[0]) if len(values) else 0) if dtype == pl.Binary else 0.0 if dtype.is_numeric() else ""
+        value: Any = None if self.nullable else [] if isinstance(dtype, pl.List) else zeros
         return pl.lit(pl.Series([value], dtype=dtype))
 
 

@@ -55,8 +55,8 @@ MEANS: Final = Contract(
 def vectors_of(kinds: Sequence[str]) -> Contract:
     """Contract of a shard with these feature kinds: of each codes of a direction, and the norm of what has it.
 
-    Codes are integers around 0; a direction is its codes over their length (`core.codes`). Codes of 4 bits stand two in
-    a byte, the first in the upper half.
+    Codes are integers around 0; a direction is its codes over their length. They stand in bytes, as in `core.codes`:
+    as numbers Parquet would hold each in four bytes, of which compression leaves more than one.
     """
     columns = {
         "row_id": row_id("The row", unique=True),
@@ -64,7 +64,7 @@ def vectors_of(kinds: Sequence[str]) -> Contract:
         "n_tokens": Column(pl.Int64, "Tokens of prompt and response", minimum=1),
     }
     for kind in kinds:
-        columns[f"codes_{kind}"] = Column(vector(pl.Int8), f"Direction of the sketched {kind} gradient", text=True)
+        columns[f"codes_{kind}"] = Column(pl.Binary, f"Direction of the sketched {kind} gradient, as codes", text=True)
         columns[f"norm_{kind}"] = Column(pl.Float64, f"Norm of the sketched {kind} gradient", minimum=0, text=True)
     meaning = "Vectors of some rows, as they were computed"
     return Contract(("vectors/shard",), "vectors", meaning, columns, main=True)

@@ -6,6 +6,7 @@ each entry by itself; so a product is the same in any block, with any number of 
 Torch, which multiplies, takes seconds to import: who only reads a trace does not wait for it.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -66,15 +67,19 @@ def quantise(vectors: NDArray[np.generic], bits: int = 8) -> NDArray[np.int8]:
     return best
 
 
-def pack(codes: NDArray[np.int8]) -> NDArray[np.int8]:
-    """4-bit codes (n, d), d even, as they are stored: two in a byte (n, d / 2), the first in the upper half."""
-    return (codes[:, 0::2] << 4 | codes[:, 1::2] & 15).astype(np.int8)
+def to_bytes(codes: NDArray[np.int8], bits: int = 8) -> list[bytes]:
+    """Codes (n, d) as they are stored, row by row: a byte each, or of 4 bits, d even, two in one, the first above."""
+    stored = (codes[:, 0::2] << 4 | codes[:, 1::2] & 15).astype(np.int8) if bits == 4 else codes
+    return [row.tobytes() for row in stored]
 
 
-def unpack(packed: NDArray[np.int8]) -> NDArray[np.int8]:
-    """The codes (n, d) that `pack` stored."""
-    codes = np.empty((len(packed), 2 * packed.shape[1]), dtype=np.int8)
-    codes[:, 0::2], codes[:, 1::2] = packed >> 4, (packed << 4).astype(np.int8) >> 4
+def from_bytes(stored: Sequence[bytes], bits: int = 8) -> NDArray[np.int8]:
+    """The codes (n, d) that `to_bytes` stored."""
+    read = np.frombuffer(b"".join(stored), dtype=np.int8).reshape(len(stored), -1 if len(stored) else 0)
+    if bits == 8:
+        return read
+    codes = np.empty((len(read), 2 * read.shape[1]), dtype=np.int8)
+    codes[:, 0::2], codes[:, 1::2] = read >> 4, (read << 4).astype(np.int8) >> 4
     return codes
 
 

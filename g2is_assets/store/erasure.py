@@ -244,7 +244,7 @@ def _without_page(version: Version, rows: Collection[str]) -> tuple[dict[str, by
 def _blanked(table: pl.DataFrame, contract: Contract, rows: Collection[str]) -> pl.DataFrame:
     gone = pl.col("row_id").is_in(list(rows))
     return table.with_columns(
-        pl.when(gone).then(column.blank(table.schema[name])).otherwise(pl.col(name)).alias(name)
+        pl.when(gone).then(column.blank(table[name])).otherwise(pl.col(name)).alias(name)
         for name, column in contract.texts.items()
         if name in table.columns
     )

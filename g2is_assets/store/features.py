@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.contracts.gradients import VECTORS
-from g2is_assets.core.codes import unpack
+from g2is_assets.core.codes import from_bytes
 from g2is_assets.core.rows import BLOCK_ROWS
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import known_sha256
@@ -113,9 +113,15 @@ def mapped_vectors(shard: Version, kind: str) -> NDArray[np.int8]:
 
 
 def vectors_in(shard: Version, kind: str) -> NDArray[np.int8]:
-    """The same from the shard itself."""
-    codes = read_parquet(shard.folder / VECTORS.file, columns=[f"codes_{kind}"]).to_series().to_numpy()
-    return unpack(codes) if shard.manifest.settings["vectors"]["bits"] == 4 else codes
+    """The same from the shard itself.
+
+    Raises:
+        StoreError: The shard is missing or damaged.
+    """
+    stored = read_parquet(shard.folder / VECTORS.file, columns=[f"codes_{kind}"]).to_series().to_list()
+    if len({len(row) for row in stored}) > 1:
+        raise StoreError(f"{shard.folder} is damaged: its vectors differ in length; materialise the gradients again")
+    return from_bytes(stored, shard.manifest.settings["vectors"]["bits"])
 
 
 def copies_of(shard: Version) -> dict[str, Path]:

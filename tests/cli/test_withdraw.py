@@ -51,7 +51,8 @@ def vectors_of(lake: Lake, row: str) -> list[np.ndarray]:
     found = []
     for file in lake.root.glob("vectors/shard/*/*/vectors.parquet"):
         part = pl.read_parquet(file).filter(pl.col("row_id") == row)
-        found += [part[name].to_numpy()[0] for name in part.columns if name.startswith("codes_") and len(part)]
+        names = [name for name in part.columns if name.startswith("codes_")]
+        found += [np.frombuffer(codes, np.int8) for name in names for codes in part[name]]
     return found
 
 

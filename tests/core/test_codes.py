@@ -10,13 +10,13 @@ from g2is_assets.core.codes import (
     LARGEST,
     MOST_COLUMNS,
     by_float32,
+    from_bytes,
     int_products,
     joined,
     kernel_is_exact,
-    pack,
     planes_of,
     quantise,
-    unpack,
+    to_bytes,
 )
 
 bounded = settings(max_examples=40, deadline=None, derandomize=True)
@@ -78,10 +78,13 @@ def test_a_norm_up_to_1e_10_counts_as_zero_and_what_is_not_finite_is_refused():
             quantise(np.array([[1.0, 0.0], [bad, bad]]))
 
 
-def test_packed_codes_come_back():
+@pytest.mark.parametrize(("bits", "n_bytes"), [(8, 4), (4, 2)])
+def test_codes_come_back_from_bytes(bits: int, n_bytes: int):
     codes = np.array([[-7, 7, 0, -1], [1, -7, 3, 5]], dtype=np.int8)
-    assert pack(codes).shape == (2, 2)
-    np.testing.assert_array_equal(unpack(pack(codes)), codes)
+    stored = to_bytes(codes, bits)
+    assert [len(row) for row in stored] == [n_bytes] * 2
+    np.testing.assert_array_equal(from_bytes(stored, bits), codes)
+    assert len(from_bytes(to_bytes(codes[:0], bits), bits)) == 0
 
 
 @given(n=st.integers(1, 70), d=st.integers(1, 3000), k=st.integers(1, 40), seed=st.integers(0, 99))

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g2is_assets.contracts.gradients import INDEX, SET_ASIDE, VECTORS, vectors_of
-from g2is_assets.core.codes import quantise
+from g2is_assets.core.codes import from_bytes, quantise
 from g2is_assets.errors import StoreError
 from g2is_assets.store.features import MAPPED, StoredFeatures
 from g2is_assets.store.lake import Lake
@@ -280,7 +280,7 @@ def test_four_bits_take_half_the_bytes_and_come_back(tmp_path: Path) -> None:
     read = StoredFeatures(by_name(filled), filled.index, "adam").array()
     np.testing.assert_array_equal(read, quantise(np.stack([vector(row, "adam") for row in ROWS]), 4))
     table = filled.shards[0].read(vectors_of(SETTINGS["kinds"]))
-    assert table.schema["codes_adam"] == pl.Array(pl.Int8, read.shape[1] // 2)
+    assert {len(row) for row in table["codes_adam"]} == {read.shape[1] // 2}
     assert store.address != VectorStore(store.lake, SETTINGS).address
 
 
@@ -428,7 +428,8 @@ def test_mapped_copies_equal_the_shards_and_are_made_again_when_deleted_or_cut_o
     for shard in filled.shards:
         digest = shard.manifest.files[VECTORS.file].sha256
         table = shard.read(vectors_of(SETTINGS["kinds"]))
-        assert np.array_equal(np.load(store.place / MAPPED / f"{digest}.sgd.npy"), table["codes_sgd"].to_numpy())
+        copy = np.load(store.place / MAPPED / f"{digest}.sgd.npy")
+        assert np.array_equal(copy, from_bytes(table["codes_sgd"].to_list()))
 
 
 def test_a_shard_that_differs_from_its_record_is_not_mapped(store: VectorStore) -> None:
