@@ -17,9 +17,10 @@ from g2is_assets.errors import ModelError
 from g2is_assets.settings.config import LoraSettings
 from g2is_assets.training.engine import flops, peak_flops, speed
 from g2is_assets.training.lora import convert_frozen, lora_parameters
-from g2is_assets.training.loss import packed_rows, row_losses
+from g2is_assets.training.loss import APART, attending, row_losses, way_to_pack
 from g2is_assets.training.model import pick_device
 from g2is_assets.training.text import Example, collator
+from g2is_assets.training.usable import TOLERANCE
 
 Progress = Callable[[int], None]
 
@@ -113,11 +114,13 @@ def fit_lora(
     with ExitStack() as stack:
         # The Trainer wants a folder; with these settings it writes nothing.
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
-        packed = False
+        way = None
         if packing and len(rows) > 1:
             longest = sorted([*rows, *validation], key=lambda row: -row.n_tokens)[:2]
             batch = collate([row.features() for row in longest]).to(next(model.parameters()).device)
-            packed = stack.enter_context(packed_rows(model.eval(), batch))
+            ways = [*([APART] if batch["input_ids"].device.type == "cpu" else []), model.config._attn_implementation]
+            way = way_to_pack(model.eval(), batch, ways, TOLERANCE)
+        stack.enter_context(attending(model, way))
         if compute == "bfloat16":
             convert_frozen(model)
         arguments = TrainingArguments(
@@ -153,7 +156,7 @@ def fit_lora(
             # Similar lengths together; the mean over rows does not depend on the order.
             eval_dataset=[row.features() for row in sorted(validation, key=lambda row: row.n_tokens)] or None,
             data_collator=collate,
-            packed=packed,
+            packed=way is not None,
             callbacks=[_KeepBest(result), _Report(per_step, n_fit_tokens(validation, (), 1), progress)],
         )
         trainer.remove_callback(PrinterCallback)

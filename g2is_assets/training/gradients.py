@@ -19,7 +19,7 @@ from g2is_assets.core.projection import Sketch
 from g2is_assets.settings.config import GradientsSettings
 from g2is_assets.training.engine import flops, peak_flops, speed
 from g2is_assets.training.lora import load_adapter, lora_parameters
-from g2is_assets.training.loss import keeps_rows_apart, per_example_gradients, row_losses, rows_apart
+from g2is_assets.training.loss import APART, attending, per_example_gradients, row_losses, way_to_pack
 from g2is_assets.training.model import ModelSource, pick_compute
 from g2is_assets.training.text import Example, collator
 from g2is_assets.training.usable import HALF_TOLERANCE, ROWS, TOLERANCE
@@ -126,7 +126,7 @@ class GradientWorker:
         n_ids = self.model.get_input_embeddings().weight.shape[0]
         rows = [Example("", [token % n_ids for token in row], 0).features() for row in ROWS]
         with self.autocast():
-            return keeps_rows_apart(self.model, self.collate(rows), tolerance)
+            return way_to_pack(self.model, self.collate(rows), [APART], tolerance) is not None
 
     def __call__(self, examples: Sequence[Example]) -> BatchGradients:
         """Features and losses of one batch, in the order given, with what they cost."""
@@ -146,7 +146,7 @@ class GradientWorker:
                         self.sketch.add(sums[kind], name, direction)
 
             with per_example_gradients(self.model, consume, lengths if packed else ()):
-                with self.autocast(), rows_apart(self.model, packed):
+                with self.autocast(), attending(self.model, APART if packed else None):
                     losses = row_losses(self.model, batch, packed=packed)
                 losses.sum().backward()  # type: ignore[no-untyped-call]
             features = {kind: total.cpu() for kind, total in sums.items()}

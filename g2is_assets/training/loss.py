@@ -32,7 +32,7 @@ def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False,
         batch: `input_ids`, `attention_mask`, `labels`, each (n_rows, n_positions) int64; labels -100 carry no loss.
             Every row needs at least one label after its first position. Either side may be padded.
         packed: Pass the rows one after the other as a single sequence in which each attends to itself alone: padding
-            costs nothing. The values are the same up to rounding, within `packed_rows` where it is true.
+            costs nothing. The values are the same up to rounding, with the attention that `way_to_pack` finds.
         cache: Keys and values (transformers' `DynamicCache`) of what stands before the batch, n_cached positions that
             `attention_mask` covers too: (n_rows, n_cached + n_positions). Those of the batch are added to it. Not for
             packed rows.
@@ -136,66 +136,45 @@ def _row_products(delta: Tensor, x: Tensor, lengths: Sequence[int]) -> Tensor:
 
 
 APART: Final = "g2is_rows_apart"
+"""The attention in which each packed row attends by itself, instead of under a mask over all rows: its work grows with
+the sum of squared lengths, not with the square of their sum."""
 
 
 @contextmanager
-def packed_rows(model: Any, batch: Mapping[str, Tensor]) -> Iterator[bool]:
-    """Whether `row_losses(packed=True)` holds for the model, found by trying: both ways give the same losses.
-
-    On a CPU each row attends by itself meanwhile, instead of under a mask over all rows: the work of attention
-    then grows with the sum of squared lengths, not with the square of their sum. The batch has at least two rows, with
-    the longest one that will come, for an attention window.
-    """
-    usual = model.config._attn_implementation
-    with torch.no_grad():
-        padded = row_losses(model, batch)
-    ways = [APART, usual] if batch["input_ids"].device.type == "cpu" else [usual]
-    try:
-        yield any(_same(model, batch, padded, way) for way in ways)
-    finally:
-        model.set_attn_implementation(usual)
-
-
-@contextmanager
-def rows_apart(model: Any, wanted: bool = True) -> Iterator[None]:
-    """While open, and if it is wanted, each packed row attends by itself, as with `packed_rows` on a CPU."""
+def attending(model: Any, way: str | None) -> Iterator[None]:
+    """While open, the model has this attention; None leaves it its own."""
     usual = model.config._attn_implementation
     try:
-        if wanted:
-            model.set_attn_implementation(APART)
+        if way:
+            model.set_attn_implementation(way)
         yield
     finally:
-        if wanted:
+        if way:
             model.set_attn_implementation(usual)
 
 
-def keeps_rows_apart(model: Any, batch: Mapping[str, Tensor], tolerance: float) -> bool:
-    """Whether `rows_apart` holds for the model, found by trying.
+def way_to_pack(model: Any, batch: Mapping[str, Tensor], ways: Sequence[str], tolerance: float) -> str | None:
+    """The first of these attentions with which `row_losses(packed=True)` holds for the model, found by trying; or None.
 
-    It does if losses are those of the padded batch, within a tolerance for rounding, and the last row's are the same
-    bits beside other tokens in the first.
+    It does if losses are those of the padded batch, within a tolerance in nats for rounding, and the last row's are the
+    same bits beside other tokens in the first. The batch has at least two rows, with the longest one that will come,
+    for an attention window.
     """
     other = batch["input_ids"].clone()
     other[0] = other[0].flip(0)
     with torch.no_grad():
         padded = row_losses(model, batch)
-        try:
-            with rows_apart(model):
-                packed = row_losses(model, batch, packed=True)
-                beside = row_losses(model, {**batch, "input_ids": other}, packed=True)
-        except (RuntimeError, ValueError, TypeError):  # as in `_same`
-            return False
-    return torch.allclose(packed, padded, rtol=0.0, atol=tolerance) and torch.equal(packed[-1], beside[-1])
-
-
-def _same(model: Any, batch: Mapping[str, Tensor], padded: Tensor, way: str) -> bool:
-    """Whether the packed batch has the losses of the padded one under an attention, which the model is left with."""
-    try:
-        model.set_attn_implementation(way)
-        with torch.no_grad():
-            return torch.allclose(padded, row_losses(model, batch, packed=True), rtol=1e-4, atol=1e-4)
-    except (RuntimeError, ValueError, TypeError):  # a model that wants a mask, or no attention but its own
-        return False
+        for way in ways:
+            try:
+                with attending(model, way):
+                    packed = row_losses(model, batch, packed=True)
+                    beside = row_losses(model, {**batch, "input_ids": other}, packed=True)
+            except (RuntimeError, ValueError, TypeError):  # a model that wants a mask, or no attention but its own
+                continue
+            same = torch.allclose(packed, padded, rtol=0.0, atol=tolerance)
+            if same and torch.equal(packed[-1], beside[-1]):
+                return way
+    return None
 
 
 def _rows_apart(

@@ -4,7 +4,6 @@ import copy
 import math
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ from g2is_assets.training.gradients import INDEPENDENT, GradientWorker, smallest
 from g2is_assets.training.lora import add_lora, load_adapter, lora_parameters
 from g2is_assets.training.loss import (
     APART,
-    keeps_rows_apart,
-    packed_rows,
+    attending,
     per_example_gradients,
     row_losses,
-    rows_apart,
+    way_to_pack,
 )
 from g2is_assets.training.model import ModelSource, find_model, pick_compute
 from g2is_assets.training.text import IGNORED, Example, collator
@@ -118,13 +116,13 @@ def gradients_of(model: Any, batch: dict[str, Tensor], packed: bool = False) -> 
     """Losses and gradients by row; packed rows attend each by itself where the model can."""
     found: dict[str, Tensor] = {}
     lengths = batch["attention_mask"].sum(dim=1).tolist() if packed else ()
-    apart = packed and keeps_rows_apart(model, batch, 1e-5)
+    way = way_to_pack(model, batch, [APART], 1e-5) if packed else None
 
     def consume(name: str, gradient: Tensor) -> None:
         assert name not in found, f"{name} arrived twice"
         found[name] = gradient
 
-    with per_example_gradients(model, consume, lengths), rows_apart(model, apart):
+    with per_example_gradients(model, consume, lengths), attending(model, way):
         losses = row_losses(model, batch, packed=packed)
         losses.sum().backward()
     return losses.detach(), found
@@ -164,8 +162,8 @@ def test_packed_rows_have_the_losses_and_summed_gradients_of_padded_ones(
 ):
     trained, batch = copy.deepcopy(model), padded(examples, side)
     named = {n.replace(".default", ""): p.requires_grad_(True) for n, p in trained.named_parameters() if ".lora_" in n}
-    with packed_rows(trained, batch) if apart else nullcontext(True) as holds:
-        assert holds
+    ways = [APART, trained.config._attn_implementation]
+    with attending(trained, way_to_pack(trained, batch, ways if apart else ways[1:], 1e-4)):
         losses = row_losses(trained, batch, packed=True)
         losses.sum().backward()
     assert losses.tolist() == pytest.approx([loss for loss, _ in expected], rel=1e-5)
@@ -203,23 +201,13 @@ class Wrapped(torch.nn.Module):
 def test_a_model_that_lets_packed_rows_see_each_other_is_found_out(model: Any, examples: list[Example]):
     batch, usual = padded(examples, "right"), model.config._attn_implementation
     softcapped = getattr(model.config, "attn_logit_softcapping", None) is not None
-    with packed_rows(Wrapped(model), batch) as holds:
-        assert holds
-        assert (model.config._attn_implementation == usual) is softcapped  # no attention of ours caps
+    # No attention of ours caps.
+    assert way_to_pack(Wrapped(model), batch, [APART, usual], 1e-4) == (usual if softcapped else APART)
     leaks = {"position_ids": lambda given: torch.arange(given["input_ids"].shape[1]).unsqueeze(0)}
-    with packed_rows(Wrapped(model, **leaks), batch) as holds:
-        assert not holds
-    assert model.config._attn_implementation == usual
-
-
-def test_rows_attend_apart_only_where_the_losses_stay_and_no_row_sees_another(model: Any, examples: list[Example]):
-    batch, usual = padded(examples, "right"), model.config._attn_implementation
-    softcapped = getattr(model.config, "attn_logit_softcapping", None) is not None
-    assert keeps_rows_apart(model, batch, 1e-5) is not softcapped  # no attention of ours caps
-    leaks = {"position_ids": lambda given: torch.arange(given["input_ids"].shape[1]).unsqueeze(0)}
-    assert not keeps_rows_apart(Wrapped(model, **leaks), batch, math.inf)  # however loose the bound
+    for way in (APART, usual):  # however loose the bound
+        assert way_to_pack(Wrapped(model, **leaks), batch, [way], math.inf) is None
     other = {"input_ids": lambda given: given["input_ids"].flip(1)}
-    assert not keeps_rows_apart(Wrapped(model, **other), batch, 1e-5)
+    assert way_to_pack(Wrapped(model, **other), batch, [APART, usual], 1e-5) is None
     assert model.config._attn_implementation == usual
 
 
@@ -227,9 +215,9 @@ def test_a_window_of_attention_is_kept(examples: list[Example]):
     torch.manual_seed(0)
     for window, apart in [(4, False), (12, True)]:  # the longest row has 12 tokens
         model = AutoModelForCausalLM.from_config(MistralConfig(**GROUPED, sliding_window=window)).eval()
-        with packed_rows(model, padded(examples, "right")) as holds:
-            assert holds
-            assert (model.config._attn_implementation == APART) is apart
+        usual = model.config._attn_implementation
+        found = way_to_pack(model, padded(examples, "right"), [APART, usual], 1e-4)
+        assert found == (APART if apart else usual)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
