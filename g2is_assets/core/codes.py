@@ -83,11 +83,13 @@ def from_bytes(stored: Sequence[bytes], bits: int = 8) -> NDArray[np.int8]:
     return codes
 
 
-def products(rows: NDArray[np.int8], others: NDArray[np.int8]) -> NDArray[np.integer]:
-    """(n, k) dot products of rows (n, d) and (k, d), as `int_products`."""
+def products(rows: NDArray[np.int8], others: NDArray[np.int8], n_parts: int = 1) -> NDArray[np.integer]:
+    """(n_parts, n, k) dot products of rows (n, d) and (k, d), of each of so many parts of columns."""
     import torch
 
-    return int_products(torch.from_numpy(rows), torch.from_numpy(others)).numpy()
+    parts = zip(*(torch.chunk(torch.from_numpy(side), n_parts, 1) for side in (rows, others)), strict=True)
+    found = [int_products(*part).numpy() for part in parts]
+    return found[0][None] if n_parts == 1 else np.stack(found)
 
 
 def int_products(rows: "Tensor", others: "Tensor") -> "Tensor":

@@ -120,7 +120,7 @@ class BlockWorker:
         rows = self.held[1]
         columns = rows if first == second else self.load(second)
         here, there = self.numbers(first), self.numbers(second)
-        products = products_of(rows, columns)
+        products = products_of(rows, columns, len(self.source.weights))
         cosines = self.terms.at(here).cosines(products, self.terms.at(there))
         duplicate = np.nonzero(cosines >= self.duplicate_cosine)
         pairs = np.sort(np.stack([here[duplicate[0]], there[duplicate[1]]], axis=1), axis=1)
@@ -173,7 +173,7 @@ class BlockWorker:
     def load(self, block: int) -> NDArray[np.int8]:
         """(rows, d) codes of a block."""
         numbers = self.numbers(block)
-        return codes_of(numbers, self.source.rows(numbers))
+        return codes_of(numbers, self.source.rows(numbers), self.source)
 
 
 def build_graph(
@@ -282,9 +282,9 @@ def count_negative(rows: FeatureSource, others: FeatureSource, block_rows: int =
     counts, terms, of_others = np.zeros(rows.shape[0], dtype=np.int64), terms_of(rows), terms_of(others)
     for start in range(0, others.shape[0], block_rows):
         rest = np.arange(start, min(start + block_rows, others.shape[0]))
-        block = codes_of(rest, others.rows(rest))
+        block = codes_of(rest, others.rows(rest), others)
         for numbers, values in rows.blocks():
-            products = products_of(codes_of(numbers, values), block)
+            products = products_of(codes_of(numbers, values, rows), block, len(rows.weights))
             counts[numbers] += (terms.at(numbers).cosines(products, of_others.at(rest)) < 0).sum(axis=1)
     return counts
 

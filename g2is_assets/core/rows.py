@@ -6,7 +6,7 @@ copy.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -55,6 +55,11 @@ class FeatureSource(Protocol):
         ...
 
     @property
+    def weights(self) -> tuple[float, ...]:
+        """Of parts of columns, all equally wide: the cosine of two rows is the mean, so weighted, of their parts'."""
+        ...
+
+    @property
     def mean(self) -> NDArray[np.floating] | None:
         """A fixed vector (d,), in the units of unit rows, to be taken from each of these; None where none is."""
         ...
@@ -70,6 +75,8 @@ class FeatureSource(Protocol):
 
 class ArrayFeatures:
     """An (n, d) array of codes or of any float type as a source."""
+
+    weights = (1.0,)
 
     def __init__(self, features: ArrayLike, mean: NDArray[np.floating] | None = None) -> None:
         self.values, self.mean = np.asarray(features), mean
@@ -93,7 +100,7 @@ class ChosenFeatures:
 
     def __init__(self, source: FeatureSource, chosen: NDArray[np.int64]) -> None:
         """Wrap `source`; `chosen` are distinct row numbers."""
-        self.source, self.chosen, self.mean = source, chosen, source.mean
+        self.source, self.chosen, self.mean, self.weights = source, chosen, source.mean, source.weights
         self.shape: tuple[int, int] = (len(chosen), source.shape[1])
         self.place = np.full(source.shape[0], -1)
         self.place[chosen] = np.arange(len(chosen))
@@ -114,6 +121,7 @@ class FoldedFeatures:
 
     Of a `Sketch` this is a sketch again: each entry of a gradient keeps its random sign, so dot products stay
     unbiased; 1 in `sketch_dim` pairs of entries meet, though within a run of the wider sketch always the same ones.
+    Parts are folded each by itself.
     """
 
     def __init__(self, source: FeatureSource, sketch_dim: int) -> None:
@@ -122,9 +130,11 @@ class FoldedFeatures:
         Raises:
             ValueError: `sketch_dim` does not divide its number of columns.
         """
-        if source.shape[1] % sketch_dim:
-            raise ValueError(f"features of {source.shape[1]} columns cannot be folded to {sketch_dim}")
-        self.source, self.shape = source, (source.shape[0], sketch_dim)
+        self.source, self.weights, self.sketch_dim = source, source.weights, sketch_dim
+        width = source.shape[1] // len(source.weights)
+        if width % sketch_dim:
+            raise ValueError(f"features of {width} columns cannot be folded to {sketch_dim}")
+        self.shape = (source.shape[0], len(source.weights) * sketch_dim)
         self.mean = None if source.mean is None else self._fold(source.mean[None])[0]
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
@@ -137,7 +147,38 @@ class FoldedFeatures:
         return self._fold(self.source.rows(numbers))
 
     def _fold(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        return values.astype(np.float32).reshape(len(values), -1, self.shape[1]).sum(axis=1)
+        parts = values.astype(np.float32).reshape(len(values), len(self.weights), -1, self.sketch_dim)
+        return parts.sum(axis=2).reshape(len(values), -1)
+
+
+class JoinedFeatures:
+    """Features of the same rows at several checkpoints, side by side: cosines are a weighted mean of theirs.
+
+    So LESS has it (Xia et al. 2024), with the mean learning rate of each checkpoint's epoch as its weight.
+    """
+
+    def __init__(
+        self, sources: Sequence[FeatureSource], weights: Sequence[float], mean: NDArray[np.floating] | None = None
+    ) -> None:
+        """Join sources (n, d) of codes.
+
+        Args:
+            sources: Equally wide, without means.
+            weights: Of each, positive; normalised to a sum of 1.
+            mean: A vector as wide as all together, in the units of unit rows, to be taken from each of these.
+        """
+        self.sources, self.mean = sources, mean
+        self.weights = tuple(float(weight) for weight in np.array(weights) / math.fsum(weights))
+        self.shape: tuple[int, int] = (sources[0].shape[0], sum(source.shape[1] for source in sources))
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+        """Blocks of the first, with what the others have of the same rows."""
+        for numbers, values in self.sources[0].blocks():
+            yield numbers, np.concatenate([values, *(s.rows(numbers) for s in self.sources[1:])], axis=1)
+
+    def rows(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
+        """Those rows."""
+        return np.concatenate([source.rows(numbers) for source in self.sources], axis=1)
 
 
 def as_source(features: ArrayLike | FeatureSource) -> FeatureSource:
@@ -151,8 +192,10 @@ class Directions:
     Of these the products are taken as they are: a direction of norm 2 gives twice the cosine.
     """
 
-    def __init__(self, vectors: NDArray[np.floating], mean: NDArray[np.floating] | None) -> None:
-        self.k, every = len(vectors), vectors if mean is None else np.concatenate([vectors, mean[None]])
+    def __init__(self, vectors: NDArray[np.floating], source: FeatureSource) -> None:
+        """Of vectors in the units of the unit rows of a source, whose mean is taken from these."""
+        self.k, mean, self.weights = len(vectors), source.mean, source.weights
+        every = vectors if mean is None else np.concatenate([vectors, mean[None]])
         planes, self.steps = planes_of(every.astype(np.float64))
         self.planes, self.centred = planes.reshape(-1, every.shape[1]), mean is not None
         whole = every.astype(np.float64)
@@ -165,28 +208,30 @@ class Directions:
 
     def cosines(self, codes: NDArray[np.int8]) -> NDArray[np.float64]:
         """(n, k) products with the unit rows that these codes stand for."""
-        found, terms = self._read(codes)
-        found = found[:, : self.k] * terms.inverse[:, None]
+        raw, terms = self._read(codes)
+        found = _summed(part[:, : self.k] * inverse[:, None] for part, inverse in zip(raw, terms.inverse, strict=True))
         if terms.factor is not None:
             found = (found - self.of_mean[: self.k]) * terms.factor[:, None]
         return found
 
-    def _read(self, codes: NDArray[np.int8]) -> tuple[NDArray[np.float64], "Terms"]:
-        """(n, k) or, where a mean is removed, (n, k + 1) products of codes as they are, the mean's last; and terms."""
+    def _read(self, codes: NDArray[np.int8]) -> tuple[list[NDArray[np.float64]], "Terms"]:
+        """By part (n, k) or, where a mean is removed, (n, k + 1) products of codes, the mean's last; and terms."""
         if not len(self.steps):
-            return np.empty((len(codes), 0)), Terms.of(codes, None, 0.0)
-        found = joined(products(codes, self.planes)) * self.steps
-        return found, Terms.of(codes, found[:, -1] if self.centred else None, float(self.of_mean[-1]))
+            return [np.empty((len(codes), 0))] * len(self.weights), Terms.of(codes, self.weights, None, 0.0)
+        raw = [joined(part) * self.steps for part in products(codes, self.planes, len(self.weights))]
+        to_mean = [part[:, -1] for part in raw] if self.centred else None
+        return raw, Terms.of(codes, self.weights, to_mean, float(self.of_mean[-1]))
 
 
 @dataclass(frozen=True)
 class Terms:
     """What makes cosines of integer products, per row: arrays (n,) float64.
 
-    With codes c of length 1 / inverse and a mean m, a row is (c * inverse - m) * factor.
+    With codes c of length 1 / inverse and a mean m, a row is (c * inverse - m) * factor. Of a source in parts a row is
+    its parts, each times the root of its weight, side by side.
 
     Attributes:
-        inverse: 1 over the length of the codes; 0 of a zero row.
+        inverse: (parts, n) 1 over the length of the codes, times the root of the weight; 0 of a zero row.
         shift: What a mean takes from the product of two rows, a half for each; None where no mean is removed.
         factor: 1 over the distance from the mean; None likewise.
     """
@@ -196,31 +241,39 @@ class Terms:
     factor: NDArray[np.float64] | None
 
     @classmethod
-    def of(cls, codes: NDArray[np.int8], to_mean: NDArray[np.float64] | None, squared_mean: float) -> "Terms":
-        """Of codes (n, d), their products (n,) with the mean, and its squared norm."""
-        wide = codes.astype(np.int32)
-        squared = np.einsum("nd,nd->n", wide, wide, dtype=np.int64).astype(np.float64)
-        inverse = np.divide(1.0, np.sqrt(squared), out=np.zeros(len(codes)), where=squared > 0)
+    def of(
+        cls,
+        codes: NDArray[np.int8],
+        weights: Sequence[float],
+        to_mean: Sequence[NDArray[np.float64]] | None,
+        squared_mean: float,
+    ) -> "Terms":
+        """Of codes (n, d), the weights of their parts, the products (n,) of each with the mean's, and its square."""
+        wide = codes.reshape(len(codes), len(weights), codes.shape[1] // len(weights)).astype(np.int32)
+        squared = np.einsum("npd,npd->pn", wide, wide, dtype=np.int64).astype(np.float64)
+        inverse = np.divide(1.0, np.sqrt(squared), out=np.zeros(squared.shape), where=squared > 0)
+        if len(weights) > 1:  # of a row that is zero at a checkpoint the others count for all
+            shares = np.array(weights)[:, None] * (squared > 0)
+            inverse *= np.sqrt(np.divide(shares, shares.sum(axis=0), out=np.zeros(shares.shape), where=shares > 0))
         if to_mean is None:
             return cls(inverse, None, None)
-        towards = to_mean * inverse
-        apart = (inverse > 0) - 2 * towards + squared_mean
+        towards = _summed(part * scale for part, scale in zip(to_mean, inverse, strict=True))
+        apart = inverse.any(axis=0) - 2 * towards + squared_mean
         factor = np.divide(1.0, np.sqrt(np.abs(apart)), out=np.zeros(len(codes)), where=apart > AT_THE_MEAN)
         return cls(inverse, towards - squared_mean / 2, factor)
 
     def at(self, rows: Any) -> "Terms":
         """Of some rows."""
-        return Terms(*(None if c is None else c[rows] for c in (self.inverse, self.shift, self.factor)))  # type: ignore[arg-type]
+        return Terms(*(None if c is None else c[..., rows] for c in (self.inverse, self.shift, self.factor)))  # type: ignore[arg-type]
 
     @property
     def alive(self) -> NDArray[np.bool_]:
         """(n,) whether a row has a direction; else it has cosine 0 with everything."""
-        return (self.inverse if self.factor is None else self.factor) > 0
+        return np.asarray(self.inverse.any(axis=0) if self.factor is None else self.factor > 0)
 
     def cosines(self, products: NDArray[np.integer], others: "Terms") -> NDArray[np.float64]:
-        """(n, k) cosines from products (n, k) of codes with k other rows; of a pair the same from both ends."""
-        found = self.inverse[:, None] * others.inverse[None, :]
-        found *= products
+        """(n, k) cosines from products (parts, n, k) of codes with k other rows; of a pair the same from both ends."""
+        found = _summed(map(_scaled, products, self.inverse, others.inverse))
         if self.shift is not None and others.shift is not None:
             assert self.factor is not None
             assert others.factor is not None
@@ -229,14 +282,30 @@ class Terms:
         return found
 
 
+def _scaled(
+    products: NDArray[np.integer], inverse: NDArray[np.float64], others: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    found = inverse[:, None] * others[None, :]
+    found *= products
+    return found
+
+
+def _summed(parts: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The first with the others added in their order."""
+    first, *rest = parts
+    for part in rest:
+        first += part
+    return first
+
+
 def terms_of(source: FeatureSource) -> Terms:
     """Of all rows of a source: one pass."""
-    n, towards = source.shape[0], Directions(np.empty((0, source.shape[1])), source.mean)
-    found = Terms(np.empty(n), *((np.empty(n), np.empty(n)) if towards.centred else (None, None)))
+    n, towards = source.shape[0], Directions(np.empty((0, source.shape[1])), source)
+    found = Terms(np.empty((len(source.weights), n)), *((np.empty(n), np.empty(n)) if towards.centred else (None,) * 2))
     for numbers, values in source.blocks():
-        for name, column in vars(towards.terms(codes_of(numbers, values))).items():
+        for name, column in vars(towards.terms(codes_of(numbers, values, source))).items():
             if column is not None:
-                getattr(found, name)[numbers] = column
+                getattr(found, name)[..., numbers] = column
     return found
 
 
@@ -244,9 +313,9 @@ def cosines_towards(
     source: FeatureSource, directions: NDArray[np.floating]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Row numbers and their (len, k) products with a few directions (k, d) as they are, block by block."""
-    few = Directions(directions, source.mean)
+    few = Directions(directions, source)
     for numbers, values in source.blocks():
-        yield numbers, few.cosines(codes_of(numbers, values))
+        yield numbers, few.cosines(codes_of(numbers, values, source))
 
 
 def cosines_to(source: FeatureSource, directions: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -259,28 +328,45 @@ def cosines_to(source: FeatureSource, directions: NDArray[np.floating]) -> NDArr
 
 def real_rows(source: FeatureSource, values: NDArray[Any]) -> NDArray[np.float64]:
     """(n, d) unit rows, less the mean where one is removed, that values of a source stand for; zeros for zero rows."""
-    rows = unit_rows(quantise(values)).astype(np.float64)
-    if source.mean is not None:
-        rows -= source.mean
+    codes, roots = codes_of(np.arange(len(values)), values, source), np.sqrt(source.weights)[:, None]
+    parts = unit_rows(codes.reshape(_in_parts(source, values))).astype(np.float64)
+    rows = (parts.reshape(len(values), len(roots), -1) * roots).reshape(values.shape)
+    if len(roots) > 1:
+        rows = _normalised(rows, 0.0)
+    return _normalised(rows, 0.0) if source.mean is None else _normalised(rows - source.mean, AT_THE_MEAN)
+
+
+def _normalised(rows: NDArray[np.float64], above: float) -> NDArray[np.float64]:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms**2 > (0 if source.mean is None else AT_THE_MEAN))
+    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms**2 > above)
 
 
 def sum_of(source: FeatureSource, terms: Terms | None = None) -> NDArray[np.float64]:
     """(d,) sum of all `real_rows`: every row with its factor in 24 bits, hence the same in any order."""
     terms = terms or terms_of(source)
-    weights = terms.inverse if terms.factor is None else terms.inverse * terms.factor
-    planes, steps = planes_of(weights[None])
-    total = np.zeros((len(planes), source.shape[1]), dtype=np.int64)
+    planes, steps = planes_of(terms.inverse if terms.factor is None else terms.inverse * terms.factor)
+    n_parts = planes.shape[1]
+    total = np.zeros((n_parts, len(planes), source.shape[1] // n_parts), dtype=np.int64)
     for numbers, values in source.blocks():
-        total += products(np.ascontiguousarray(planes[:, 0, numbers]), codes_of(numbers, values).T)
-    found = joined(total.T)[:, 0] * steps[0]
+        codes = np.split(codes_of(numbers, values, source), n_parts, axis=1)
+        for part, own in enumerate(codes):
+            total[part] += products(np.ascontiguousarray(planes[:, part, numbers]), own.T)[0]
+    found = np.concatenate([joined(own.T)[:, 0] * step for own, step in zip(total, steps, strict=True)])
     return found if source.mean is None else found - source.mean * math.fsum(terms.factor)  # type: ignore[arg-type]
 
 
-def codes_of(numbers: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.int8]:
-    """C-contiguous codes of a source's values; a fault names the row."""
-    return np.ascontiguousarray(naming_the_row(numbers, quantise, values))
+def codes_of(numbers: NDArray[np.int64], values: NDArray[Any], source: FeatureSource) -> NDArray[np.int8]:
+    """C-contiguous codes of a source's values, each part with its own largest code; a fault names the row."""
+
+    def coded(some: NDArray[Any]) -> NDArray[np.int8]:
+        return quantise(some.reshape(_in_parts(source, some))).reshape(some.shape)
+
+    return np.ascontiguousarray(naming_the_row(numbers, coded, values))
+
+
+def _in_parts(source: FeatureSource, values: NDArray[Any]) -> tuple[int, int]:
+    """The shape of values with each part of a row as a row of its own."""
+    return len(values) * len(source.weights), values.shape[1] // len(source.weights)
 
 
 def naming_the_row(

@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g2is_assets.core.codes import products
-from g2is_assets.core.rows import BLOCK_ROWS, FeatureSource, codes_of, cosines_to, naming_the_row, terms_of, unit_rows
+from g2is_assets.core.rows import (
+    BLOCK_ROWS,
+    FeatureSource,
+    codes_of,
+    cosines_to,
+    naming_the_row,
+    real_rows,
+    terms_of,
+    unit_rows,
+)
 
 Likely = Callable[[int], NDArray[np.int64]]
 """Names up to so many rows that the walk is likely to take next."""
@@ -47,7 +56,7 @@ class ActiveRows(ABC):
 
     @abstractmethod
     def dot(self, rows: NDArray[Any], vectors: NDArray[Any]) -> NDArray[Any]:
-        """(n, k) dot products of the matrix's rows (n, d) and vectors (k, d)."""
+        """(n, k) dot products of the matrix's rows (n, d) and vectors (k, d); of codes (parts, n, k)."""
 
     def reset(self) -> None:
         """Make every row active."""
@@ -78,19 +87,19 @@ class ActiveRows(ABC):
         return positions[:n_kept]
 
     def products(self, vectors: NDArray[Any]) -> NDArray[Any]:
-        """(k, n_active) dot products with vectors (k, d), as they are."""
+        """(k, n_active) dot products with vectors (k, d), as they are; of codes (parts, k, n_active)."""
         if self.matrix is not None:
             n = len(self.index)
             parts = (self.matrix[start : min(start + BLOCK_ROWS, n)] for start in range(0, n, BLOCK_ROWS))
-            found = [self.dot(part, vectors).T for part in parts]
-            return np.concatenate(found, axis=1) if found else np.empty((len(vectors), 0))
+            found = [self.dot(part, vectors).swapaxes(-1, -2) for part in parts]
+            return np.concatenate(found or [self.dot(self.matrix[:0], vectors).swapaxes(-1, -2)], axis=-1)
         every = np.empty((len(vectors), 0))
         for numbers, values in self.source.blocks():
-            part = self.dot(self.form(numbers, values), vectors).T
+            part = self.dot(self.form(numbers, values), vectors).swapaxes(-1, -2)
             if not every.size:
-                every = np.empty((len(vectors), self.n_rows), dtype=part.dtype)
-            every[:, numbers] = part
-        return every[:, self.index]
+                every = np.empty((*part.shape[:-1], self.n_rows), dtype=part.dtype)
+            every[..., numbers] = part
+        return every[..., self.index]
 
     def _read(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         matrix = np.empty((len(numbers), self.n_columns), dtype=self.dtype)
@@ -125,16 +134,16 @@ class CodedRows(ActiveRows):
     def _forget(self) -> None:
         """Columns of products that are held are of the active rows before."""
         self.held: dict[int, int] = {}
-        self.columns: NDArray[np.int32] = np.empty((0, 0), dtype=np.int32)
+        self.columns: NDArray[np.integer] = np.empty((0, 0), dtype=np.int32)
         self.active = self.terms.at(self.index)
 
     def form(self, numbers: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.int8]:
         """The codes."""
-        return codes_of(numbers, values)
+        return codes_of(numbers, values, self.source)
 
     def dot(self, rows: NDArray[np.int8], vectors: NDArray[np.int8]) -> NDArray[np.integer]:
         """Exact."""
-        return products(rows, vectors)
+        return products(rows, vectors, len(self.source.weights))
 
     def towards(self, directions: NDArray[np.floating]) -> NDArray[np.float64]:
         """(k, n) products with a few directions, of all rows."""
@@ -147,15 +156,15 @@ class CodedRows(ActiveRows):
         """
         if number not in self.held:
             numbers = np.unique(np.append(likely(AT_A_TIME - 1), number))
-            self.columns = self.products(codes_of(numbers, self.source.rows(numbers)))
+            self.columns = self.products(self.form(numbers, self.source.rows(numbers)))
             self.held = {int(row): place for place, row in enumerate(numbers)}
-        column = self.columns[self.held[number]]
-        return self.active.cosines(column[:, None], self.terms.at([number]))[:, 0]
+        column = self.columns[..., self.held[number], :, None]
+        return self.active.cosines(column, self.terms.at([number]))[:, 0]
 
     def keep(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Keep some of the active rows, and of the columns held what is of these."""
         stay = super().keep(kept)
-        self.columns, self.active = self.columns[:, stay], self.terms.at(self.index)
+        self.columns, self.active = self.columns[..., stay], self.terms.at(self.index)
         return stay
 
     def reset(self) -> None:
@@ -178,6 +187,8 @@ class FloatRows(ActiveRows):
 
     def form(self, numbers: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.float32]:
         """Unit rows."""
+        if len(self.source.weights) > 1:
+            return real_rows(self.source, values).astype(np.float32)
         unit = naming_the_row(numbers, unit_rows, values)
         return unit if self.source.mean is None else unit_rows(unit - self.source.mean.astype(np.float32))
 

@@ -32,6 +32,8 @@ class StoredFeatures:
     A `core.rows.FeatureSource`. Shards are mapped one at a time, so memory stays that of one block.
     """
 
+    weights = (1.0,)
+
     def __init__(
         self, shards: Mapping[str, Version], index: pl.DataFrame, kind: str, mean: NDArray[np.floating] | None = None
     ) -> None:

@@ -595,7 +595,7 @@ def test_a_source_may_give_its_rows_in_any_order_of_blocks():
     features, components = rng.normal(size=(50, 6)).astype(np.float32) + 0.2, rng.normal(size=(2, 6))
 
     class Shuffled:
-        shape, mean = (50, 6), None
+        shape, mean, weights = (50, 6), None, (1.0,)
 
         def blocks(self):
             for part in np.array_split(np.random.default_rng(2).permutation(50), 7):
