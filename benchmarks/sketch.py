@@ -57,7 +57,7 @@ WAYS: Final = {
     "32,768 x 8": (32768, 8),
 }
 """Numbers a row, and bits of each; 16 are not quantised."""
-TRAINED: Final = ("exact", "8,192 x 8", "16,384 x 8", "32,768 x 4")
+TRAINED: Final = ("exact", "8,192 x 8", "16,384 x 4", "32,768 x 4")
 SEEDS: Final = (0, 1, 2)
 BATCH_TOKENS: Final = 1024
 

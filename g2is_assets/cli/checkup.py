@@ -123,7 +123,8 @@ def _try_model(project: Project, said: str, weights: int) -> Generator[Finding, 
             _ = workspace.template  # which looks at the model's own
             adapters = 2 * sum(lora_bytes(outline, domain.finetune) for domain in project.domains.values())
             # A checkpoint is an adapter and the two moments of each of its numbers.
-            found = Model(weights, 3 * lora_bytes(outline, settings.warmup), adapters, workspace)
+            kept = 3 * settings.warmup.checkpoints * lora_bytes(outline, settings.warmup)
+            found = Model(weights, kept, adapters, workspace)
     except ModelError as error:
         faults, remark = [str(error)], None
     for fault in faults:

@@ -222,6 +222,7 @@ def bytes_needed(project: Project, pool: PoolSize, model: Model) -> dict[str, in
         # Codes, and a byte for each of them in the copy that graph and walk read.
         "gradients": int((1 + STORED * settings.gradients.bits / 8) * settings.gradients.sketch_dim)
         * len(settings.gradients.kinds)
+        * settings.warmup.checkpoints
         * n_new,
         "graph": EDGE * (settings.graph.n_neighbors + settings.graph.n_conflicts + 2 * N_SPARE) * n_new,
         "text": 0 if has_pool else pool.n_bytes,

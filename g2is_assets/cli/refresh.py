@@ -189,12 +189,12 @@ def _seconds(
         # With the same checkpoint only new rows are computed.
         made = None if ("warmup/checkpoint", None) in to_make else readable_version(project, "gradients/pool")
         n_stored = made.manifest.n_rows.get("index", 0) if made else 0
-        seconds += max(0, n_rows - n_stored) * per_row / GRADIENT_TOKENS_PER_S
+        seconds += settings.warmup.checkpoints * max(0, n_rows - n_stored) * per_row / GRADIENT_TOKENS_PER_S
     for name in domains:
         domain = project.domains[name]
         n_validation, n_test = (_count(files) for files in (domain.validation, domain.test))
         if ("gradients/target", name) in to_make:
-            seconds += n_validation * ROW_TOKENS / GRADIENT_TOKENS_PER_S
+            seconds += settings.warmup.checkpoints * n_validation * ROW_TOKENS / GRADIENT_TOKENS_PER_S
         for asset in ("finetune/adapter", "finetune/baseline"):
             if (asset, name) in to_make:
                 seconds += _training_seconds(domain, n_rows, per_row, n_validation)

@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import Column, Contract, row_id, vector
+from g2is_assets.contracts.contract import Column, Contract, count, row_id, vector
 
 INDEX: Final = Contract(
     ("gradients/pool", "gradients/target", "study/embedding"),
@@ -16,7 +16,8 @@ INDEX: Final = Contract(
         "shard": Column(pl.String, "The version of vectors/shard that holds its vectors", part="vectors/shard"),
         "position": Column(pl.Int64, "Row within the shard", minimum=0),
         "sha256": Column(
-            pl.String, "Digest of the shard's file as it was written: other vectors are another data version"
+            pl.String,
+            "Digest of the shard's file as it was written, or of those of all checkpoints' digests",
         ),
         "loss": Column(
             pl.Float64, "Mean response NLL at the warmup checkpoint, nats per token; 0 of embeddings", minimum=0
@@ -24,6 +25,18 @@ INDEX: Final = Contract(
         "n_tokens": Column(pl.Int64, "Tokens of prompt and response", minimum=1),
     },
     main=True,
+    pruned="whole",
+)
+
+EARLIER: Final = Contract(
+    ("gradients/pool", "gradients/target"),
+    "earlier",
+    "Where the vectors of earlier checkpoints stand, if there are several: of every row of the index, at each of them",
+    {
+        "checkpoint": count("Which checkpoint, from 0"),
+        "row_id": row_id("The row"),
+        **{name: INDEX.columns[name] for name in ("shard", "position", "sha256")},
+    },
     pruned="whole",
 )
 

@@ -198,6 +198,14 @@ class WarmupSettings(LoraSettings):
     epochs: Count = 2
     """Passes over the sample."""
     schedule: Schedule = "linear"
+    checkpoints: Count = 1
+    """Last epochs that leave a checkpoint each: gradients are taken at all, their cosines weigh by the rates."""
+
+    @model_validator(mode="after")
+    def _no_more_than_epochs(self) -> Self:
+        if self.checkpoints > self.epochs:
+            raise ValueError(f"checkpoints = {self.checkpoints} is more than epochs = {self.epochs}; raise epochs")
+        return self
 
 
 class GradientsSettings(Section):

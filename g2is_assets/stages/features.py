@@ -1,23 +1,74 @@
 """What several stages want of stored vectors: filling a store with rows, and reading unit features back."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from g2is_assets.contracts.gradients import INDEX, MEANS, SET_ASIDE
-from g2is_assets.core.rows import FeatureSource, real_rows
+from g2is_assets.contracts.gradients import EARLIER, INDEX, MEANS, SET_ASIDE
+from g2is_assets.core.rows import FeatureSource, JoinedFeatures, real_rows
+from g2is_assets.hashing import json_sha256
 from g2is_assets.stages.stage import Task
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.vectors import Filled, Vectors, VectorStore
+from g2is_assets.store.vectors import Vectors, VectorStore, address_of
 from g2is_assets.store.version import Draft, Version
 
-Compute = Callable[[Iterable[list[str]]], Iterator[Vectors]]
-"""From batches of row ids to their vectors, in order."""
+Compute = Callable[[str, Iterable[list[str]]], Iterator[Vectors]]
+"""From a checkpoint's folder and batches of row ids to their vectors, in order."""
+LAST: Final = "."
+"""The folder of the last checkpoint, in which the earlier ones lie."""
 
 
-def fill(draft: Draft, task: Task, n_tokens: dict[str, int], compute: Compute, served: pl.Series) -> Filled:
+@dataclass(frozen=True)
+class Stored:
+    """Rows that have vectors, and where these stand.
+
+    Attributes:
+        index: Contract `INDEX`.
+        earlier: Contract `EARLIER`; empty where there is one checkpoint.
+        shards: By name.
+        weights: Of the checkpoints, the last one last.
+    """
+
+    index: pl.DataFrame
+    earlier: pl.DataFrame
+    shards: Mapping[str, Version]
+    weights: Sequence[float]
+
+    def of(self, rows: pl.Series) -> "Stored":
+        """Of these rows alone."""
+        here = pl.col("row_id").is_in(rows.implode())
+        return replace(self, index=self.index.filter(here), earlier=self.earlier.filter(here))
+
+    def features(self, kind: str, mean: NDArray[np.floating] | None = None) -> FeatureSource:
+        """A kind of the rows' features, in the order of the index, of which a mean is taken."""
+        if len(self.weights) == 1:
+            return StoredFeatures(self.shards, self.index, kind, mean)
+        order, parts = self.index.select("row_id"), self.earlier.partition_by("checkpoint", maintain_order=True)
+        tables = [order.join(part, on="row_id", how="left", maintain_order="left") for part in parts]
+        return JoinedFeatures(
+            [StoredFeatures(self.shards, table, kind) for table in (*tables, self.index)], self.weights, mean
+        )
+
+
+def settings_of_vectors(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What determines a row's vector at each checkpoint of a recipe, by the checkpoint's folder, the last one last."""
+    own = {name: value for name, value in settings.items() if name not in ("store", "earlier", "weights")}
+    earlier = {folder: own | {"checkpoint": files} for folder, files in settings.get("earlier", {}).items()}
+    return earlier | {LAST: own}
+
+
+def stores_of(settings: Mapping[str, Any]) -> tuple[list[str], Sequence[float]]:
+    """The addresses of a recipe's vectors, and the weights of their checkpoints."""
+    return [address_of(own) for own in settings_of_vectors(settings).values()], settings.get("weights", [1.0])
+
+
+def fill(draft: Draft, task: Task, n_tokens: dict[str, int], compute: Compute, served: pl.Series) -> tuple[Stored, int]:
     """Compute the vectors that no shard has; write which of the rows served have one and where, and which have none.
 
     Args:
@@ -26,32 +77,59 @@ def fill(draft: Draft, task: Task, n_tokens: dict[str, int], compute: Compute, s
         n_tokens: Token count of every row by row id, in the order of the instructions table.
         compute: Gives vectors.
         served: Row ids of the version's own rows; the others are computed for what else the stage makes of them.
+
+    Returns:
+        All rows, and the tokens passed for those that no shard had.
     """
     from g2is_assets.training.text import plan_batches
 
     settings = task.workspace.project.settings.gradients
-    address = {name: value for name, value in task.recipe.settings.items() if name != "store"}
-    filled = VectorStore(task.workspace.lake, address).fill(
-        n_tokens,
-        lambda lengths: plan_batches(lengths, settings.batch_tokens),
-        compute,
-        settings.shard_rows,
-        draft.run_id,
-        settings.batch_tokens,
-    )
-    draft.made_of(filled.shards)
-    here = pl.col("row_id").is_in(served.implode())
-    set_aside = pl.DataFrame(sorted(filled.set_aside.items()), schema=SET_ASIDE.schema, orient="row").filter(here)
-    draft.write(INDEX, filled.index.filter(here))
+    filled = [
+        VectorStore(task.workspace.lake, vectors).fill(
+            n_tokens,
+            lambda lengths: plan_batches(lengths, settings.batch_tokens),
+            partial(compute, folder),
+            settings.shard_rows,
+            draft.run_id,
+            settings.batch_tokens,
+        )
+        for folder, vectors in settings_of_vectors(task.recipe.settings).items()
+    ]
+    shards = [shard for each in filled for shard in each.shards]
+    draft.made_of(shards)
+    here, weights = pl.col("row_id").is_in(served.implode()), stores_of(task.recipe.settings)[1]
+    reasons = {row: reason for each in filled for row, reason in each.set_aside.items()}
+    set_aside = pl.DataFrame(sorted(reasons.items()), schema=SET_ASIDE.schema, orient="row").filter(here)
+    stored = Stored(*_together([each.index for each in filled]), {shard.name: shard for shard in shards}, weights)
+    draft.write(INDEX, stored.index.filter(here))
     draft.write(SET_ASIDE, set_aside)
+    if len(weights) > 1:
+        draft.write(EARLIER, stored.earlier.filter(here))
+    n_computed = sum(each.n_computed for each in filled)
     draft.metric(
-        n_computed=filled.n_computed,
-        n_tokens_computed=filled.n_tokens_computed,
-        n_reused=len(n_tokens) - filled.n_computed,
-        n_damaged_shards=filled.n_damaged_shards,
+        n_computed=n_computed,
+        n_tokens_computed=sum(each.n_tokens_computed for each in filled),
+        n_reused=len(filled) * len(n_tokens) - n_computed,
+        n_damaged_shards=sum(each.n_damaged_shards for each in filled),
         n_set_aside=len(set_aside),
     )
-    return filled
+    return stored, sum(each.n_tokens_computed for each in filled)
+
+
+def _together(indexes: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Tables of the contracts `INDEX` and `EARLIER`: the rows that have a vector at every checkpoint."""
+    *before, index = indexes
+    for other in before:
+        index = index.join(other, on="row_id", how="semi", maintain_order="left")
+    parts = [
+        index.select("row_id").join(other, on="row_id", maintain_order="left").with_columns(checkpoint=pl.lit(number))
+        for number, other in enumerate(before)
+    ]
+    earlier = pl.concat([EARLIER.table_of([]), *(p.select(*EARLIER.columns).cast(EARLIER.schema) for p in parts)])
+    digests = zip(*(part["sha256"] for part in parts), index["sha256"], strict=True)
+    if parts:  # so that what differs at any checkpoint is seen to differ
+        index = index.with_columns(sha256=pl.Series([json_sha256(list(each)) for each in digests], dtype=pl.String))
+    return index, earlier
 
 
 def stored_features(
@@ -62,7 +140,7 @@ def stored_features(
     mean_removed: bool = False,
     rows: pl.Series | None = None,
 ) -> tuple[list[str], FeatureSource]:
-    """Row ids of a gradient version, in its order, and a source of their (n, sketch_dim) codes.
+    """Row ids of a gradient version, in its order, and a source of their codes: (n, sketch_dim) at every checkpoint.
 
     Args:
         workspace: The project's.
@@ -71,11 +149,13 @@ def stored_features(
         mean_removed: Take the checkpoint's pinned mean from every unit row.
         rows: Only these row ids; all by default.
     """
-    index = gradients.read(INDEX)
+    weights = stores_of(gradients.manifest.settings)[1]
+    earlier = gradients.read(EARLIER) if len(weights) > 1 else EARLIER.table_of([])
+    stored = Stored(gradients.read(INDEX), earlier, workspace.lake.parts_of(gradients), weights)
     if rows is not None:
-        index = index.filter(pl.col("row_id").is_in(rows.implode()))
+        stored = stored.of(rows)
     mean = gradients.read(MEANS).filter(pl.col("kind") == kind)["mean"].to_numpy()[0] if mean_removed else None
-    return index["row_id"].to_list(), StoredFeatures(workspace.lake.parts_of(gradients), index, kind, mean)
+    return stored.index["row_id"].to_list(), stored.features(kind, mean)
 
 
 def all_rows(source: FeatureSource) -> np.ndarray:

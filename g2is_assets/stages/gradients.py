@@ -4,25 +4,25 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
 from g2is_assets.contracts.gradients import MEANS
 from g2is_assets.contracts.instructions import POOL, TARGET
-from g2is_assets.contracts.warmup import SAMPLE
+from g2is_assets.contracts.warmup import CHECKPOINTS, SAMPLE
 from g2is_assets.core.rows import sum_of
 from g2is_assets.errors import REDRAW, SourceError, StoreError, command
 from g2is_assets.progress import say, track
 from g2is_assets.settings.selection import FeatureKind
-from g2is_assets.stages.features import fill
+from g2is_assets.stages.features import LAST, Stored, fill, stores_of
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.erasure import with_text
-from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.vectors import Filled, Vectors, address_of
-from g2is_assets.store.version import Draft
+from g2is_assets.store.vectors import Vectors, address_of
+from g2is_assets.store.version import Draft, Version
 
 VECTORS_VERSION: Final = "2"
 """Part of the vectors' address: raise it when the same row and settings give another vector. An asset's own
@@ -30,22 +30,43 @@ code version also covers its tables and leaves the vectors alone."""
 
 
 def _vectors(workspace: Workspace, kinds: tuple[FeatureKind, ...], versions: Versions) -> MadeFrom:
-    """What a row's vector depends on besides the row, and the address of their shards that this gives."""
+    """What a row's vector depends on besides the row, and the address of their shards that this gives.
+
+    A checkpoint counts by its content, so that vectors taken at it stay when others are kept beside it.
+    """
     from g2is_assets.training.model import pick_compute
 
-    settings, checkpoint = workspace.project.settings.gradients, versions["warmup/checkpoint"].manifest
+    settings, checkpoint = workspace.project.settings.gradients, versions["warmup/checkpoint"]
+    kept = checkpoint.read(CHECKPOINTS)
+    *earlier, last = kept["folder"]
     compute = pick_compute(settings.compute, workspace.project.settings.device)
     vectors = {
         "kinds": list(kinds),
         **settings.model_dump(mode="json", include={"sketch_dim", "bits", "nnz", "seed"}),
         "model": workspace.model.digest,
         "template": workspace.template_digest,
-        "checkpoint": {n: f.sha256 for n, f in checkpoint.files.items() if not n.endswith(".parquet")},
+        "checkpoint": _files_of(checkpoint, last),
         "loss": "row mean over response tokens",
         "code_version": VECTORS_VERSION,
         **({} if compute == "float32" else {"compute": compute}),
     }
-    return MadeFrom(vectors | {"store": address_of(vectors)})
+    store: dict[str, Any] = {"store": address_of(vectors)}
+    if earlier:
+        store["earlier"] = {folder: _files_of(checkpoint, folder) for folder in earlier}
+        store["weights"] = kept["learning_rate"].to_list()
+    return MadeFrom(vectors | store)
+
+
+def _files_of(checkpoint: Version, folder: str) -> dict[str, str]:
+    """Digests of a checkpoint's files, by their names within its folder."""
+    files = {Path(name): file.sha256 for name, file in checkpoint.manifest.files.items()}
+    found = {name: files[name] for name in files if name.suffix != ".parquet" and _in(name) == folder}
+    return {name.relative_to(folder).as_posix(): sha256 for name, sha256 in found.items()}
+
+
+def _in(name: Path) -> str:
+    """The folder of the checkpoint that a file of `warmup/checkpoint` belongs to."""
+    return name.parts[0] if name.parts[0].startswith("epoch_") else LAST
 
 
 def _pool_from(workspace: Workspace, _: Place, versions: Versions) -> MadeFrom:
@@ -74,8 +95,8 @@ def pool(draft: Draft, task: Task) -> None:
     """
     sample, means = with_text(task.read(SAMPLE)), _pinned_means(task)
     # Also rows of the sample that have left the pool since.
-    filled = _fill(draft, task, task.read(POOL), sample if means is None else None)
-    draft.write(MEANS, _means(task, filled, sample) if means is None else means)
+    stored = _fill(draft, task, task.read(POOL), sample if means is None else None)
+    draft.write(MEANS, _means(task, stored, sample) if means is None else means)
 
 
 @stage(
@@ -95,7 +116,7 @@ def target(draft: Draft, task: Task) -> None:
     _fill(draft, task, task.read(TARGET).filter(pl.col("split") == "validation"))
 
 
-def _fill(draft: Draft, task: Task, table: pl.DataFrame, also: pl.DataFrame | None = None) -> Filled:
+def _fill(draft: Draft, task: Task, table: pl.DataFrame, also: pl.DataFrame | None = None) -> Stored:
     """Compute what the store lacks of these rows, and of others that are not served; write the index."""
     from g2is_assets.training.gradients import BatchCost, BatchGradients, GradientWorker, summarise
     from g2is_assets.training.text import Example, examples
@@ -106,11 +127,11 @@ def _fill(draft: Draft, task: Task, table: pl.DataFrame, also: pl.DataFrame | No
         by_id |= {e.row_id: e for e in examples(also, workspace.template) if e.row_id not in by_id}
     costs: list[BatchCost] = []
 
-    def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
+    def compute(folder: str, batches: Iterable[list[str]]) -> Iterator[Vectors]:
         items: list[list[Example]] = [[by_id[row_id] for row_id in batch] for batch in batches]
         # Plain arguments, so that a worker can also be made in another process; what `auto` means is settled here.
         settled = settings.gradients.model_copy(update={"compute": task.recipe.settings.get("compute", "float32")})
-        checkpoint = task.version("warmup/checkpoint").folder
+        checkpoint = task.version("warmup/checkpoint").folder / folder
         kinds = task.recipe.settings["kinds"]
         make_worker = partial(GradientWorker, workspace.model, checkpoint, kinds, settled, settings.device)
         with track("gradients", sum(row.n_tokens for batch in items for row in batch), "tokens") as progress:
@@ -123,15 +144,15 @@ def _fill(draft: Draft, task: Task, table: pl.DataFrame, also: pl.DataFrame | No
                 yield Vectors([row.row_id for row in batch], n_tokens, result.losses.numpy(), features)
 
     begun = time.monotonic()
-    filled = fill(draft, task, {e.row_id: e.n_tokens for e in by_id.values()}, compute, table["row_id"])
+    stored, _ = fill(draft, task, {e.row_id: e.n_tokens for e in by_id.values()}, compute, table["row_id"])
     if n_padded := sum(cost.n_rows - cost.packed_rows for cost in costs):
         say(f"gradients: {n_padded} rows passed padded: the model or the device does not keep packed rows apart")
-    losses = filled.index.join(table, on="row_id", how="semi")["loss"]
+    losses = stored.index.join(table, on="row_id", how="semi")["loss"]
     draft.metric(
         mean_loss=float(losses.mean() or 0.0),  # type: ignore[arg-type]
         **summarise(costs, time.monotonic() - begun),
     )
-    return filled
+    return stored
 
 
 def _pinned_means(task: Task) -> pl.DataFrame | None:
@@ -139,20 +160,20 @@ def _pinned_means(task: Task) -> pl.DataFrame | None:
     with suppress(StoreError):  # damaged: taken anew
         before = task.workspace.lake.find("gradients/pool")
         if before and "warmup/sample" in before.manifest.inputs:
-            made_from = (before.manifest.settings["store"], before.manifest.inputs["warmup/sample"].data_version)
-            if made_from == (task.recipe.settings["store"], task.version("warmup/sample").manifest.data_version):
+            made_from = (stores_of(before.manifest.settings), before.manifest.inputs["warmup/sample"].data_version)
+            sample = task.version("warmup/sample").manifest.data_version
+            if made_from == (stores_of(task.recipe.settings), sample):
                 return before.read(MEANS)
     return None
 
 
-def _means(task: Task, filled: Filled, sample: pl.DataFrame) -> pl.DataFrame:
+def _means(task: Task, stored: Stored, sample: pl.DataFrame) -> pl.DataFrame:
     """Contract `gradients/pool means`: the mean unit vector of each kind over the warmup sample's rows."""
-    shards = {shard.name: shard for shard in filled.shards}
-    drawn = filled.index.filter(pl.col("row_id").is_in(sample["row_id"].implode()))
-    if drawn.is_empty():
+    drawn = stored.of(sample["row_id"])
+    if drawn.index.is_empty():
         raise SourceError(f"no row of the warmup sample has a gradient; draw another with {command(REDRAW)}")
     rows = []
     for kind in task.recipe.settings["kinds"]:
-        mean = sum_of(StoredFeatures(shards, drawn, kind)) / len(drawn)
-        rows.append({"kind": kind, "n_rows": len(drawn), "mean": mean.astype(np.float32)})
-    return pl.DataFrame(rows, schema=MEANS.schema_of_width(task.recipe.settings["sketch_dim"]))
+        mean = sum_of(drawn.features(kind)) / len(drawn.index)
+        rows.append({"kind": kind, "n_rows": len(drawn.index), "mean": mean.astype(np.float32)})
+    return pl.DataFrame(rows, schema=MEANS.schema_of_width(len(mean)))

@@ -12,7 +12,7 @@ from g2is_assets.contracts.graph import COSINES, DUPLICATES, EDGES, GROUPS, MAP,
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.errors import StoreError
 from g2is_assets.progress import say, track
-from g2is_assets.stages.features import stored_features
+from g2is_assets.stages.features import stored_features, stores_of
 from g2is_assets.stages.stage import MadeFrom, Task, stage
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.version import Draft, Version
@@ -128,8 +128,8 @@ def _known(task: Task) -> Any:
 
 
 def _vectors_of(gradients: Version) -> tuple[Any, Any]:
-    """What a row's vector depends on besides the row: the store's settings and the pinned mean."""
-    return gradients.manifest.settings["store"], gradients.manifest.files["means.parquet"].sha256
+    """What a row's vector depends on besides the row: the stores' settings and the pinned mean."""
+    return stores_of(gradients.manifest.settings), gradients.manifest.files["means.parquet"].sha256
 
 
 def graph_tables(

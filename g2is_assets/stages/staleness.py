@@ -24,8 +24,8 @@ from g2is_assets.store.manifest import Manifest
 from g2is_assets.store.version import Recipe, asset_of
 from g2is_assets.store.views import staleness_file
 
-DERIVED: Final = frozenset({"store", "checkpoint"})
-"""Settings of gradients that follow from others and from the checkpoint, which is an input."""
+DERIVED: Final = frozenset({"store", "checkpoint", "earlier", "weights"})
+"""Settings of gradients that follow from others and from the checkpoints, which are an input."""
 MAX_CAUSES: Final = 5
 """How many causes a reason spells out."""
 SHOWN: Final = 12

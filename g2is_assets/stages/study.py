@@ -84,7 +84,7 @@ def embedding(draft: Draft, task: Task) -> None:
     lengths = {row_id: row.n_tokens for row_id, row in by_id.items()}
     passed_s = peak_s = 0.0
 
-    def compute(batches: Iterable[list[str]]) -> Iterator[Vectors]:
+    def compute(_: str, batches: Iterable[list[str]]) -> Iterator[Vectors]:
         nonlocal passed_s, peak_s
         model, planned = workspace.model.load(settings.device), list(batches)
         per_token = flops(model, 1, 0, backward=False) / peak_flops(str(model.device), "float32")
@@ -97,8 +97,8 @@ def embedding(draft: Draft, task: Task) -> None:
                 progress(sum(n_tokens))
                 yield Vectors(batch, n_tokens, np.zeros(len(batch), dtype=np.float32), {EMBEDDING: values})
 
-    filled = fill(draft, task, lengths, compute, rows["row_id"])
-    draft.metric(**speed("embeddings", filled.n_tokens_computed, passed_s, peak_s / passed_s if passed_s else 0.0))
+    _, n_passed = fill(draft, task, lengths, compute, rows["row_id"])
+    draft.metric(**speed("embeddings", n_passed, passed_s, peak_s / passed_s if passed_s else 0.0))
 
 
 def _subset_inputs(_: Project, place: Place) -> list[str]:

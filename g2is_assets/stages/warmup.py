@@ -99,11 +99,11 @@ def sample(draft: Draft, task: Task) -> None:
 def checkpoint(draft: Draft, task: Task) -> None:
     """LoRA weights after a short training on the sample, with Adam's moments by parameter name.
 
-    All gradients are taken here. It depends on the sample and the model alone; moments are checked name by name and
-    shape by shape when they are read.
+    All gradients are taken here or, where several are kept, at the end of each of the last epochs. It depends on the
+    sample and the model alone; moments are checked name by name and shape by shape when they are read.
     """
     from g2is_assets.training.text import examples
-    from g2is_assets.training.warmup import train_warmup
+    from g2is_assets.training.warmup import checkpoint_folder, train_warmup
 
     workspace, settings = task.workspace, task.workspace.project.settings
     sampled = examples(with_text(task.read(contracts.SAMPLE)), workspace.template)
@@ -112,6 +112,9 @@ def checkpoint(draft: Draft, task: Task) -> None:
         fit = train_warmup(
             workspace.model, sampled, settings.warmup, draft.folder, device=settings.device, progress=progress
         )
+    kept = range(settings.warmup.epochs - settings.warmup.checkpoints + 1, settings.warmup.epochs + 1)
+    records = [(epoch, checkpoint_folder(epoch, settings.warmup), fit.rates[epoch - 1]) for epoch in kept]
+    draft.write(contracts.CHECKPOINTS, pl.DataFrame(records, schema=contracts.CHECKPOINTS.schema, orient="row"))
     draft.write(contracts.TRAINING_LOG, pl.DataFrame(fit.log, schema=contracts.TRAINING_LOG.schema))
     losses = [step["train_loss"] for step in fit.log]
     draft.metric(n_steps=len(losses), n_tokens=fit.n_tokens, first_loss=losses[0] or 0, last_loss=losses[-1] or 0)

@@ -23,6 +23,7 @@ from g2is_assets.training.text import Example, collator
 from g2is_assets.training.usable import TOLERANCE
 
 Progress = Callable[[int], None]
+EpochDone = Callable[[int, Any], None]
 
 MAX_GRAD_NORM: Final = 1.0
 """Batch gradients are clipped to this norm (transformers' default, as in LESS): Adam's moments are of clipped ones."""
@@ -34,6 +35,7 @@ class Fit:
 
     Attributes:
         log: One record per optimizer step and evaluation.
+        rates: Mean learning rate of each epoch's steps.
         best_epoch: Epoch whose weights the model now has; 0 is the untouched start.
         validation_nll: Mean NLL of the validation rows at each epoch, the start first; empty without such rows.
         optimizer: The Trainer's AdamW, with its moments.
@@ -45,6 +47,7 @@ class Fit:
     """
 
     log: list[dict[str, float | int | None]] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
     best_epoch: int = 0
     validation_nll: list[float] = field(default_factory=list)
     optimizer: Any = None
@@ -82,6 +85,7 @@ def fit_lora(
     validation: Sequence[Example] = (),
     compute: str = "float32",
     packing: bool = False,
+    epoch_done: EpochDone = lambda epoch, optimizer: None,
     progress: Progress = lambda n_tokens: None,
 ) -> Fit:
     """Train the LoRA parameters in place with AdamW; every row's mean loss weighs alike.
@@ -100,6 +104,7 @@ def fit_lora(
         compute: `float32`, or `bfloat16` for products in bfloat16: LoRA weights and losses stay float32, the frozen
             linear layers are left in bfloat16.
         packing: Train on a batch's rows as one sequence without padding, where the model keeps them apart.
+        epoch_done: Called with each epoch's number, from 1, and the optimizer, while the weights are that epoch's.
         progress: Told the tokens done, `n_fit_tokens` of them in all.
 
     Raises:
@@ -157,7 +162,11 @@ def fit_lora(
             eval_dataset=[row.features() for row in sorted(validation, key=lambda row: row.n_tokens)] or None,
             data_collator=collate,
             packed=way is not None,
-            callbacks=[_KeepBest(result), _Report(per_step, n_fit_tokens(validation, (), 1), progress)],
+            callbacks=[
+                _KeepBest(result),
+                _Epochs(result, epoch_done),
+                _Report(per_step, n_fit_tokens(validation, (), 1), progress),
+            ],
         )
         trainer.remove_callback(PrinterCallback)
         begun = time.perf_counter()
@@ -221,6 +230,22 @@ class _KeepBest(TrainerCallback):  # type: ignore[misc]
         with torch.no_grad():
             for name, parameter in lora_parameters(model).items():
                 parameter.copy_(self.weights[name])
+
+
+class _Epochs(TrainerCallback):  # type: ignore[misc]
+    """Takes the mean rate of each epoch, and tells when it is done."""
+
+    def __init__(self, result: Fit, done: EpochDone) -> None:
+        self.result, self.done = result, done
+        self.rates: list[float] = []
+
+    def on_step_begin(self, *_: Any, lr_scheduler: Any, **__: Any) -> None:
+        self.rates.append(float(lr_scheduler.get_last_lr()[0]))
+
+    def on_epoch_end(self, *_: Any, optimizer: Any, **__: Any) -> None:
+        self.result.rates.append(math.fsum(self.rates) / len(self.rates))
+        self.rates = []
+        self.done(len(self.result.rates), optimizer)
 
 
 class _Report(TrainerCallback):  # type: ignore[misc]

@@ -51,16 +51,27 @@ def train_warmup(
     device: str = "auto",
     progress: Callable[[int], None] = lambda n_tokens: None,
 ) -> Fit:
-    """Train LoRA on the sample and write `adapter/` and `moments.safetensors` into `folder`."""
+    """Train LoRA on the sample and write `adapter/` and `moments.safetensors` into `folder`.
+
+    Those of earlier epochs that are kept lie in folders of their own below: see `checkpoint_folder`.
+    """
     tokenizer = source.tokenizer()
     model = add_lora(source.load(device), settings, source.name)
     try_gradients(model)
-    fit = fit_lora(
-        model, tokenizer, rows, settings, epochs=settings.epochs, schedule=settings.schedule, progress=progress
-    )
-    save_adapter(model, folder / "adapter")
-    save_moments(read_moments(model, fit.optimizer), folder / MOMENTS_FILE)
-    return fit
+
+    def keep(epoch: int, optimizer: Any) -> None:
+        if epoch > settings.epochs - settings.checkpoints:
+            place = folder / checkpoint_folder(epoch, settings)
+            save_adapter(model, place / "adapter")
+            save_moments(read_moments(model, optimizer), place / MOMENTS_FILE)
+
+    options: dict[str, Any] = {"epochs": settings.epochs, "schedule": settings.schedule}
+    return fit_lora(model, tokenizer, rows, settings, **options, epoch_done=keep, progress=progress)
+
+
+def checkpoint_folder(epoch: int, settings: WarmupSettings) -> str:
+    """Where an epoch's checkpoint lies, relative to that of the last."""
+    return "." if epoch == settings.epochs else f"epoch_{epoch}"
 
 
 def read_moments(model: Any, optimizer: Any) -> Moments:
