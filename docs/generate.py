@@ -20,8 +20,9 @@ PACKAGE = HERE.parent / "g2is_assets"
 HEAD = """# Settings
 
 Every key of a project's files. Unknown keys and values out of bounds are refused when the files load. What the paper
-sets stands in [data/g2is.toml](../data/g2is.toml) beside the demo's values. This page is generated from the settings
-classes: `python docs/generate.py`.
+sets stands in [data/g2is.toml](../data/g2is.toml) beside the demo's values; whole files as published are
+[data/presets/paper.toml](../data/presets/paper.toml) and, of LESS, [data/presets/less.toml](../data/presets/less.toml).
+This page is generated from the settings classes: `python docs/generate.py`.
 """
 FILES = (("g2is.toml", Settings), ("domains/<name>/domain.toml", DomainFile), ("studies/<name>.toml", StudyFile))
 LIST = "## Every file\n"

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -11,6 +12,7 @@ import pytest
 from g2is_assets.contracts.gradients import EARLIER, INDEX
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.contracts.warmup import CHECKPOINTS
+from g2is_assets.settings.project import load_project
 from g2is_assets.stages.features import settings_of_vectors, stores_of
 from g2is_assets.store.erasure import erase
 from g2is_assets.store.features import vectors_in
@@ -140,6 +142,19 @@ def test_why_and_verify_know_of_all_of_them(
     told = g2is(settings, "audit", "verify", "sums")
     assert told.exit_code == 1, told.output
     assert earliest.folder.name in told.output
+
+
+@pytest.mark.parametrize("name", ["less", "paper"])
+def test_settings_as_published_can_be_read(name: str, tmp_path: Path) -> None:
+    preset = Path(__file__).parents[2] / "data" / "presets" / f"{name}.toml"
+    shutil.copy(preset, tmp_path / "g2is.toml")
+    (tmp_path / "domains").mkdir()
+    settings = load_project(tmp_path / "g2is.toml").settings
+    assert (settings.warmup.rank, settings.gradients.kinds) == (128, ("adam",))
+    assert (settings.warmup.checkpoints, settings.selection.walk) == {
+        "less": (4, "balanced"),
+        "paper": (1, "reference"),
+    }[name]
 
 
 @pytest.mark.parametrize("n", [0, 4])

@@ -99,6 +99,27 @@ def some_moments(model: Any) -> Moments:
     return Moments(draw(), draw(), beta1=0.87, beta2=0.9985, epsilon=1.5e-8, step=17)
 
 
+def test_checkpoints_of_earlier_epochs_are_those_of_shorter_trainings_with_the_mean_rate_of_each(
+    source: ModelSource, rows: Sequence[Example], tmp_path: Path
+):
+    steps = -(-len(rows) // WARMUP.batch_size)
+    asked = WARMUP.model_copy(update={"epochs": 3, "checkpoints": 2, "schedule": "constant"})
+    fit = train_warmup(source, rows, asked, tmp_path / "three", device="cpu")
+    shorter = asked.model_copy(update={"epochs": 2, "checkpoints": 1})
+    train_warmup(source, rows, shorter, tmp_path / "two", device="cpu")
+    assert not (tmp_path / "three" / "epoch_1").exists()
+    for file in (Path("adapter") / ADAPTER_FILE, Path(MOMENTS_FILE)):
+        early = (tmp_path / "three" / "epoch_2" / file).read_bytes()
+        assert early == (tmp_path / "two" / file).read_bytes()
+        assert early != (tmp_path / "three" / file).read_bytes()
+    assert fit.rates == pytest.approx([WARMUP.learning_rate] * 3)
+    linear = asked.model_copy(update={"schedule": "linear"})
+    fit = train_warmup(source, rows, linear, tmp_path / "linear", device="cpu")
+    used = [WARMUP.learning_rate * (1 - step / (3 * steps)) for step in range(3 * steps)]
+    means = [sum(used[n * steps : (n + 1) * steps]) / steps for n in range(3)]
+    assert fit.rates == pytest.approx(means)
+
+
 def test_a_round_trip_keeps_every_tensor_and_constant(lora: Any, tmp_path: Path):
     moments = some_moments(lora)
     save_moments(moments, tmp_path / MOMENTS_FILE)
