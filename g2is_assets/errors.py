@@ -7,6 +7,7 @@ error stays a plain Python exception with its traceback.
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -68,7 +69,31 @@ class StudyPaused(G2isError):
 
 
 class UnusableRow(G2isError):
-    """Why a row is set aside."""
+    """Why a row is set aside, and by the fault of which columns, by their usual names, as far as that is known."""
+
+    def __init__(self, said: str, *columns: str) -> None:
+        super().__init__(said)
+        self.columns = columns
+
+    def told(self, own: Mapping[str, str]) -> str:
+        """The reason, with the names of columns that a person gave to usual ones."""
+        said, names = str(self), [own[name] for name in self.columns if name in own]
+        for name in self.columns:
+            said = said.replace(f"`{name}`", f"`{own.get(name, name)}`")
+        return said if not names or any(f"`{name}`" in said for name in names) else f"{said} (in `{names[0]}`)"
+
+
+class InColumn:
+    """Has the fault of a row that comes up within be that of a column."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, UnusableRow):
+            error.columns += (self.name,)
 
 
 class UnknownShape(UnusableRow):

@@ -4,14 +4,13 @@ A record is one instruction with its response, a conversation (OpenAI's `message
 preference pair. Text is kept to the character; what cannot be used is set aside with its reason.
 """
 
-import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from g2is_assets.contracts.instructions import LABELS, Instruction, Turn, Unusable, turn_text
-from g2is_assets.errors import UnknownShape, UnusableRow
+from g2is_assets.errors import InColumn, UnknownShape, UnusableRow
 from g2is_assets.settings.config import Source
 
 PROMPTS: Final = ("instruction", "prompt", "question", "query")
@@ -23,10 +22,6 @@ PAIRS: Final = [
 EXTRA: Final = ("input", "context")
 """Columns whose text follows the instruction, question or prompt after a blank line."""
 CONVERSATIONS: Final = ("messages", "conversations", "conversation")
-SHAPES: Final = (
-    "known are instruction/input/output, prompt/response, prompt/completion, question/answer, prompt/chosen, messages "
-    "or conversations"
-)
 KNOWN: Final = sorted({name for pair in PAIRS for name in pair} | {*CONVERSATIONS, "chosen"})
 ROLES: Final = (
     {name: name for name in ("system", "developer", "user", "assistant", "tool")}
@@ -57,7 +52,8 @@ def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source
             record = {**record, "answer": _chosen(answer, choices) if choices else answer}
             answer = record["answer"] if choices else None  # a whole response is no short answer
         turns, preferred = _turns(record, pair)
-        _check(turns)
+        with InColumn(pair[1] if pair else "messages"):
+            _check(turns, pair)
         said = {many: _labels(record, many, one) for many, one in LABELS.items()}
         if choices and answer:
             answer = _chosen(answer, choices, turn_text(turns[-1]))
@@ -82,9 +78,10 @@ def instruction_of(record: Mapping[str, Any], file: str, line: int, base: Source
     except RecursionError:
         return Unusable(file, line, None, str(base.source), "nested too deep")
     except UnusableRow as error:
-        own = {name: str(value) for name in ("id", "source") if (value := record.get(name)) is not None}
-        named = {name: text.encode("utf-8", "replace").decode() for name, text in own.items()}
-        return Unusable(file, line, named.get("id"), named.get("source") or str(base.source), str(error))
+        known = {name: str(value) for name in ("id", "source") if (value := record.get(name)) is not None}
+        named = {name: text.encode("utf-8", "replace").decode() for name, text in known.items()}
+        own = base.columns.model_dump(exclude_none=True)
+        return Unusable(file, line, named.get("id"), named.get("source") or str(base.source), error.told(own))
 
 
 def _turns(record: Mapping[str, Any], pair: Sequence[str]) -> tuple[list[dict[str, Any]], bool]:
@@ -92,7 +89,8 @@ def _turns(record: Mapping[str, Any], pair: Sequence[str]) -> tuple[list[dict[st
     preferred = _said(record, "chosen")
     for name in CONVERSATIONS:
         if value := _listed(record.get(name), name):
-            turns = [_turn(turn) for turn in value]
+            with InColumn(name):
+                turns = [_turn(turn) for turn in value]
             preferred = preferred and turns[-1]["role"] != "assistant"
             more = _conversation(record["chosen"], "assistant") if preferred else []
             return _with_system(record, turns + more), preferred
@@ -101,25 +99,17 @@ def _turns(record: Mapping[str, Any], pair: Sequence[str]) -> tuple[list[dict[st
         turns = turns if len(turns) > 1 or not prompt else _asked(record, record[prompt[0]]) + turns
         return _with_system(record, turns), True
     if pair:
-        prompt, response = (record[name] for name in pair)
-        return _with_system(record, _asked(record, prompt) + _conversation(response, "assistant")), False
+        with InColumn(pair[0]):
+            asked = _asked(record, record[pair[0]])
+        with InColumn(pair[1]):
+            answered = _conversation(record[pair[1]], "assistant")
+        return _with_system(record, asked + answered), False
     if named := [name for name in CONVERSATIONS if name in record]:
-        raise UnusableRow(f"`{named[0]}` is empty")
+        raise UnusableRow(f"`{named[0]}` is empty", named[0])
     if half := [pair for pair in PAIRS if all(name in record for name in pair)]:
-        raise UnusableRow(f"nothing in {' and '.join(f'`{name}`' for name in half[0] if record[name] is None)}")
-    raise UnknownShape(f"unknown columns: {', '.join(sorted(map(str, record))) or 'none'}; {_nearest(record)}")
-
-
-def _nearest(record: Mapping[str, Any]) -> str:
-    """What the columns might be meant as, and what is known."""
-    if asked := [name for name in PROMPTS if name in record]:
-        return f"beside `{asked[0]}` stands no response; {SHAPES}"
-    for name in record:
-        if name in KNOWN:
-            return f"beside `{name}` stands no prompt; {SHAPES}"
-        if close := difflib.get_close_matches(str(name).lower(), KNOWN, n=1, cutoff=0.8):
-            return f"is `{name}` the known `{close[0]}`? {SHAPES}"
-    return SHAPES
+        empty = [name for name in half[0] if record[name] is None]
+        raise UnusableRow(f"nothing in {' and '.join(f'`{name}`' for name in empty)}", *empty)
+    raise UnknownShape("unknown columns")
 
 
 def _pair(record: Mapping[str, Any]) -> Sequence[str]:
@@ -145,7 +135,7 @@ def _asked(record: Mapping[str, Any], prompt: Any) -> list[dict[str, Any]]:
     for name in EXTRA:
         extra = record.get(name)
         if extra is not None and not isinstance(extra, str):
-            raise UnusableRow(f"the {name} is not a string")
+            raise UnusableRow(f"the {name} is not a string", name)
         if extra and extra.strip():
             asked[-1]["content"] += f"\n\n{extra}" if asked[-1]["content"] else extra
     said = (turn for pair in history for turn in zip(("user", "assistant"), pair, strict=True))
@@ -167,9 +157,9 @@ def _with_system(record: Mapping[str, Any], turns: list[dict[str, Any]]) -> list
     if system is None or turns[0] == {"role": "system", "content": system}:
         return turns
     if not isinstance(system, str):
-        raise UnusableRow("the system text is not a string")
+        raise UnusableRow("the system text is not a string", "system")
     if turns[0]["role"] == "system":
-        raise UnusableRow("two system texts: `system` and the first turn")
+        raise UnusableRow("two system texts: `system` and the first turn", "system")
     return [{"role": "system", "content": system}, *turns]
 
 
@@ -244,14 +234,15 @@ def _content(value: Any, role: str) -> str:
     return value
 
 
-def _check(turns: Sequence[Turn]) -> None:
+def _check(turns: Sequence[Turn], pair: Sequence[str]) -> None:
     if not turns or turns[-1]["role"] != "assistant":
         raise UnusableRow("no response: the last message is not the assistant's")
     for turn in turns:
         if not turn["content"].strip() and not turn.get("tool_calls") and turn["role"] != "tool":
-            raise UnusableRow("empty response" if turn is turns[-1] else f"empty {turn['role']} text")
+            last = turn is turns[-1]
+            raise UnusableRow("empty response" if last else f"empty {turn['role']} text", *pair[last : last + 1])
     if all(turn["role"] != "user" for turn in turns):
-        raise UnusableRow("no prompt: no message is the user's")
+        raise UnusableRow("no prompt: no message is the user's", *pair[:1])
 
 
 def _choices(record: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -261,7 +252,7 @@ def _choices(record: Mapping[str, Any]) -> tuple[str, ...] | None:
         return None
     texts = [_short(choice, "choice") or "" for choice in choices]
     if not all(map(str.strip, texts)) or len(set(texts)) < len(texts):
-        raise UnusableRow("`choices` holds an entry twice, or one without text")
+        raise UnusableRow("`choices` holds an entry twice, or one without text", "choices")
     return tuple(texts)
 
 
@@ -292,7 +283,7 @@ def _chosen(answer: str, choices: Sequence[str], response: str | None = None) ->
     place = int(letter) if letter.isdecimal() and len(letter) < 4 else ord(letter) - 65 if len(letter) == 1 else -1
     if 0 <= place < len(choices) and (response is None or choices[place].casefold() in response.casefold()):
         return choices[place]
-    raise UnusableRow(f"the answer {answer[:40]!r} is not one of the choices")
+    raise UnusableRow(f"the answer {answer[:40]!r} is not one of the choices", "answer", "choices")
 
 
 def _listed(value: Any, name: str) -> list[Any] | None:
@@ -303,19 +294,19 @@ def _listed(value: Any, name: str) -> list[Any] | None:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise UnusableRow(f"`{name}` is neither a list nor the JSON of one") from None
+            raise UnusableRow(f"`{name}` is neither a list nor the JSON of one", name) from None
         _refuse_surrogates(value)
     if isinstance(value, Mapping) and name == "tools":
         return [value]
     if value is not None and not isinstance(value, list):
-        raise UnusableRow(f"`{name}` is not a list")
+        raise UnusableRow(f"`{name}` is not a list", name)
     return value
 
 
 def _labels(record: Mapping[str, Any], many: str, one: str) -> list[str]:
     """What a row says of itself, by itself and in the list that an export has of it."""
     if one != "id" and not isinstance(record.get(one), str | None):  # else the file's own would stand in for it
-        raise UnusableRow(f"the {one} is not a string")
+        raise UnusableRow(f"the {one} is not a string", one)
     label, listed = _short(record.get(one), one), record.get(many) if one == "license" or "row_id" in record else []
     more = [other for other in listed if isinstance(other, str)] if isinstance(listed, list) else []
     found = dict.fromkeys([label or "", *(more if more != ["unknown"] else [])])
@@ -327,7 +318,7 @@ def _short(value: Any, name: str) -> str | None:
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     if not isinstance(value, str | int | float):
-        raise UnusableRow(f"the {name} is not a text")
+        raise UnusableRow(f"the {name} is not a text", name)
     return str(value)
 
 

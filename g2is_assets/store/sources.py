@@ -1,5 +1,6 @@
 """Reading pool sources and domain files: the records of a source as rows, usable or set aside with a reason."""
 
+import difflib
 import glob
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -20,6 +21,10 @@ READ: Final = frozenset(
     | {"rejected", "history", "label"}
 )
 """Every column that some shape of rows reads, or whose meaning it knows."""
+SHAPES: Final = (
+    "known are instruction/input/output, prompt/response, prompt/completion, question/answer, prompt/chosen, messages "
+    "or conversations"
+)
 
 
 def find_files(source: Source, folder: Path) -> list[str]:
@@ -87,14 +92,31 @@ def read_rows(
                 row = instruction_of(record, name, line, base)
                 n_known += 1
             except UnusableRow as error:
-                row = Unusable(name, line, None, str(base.source), str(error))
-                if isinstance(error, UnknownShape):
-                    unknown = unknown or SourceError(
-                        f"{redacted(file)}, line {line}: {error}; {naming or _naming(file, source)}"
-                    )
+                reason = str(error)
+                if isinstance(error, UnknownShape) and not isinstance(found, str):
+                    reason, more = unknown_columns(found), naming or _naming(file, source)
+                    unknown = unknown or SourceError(f"{redacted(file)}, line {line}: {reason}; {more}")
+                row = Unusable(name, line, None, str(base.source), reason)
             yield row
     if unknown and not n_known:
         raise unknown
+
+
+def unknown_columns(record: Mapping[str, Any]) -> str:
+    """What is said of the columns of a record, as its file has them, that make no known shape."""
+    return f"unknown columns: {', '.join(sorted(map(str, record))) or 'none'}; {_nearest(record)}"
+
+
+def _nearest(record: Mapping[str, Any]) -> str:
+    """What the columns might be meant as, and what is known."""
+    if asked := [name for name in PROMPTS if name in record]:
+        return f"beside `{asked[0]}` stands no response; {SHAPES}"
+    for name in record:
+        if name in KNOWN:
+            return f"beside `{name}` stands no prompt; {SHAPES}"
+        if close := difflib.get_close_matches(str(name).lower(), KNOWN, n=1, cutoff=0.8):
+            return f"is `{name}` the known `{close[0]}`? {SHAPES}"
+    return SHAPES
 
 
 def _naming(file: str, source: Source) -> str:

@@ -240,7 +240,7 @@ def _encoded(
             reason = f"no response left: the prompt's {first} tokens fill max_length = {template.max_length}"
             refused[whole.row_id] = reason
         elif row.answer is not None and example.n_prompt == example.n_tokens:
-            refused[whole.row_id] = f"its `answer` is asked after more than max_length = {template.max_length} tokens"
+            refused[whole.row_id] = f"its answer is asked after more than max_length = {template.max_length} tokens"
         else:
             text = rendered[whole.row_id]
             if example.n_tokens == whole.n_tokens and not _decodes(template, example, text):

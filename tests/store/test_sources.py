@@ -172,6 +172,55 @@ def test_missing_columns_are_refused_with_those_found(tmp_path: Path) -> None:
     assert "unknown columns: none" in refusal(tmp_path, "{}\n")
 
 
+@pytest.mark.parametrize(
+    ("columns", "record", "reason"),
+    [
+        ({}, {"Frage": "Wie?", "Lösung": None}, "nothing in `Lösung`"),
+        ({}, {"Frage": None, "Lösung": None}, "nothing in `Frage` and `Lösung`"),
+        ({}, {"Frage": "Wie?", "Lösung": " "}, "empty response (in `Lösung`)"),
+        ({}, {"Frage": " ", "Lösung": "So."}, "empty user text (in `Frage`)"),
+        ({}, {"Frage": 3, "Lösung": "So."}, "the user text is not a string (in `Frage`)"),
+        ({"input": "Text"}, {"Frage": "Wie?", "Text": 3, "Lösung": "So."}, "the input is not a string (in `Text`)"),
+        (
+            {"license": "Recht"},
+            {"Frage": "Wie?", "Recht": 3, "Lösung": "So."},
+            "the license is not a string (in `Recht`)",
+        ),
+        (
+            {"answer": "Wahl", "choices": "Von"},
+            {"Frage": "Wie?", "Lösung": "So.", "Wahl": "c", "Von": ["a", "b"]},
+            "the answer 'c' is not one of the choices (in `Wahl`)",
+        ),
+        (
+            {"choices": "Von"},
+            {"Frage": "Wie?", "Lösung": "So.", "Von": "a"},
+            "`Von` is neither a list nor the JSON of one",
+        ),
+    ],
+)
+def test_a_row_set_aside_is_told_in_the_names_that_its_columns_have(
+    tmp_path: Path, columns: dict[str, str], record: dict[str, Any], reason: str
+) -> None:
+    named = {"prompt": "Frage", "response": "Lösung"} | columns
+    (row,) = read_records(tmp_path, record, source=Source.model_validate({"path": "any", "columns": named}))
+    assert isinstance(row, Unusable)
+    assert row.reason == reason
+
+
+def test_so_is_one_of_a_conversation(tmp_path: Path) -> None:
+    source = Source.model_validate({"path": "any", "columns": {"messages": "Gespräch"}})
+    rows = read_records(tmp_path, {"Gespräch": []}, {"Gespräch": [user("a")]}, {"Gespräch": [{"x": 1}]}, source=source)
+    reasons = [row.reason for row in rows if isinstance(row, Unusable)]
+    assert reasons[:2] == [
+        "`Gespräch` is empty",
+        "no response: the last message is not the assistant's (in `Gespräch`)",
+    ]
+    assert reasons[2].endswith("(in `Gespräch`)")
+    other = Source.model_validate({"path": "any", "columns": {"answer": "Lösung"}})
+    with pytest.raises(SourceError, match="unknown columns: Frage, Lösung; known are"):
+        read_records(tmp_path, {"Frage": "Wie?", "Lösung": "So."}, source=other)
+
+
 def test_a_row_of_unknown_columns_costs_itself_alone_where_others_are_known(tmp_path: Path) -> None:
     good, bad = read_records(tmp_path, GOOD, {"text": "free text"})
     assert isinstance(good, Instruction)
