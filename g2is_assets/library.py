@@ -4,14 +4,17 @@ What is here is declared: it is in the package's `__all__`, and what it takes an
 change log. No stage, no mathematics.
 """
 
+import fcntl
 import json
+import os
 import shutil
 import sys
 import tempfile
+import time
 import uuid
 import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +44,9 @@ Own = Rows | Mapping[str, Any]
 """Such rows, or a file of columns with other names: `{"path": "my.csv", "columns": {"prompt": "Question"}}`."""
 DOMAIN: Final = "domain"
 """The name of the one domain."""
+PASSING: Final = "g2is-select-"
+SETTLED_S: Final = 60.0
+"""A folder that is younger may not be locked yet."""
 
 
 def select(
@@ -74,8 +80,8 @@ def select(
         settings: Other keys of `g2is.toml`, a section as a mapping: `warmup={"share": 0.2}, device="cpu"`.
 
     Returns:
-        The rows taken, the first one first: `order`, `row_id`, `reason` in words, `prompt`, `response`, then the other
-        columns of the tables `selection_subset` and `instructions_pool`.
+        The rows taken, the first one first: `order` from 1, `row_id`, `reason` in words, `prompt`, `response`, then the
+        other columns of the tables `selection_subset` and `instructions_pool`.
 
     Raises:
         SettingsError: A setting is wrong, or the folder holds another project.
@@ -83,7 +89,7 @@ def select(
         ModelError: The model cannot be loaded, or not do what the settings ask of it.
     """
     with ExitStack() as stack:
-        place = Path(folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="g2is-"))).resolve()
+        place = Path(folder or stack.enter_context(_passing_folder())).resolve()
         selection = dict(settings.pop("selection", {})) | ({} if budget is None else {"budget": budget})
         instructions = {**settings.pop("instructions", {}), "sources": [_pool(pool, place)]}
         model = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
@@ -104,6 +110,28 @@ def select(
         return _selected(workspace)
 
 
+@contextmanager
+def _passing_folder() -> Iterator[Path]:
+    """A folder for one call; what one that was killed left behind, which nobody locks any more, goes with the next."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PASSING}*"):
+        with suppress(OSError), _locked(left):
+            if time.time() - left.stat().st_mtime > SETTLED_S:
+                shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=PASSING) as name, _locked(Path(name)):
+        yield Path(name)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which the system gives back when the process ends; an OSError if another one holds it."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(opened)
+
+
 def _selected(workspace: Workspace) -> pl.DataFrame:
     run = f"select-{uuid.uuid4().hex}"
     for stage in refreshed("project"):
@@ -118,7 +146,8 @@ def _selected(workspace: Workspace) -> pl.DataFrame:
     taken = version.read(SUBSET).drop("domain").join(pool, on="row_id", maintain_order="left")
     reasons = [" ".join(taken_lines(row, version.manifest, prompts)) for row in taken.iter_rows(named=True)]
     first = ["order", "row_id", "reason", "prompt", "response"]
-    return taken.with_columns(pl.Series("reason", reasons, pl.String)).select(*first, pl.exclude(*first))
+    told = taken.with_columns(pl.col("order") + 1, pl.Series("reason", reasons, pl.String))
+    return told.select(*first, pl.exclude(*first))
 
 
 def _claim(place: Path, text: str) -> None:

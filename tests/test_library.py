@@ -1,7 +1,9 @@
 """`g2is_assets.select`: the subset that a refresh gives, from whatever rows a program has, in a folder of its own."""
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import polars as pl
 import pytest
 
 import g2is_assets as g2is
+from g2is_assets import library
 from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import ModelError, SettingsError, SourceError
 from g2is_assets.reports.why import explain
@@ -53,6 +56,8 @@ def test_it_selects_what_a_refresh_selects_with_the_same_reasons(
     lake = lake_of(refreshed)
     expected = lake.current("selection/subset", "sums").read(SUBSET)
     assert chosen.columns[:5] == ["order", "row_id", "reason", "prompt", "response"]
+    for row in chosen.iter_rows(named=True):
+        assert row["reason"].startswith(f"Taken as row {row['order']} of {len(chosen)}")
     assert chosen["row_id"].to_list() == expected["row_id"].to_list()
     assert chosen["score"].to_list() == expected["score"].to_list()
     assert set(chosen["licenses"].explode()) == {"Apache-2.0"}
@@ -80,6 +85,26 @@ def test_rows_are_refused_before_a_model_is_looked_for_and_progress_is_shown_unl
         g2is.select(POOL, OWN[:5], model=tiny_model, budget=2, **SMALL)
     assert "  selection/subset[domain]: done in" in capsys.readouterr().err
     assert caplog.text == ""
+
+
+def test_a_killed_calls_folder_goes_with_the_next_call_and_that_of_a_running_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = "import time, g2is_assets.library as l\nwith l._passing_folder() as f: print(f, flush=True); time.sleep(60)"
+    environment, words = os.environ | {"TMPDIR": str(tmp_path)}, [sys.executable, "-c", code]
+    with (
+        subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as killed,
+        subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as running,
+    ):
+        folders = [Path(str(child.stdout and child.stdout.readline()).strip()) for child in (killed, running)]
+        killed.kill()
+        killed.wait()
+        for folder in folders:
+            os.utime(folder, (0, 0))
+        with library._passing_folder() as own:
+            assert [folder.exists() for folder in (*folders, own)] == [False, True, True]
+        running.kill()
 
 
 def test_a_folder_keeps_the_project_and_a_second_call_computes_only_what_is_new(

@@ -300,7 +300,7 @@ def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
 
     ROW_ID may also be its first 8 characters or more, or the id that the source gave the row.
     """
-    from g2is_assets.cli.options import open_lake, print_json
+    from g2is_assets.cli.options import open_lake, print_json, print_lines
     from g2is_assets.reports.why import explain
 
     _, lake = open_lake(config, domain)
@@ -308,7 +308,7 @@ def why(config: Path | None, domain: str, row_id: str, as_json: bool) -> None:
     if as_json:
         print_json({"row_id": answer.row_id, "state": answer.state, "trace": answer.records})
     else:
-        click.echo("\n".join(answer.lines))
+        print_lines(answer.lines)
 
 
 @main.command(epilog="Example: g2is sql 'SELECT domain, count(*) AS n FROM selection_subset GROUP BY domain'")

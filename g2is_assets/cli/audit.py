@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from g2is_assets.cli.options import config_option, json_option, open_lake, print_json
+from g2is_assets.cli.options import config_option, json_option, open_lake, print_json, print_lines
 from g2is_assets.cli.tables import print_csv, records
 from g2is_assets.errors import MissingInputError, SettingsError, StoreError, command
 from g2is_assets.hashing import hashed_anew
@@ -127,9 +127,8 @@ def show(config: Path | None, domain: str, as_json: bool) -> None:
     mix = origins(lake, chain)
     if as_json:
         return print_json({"domain": domain, "trained_on": mix, "chain": chain_json(chain)})
-    for name, counts in mix.items():
-        click.echo(f"Rows trained on, by {name}: {', '.join(f'{printable(key)} {n}' for key, n in counts.items())}")
-    click.echo("\n".join(chain_lines(chain)))
+    mixed = {name: ", ".join(f"{printable(key)} {n}" for key, n in counts.items()) for name, counts in mix.items()}
+    print_lines([*(f"Rows trained on, by {name}: {said}" for name, said in mixed.items()), *chain_lines(chain)])
 
 
 @audit.command(epilog="Example: g2is audit impact --license CC-BY-NC-4.0")
@@ -171,7 +170,7 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
     count = counted(len(found), "exposure") if found else "no exposure"
     click.echo(f"{what}: {count} in {lake.root}")
     lines = exposure_lines(found, project.domains)
-    click.echo("\n".join([*lines, *(f"not readable, so not looked at: {text}" for text in unreadable)]))
+    print_lines([*lines, *(f"not readable, so not looked at: {text}" for text in unreadable)])
 
 
 @audit.command(epilog="Example: g2is audit versions schedule_reasoning")
@@ -207,7 +206,7 @@ def versions(config: Path | None, domain: str, as_json: bool) -> None:
                 for one in found
             ]
         )
-    click.echo("\n".join(version_lines(found, served)))
+    print_lines(version_lines(found, served))
 
 
 @audit.command(epilog="Example: g2is audit diff schedule_reasoning 3f2a91c0 77be12d4")
@@ -236,7 +235,7 @@ def diff(config: Path | None, domain: str, before: str | None, after: str | None
         names = {"before": found.before.folder.name, "after": found.after.folder.name}
         more = {"n_kept": found.n_kept, "causes": found.causes, "sources": found.sources, "results": found.results}
         return print_json(names | more | {"changes": [asdict(change) for change in found.changes]})
-    click.echo("\n".join(difference_lines(found)))
+    print_lines(difference_lines(found))
 
 
 def _reports(

@@ -17,10 +17,11 @@ from rich.text import Text
 
 from g2is_assets.cli import checkup
 from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, Finding, Model, PoolSize, readable_version, standing
+from g2is_assets.cli.init import documents
 from g2is_assets.cli.options import print_json
 from g2is_assets.errors import ModelError, SettingsError, command
 from g2is_assets.reports.terminal import Terminal
-from g2is_assets.reports.words import counted
+from g2is_assets.reports.words import counted, folded
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Project, load_project
 from g2is_assets.stages.workspace import Workspace
@@ -58,8 +59,11 @@ def run_doctor(config: Path | None, port: int, as_json: bool, try_model: bool) -
     else:
         console = Terminal()
         for finding in findings:
-            said = f" {finding.check:<10} {finding.said}{f'; {finding.remedy}' if finding.remedy else ''}"
-            console.print(Text.assemble((f"{finding.state:<8}", COLOURS[finding.state]), said), soft_wrap=True)
+            said = f"{finding.said}{f'; {finding.remedy}' if finding.remedy else ''}"
+            room = max(30, console.width - MARGIN) if console.is_terminal else len(said)
+            first, *more = folded([said], room)
+            label = Text.assemble((f"{finding.state:<8}", COLOURS[finding.state]), f" {finding.check:<10} {first}")
+            console.print(label, *(" " * MARGIN + line.strip() for line in more), sep="\n", soft_wrap=True)
     sys.exit(1 if any(finding.state == "problem" for finding in findings) else 0)
 
 
@@ -76,6 +80,8 @@ def _add(findings: list[Finding], name: str, check: Iterator[Finding]) -> Any:
         return None
 
 
+MARGIN: Final = 20
+"""Characters before what a check says."""
 BESIDES_WEIGHTS: Final = 3.2e9
 """Bytes that a refresh takes besides the weights: what the demo was measured to take, less its weights."""
 ALIVE_S: Final = 120.0
@@ -110,7 +116,8 @@ def check_python() -> Iterator[Finding]:
     if faults:
         yield Finding("python", "problem", "; ".join(faults), "pip install -c constraints.txt -e .")
     else:
-        yield Finding("python", "ok", f"Python {platform.python_version()}, its libraries as asked for")
+        said = f"Python {platform.python_version()}, its libraries as asked for; documents: {documents()}"
+        yield Finding("python", "ok", said)
 
 
 def check_torch(project: Project | None) -> Iterator[Finding]:
@@ -255,8 +262,10 @@ def _look_at_disk(place: Path, parts: Mapping[str, int], mend: str) -> Iterator[
     if not _can_write(there):
         yield Finding("disk", "problem", f"{there} cannot be written", mend)
     need, free = sum(parts.values()), shutil.disk_usage(there).free
-    what = ", ".join(f"{name} {n / 1e9:.2f}" for name, n in parts.items() if n >= 5e6)
-    said = f"{free / 1e9:.1f} GB free at {place}, about {need / 1e9:.2f} GB needed{f': {what}' if what else ''}"
+    # In MB, so that parts and sum are rounded alike; what is less than one adds nothing that would be seen.
+    in_mb = {name: round(n / 1e6) for name, n in parts.items() if n >= 5e5}
+    what = ", ".join(f"{name} {n:,}" for name, n in in_mb.items())
+    said = f"{free / 1e9:,.1f} GB free at {place}, about {sum(in_mb.values()):,} MB needed{f': {what}' if what else ''}"
     if free < need:
         yield Finding("disk", "problem", said, mend)
     elif free < 2 * need + 1e9:

@@ -82,7 +82,8 @@ def add_domain(
         shutil.rmtree(scratch, ignore_errors=True)
     click.echo(f"Added {folder}")
     click.echo(
-        f"Next: {command(f'refresh --domain {name}')}, or in the UI reload the definitions and launch refresh_domain."
+        f"Next: {command('doctor')} looks at its rows; then {command(f'refresh --domain {name}')}, or in the UI reload "
+        "the definitions and launch refresh_domain."
     )
 
 

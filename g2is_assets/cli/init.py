@@ -18,7 +18,7 @@ WORKSPACE: Final = "load_from:\n  - python_module: g2is_assets.orchestration.def
 TEXTS: Final = {
     SETTINGS_FILE: """\
 # Settings of this project: what differs from the defaults. Paths are relative to this file; unknown keys are refused.
-# docs/settings.md of g2is_assets has every key with its default. Domains may differ: domains/<name>/domain.toml.
+# docs/settings.md has every key; `g2is doctor` says where it lies. Domains may differ: domains/<name>/domain.toml.
 # model = "smollm2-135m-instruct"   # the default, fetched once per user; or a hub id, or a folder with safetensors
 # owner = "team:g2is"               # who answers for assets and domains: `team:` and a name, or an email address
 
@@ -113,9 +113,17 @@ def _draft(place: Path, folders: tuple[str, ...], *, sample: bool) -> None:
 
 def sample_data() -> Path:
     """The folder of the sample data: in the package if that was built, else beside it, in the repository."""
+    return _shipped("sample", "data")
+
+
+def documents() -> Path:
+    """The folder of the documents, likewise."""
+    return _shipped("docs", "docs")
+
+
+def _shipped(built: str, beside: str) -> Path:
     package = Path(g2is_assets.__file__).parent
-    built = package / "sample"
-    return built if built.is_dir() else package.parent / "data"
+    return package / built if (package / built).is_dir() else package.parent / beside
 
 
 def _remove(place: Path) -> None:

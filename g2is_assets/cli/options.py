@@ -1,9 +1,10 @@
 """What several commands share: options, the project with its lake, JSON, and how those end that are stopped."""
 
 import json
+import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from g2is_assets.errors import SettingsError, found_by
-from g2is_assets.reports.words import COMMANDS
+from g2is_assets.reports.words import COMMANDS, folded
 from g2is_assets.settings.project import SETTINGS_FILE, Project, load_project, settings_path
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ def open_lake(config: Path | None, domain: str | None = None) -> "tuple[Project,
     if domain is not None:
         project.domain(domain)
     return project, Lake(project.home / "lake")
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines, in a terminal folded to its width."""
+    click.echo("\n".join(folded(lines, shutil.get_terminal_size().columns) if sys.stdout.isatty() else lines))
 
 
 def print_json(value: Any) -> None:

@@ -126,7 +126,7 @@ def print_subset(console: Terminal, project: Project, domain: str) -> None:
     sources = read_parquet(pool.folder / POOL.file, columns=["row_id", "sources"])
     mix = subset.join(sources, on="row_id").explode("sources")["sources"].value_counts()
     parts = [f"{printable(s)} {n}" for s, n in mix.sort("count", "sources", descending=[True, False]).iter_rows()]
-    said = f"Subset: {len(subset)} of {len(sources)} rows; by source: {', '.join(parts)}"
+    said = f"Subset: {len(subset)} of {counted(len(sources), 'row')}; by source: {', '.join(parts)}"
     console.print(said, markup=False, highlight=False)
 
 

@@ -73,7 +73,11 @@ def _print_answer(answer: Answer, form: str) -> None:
         if all(isinstance(row[n], int | float | Decimal | None) and not isinstance(row[n], bool) for row in answer.rows)
     }
     rows = [dict(zip(answer.columns, map(_cell, row), strict=True)) for row in answer.rows]
-    print_table(form, rows, right=numbers, cut=set(answer.columns) - numbers)
+    # What people read, such as prompts; not ids, and not what other records are packed in.
+    words = {
+        name for n, name in enumerate(answer.columns) if any(isinstance(r[n], str) and " " in r[n] for r in answer.rows)
+    }
+    print_table(form, rows, right=numbers, cut=set(answer.columns) - numbers, first=words)
 
 
 def _cell(value: Any) -> str:

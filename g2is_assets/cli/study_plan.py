@@ -40,7 +40,7 @@ def plan_lines(workspace: Workspace, places: Sequence[Place]) -> list[str]:
     cells = places[0].study.measured(workspace.lake.root).all().values()
     training = _rate((cell.n_tokens_passed, cell.seconds) for cell in cells if cell.n_rows)
     scoring = _rate(cell.scoring for cell in cells)
-    source = "as the cells so far took" if training and scoring else "assumed: no cell has been made yet"
+    source = "as those of this study so far took" if training and scoring else "assumed: none has been made yet"
     training, scoring = training or TRAINING_TOKENS_PER_S, scoring or SCORING_TOKENS_PER_S
     minutes = (work.training_tokens / training + work.scoring_tokens / scoring) / 60
     span = f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"

@@ -1,7 +1,7 @@
 """The audit trail in words: chains, findings, exposures, differences between subsets, and what a withdrawal entails."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,8 +28,6 @@ SHOWN_ROWS: Final = 6
 """Rows of one group that are listed one by one; of larger ones the first, and how many more."""
 WORDS: Final = 60
 """Characters of a row's words beside its id."""
-LINE: Final = 110
-"""Characters of a list of settings before it goes on in a new line."""
 
 
 def chain_lines(chain: Sequence[Link]) -> list[str]:
@@ -177,16 +175,17 @@ def version_lines(found: Sequence[Chosen], served: str | None) -> list[str]:
 
 
 def _listed(label: str, values: dict[str, Any]) -> list[str]:
-    """A label, names and values, in as many lines as they need."""
-    lines = [""]
-    for name, value in values.items():
-        item = f"{name} {value}"
-        if lines[-1] and len(lines[-1]) + len(item) > LINE:
-            lines[-1] += ","
-            lines.append(item)
-        else:
-            lines[-1] += f", {item}" if lines[-1] else item
-    return [f"    {' ' * len(label) if number else label} {line}" for number, line in enumerate(lines) if line]
+    """A label, names and values, in one line; none without values."""
+    return [f"    {label} {', '.join(f'{name} {_plain(value)}' for name, value in values.items())}"] if values else []
+
+
+def _plain(value: Any) -> str:
+    """A setting's value for people."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name} {_plain(own)}' for name, own in value.items() if own is not None)}}}"
+    return f"[{', '.join(map(_plain, value))}]" if isinstance(value, list | tuple) else str(value)
 
 
 def _row(exposure: Exposure) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from g2is_assets.contracts import study as contracts
 from g2is_assets.core.sampling import mean_paired_difference
 from g2is_assets.errors import StoreError
-from g2is_assets.reports.words import difference_to
+from g2is_assets.reports.words import counted, difference_to
 from g2is_assets.settings.config import ALL_DOMAINS
 
 RIVALS: Final = ("random", "less")
@@ -221,8 +221,8 @@ def leaderboard_tables(board: pl.DataFrame) -> list[tuple[str, list[dict[str, st
     found = []
     for (budget, domain), part in groups.group_by("budget", "domain", maintain_order=True):
         seeds = part["n_seeds"].unique().sort().to_list()
-        span = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-        scored = f"NLL on {part['n_rows_scored'][0]} {part['part'][0]} rows, {span} seed(s)"
+        span = counted(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+        scored = f"NLL on {counted(part['n_rows_scored'][0], part['part'][0] + ' row')}, {span}"
         found.append((f"{domain}, budget {budget:g}: {scored}", [_cells(row) for row in part.iter_rows(named=True)]))
     return found
 

@@ -13,7 +13,7 @@ from g2is_assets.contracts.gradients import SET_ASIDE
 from g2is_assets.contracts.instructions import POOL, REJECTED, TARGET, WITHHELD
 from g2is_assets.contracts.tables import main_table
 from g2is_assets.errors import SettingsError, StoreError, command
-from g2is_assets.reports.words import beginning, printable
+from g2is_assets.reports.words import beginning, counted, percent, printable
 from g2is_assets.store.files import read_parquet
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.manifest import Manifest
@@ -206,7 +206,7 @@ def _excluded(row: Mapping[str, Any], quoted: Quote) -> list[str]:
     if row["split"] is None:
         return [f"Not eligible: a near-duplicate of {quoted(row['other_row_id'])}, which stands for both."]
     rule = {"equal": "equal text", "shared 13-gram": "13 words in a row that both hold"}.get(row["reason"])
-    rule = rule or f"{row['share']:.0%} of its word trigrams"
+    rule = rule or f"{percent(row['share'])} of its word trigrams"
     return [f"Not eligible: it repeats the {row['split']} row {row['other_row_id']} of the domain ({rule})."]
 
 
@@ -226,7 +226,7 @@ def _left_in_balance(row: dict[str, Any], version: Version, walk: dict[str, Any]
     """Pull, redundancy, place in line and the row taken that it repeats most; what kept it out is said first."""
     floor, nearer = _floor(version.manifest), pl.col("core_cosine") > row["core_cosine"]
     place = 1 + sum(len(_find(version, table, nearer, "row_id")) for table in (contracts.SUBSET, contracts.LEFT))
-    kept_out = f"at each of {walk['n_taken']} steps another row had more pull less redundancy"
+    kept_out = f"at each of {counted(walk['n_taken'], 'step')} another row had more pull less redundancy"
     if _kept_out(row, floor):
         kept_out = _reason({**row, "rank": None}, walk, floor, quoted)
     in_line = f"; it was {_ordinal(row['rank'])} in line" if row["rank"] else ""
@@ -260,8 +260,9 @@ def _reason(row: dict[str, Any], walk: dict[str, Any], floor: float | None, quot
         return f"in conflict {when} {quoted(row['conflict_row'])}, cosine {row['conflict_cosine']:.4f}"
     rank = f"; by coherence it was {_ordinal(row['rank'])} in line when the walk ended" if row["rank"] else ""
     if row["n_inconsistent"]:
-        return f"refused by consistency at {row['n_inconsistent']} of {walk['n_choices']} steps{rank}"
-    return f"allowed at every step, others were nearer{rank} ({walk['n_taken']} of {walk['budget']} rows taken)"
+        return f"refused by consistency at {row['n_inconsistent']} of {counted(walk['n_choices'], 'step')}{rank}"
+    taken = f"{walk['n_taken']} of {counted(walk['budget'], 'row')} taken"
+    return f"allowed at every step, others were nearer{rank} ({taken})"
 
 
 def _ordinal(n: int) -> str:

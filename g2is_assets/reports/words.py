@@ -3,7 +3,8 @@
 import base64
 import math
 import re
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -28,9 +29,12 @@ def printable(text: str) -> str:
 
 
 def beginning(text: str, limit: int) -> str:
-    """The beginning of a text in one line of at most `limit` characters, with dots where it is cut."""
+    """The beginning of a text in one line of at most `limit` characters, with dots where it is cut: between words."""
     line = printable(text[: 4 * limit])
-    return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 1] + "…"
+    if len(line) <= limit and len(text) <= 4 * limit:
+        return line
+    last = line.rfind(" ", 2 * limit // 3, limit)
+    return f"{line[: last if last > 0 else limit - 1].rstrip()}…"
 
 
 def readable(text: str) -> str:
@@ -41,6 +45,21 @@ def readable(text: str) -> str:
 def counted(n: int, one: str, many: str = "") -> str:
     """A number of things in words: `1 row`, `1,000 rows`; where more than an `s` differs, with both said."""
     return f"{n:,} {one if n == 1 else many or f'{one}s'}"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share in words: `6.6 %`."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def folded(lines: Iterable[str], width: int) -> list[str]:
+    """Lines of at most `width` characters, as far as words go: what is cut off goes on below, set in a little."""
+    found: list[str] = []
+    for line in lines:
+        indent = line[: len(line) - len(line.lstrip())]
+        whole = {"break_long_words": False, "break_on_hyphens": False}
+        found += textwrap.wrap(line, width, subsequent_indent=f"{indent}    ", **whole) or [line]  # type: ignore[arg-type]
+    return found
 
 
 class Difference(NamedTuple):
@@ -86,9 +105,8 @@ def measure_to(other: str, metrics: Metrics) -> str:
     """The same relative to the other's loss, and as perplexities."""
     then, now = (float(metrics[f"nll_{model}"]) for model in (other, "g2is"))
     word = "lower" if now <= then else "higher"
-    return (
-        f"loss {abs(now - then) / max(then, 1e-9):.1%} {word}, perplexity {_perplexity(now)} after {_perplexity(then)}"
-    )
+    change = percent(abs(now - then) / max(then, 1e-9), 1)
+    return f"loss {change} {word}, perplexity {_perplexity(now)} after {_perplexity(then)}"
 
 
 def _perplexity(nll: float) -> str:
@@ -101,14 +119,14 @@ def right_answers(metrics: Metrics) -> str | None:
     if not metrics["n_asked"]:
         return None
     if not _any_right(metrics):
-        return f"No model gets any of {metrics['n_asked']:,} rows right"
+        return f"No model gets any of {counted(int(metrics['n_asked']), 'row')} right"
     others = {"base": "base model", "random": "random subset", "served": "served before"}
     beside = [
         ": ".join(filter(None, (f"{name} {metrics[f'n_right_{key}']}", points_to(key, metrics))))
         for key, name in others.items()
         if f"n_right_{key}" in metrics
     ]
-    return f"{metrics['n_right_g2is']} of {metrics['n_asked']:,} answers right ({'; '.join(beside)})"
+    return f"{metrics['n_right_g2is']} of {counted(int(metrics['n_asked']), 'answer')} right ({'; '.join(beside)})"
 
 
 def _any_right(metrics: Metrics) -> bool:

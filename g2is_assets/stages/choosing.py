@@ -20,6 +20,7 @@ from g2is_assets.core.problem import Nodes, Problem, Selection
 from g2is_assets.core.rows import FeatureSource, FoldedFeatures
 from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.errors import SettingsError, StoreError, command
+from g2is_assets.reports.words import counted
 from g2is_assets.settings.selection import selection_settings
 from g2is_assets.stages.features import all_rows, stored_features
 from g2is_assets.stages.stage import Task
@@ -65,9 +66,9 @@ class Chooser:
         n_rows = max(1, round(budget * n_pool)) if budget < 1 else int(budget)
         if n_rows > n_eligible:
             raise SettingsError(
-                f"domain '{self.task.domain}': the budget of {n_rows} rows is larger than the pool's {n_eligible} "
-                f"eligible rows ({n_pool} with gradients, near-duplicates counted once, repeats of the domain's rows "
-                "left out); lower `budget`"
+                f"domain '{self.task.domain}': the budget of {counted(n_rows, 'row')} is larger than the pool's "
+                f"{counted(n_eligible, 'eligible row')} ({n_pool} with gradients, near-duplicates counted once, "
+                "repeats of the domain's rows left out); lower `budget`"
             )
         return Problem(**self._of_pool, **self._of_domain(steering), budget=n_rows, seed=seed)
 

@@ -17,7 +17,7 @@ from g2is_assets.core.codes import LARGEST, ZERO_NORM
 from g2is_assets.core.leakage import Text, compared_whole
 from g2is_assets.core.rows import FeatureSource, cosines_towards, real_rows
 from g2is_assets.errors import REDRAW, command
-from g2is_assets.reports.words import difference_to, guessing
+from g2is_assets.reports.words import counted, difference_to, guessing, percent
 from g2is_assets.settings.config import LicensesSettings
 from g2is_assets.settings.selection import AnySelection, BalancedSelection
 from g2is_assets.trail.verify import ALTERED, STATES, Finding
@@ -50,9 +50,8 @@ def directions_are_stored(blocks: Iterable[NDArray[np.int8]], bits: int) -> Verd
     """Every stored vector, of blocks (m, d) of codes, has a direction: its largest code is that of its bits."""
     largest = np.concatenate([np.empty(0, np.int64), *(np.abs(b.astype(np.int64)).max(axis=1) for b in blocks)])
     bad = int((largest != LARGEST[bits]).sum())
-    return Verdict(
-        bad == 0, f"{bad} of {len(largest)} vectors have no direction", {"n_vectors": len(largest), "n_bad": bad}
-    )
+    said = f"{bad} of {counted(len(largest), 'vector')} without a direction"
+    return Verdict(bad == 0, said, {"n_vectors": len(largest), "n_bad": bad})
 
 
 def components_are_orthonormal_and_oriented(
@@ -104,7 +103,8 @@ def subset_keeps_the_rules(
             conflicts += int((~(pairs >= -COSINE_TOLERANCE)).sum())  # NaN counts too
     return Verdict(
         conflicts == broken == below == 0,
-        f"{conflicts} pairs in conflict, {broken} steps below their consistency, {below} rows below the core cosine",
+        f"{counted(conflicts, 'pair')} in conflict, {counted(broken, 'step')} below the consistency asked for, "
+        f"{counted(below, 'row')} below the core cosine",
         {"n_conflicts": conflicts, "smallest_cosine": smallest, "n_inconsistent": broken, "n_below_core_cosine": below},
     )
 
@@ -149,7 +149,7 @@ def balance_was_kept(
     passed_over = int((worst > COSINE_TOLERANCE).sum())
     return Verdict(
         misstated == passed_over == 0,
-        f"of {len(taken)} steps {misstated} differ from their record, {passed_over} passed over a better row",
+        f"of {counted(len(taken), 'step')} {misstated} not as recorded, {passed_over} that passed over a better row",
         {"n_misstated": misstated, "n_passed_over": passed_over, "largest_lead": float(worst.max(initial=0.0))},
     )
 
@@ -191,8 +191,8 @@ def budgets_add_up(budgets: pl.DataFrame, n_rows: int, total: int, reallocate: b
     causes = ", ".join(f"{n} by {cause}" for cause, n in sorted(short["ended"].value_counts().rows()))
     return Verdict(
         passed,
-        f"{allotted} of {total} rows allotted, {taken} taken, {n_rows} in the subset; components that ended short: "
-        f"{causes or 'none'}",
+        f"{allotted} of {counted(total, 'row')} allotted, {taken} taken, {n_rows} in the subset; components that ended "
+        f"short: {causes or 'none'}",
         {"budget": total, "allotted": allotted, "taken": taken, "short": total - taken, "n_short": len(short)},
     )
 
@@ -226,7 +226,7 @@ def graph_is_sound(nodes: pl.DataFrame, edges: pl.DataFrame) -> Verdict:
         "n_lists_with_gaps": int((lists["gaps"] != 0).sum()),
     }
     faults = ", ".join(f"{name.removeprefix('n_').replace('_', ' ')} {n}" for name, n in numbers.items())
-    return Verdict(not any(numbers.values()), f"{len(edges)} edges: {faults}", numbers)
+    return Verdict(not any(numbers.values()), f"{counted(len(edges), 'edge')}: {faults}", numbers)
 
 
 def constraints_bite(selection: Metrics, graph: Metrics, rules: AnySelection) -> Verdict:
@@ -249,8 +249,9 @@ def constraints_bite(selection: Metrics, graph: Metrics, rules: AnySelection) ->
     said = ", ".join(f"{rule.replace('_', ' ')} {n}" for rule, n in refused.items()) or "no rule, as none is in force"
     return Verdict(
         not idle,
-        f"of {selection['n_candidates']} candidates refused by {said}; {near} conflicts lie within the sketch's "
-        f"distortion; negative edges {shares['raw']:.2%} raw, {shares['mean_removed']:.2%} mean-removed"
+        f"of {counted(int(selection['n_candidates']), 'candidate')} refused by {said}; "
+        f"{counted(near, 'conflict lies', 'conflicts lie')} within the sketch's distortion; negative edges "
+        f"{percent(shares['raw'], 2)} raw, {percent(shares['mean_removed'], 2)} mean-removed"
         + (f"; no candidate was refused by {', '.join(idle)}" if idle else ""),
         {f"n_refused_by_{rule}": n for rule, n in refused.items()}
         | {"n_refused_within_distortion": near, "n_candidates": int(selection["n_candidates"])}
@@ -284,10 +285,11 @@ def pool_is_free_of_leaks(excluded: pl.DataFrame, allowed: bool, own: pl.DataFra
     short = own[compared_whole([Text(*pair) for pair in own.select("prompt", "response").rows()])]
     names = [f"{split} row {row_id}" for split, row_id in short.select("split", "row_id").rows()]
     more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
-    said = f"{len(leaks)} pool rows repeat a row of the domain and were left out ({reasons}; {test} of test rows)"
+    said = f"{counted(len(leaks), 'pool row repeats', 'pool rows repeat')} a row of the domain and "
+    said += f"{'was' if len(leaks) == 1 else 'were'} left out ({reasons}; {test} of test rows)"
     if names:
-        said += f"; {len(names)} of the domain's {len(own)} rows are so short that only equal text is found to repeat "
-        said += f"them: {', '.join(names[:N_NAMED])}{more}"
+        said += f"; of the domain's {counted(len(own), 'row')} {counted(len(names), 'is', 'are')} so short that only "
+        said += f"equal text is found to repeat: {', '.join(names[:N_NAMED])}{more}"
     numbers = {"n_leaks": len(leaks), "n_leaks_of_test": test, "n_compared_whole": len(names)}
     return Verdict(leaks.is_empty(), said, {**numbers, "compared_whole": ", ".join(names) or "none"})
 
@@ -313,7 +315,8 @@ def sample_holds_no_withheld_row(
     due = gone or refused
     return Verdict(
         not due,
-        f"of {len(rows)} rows {len(gone)} are withdrawn and {len(refused)} have a denied licence"
+        f"of {counted(len(rows), 'row')} {counted(len(gone), 'is', 'are')} withdrawn and "
+        f"{counted(len(refused), 'has', 'have')} a denied licence"
         + (f"; licences of {n_unknown} are no longer known" if n_unknown else "")
         + (f"; a new warmup is due: {command(REDRAW)}" if due else ""),
         {"n_rows": len(rows), "n_withdrawn": len(gone), "n_denied": len(refused), "n_licenses_unknown": n_unknown},
@@ -341,6 +344,6 @@ def chain_is_whole(findings: Sequence[Finding], n_versions: int, n_files: int) -
     first = f"; first {altered[0].where}: {altered[0].what}" if altered else ""
     return Verdict(
         not altered,
-        f"{counts[ALTERED]} parts of {n_versions} versions with {n_files} files were altered{first}",
+        f"of {counted(n_versions, 'version')} with {counted(n_files, 'file')} {counts[ALTERED]} altered{first}",
         {"n_versions": n_versions, "n_files": n_files} | {f"n_{state}": n for state, n in counts.items()},
     )

@@ -16,6 +16,7 @@ from g2is_assets.contracts.warmup import CHECKPOINTS, SAMPLE
 from g2is_assets.core.rows import sum_of
 from g2is_assets.errors import REDRAW, SourceError, StoreError, command
 from g2is_assets.progress import say, track
+from g2is_assets.reports.words import counted
 from g2is_assets.settings.selection import FeatureKind
 from g2is_assets.stages.features import LAST, Stored, fill, stores_of
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
@@ -146,7 +147,8 @@ def _fill(draft: Draft, task: Task, table: pl.DataFrame, also: pl.DataFrame | No
     begun = time.monotonic()
     stored, _ = fill(draft, task, {e.row_id: e.n_tokens for e in by_id.values()}, compute, table["row_id"])
     if n_padded := sum(cost.n_rows - cost.packed_rows for cost in costs):
-        say(f"gradients: {n_padded} rows passed padded: the model or the device does not keep packed rows apart")
+        padded = counted(n_padded, "row")
+        say(f"gradients: {padded} passed padded: the model or the device does not keep packed rows apart")
     losses = stored.index.join(table, on="row_id", how="semi")["loss"]
     draft.metric(
         mean_loss=float(losses.mean() or 0.0),  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import polars as pl
 from g2is_assets.contracts.knowledge import COMPONENTS, LOADINGS, SPECTRUM
 from g2is_assets.core.knowledge import knowledge_of
 from g2is_assets.errors import SourceError
+from g2is_assets.reports.words import counted
 from g2is_assets.stages.features import all_rows, stored_features
 from g2is_assets.stages.stage import MadeFrom, Task, stage
 from g2is_assets.store.version import Draft
@@ -34,7 +35,7 @@ def components(draft: Draft, task: Task) -> None:
     try:
         found = knowledge_of(features, settings)
     except ValueError as error:
-        raise SourceError(f"domain '{task.domain}', {len(row_ids)} validation gradients: {error}") from error
+        raise SourceError(f"domain '{task.domain}', {counted(len(row_ids), 'validation gradient')}: {error}") from error
     kept, domain = len(found.components), pl.lit(task.domain).alias("domain")
     schema = COMPONENTS.schema_of_width(features.shape[1])
     table = pl.DataFrame(

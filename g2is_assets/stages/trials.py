@@ -21,6 +21,7 @@ from g2is_assets.contracts.study import TRAINING
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.errors import SourceError, StudyPaused
 from g2is_assets.progress import say, track
+from g2is_assets.reports.words import counted
 from g2is_assets.settings.config import FinetuneSettings
 from g2is_assets.stages.studies import Study
 from g2is_assets.stages.trainings import fit, pool_rows, score, tuned
@@ -262,7 +263,7 @@ class DomainTrials:
         n_choices = int(rows.filter(pl.col("answer").is_not_null())["choices"].list.len().sum())
         with track(f"scoring {label}", len(rows) + n_choices, "rows and choices") as progress:
             found = score(self.workspace, model, rows, choices=True, progress=progress)
-        say(f"{label}: scored {len(rows)} test rows, {found.seconds:.0f} s")
+        say(f"{label}: scored {counted(len(rows), 'test row')}, {found.seconds:.0f} s")
         return CellScores(
             test=self.exam.test_digest,
             row_id=rows["row_id"].to_list(),
@@ -292,7 +293,7 @@ class DomainTrials:
         before = cell.general_now() or CellGeneral()
         with track(f"scoring {label}", len(rows), "rows of the pool") as progress:
             found = score(self.workspace, model, rows, progress=progress)
-        say(f"{label}: scored {len(rows)} rows of the pool, {found.seconds:.0f} s")
+        say(f"{label}: scored {counted(len(rows), 'row')} of the pool, {found.seconds:.0f} s")
         return CellGeneral(
             row_id=before.row_id + rows["row_id"].to_list(),
             nll=before.nll + found.nll,
@@ -315,7 +316,7 @@ class DomainTrials:
         return self.study.finetune.model_copy(update=cell)
 
     def _label(self, trial: Trial) -> str:
-        what = f"{len(trial.rows)} rows, rate {trial.rate:g}, seed {trial.seed}" if trial.rows else "base"
+        what = f"{counted(len(trial.rows), 'row')}, rate {trial.rate:g}, seed {trial.seed}" if trial.rows else "base"
         return f"{self.domain}: {what}"
 
     @cached_property

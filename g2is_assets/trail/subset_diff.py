@@ -112,7 +112,7 @@ def subset_of(lake: Lake, domain: str, name: str) -> Version:
                         found[link.version.folder] = link.version
     if len(found) != 1:
         known = ", ".join(f.parent.name for f in sorted(lake.place("selection/subset", domain).glob(f"*/{MANIFEST}")))
-        count = "no version" if not found else f"{len(found)} versions"
+        count = "no version" if not found else "1 version" if len(found) == 1 else f"{len(found)} versions"
         raise SettingsError(f"'{name}' names {count} of the subset of '{domain}'; there are: {known or 'none'}")
     return next(iter(found.values()))
 

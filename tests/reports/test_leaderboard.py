@@ -239,4 +239,4 @@ def test_the_terminal_shows_all_domains_last_and_how_many_seeds():
     (line,) = [row for row in tables[0][1] if row["variant"] == "new"]
     assert line["NLL"] == "2.0000"
     assert line["minus less"].startswith("+1.0000 [")
-    assert "1 to 2 seed(s)" in tables[0][0]
+    assert "1 to 2 seeds" in tables[0][0]

@@ -160,8 +160,8 @@ def test_the_policy_allows_the_pages_own_style_and_script_and_nothing_from_elsew
 def test_the_verdict_is_one_sentence_with_relative_numbers(tree: Tree) -> None:
     (verdict,) = [p["text"] for p in tree.all("p") if p["attrs"].get("class") == "verdict"]
     assert verdict == (
-        "Here G2IS is better than the base model (loss 13.3% lower, perplexity 3.67 after 4.48) and not told apart "
-        "from a random subset of the same size (loss 0.8% higher, perplexity 3.67 after 3.63) (one seed)."
+        "Here G2IS is better than the base model (loss 13.3 % lower, perplexity 3.67 after 4.48) and not told apart "
+        "from a random subset of the same size (loss 0.8 % higher, perplexity 3.67 after 3.63) (one seed)."
     )
 
 

@@ -83,8 +83,8 @@ def measured(**said: float | str) -> dict[str, int | float | str]:
 
 
 def test_the_verdict_has_a_measure_and_right_answers_first() -> None:
-    said = "Here G2IS is better than the base model (loss 6.6% lower, perplexity 12.7 after 15.2) and better than "
-    said += "a random subset of the same size (loss 1.5% lower, perplexity 12.7 after 13.2) (one seed)."
+    said = "Here G2IS is better than the base model (loss 6.6 % lower, perplexity 12.7 after 15.2) and better than "
+    said += "a random subset of the same size (loss 1.5 % lower, perplexity 12.7 after 13.2) (one seed)."
     assert words.verdict(measured()) == said
     right = {"n_asked": 50, "n_right_g2is": 31, "n_right_base": 12, "n_right_random": 28}
     first = "31 of 50 answers right (base model 12; random subset 28)"
@@ -100,7 +100,7 @@ def test_the_verdict_has_a_measure_and_right_answers_first() -> None:
 
 def test_an_adapter_worse_than_the_one_served_before_is_said_to_be_in_the_result() -> None:
     worse = words.result(measured(minus_served_low=0.001))
-    said = "It is worse than the adapter served before (loss 0.4% higher, perplexity 12.7 after 12.5)."
+    said = "It is worse than the adapter served before (loss 0.4 % higher, perplexity 12.7 after 12.5)."
     assert worse == f"{words.verdict(measured())} {said}"
     alone = {name: value for name, value in measured().items() if "served" not in name}
     assert words.result(alone) == words.verdict(alone)

@@ -326,7 +326,7 @@ def test_rows_that_leaks_cannot_be_told_of_but_by_equality_are_counted_and_named
     own = target_rows(["How many apples are in six full boxes?", *["Go on", "继续", "👍", "?!", "x=1;y=2", ""]])
     verdict = pool_is_free_of_leaks(excluded, False, own)
     assert verdict.passed
-    assert "6 of the domain's 7 rows are so short" in verdict.description
+    assert "of the domain's 7 rows 6 are so short" in verdict.description
     assert verdict.description.endswith("test row r1, test row r2, test row r3, test row r4, test row r5 and 1 more")
     assert verdict.numbers["n_compared_whole"] == 6
     assert str(verdict.numbers["compared_whole"]).endswith("test row r5, test row r6")

@@ -67,4 +67,4 @@ def test_speed_is_told_where_the_model_was_at_work(caplog: pytest.LogCaptureFixt
         assert speed("rest", 0, 0.0, 0.0)["tokens_per_s"] == 0
         assert not caplog.records
         assert speed("warmup", 500, 2.0, 0.25)["tokens_per_s"] == 250
-    assert "warmup: 500 tokens, 250 tokens/s, 25% of the rate of a bare product" in caplog.text
+    assert "warmup: 500 tokens, 250 tokens/s, 25 % of the rate of a bare product" in caplog.text

@@ -15,7 +15,7 @@ from g2is_assets.errors import StoreError
 from g2is_assets.reports.page.charts import MODELS
 from g2is_assets.reports.page.material import Material
 from g2is_assets.reports.why import excluded_line, left_line, taken_lines
-from g2is_assets.reports.words import ID_SHOWN, beginning, printable, readable
+from g2is_assets.reports.words import ID_SHOWN, beginning, counted, printable, readable
 
 SHOWN: Final = 40
 """Sources or licences that are listed; the others are one line."""
@@ -195,7 +195,7 @@ def mix(material: Material, column: Literal["sources", "licenses"]) -> list[dict
     both = both.sort(["n_taken", "n_pool", "name"], descending=[True, True, False])
     if len(both) > SHOWN:
         rest = both[SHOWN - 1 :]
-        others = rest.select(pl.lit(f"{len(rest)} others").alias("name"), pl.sum("n_pool", "n_taken"))
+        others = rest.select(pl.lit(counted(len(rest), "other")).alias("name"), pl.sum("n_pool", "n_taken"))
         both = pl.concat([both.head(SHOWN - 1), others])
     shares = {f"{whose}_share": pl.col(f"n_{whose}") / max(len(table), 1) for whose, table in tables.items()}
     lift = pl.when(pl.col("pool_share") > 0).then(pl.col("taken_share") / pl.col("pool_share"))

@@ -8,6 +8,7 @@ import polars as pl
 from matplotlib.ticker import MaxNLocator
 
 from g2is_assets.reports.pictures import common as draw
+from g2is_assets.reports.words import percent
 
 N_SOURCES: Final = 18
 N_REASONS: Final = 8
@@ -91,10 +92,10 @@ def time_picture(metrics: Mapping[str, Any]) -> bytes:
     begun = 0.0
     parts = {"forward and backward": 1 - mix - sketch, "Adam's direction": mix, "sketch": sketch}
     for (part, share), color in zip(parts.items(), draw.PALETTE, strict=False):
-        ax.barh(0, share, left=begun, color=color, label=f"{part} {share:.0%}")
+        ax.barh(0, share, left=begun, color=color, label=f"{part} {percent(share)}")
         begun += share
     peak = float(metrics["peak_share"])
-    label = f"the products alone at the machine's rate: {peak:.0%}"
+    label = f"the products alone at the machine's rate: {percent(peak)}"
     ax.axvline(peak, color="black", linestyle="--", linewidth=1.4, label=label)
     ax.set_yticks([])
     ax.set_xlim(0, max(1.0, 1.05 * peak))
@@ -123,7 +124,8 @@ def spectrum_picture(spectrum: pl.DataFrame) -> bytes:
     ax.axvline(n_kept - 0.5, color=draw.ORANGE, linestyle="--", linewidth=1.4)
     cut = f", the first {len(shown)} of {len(shares)}" if len(shown) < len(shares) else ""
     ax.set_xlabel(f"direction{cut}", fontsize=8)
-    said = f"{n_kept} of {len(shares)} directions are kept (left of the dashed line): {shares[:n_kept].sum():.1%}"
+    kept = percent(shares[:n_kept].sum(), 1)
+    said = f"{n_kept} of {len(shares)} directions are kept (left of the dashed line): {kept}"
     for axis, heading in ((ax, said), (total, "")):
         draw.plain(axis, heading, grid=None)
         axis.yaxis.set_major_formatter("{x:.0%}")

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from g2is_assets.reports.pictures import common as draw
+from g2is_assets.reports.words import percent
 
 N_SOURCES: Final = 8
 """Sources with a colour of their own: more could not be told apart."""
@@ -35,7 +36,7 @@ def cosine_picture(cosines: pl.DataFrame) -> bytes:
         edges = np.append(part["low"].to_numpy(), part["high"][-1])
         shares, negative = counts / counts.sum(), counts[edges[1:] < 1e-9].sum() / counts.sum()
         ax.stairs(shares, edges, fill=True, color=color, alpha=0.35)
-        ax.stairs(shares, edges, color=color, linewidth=1.2, label=f"{label}: {negative:.1%} negative")
+        ax.stairs(shares, edges, color=color, linewidth=1.2, label=f"{label}: {percent(negative, 1)} negative")
     ax.axvline(0, color="black", linewidth=1)
     ax.set_xlim(min(-0.1, seen["low"].to_numpy().min() - 0.02), seen["high"].to_numpy().max() + 0.02)
     ax.yaxis.set_major_formatter("{x:.1%}")
