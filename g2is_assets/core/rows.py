@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2is_assets.core.codes import ZERO_NORM, joined, planes_of, products, quantise
+from g2is_assets.core.codes import ZERO_NORM, joined, planes_of, products, quantise, squared_lengths
 
 AT_THE_MEAN: Final = 1e-8
 """Squared distance from the mean up to which a row counts as zero: codes themselves are further from their row."""
@@ -198,8 +198,7 @@ class Terms:
     @classmethod
     def of(cls, codes: NDArray[np.int8], to_mean: NDArray[np.float64] | None, squared_mean: float) -> "Terms":
         """Of codes (n, d), their products (n,) with the mean, and its squared norm."""
-        wide = codes.astype(np.int32)
-        squared = np.einsum("nd,nd->n", wide, wide, dtype=np.int64).astype(np.float64)
+        squared = squared_lengths(codes)
         inverse = np.divide(1.0, np.sqrt(squared), out=np.zeros(len(codes)), where=squared > 0)
         if to_mean is None:
             return cls(inverse, None, None)
