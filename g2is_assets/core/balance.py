@@ -75,7 +75,7 @@ def balanced_walk(
     mean, nodes = mean_feature(own), nodes_of(own, fair)
     rules = Rules(delta, consistency, min_core_cosine, no_conflict, conflicts_across=False)
     rows = CodedRows(source, memory_bytes)
-    state = WalkState(rows, across=False, conflict=no_conflict, compact=False)
+    state = WalkState(rows, budget, across=False, conflict=no_conflict, compact=False)
     trace: list[Record] = []
     to_core, to_nodes = rows.towards(unit_rows(mean[None]))[0], rows.towards(nodes)
     walk = BalancedWalk(
@@ -89,7 +89,7 @@ def balanced_walk(
         redundancy=redundancy,
     )
     walk.run(budget, trace)
-    return Walk.of(trace, [walk.ended], [walk.refusals])
+    return Walk.of(state, trace, [walk.ended], [walk.refusals])
 
 
 def mean_feature(validation: ArrayLike) -> NDArray[np.float64]:

@@ -133,6 +133,13 @@ def by_float32(rows: "Tensor", others: "Tensor") -> "Tensor":
     return found
 
 
+SLOW: Final = (
+    "this processor's int8 products are not exact, so codes are multiplied in float32: the same values, several times "
+    "slower"
+)
+"""What is said where `kernel_is_exact` is false."""
+
+
 @cache
 def kernel_is_exact(device: str) -> bool:
     """Whether this machine's int8 products hold with the largest codes: some kernels for old processors saturate."""

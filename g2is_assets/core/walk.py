@@ -34,11 +34,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Choice:
-    """The next row: its position, what it had most of and by how much, and the two sides of consistency."""
+    """The next row: its position, what it had most of, and the two sides of consistency."""
 
     position: int
     score: float
-    margin: float
     reached: float
     against: float
 
@@ -98,7 +97,7 @@ def gradient_walk(
         raise ValueError("method='reference' takes no options but delta")
     rules = Rules(delta, consistency, min_core_cosine, no_conflict, conflicts_across)
     rows = CodedRows(source, memory_bytes) if method == "g2is" else FloatRows(source, memory_bytes)
-    state = WalkState(rows, across=conflicts_across, conflict=no_conflict)
+    state = WalkState(rows, int(limits.sum()), across=conflicts_across, conflict=no_conflict)
     trace: list[Record] = []
     # Every vector is finite by now, yet some BLAS kernels raise the invalid flag on unused vector lanes.
     with np.errstate(invalid="ignore"):
@@ -107,7 +106,7 @@ def gradient_walk(
             walk.run(int(limit), trace)
         if reallocate:
             _reallocate(walks, limits, trace)
-    return Walk.of(trace, [walk.ended for walk in walks], [walk.refusals for walk in walks])
+    return Walk.of(state, trace, [walk.ended for walk in walks], [walk.refusals for walk in walks])
 
 
 def _reallocate(walks: list["ComponentWalk"], limits: NDArray[np.int64], trace: list[Record]) -> None:
@@ -186,8 +185,8 @@ class ComponentWalk:
             ]
             self.ended = next((reason for reason, rows in left if rows.any()), "no free row")
             return None
-        position, score, margin = best
-        return Choice(position, score, margin, float(reached[position]), against)
+        position, score = best
+        return Choice(position, score, float(reached[position]), against)
 
     def _against(self) -> float:
         """The value that consistency is measured against."""
@@ -195,19 +194,17 @@ class ComponentWalk:
             return self.reached[-1]
         return max(self.reached) if self.rules.consistency == "best" else self.reached[0]
 
-    def _best(self, candidates: NDArray[np.bool_]) -> tuple[int, float, float] | None:
-        """The candidate with the largest score, that score, and its lead over the next (NaN if there is no other).
-
-        Ties go to the lower row index.
-        """
+    def _best(self, candidates: NDArray[np.bool_]) -> tuple[int, float] | None:
+        """The candidate with the largest score, and that score; ties go to the lower row index."""
         places = np.flatnonzero(candidates)
         if not len(places):
             return None
         scores = self._score()[places]
-        second, largest = np.partition(scores, -2)[-2:] if len(scores) > 1 else (np.nan, scores[0])
+        self.state.rivals.note(self.state.rows.index[places], scores)
+        largest = scores.max()
         first = places[scores == largest]
         position = first[self.state.rows.index[first].argmin()]
-        return int(position), float(largest), float(largest - second)
+        return int(position), float(largest)
 
     def _likely(self, n: int) -> NDArray[np.int64]:
         """The n free rows with the largest score as it is now: most of the next ones are among them."""
@@ -241,7 +238,6 @@ class ComponentWalk:
             "consistency_before": choice.against,
             "consistency": choice.reached,
             "score": choice.score,
-            "margin": choice.margin,
             "error": self._error(),
         }
         trace.append(record | self._more(position))

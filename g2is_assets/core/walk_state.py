@@ -17,6 +17,8 @@ Likely = Callable[[int], NDArray[np.int64]]
 
 AT_A_TIME: Final = 64
 """Columns of products taken at a time: one costs nearly as much, for the rows have to be read."""
+MOST_RIVALS: Final = 2**23
+"""Scores of rivals held in all, 100 MB: enough for a budget of 2,896 rows."""
 
 
 class ActiveRows(ABC):
@@ -198,12 +200,15 @@ class FloatRows(ActiveRows):
 class WalkState:
     """What the walk knows of every row that it may still take; positions are into the active rows."""
 
-    def __init__(self, rows: CodedRows | FloatRows, *, across: bool, conflict: bool, compact: bool = True) -> None:
+    def __init__(
+        self, rows: CodedRows | FloatRows, budget: int, *, across: bool, conflict: bool, compact: bool = True
+    ) -> None:
         """Start with every row free and active.
 
         Conflicts count across components, or at all, where so said; `compact` lets rows that can no longer be taken
         leave the active ones.
         """
+        self.rivals = Rivals(budget)
         self.rows, self.across, self.conflict, self.compact = rows, across, conflict, compact
         self.free = np.ones(rows.n_rows, dtype=bool)
         self._forget()
@@ -257,6 +262,40 @@ class WalkState:
         lower = self.to_last < self.minimum
         self.minimum[lower] = self.to_last[lower]
         self.minimum_row[lower] = number
+
+
+class Rivals:
+    """The strongest others of every choice, by which a row taken stands, in the end, above the rows never taken.
+
+    Of a choice after which b rows may be taken, the best row that none of them is, is among the strongest b + 1 others.
+    """
+
+    def __init__(self, budget: int) -> None:
+        """Nothing noted yet of a walk that takes at most so many rows."""
+        self.budget, self.most = budget, max(16, MOST_RIVALS // max(budget, 1))
+        self.noted: list[tuple[NDArray[np.int32], NDArray[np.float64], bool]] = []
+
+    def note(self, numbers: NDArray[np.int64], scores: NDArray[np.floating]) -> None:
+        """Note a choice: all rows allowed and their scores; the one taken, which is never left, may be among them."""
+        n = min(self.budget - len(self.noted) + 1, self.most)
+        if cut := n < len(scores):
+            strongest = np.argpartition(scores, -n)[-n:]
+            numbers, scores = numbers[strongest], scores[strongest]
+        self.noted.append((numbers.astype(np.int32), scores.astype(np.float64), cut))
+
+    def margins(self, taken: NDArray[np.int64], scores: NDArray[np.float64], n_rows: int) -> NDArray[np.float64]:
+        """(m,) how far the best row never taken lay behind each choice's; NaN where none was allowed.
+
+        Where only some rivals could be held, and all of them were taken, it is how far the weakest of these lay behind:
+        the margin is at least that.
+        """
+        left, found = np.ones(n_rows, dtype=bool), np.full(len(taken), np.nan)
+        left[taken] = False
+        for step, (numbers, others, cut) in enumerate(self.noted):
+            never = others[left[numbers]]
+            if len(never) or cut:
+                found[step] = scores[step] - (never.max() if len(never) else others.min())
+        return found
 
 
 Ended = Literal["budget", "no free row", "core cosine", "conflict", "consistency", "no budget"]
@@ -326,10 +365,13 @@ class Walk:
     refusals: list[Refusals | None]
 
     @classmethod
-    def of(cls, records: Sequence[Record], ended: list[Ended], refusals: list[Refusals | None]) -> "Walk":
+    def of(
+        cls, state: WalkState, records: Sequence[Record], ended: list[Ended], refusals: list[Refusals | None]
+    ) -> "Walk":
         """The walk of these records, one per row taken."""
         columns: dict[str, Any] = {}
         for name in (f.name for f in fields(cls) if f.name not in ("ended", "refusals")):
             missing, dtype = (-1, np.int64) if name in _WHOLE else (np.nan, np.float64)
             columns[name] = np.array([record.get(name, missing) for record in records], dtype=dtype)
+        columns["margin"] = state.rivals.margins(columns["rows"], columns["score"], state.rows.n_rows)
         return cls(**columns, ended=ended, refusals=refusals)

@@ -6,7 +6,9 @@ import numpy as np
 import polars as pl
 
 from g2is_assets.contracts.gradients import INDEX, MEANS, SET_ASIDE
+from g2is_assets.core.codes import SLOW, kernel_is_exact
 from g2is_assets.core.rows import FeatureSource, real_rows
+from g2is_assets.progress import say
 from g2is_assets.stages.stage import Task
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.features import StoredFeatures
@@ -76,6 +78,12 @@ def stored_features(
         index = index.filter(pl.col("row_id").is_in(rows.implode()))
     mean = gradients.read(MEANS).filter(pl.col("kind") == kind)["mean"].to_numpy()[0] if mean_removed else None
     return index["row_id"].to_list(), StoredFeatures(workspace.lake.parts_of(gradients), index, kind, mean)
+
+
+def tell_of_slow_products(stage: str) -> None:
+    """Say where what a stage multiplies takes long for want of a kernel."""
+    if not kernel_is_exact("cpu"):
+        say(f"{stage}: {SLOW}")
 
 
 def all_rows(source: FeatureSource) -> np.ndarray:

@@ -15,7 +15,7 @@ from g2is_assets.core.knowledge import measure_home, strongest_pulls
 from g2is_assets.core.walk_state import Walk
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.choosing import Chooser
-from g2is_assets.stages.features import stored_features
+from g2is_assets.stages.features import stored_features, tell_of_slow_products
 from g2is_assets.stages.stage import MadeFrom, Place, Task, stage
 from g2is_assets.store.version import Draft
 
@@ -30,7 +30,7 @@ def _inputs(project: Project, place: Place) -> Sequence[str]:
 @stage(
     "selection/subset",
     "domain",
-    "7",
+    "8",
     {"numpy", "parquet"},
     inputs=_inputs,
     made_from=lambda workspace, place, _: MadeFrom(
@@ -54,6 +54,7 @@ def subset(draft: Draft, task: Task) -> None:
     options = settings.model_dump(exclude={"budget", "allow_leaks"})
     chooser = Chooser(task, "g2is", options, nodes=nodes, allow_leaks=settings.allow_leaks)
     problem = chooser.problem(settings.budget)
+    tell_of_slow_products("selection/subset")
     found = chooser.choose(problem)
     walk, ids = found.walk, np.array(chooser.row_ids)[chooser.eligible]
     assert walk is not None and found.split is not None

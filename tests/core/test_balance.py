@@ -67,6 +67,7 @@ def brute_force(
     no_conflict: bool = False,
 ) -> tuple[list[dict[str, float]], float]:
     """Row, pull, redundancy and margin of every step, candidate by candidate, and the closest decision."""
+    allowed_then: list[dict[int, float]] = []
     rows, own = units(problem.features), units(problem.validation)
     mean = own.mean(axis=0)
     steps: list[dict[str, float]] = []
@@ -102,12 +103,15 @@ def brute_force(
         if not scores:
             break
         best = max(scores, key=lambda z: scores[z][0])
-        rest = [scores[best][0] - score[0] for z, score in scores.items() if z != best]
-        decisions += rest
+        decisions += [scores[best][0] - score[0] for z, score in scores.items() if z != best]
+        allowed_then.append({z: score[0] for z, score in scores.items()})
         step = {"row": best, "pull": scores[best][1], "redundancy": scores[best][2]}
-        steps.append(step | {"score": scores[best][0], "margin": min(rest, default=np.nan)})
+        steps.append(step | {"score": scores[best][0]})
         taken.append(best)
         reached.append(abs(cosine(rows[taken].sum(axis=0), mean)))
+    for step, then in zip(steps, allowed_then, strict=True):
+        never = [score for z, score in then.items() if z not in taken]
+        step["margin"] = step["score"] - max(never) if never else np.nan
     return steps, min(decisions)
 
 
@@ -184,7 +188,10 @@ def test_of_two_copies_the_second_gives_way_to_another_direction():
     assert walk.rows.tolist() == [2, 0, 1]
     np.testing.assert_allclose(walk.pull, [0.7, 0.5, 0.5], atol=1e-6)
     np.testing.assert_allclose(walk.redundancy, [0.0, 0.3, 1.6 / 3], atol=1e-6)
-    np.testing.assert_allclose(walk.margin, [0.2, 0.0, np.nan], atol=1e-6)
+    np.testing.assert_array_equal(walk.margin, np.full(3, np.nan))  # no row is left out
+    # Of two, row 1 is left out: 0.5 behind at first, and no worse than its copy at last.
+    walk = balanced_walk(features, [[1.0, 0.0], NORTH], 2, redundancy=1.0, fair=False)
+    np.testing.assert_allclose(walk.margin, [0.2, 0.0], atol=1e-6)
 
 
 def test_a_factor_counts_for_the_pull_and_not_for_the_redundancy():
