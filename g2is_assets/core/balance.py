@@ -4,15 +4,20 @@ The gradient walk with another idea of the next row. Rules of the paper's walk c
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2is_assets.core.codes import ZERO_NORM
+from g2is_assets.core.codes import ZERO_NORM, n_threads
 from g2is_assets.core.rows import FeatureSource, as_source, unit_rows
 from g2is_assets.core.walk import ComponentWalk, Consistency, Rules
 from g2is_assets.core.walk_state import CodedRows, Likely, Record, Walk, WalkState
+
+PART_ROWS: Final = 16_384
+"""Rows whose pull one thread takes at a time."""
 
 
 def balanced_walk(
@@ -77,13 +82,13 @@ def balanced_walk(
     rows = CodedRows(source, memory_bytes)
     state = WalkState(rows, budget, across=False, conflict=no_conflict, compact=False)
     trace: list[Record] = []
-    to_core, to_nodes = rows.towards(unit_rows(mean[None]))[0], rows.towards(nodes)
+    to_core, *_ = to_both = rows.towards(np.concatenate([unit_rows(mean[None]), nodes]))  # in one pass
     walk = BalancedWalk(
         0,
         to_core,
         state,
         rules,
-        to_nodes=to_nodes,
+        to_nodes=to_both[1:],
         gram=np.einsum("kd,ld->kl", nodes, nodes),
         factors=scale,
         redundancy=redundancy,
@@ -131,6 +136,7 @@ class BalancedWalk(ComponentWalk):
         super().__post_init__()
         n_rows = self.state.rows.n_rows
         # No row leaves the active ones, so positions are row numbers.
+        self.threads = ThreadPoolExecutor(n_threads())
         self.served = np.zeros(len(self.to_nodes))
         self.nearest = np.full(n_rows, -np.inf)
         self.nearest_row = np.full(n_rows, -1, dtype=np.int64)
@@ -141,8 +147,15 @@ class BalancedWalk(ComponentWalk):
         return self.redundancy / (len(self.taken) + 1)
 
     def _pull(self) -> NDArray[np.float64]:
-        # einsum, unlike BLAS, adds in one order whatever the number of threads.
-        return self.factors * np.einsum("k,kn->n", node_weights(self.served), self.to_nodes)
+        weights, found = node_weights(self.served), np.empty(len(self.factors))
+
+        def pull(part: slice) -> None:
+            # einsum, unlike BLAS, adds in one order whatever the number of threads.
+            np.einsum("k,kn->n", weights, self.to_nodes[:, part], out=found[part])
+
+        list(self.threads.map(pull, (slice(s, s + PART_ROWS) for s in range(0, len(found), PART_ROWS))))
+        found *= self.factors
+        return found
 
     def _score(self) -> NDArray[np.floating]:
         self.pull = self._pull()

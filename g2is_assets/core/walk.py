@@ -7,7 +7,7 @@ all rows.
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,8 @@ from g2is_assets.core.knowledge import allocate_budgets
 from g2is_assets.core.rows import FeatureSource, as_source, unit_rows
 from g2is_assets.core.walk_state import CodedRows, Ended, FloatRows, Likely, Record, Refusals, Walk, WalkState
 
+AT_A_TIME: Final = 16
+"""Columns of products taken at a time: the row nearest to the one just taken is seldom among many likely ones."""
 Method = Literal["reference", "g2is"]
 Consistency = Literal["previous", "best", "anchor"]
 
@@ -96,7 +98,7 @@ def gradient_walk(
     if method == "reference" and options != ("previous", None, True, False, False):
         raise ValueError("method='reference' takes no options but delta")
     rules = Rules(delta, consistency, min_core_cosine, no_conflict, conflicts_across)
-    rows = CodedRows(source, memory_bytes) if method == "g2is" else FloatRows(source, memory_bytes)
+    rows = CodedRows(source, memory_bytes, AT_A_TIME) if method == "g2is" else FloatRows(source, memory_bytes)
     state = WalkState(rows, int(limits.sum()), across=conflicts_across, conflict=no_conflict)
     trace: list[Record] = []
     # Every vector is finite by now, yet some BLAS kernels raise the invalid flag on unused vector lanes.
@@ -169,11 +171,13 @@ class ComponentWalk:
         unblocked = free & (state.minimum >= 0)
         candidates = unblocked & self.allowed
         if not self.taken:
-            best = self._best(candidates)
-            reached, against = np.abs(self.to_core), np.nan
+            best, against = self._best(candidates), np.nan
+        elif self.rules.delta == 0:
+            best, against = self._best(candidates), self._against()
+            self.n_choices += 1
         else:
-            reached, against = self._consistency(), self._against()
-            enough = reached >= self.rules.delta * against
+            against = self._against()
+            enough = self._consistency() >= self.rules.delta * against
             self.n_choices += 1
             self.n_inconsistent[state.rows.index[candidates & ~enough]] += 1
             best = self._best(candidates & enough)
@@ -186,7 +190,9 @@ class ComponentWalk:
             self.ended = next((reason for reason, rows in left if rows.any()), "no free row")
             return None
         position, score = best
-        return Choice(position, score, float(reached[position]), against)
+        here = slice(position, position + 1)
+        reached = self._consistency(here) if self.taken else np.abs(self.to_core[here])
+        return Choice(position, score, float(reached[0]), against)
 
     def _against(self) -> float:
         """The value that consistency is measured against."""
@@ -217,10 +223,10 @@ class ComponentWalk:
         """What the next row has most of, for every active row: coherence, or nearness to K for the anchor."""
         return self.state.to_last if self.taken else self.to_core
 
-    def _consistency(self) -> NDArray[np.floating]:
+    def _consistency(self, at: slice = slice(None)) -> NDArray[np.floating]:
         """|cosine(sum(S + z), K)| for every active row z: closed form from running dot products."""
-        squared = self.squared + 2 * self.state.to_sum + self.state.squared_now()
-        return _cosine(self.core_dot + self.to_core, squared)
+        squared = self.squared + 2 * self.state.to_sum[at] + self.state.squared_now()[at]
+        return _cosine(self.core_dot + self.to_core[at], squared)
 
     def _take(self, choice: Choice, trace: list[Record]) -> None:
         state, step, position = self.state, len(self.taken), choice.position

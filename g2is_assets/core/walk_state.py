@@ -17,6 +17,10 @@ Likely = Callable[[int], NDArray[np.int64]]
 
 AT_A_TIME: Final = 64
 """Columns of products taken at a time: one costs nearly as much, for the rows have to be read."""
+AT_A_TIME_STREAMED: Final = 128
+"""The same where they have to be read from disk."""
+HELD: Final = 256
+"""Columns of products held: 1 KB for each row."""
 MOST_RIVALS: Final = 2**23
 """Scores of rivals held in all, 100 MB: enough for a budget of 2,896 rows."""
 
@@ -92,7 +96,7 @@ class ActiveRows(ABC):
             if not every.size:
                 every = np.empty((len(vectors), self.n_rows), dtype=part.dtype)
             every[:, numbers] = part
-        return every[:, self.index]
+        return every if len(self.index) == self.n_rows else every[:, self.index]
 
     def _read(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         matrix = np.empty((len(numbers), self.n_columns), dtype=self.dtype)
@@ -117,17 +121,17 @@ class CodedRows(ActiveRows):
 
     dtype = np.int8
 
-    def __init__(self, source: FeatureSource, memory_bytes: int | None = None) -> None:
-        """Read the rows if they fit, and what makes cosines of their products."""
+    def __init__(self, source: FeatureSource, memory_bytes: int | None = None, at_a_time: int = AT_A_TIME) -> None:
+        """Read the rows if they fit, and what makes cosines of their products, of which so many are taken at a time."""
         self.terms = terms_of(source)
         super().__init__(source, memory_bytes)
+        self.at_a_time = AT_A_TIME_STREAMED if self.streamed else at_a_time
         self.alive = self.terms.alive.astype(np.float64)
         self._forget()
 
     def _forget(self) -> None:
         """Columns of products that are held are of the active rows before."""
-        self.held: dict[int, int] = {}
-        self.columns: NDArray[np.int32] = np.empty((0, 0), dtype=np.int32)
+        self.held: list[tuple[dict[int, int], NDArray[np.integer]]] = []
         self.active = self.terms.at(self.index)
 
     def form(self, numbers: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.int8]:
@@ -147,17 +151,20 @@ class CodedRows(ActiveRows):
 
         `likely` names up to so many other rows that are asked for next: they share the reading of all rows.
         """
-        if number not in self.held:
-            numbers = np.unique(np.append(likely(AT_A_TIME - 1), number))
-            self.columns = self.products(codes_of(numbers, self.source.rows(numbers)))
-            self.held = {int(row): place for place, row in enumerate(numbers)}
-        column = self.columns[self.held[number]]
+        if not any(number in places for places, _ in self.held):
+            wanted = [int(row) for row in likely(self.at_a_time - 1) if not any(row in held for held, _ in self.held)]
+            numbers = np.unique(np.array([*wanted, number], dtype=np.int64))
+            self.held = self.held[: HELD // self.at_a_time - 1]  # room first: these are large
+            columns = self.products(codes_of(numbers, self.source.rows(numbers)))
+            self.held.insert(0, ({int(row): place for place, row in enumerate(numbers)}, columns))
+        column = next(columns[places[number]] for places, columns in self.held if number in places)
         return self.active.cosines(column[:, None], self.terms.at([number]))[:, 0]
 
     def keep(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Keep some of the active rows, and of the columns held what is of these."""
         stay = super().keep(kept)
-        self.columns, self.active = self.columns[:, stay], self.terms.at(self.index)
+        self.held = [(places, columns[:, stay]) for places, columns in self.held]
+        self.active = self.terms.at(self.index)
         return stay
 
     def reset(self) -> None:

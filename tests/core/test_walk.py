@@ -13,8 +13,8 @@ from g2is_assets.core import walk_state
 from g2is_assets.core.codes import quantise
 from g2is_assets.core.knowledge import allocate_budgets
 from g2is_assets.core.rows import ArrayFeatures, real_rows
-from g2is_assets.core.walk import gradient_walk
-from g2is_assets.core.walk_state import AT_A_TIME, CodedRows, Walk
+from g2is_assets.core.walk import AT_A_TIME, gradient_walk
+from g2is_assets.core.walk_state import CodedRows, Walk
 
 MARGIN = 1e-6
 """Problems in which a decision of the definition is closer than this are not drawn: float32 may decide otherwise."""
