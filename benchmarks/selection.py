@@ -6,8 +6,8 @@
 Parts: `published` compares the walk with the published way; `balanced` the balanced walk with bare matrix-vector
 products; `scale` walks stored features of large pools and streams a store; `graph` compares the graph with bare matrix
 products; `growth` fits exponents; `million`, only where named, walks 10⁶ rows read from disk (8 GB below TMPDIR).
-Counterparts run up to `--bare-max` rows. `--store` is a lake with gradients/pool, whose rows are drawn on (mapped copies
-of its shards are made there); without it rows are synthetic.
+Counterparts run up to `--bare-max` rows. `--store` is a lake with gradients/pool, whose rows are drawn on (mapped
+copies of its shards are made there); without it rows are synthetic.
 selection_data.py says how larger pools are drawn. Every measurement runs in a process of its own; what takes less than
 20 s runs three times, taking turns with its counterpart, and medians are shown. Peaks are resident sizes of the whole
 process, libraries and mapped pages included. The largest pool needs 3.5 GB below TMPDIR, which must not be a memory

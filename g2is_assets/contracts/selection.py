@@ -39,7 +39,10 @@ SUBSET: Final = Contract(
             pl.Float64, "Balanced: mean cosine to the domain's validation rows, as weighed then", nullable=True
         ),
         "redundancy": Column(pl.Float64, "Balanced: taken off for resembling the rows taken before", nullable=True),
-        "nearest_row": pool_row("Balanced: the row taken before that it resembles most", nullable=True),
+        "nearest_row": pool_row(
+            "Balanced: the row taken before that it resembles most (neighbours_only: that it has an edge with)",
+            nullable=True,
+        ),
         "nearest_cosine": Column(pl.Float64, "The cosine to it", nullable=True),
         "pulled_by": Column(
             PULLED_BY, "Validation rows with the largest cosine to it, at most three, the largest first"

@@ -223,9 +223,14 @@ class ComponentWalk:
         """What the next row has most of, for every active row: coherence, or nearness to K for the anchor."""
         return self.state.to_last if self.taken else self.to_core
 
+    def _with_sum(self, position: int) -> float:
+        """Product of an active row and the sum of the rows taken."""
+        return float(self.state.to_sum[position])
+
     def _consistency(self, at: slice = slice(None)) -> NDArray[np.floating]:
         """|cosine(sum(S + z), K)| for every active row z: closed form from running dot products."""
-        squared = self.squared + 2 * self.state.to_sum[at] + self.state.squared_now()[at]
+        to_sum = self.state.to_sum[at] if at == slice(None) else np.array([self._with_sum(at.start)])
+        squared = self.squared + 2 * to_sum + self.state.squared_now()[at]
         return _cosine(self.core_dot + self.to_core[at], squared)
 
     def _take(self, choice: Choice, trace: list[Record]) -> None:
@@ -247,7 +252,7 @@ class ComponentWalk:
             "error": self._error(),
         }
         trace.append(record | self._more(position))
-        self.squared += 2 * float(state.to_sum[position]) + float(state.rows.alive[number])
+        self.squared += 2 * self._with_sum(position) + float(state.rows.alive[number])
         self.core_dot += core_cosine
         self.taken.append(number)
         self.reached.append(choice.reached)

@@ -121,11 +121,11 @@ class CodedRows(ActiveRows):
 
     dtype = np.int8
 
-    def __init__(self, source: FeatureSource, memory_bytes: int | None = None, at_a_time: int = AT_A_TIME) -> None:
+    def __init__(self, source: FeatureSource, memory_bytes: int | None = None, at_a_time: int | None = None) -> None:
         """Read the rows if they fit, and what makes cosines of their products, of which so many are taken at a time."""
         self.terms = terms_of(source)
         super().__init__(source, memory_bytes)
-        self.at_a_time = AT_A_TIME_STREAMED if self.streamed else at_a_time
+        self.at_a_time = AT_A_TIME_STREAMED if self.streamed else at_a_time or AT_A_TIME
         self.alive = self.terms.alive.astype(np.float64)
         self._forget()
 

@@ -177,18 +177,13 @@ def _taken_in_balance(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> 
     lead = "all rows then allowed were taken in the end"
     if row["margin"] is not None:
         lead = f"{row['margin']:.4f} ahead of the best row that was never taken"
-    lines = [
+    return [
         f"Taken as row {row['order'] + 1} of {made.n_rows['subset']} by the balanced walk: pull "
         f"{row['pull']:.4f} less redundancy {row['redundancy']:.4f} is {row['score']:.4f}, {lead}.",
         *_by_chance(row),
         *_pulled_by(row, quoted),
+        *_nearest(row, "Of the rows taken before", quoted),
     ]
-    if row["nearest_row"] is not None:
-        lines.append(
-            f"Of the rows taken before, it resembles {quoted(row['nearest_row'])} most, cosine "
-            f"{row['nearest_cosine']:.4f}."
-        )
-    return lines
 
 
 def _by_chance(row: Mapping[str, Any]) -> list[str]:
@@ -240,8 +235,14 @@ def _left_in_balance(row: dict[str, Any], version: Version, walk: dict[str, Any]
         f"When the walk ended, its pull was {row['pull']:.4f} and its redundancy {row['redundancy']:.4f}{in_line}.",
         f"Its cosine to the domain's mean, {row['core_cosine']:.4f}, is the {_ordinal(place)} largest of the eligible "
         "rows.",
-        f"Of the rows taken, it resembles {quoted(row['nearest_row'])} most, cosine {row['nearest_cosine']:.4f}.",
+        *_nearest(row, "Of the rows taken", quoted),
     ]
+
+
+def _nearest(row: Mapping[str, Any], among: str, quoted: Quote) -> list[str]:
+    if row["nearest_row"] is None:
+        return []
+    return [f"{among}, it resembles {quoted(row['nearest_row'])} most, cosine {row['nearest_cosine']:.4f}."]
 
 
 def _floor(made: Manifest) -> float | None:

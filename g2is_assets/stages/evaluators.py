@@ -6,7 +6,7 @@ Tables are those of the contracts in `contracts/` that bear the argument's name.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,9 @@ from g2is_assets.reports.words import difference_to, guessing
 from g2is_assets.settings.config import LicensesSettings
 from g2is_assets.settings.selection import AnySelection, BalancedSelection
 from g2is_assets.trail.verify import ALTERED, STATES, Finding
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 COSINE_TOLERANCE: Final = 1e-6
 """Slack for cosines of float32 vectors."""
@@ -122,10 +125,12 @@ def balance_was_kept(
     source: FeatureSource,
     validation: NDArray[np.floating],
     settings: BalancedSelection,
+    edges: "csr_array | None" = None,
 ) -> Verdict:
     """Every row taken has the pull and redundancy that its record says, and no row that was allowed had a better score.
 
-    The ids (n,) and features (n, d) are of all rows, those taken and those left; validation is (v, d).
+    The ids (n,) and features (n, d) are of all rows, those taken and those left; validation is (v, d). A walk on
+    neighbours alone is judged by its edges (n, n).
     """
     place = {row_id: number for number, row_id in enumerate(row_ids)}
     numbers = np.array([place[row_id] for row_id in subset["row_id"]])
@@ -135,14 +140,21 @@ def balance_was_kept(
     targets = node_weights(sums @ nodes.T) @ nodes
     weights = settings.redundancy / np.arange(1, len(taken) + 1)
     pull, repeated = np.einsum("md,md->m", taken, targets), weights * np.einsum("md,md->m", taken, sums)
+    if edges is not None:
+        repeated = weights * np.tril(edges[numbers][:, numbers].toarray(), -1).sum(axis=1)
+        before = np.zeros(len(row_ids))
     said = subset.select("pull", "redundancy").to_numpy()
     misstated = int((~(np.abs(said - np.column_stack([pull, repeated])) <= COSINE_TOLERANCE).all(axis=1)).sum())
     until = _held_until(subset, left, place, settings)
     worst = np.zeros(len(taken))
     for start in range(0, len(taken), STEPS):
         steps = np.arange(start, min(start + STEPS, len(taken)))
-        directions = targets[steps] - weights[steps, None] * sums[steps]
+        directions = targets[steps] if edges is not None else targets[steps] - weights[steps, None] * sums[steps]
         for rows, scores in cosines_towards(source, directions):
+            if edges is not None:
+                met = np.column_stack([before[rows], edges[rows][:, numbers[steps]].toarray()]).cumsum(axis=1)
+                scores -= weights[steps] * met[:, :-1]
+                before[rows] = met[:, -1]
             lead = scores - (pull - repeated)[steps]
             lead[steps >= until[rows, None]] = 0
             worst[steps] = np.maximum(worst[steps], lead.max(axis=0))

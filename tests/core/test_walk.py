@@ -579,9 +579,9 @@ def test_a_walk_with_streamed_features_is_the_walk_in_memory_bit_for_bit(share: 
 @settings(bounded, max_examples=30)
 def test_a_walk_by_blocks_of_likely_rows_is_the_walk_row_by_row(width: int, problem: Problem, options: dict[str, Any]):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("g2is_assets.core.walk_state.AT_A_TIME", width)
+        patch.setattr("g2is_assets.core.walk.AT_A_TIME", width)
         by_blocks = walk_of(problem, method="g2is", **options)
-        patch.setattr("g2is_assets.core.walk_state.AT_A_TIME", 1)
+        patch.setattr("g2is_assets.core.walk.AT_A_TIME", 1)
         assert_equal(by_blocks, walk_of(problem, method="g2is", **options))
 
 
