@@ -163,7 +163,7 @@ class FileFeatures(StoredFeatures):
         return super().blocks()
 
     def _open(self, number: int) -> NDArray[np.int8]:
-        return np.load(self.shards[number], mmap_mode="r")  # type: ignore[arg-type]
+        return np.load(self.shards[number], mmap_mode="r", allow_pickle=False)  # type: ignore[arg-type]
 
 
 def make_files(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def make_files(task: Mapping[str, Any]) -> dict[str, Any]:
     for number, start in enumerate(range(0, task["n"], SHARD_ROWS)):
         first, second = rng.integers(len(half), size=(2, min(SHARD_ROWS, task["n"] - start)))
         codes = half[first] + (half[second] >> 1)  # that no two mixes are equal
-        np.save(folder / f"{number:06d}.npy", codes)
+        np.save(folder / f"{number:06d}.npy", codes, allow_pickle=False)
         n_bytes += codes.nbytes
     return {"n_bytes": n_bytes}
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from g2is_assets.core.codes import ZERO_NORM, n_threads
-from g2is_assets.core.rows import FeatureSource, as_source, unit_rows
+from g2is_assets.core.edges import EdgeRows
+from g2is_assets.core.rows import FeatureSource, as_source, real_rows, unit_rows
 from g2is_assets.core.walk import ComponentWalk, Consistency, Rules
 from g2is_assets.core.walk_state import CodedRows, Likely, Record, Walk, WalkState
 
@@ -69,7 +70,7 @@ def balanced_walk(
         min_core_cosine: Smallest cosine to the plain mean that a row must have; None for no such floor.
         no_conflict: Forbid negative cosines between rows taken.
         memory_bytes: Most that the codes may take; beyond, they are read anew for every block. None: no limit.
-        edges: (n, n) symmetric, as `walk_on_edges.edge_matrix` gives them; admits neither delta nor `no_conflict`.
+        edges: (n, n) symmetric, as `edges.edge_matrix` gives them; admits neither delta nor `no_conflict`.
 
     Returns:
         The walk of component 0, without predecessors.
@@ -94,8 +95,6 @@ def balanced_walk(
     if edges is None:
         rows = CodedRows(source, memory_bytes)
     else:
-        from g2is_assets.core.walk_on_edges import EdgeRows, EdgeWalk
-
         rows, kind = EdgeRows(source, edges), EdgeWalk
     state = WalkState(rows, budget, across=False, conflict=no_conflict, compact=False)
     trace: list[Record] = []
@@ -218,3 +217,31 @@ class BalancedWalk(ComponentWalk):
             nearest_row=self.nearest_row,
             nearest_cosine=np.where(self.nearest_row < 0, np.nan, self.nearest).astype(np.float32),
         )
+
+
+@dataclass
+class EdgeWalk(BalancedWalk):
+    """A balanced walk whose redundancy, and resemblance to rows taken, are told by edges; its consistency is exact."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.total = np.zeros(self.state.rows.n_columns)
+
+    def _row(self, number: int) -> NDArray[np.float64]:
+        source = self.state.rows.source
+        return real_rows(source, source.rows(np.array([number])))[0]
+
+    def _with_sum(self, position: int) -> float:
+        return float(np.einsum("d,d->", self._row(position), self.total))
+
+    def _absorb(self, step: int, number: int, likely: Likely) -> None:
+        super()._absorb(step, number, likely)
+        self.total += self._row(number)
+
+    def _resembling(self) -> NDArray[np.floating]:
+        return np.where(self.state.to_last != 0, self.state.to_last, -np.inf)
+
+    def _squared_direction(self) -> float:
+        # Edges of a row to those taken are few and nearly at right angles: at most, all of them.
+        weights = node_weights(self.served)
+        return float(weights @ self.gram @ weights) + self.weight**2 * len(self.taken)

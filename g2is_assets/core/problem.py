@@ -36,7 +36,7 @@ class Problem:
         options: Keys of [selection] that differ from the defaults, for the selectors that walk.
         knowledge: Keys of [knowledge], likewise.
         nodes: The domain's nodes, where they are known; else a walk that goes from node to node makes them.
-        edges: (n, n) of the pool's graph (`walk_on_edges.edge_matrix`), for a walk on these.
+        edges: (n, n) of the pool's graph (`edges.edge_matrix`), for a walk on these.
     """
 
     domain: str

@@ -6,7 +6,7 @@ Tables are those of the contracts in `contracts/` that bear the argument's name.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -21,9 +21,6 @@ from g2is_assets.reports.words import difference_to, guessing
 from g2is_assets.settings.config import LicensesSettings
 from g2is_assets.settings.selection import AnySelection, BalancedSelection
 from g2is_assets.trail.verify import ALTERED, STATES, Finding
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 COSINE_TOLERANCE: Final = 1e-6
 """Slack for cosines of float32 vectors."""
@@ -53,9 +50,8 @@ def directions_are_stored(blocks: Iterable[NDArray[np.int8]], bits: int) -> Verd
     """Every stored vector, of blocks (m, d) of codes, has a direction: its largest code is that of its bits."""
     largest = np.concatenate([np.empty(0, np.int64), *(np.abs(b.astype(np.int64)).max(axis=1) for b in blocks)])
     bad = int((largest != LARGEST[bits]).sum())
-    return Verdict(
-        bad == 0, f"{bad} of {len(largest)} vectors have no direction", {"n_vectors": len(largest), "n_bad": bad}
-    )
+    numbers = {"n_vectors": len(largest), "n_bad": bad}
+    return Verdict(bad == 0, f"{bad} of {len(largest)} vectors have no direction", numbers)
 
 
 def components_are_orthonormal_and_oriented(
@@ -68,12 +64,11 @@ def components_are_orthonormal_and_oriented(
         mean: (d,), of the domain's validation features.
         nodes: What the directions are; `rows` and `mean` need only be of norm 1.
     """
-    gram = directions.astype(np.float64) @ directions.T.astype(np.float64)
-    off = gram - np.eye(len(gram))
+    off = directions.astype(np.float64) @ directions.T.astype(np.float64) - np.eye(len(directions))
     deviation = float(np.abs(off if nodes == "components" else off.diagonal()).max())
     towards = float((directions @ mean).min())
     passed = deviation <= COSINE_TOLERANCE and (nodes != "components" or towards >= -COSINE_TOLERANCE)
-    numbers = {"n_components": len(gram), "largest_deviation": deviation, "smallest_product_with_mean": towards}
+    numbers = {"n_components": len(off), "largest_deviation": deviation, "smallest_product_with_mean": towards}
     return Verdict(passed, f"deviation from orthonormality {deviation:.1e}, towards the mean {towards:.1e}", numbers)
 
 
@@ -125,12 +120,11 @@ def balance_was_kept(
     source: FeatureSource,
     validation: NDArray[np.floating],
     settings: BalancedSelection,
-    edges: "csr_array | None" = None,
+    edges: Any = None,
 ) -> Verdict:
     """Every row taken has the pull and redundancy that its record says, and no row that was allowed had a better score.
 
-    The ids (n,) and features (n, d) are of all rows, those taken and those left; validation is (v, d). A walk on
-    neighbours alone is judged by its edges (n, n).
+    Ids (n,) and features (n, d) are of all rows, taken or left; validation is (v, d), edges (n, n) of a walk on these.
     """
     place = {row_id: number for number, row_id in enumerate(row_ids)}
     numbers = np.array([place[row_id] for row_id in subset["row_id"]])
@@ -142,19 +136,17 @@ def balance_was_kept(
     pull, repeated = np.einsum("md,md->m", taken, targets), weights * np.einsum("md,md->m", taken, sums)
     if edges is not None:
         repeated = weights * np.tril(edges[numbers][:, numbers].toarray(), -1).sum(axis=1)
-        before = np.zeros(len(row_ids))
     said = subset.select("pull", "redundancy").to_numpy()
     misstated = int((~(np.abs(said - np.column_stack([pull, repeated])) <= COSINE_TOLERANCE).all(axis=1)).sum())
     until = _held_until(subset, left, place, settings)
     worst = np.zeros(len(taken))
     for start in range(0, len(taken), STEPS):
         steps = np.arange(start, min(start + STEPS, len(taken)))
-        directions = targets[steps] if edges is not None else targets[steps] - weights[steps, None] * sums[steps]
+        directions = targets[steps] - (0 if edges is not None else weights[steps, None] * sums[steps])
         for rows, scores in cosines_towards(source, directions):
             if edges is not None:
-                met = np.column_stack([before[rows], edges[rows][:, numbers[steps]].toarray()]).cumsum(axis=1)
-                scores -= weights[steps] * met[:, :-1]
-                before[rows] = met[:, -1]
+                met = edges[rows][:, numbers].toarray()
+                scores -= weights[steps] * (met.cumsum(axis=1) - met)[:, steps]
             lead = scores - (pull - repeated)[steps]
             lead[steps >= until[rows, None]] = 0
             worst[steps] = np.maximum(worst[steps], lead.max(axis=0))

@@ -95,7 +95,7 @@ def tell_of_slow_products(stage: str) -> None:
 
 def stored_edges(graph: Version, row_ids: Sequence[str], settings: AnySelection) -> "csr_array":
     """(n, n) edges of the stored graph among these rows; a SettingsError if they are not of the walk's features."""
-    from g2is_assets.core.walk_on_edges import edge_matrix
+    from g2is_assets.core.edges import edge_matrix
 
     made = {name: graph.manifest.settings[name] for name in ("kind", "mean_removed")}
     if made != {"kind": settings.kind, "mean_removed": settings.mean_removed}:

@@ -11,8 +11,8 @@ from scipy.sparse import csr_array
 
 from g2is_assets.core.balance import balanced_walk, mean_feature
 from g2is_assets.core.codes import quantise
+from g2is_assets.core.edges import edge_matrix
 from g2is_assets.core.graph import build_graph
-from g2is_assets.core.walk_on_edges import edge_matrix
 from g2is_assets.core.walk_state import Walk
 
 MARGIN = 1e-6

@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from g2is_assets.core import walk_state
+from g2is_assets.core import rivals
 from g2is_assets.core.codes import quantise
 from g2is_assets.core.knowledge import allocate_budgets
 from g2is_assets.core.rows import ArrayFeatures, real_rows
@@ -174,7 +174,7 @@ def test_where_few_rivals_can_be_held_a_margin_is_at_least_what_is_recorded(monk
     rng = np.random.default_rng(3)
     problem = Problem(quantise(rng.normal(size=(90, 12)) + 0.5), rng.normal(size=(1, 12)) + 0.5, [60], 0.0)
     walk = walk_of(problem, method="g2is", no_conflict=False)
-    monkeypatch.setattr(walk_state, "MOST_RIVALS", 0)
+    monkeypatch.setattr(rivals, "MOST_RIVALS", 0)
     few = walk_of(problem, method="g2is", no_conflict=False)
     assert few.rows.tolist() == walk.rows.tolist()
     assert (few.margin <= walk.margin).all()
