@@ -177,6 +177,18 @@ class BalancedWalk(ComponentWalk):
         self.pull = self._pull()
         return self.pull - self.weight * self.state.to_sum
 
+    def _path(self, cosines: NDArray[np.float64], rows: NDArray[np.int64], n: int) -> list[int]:
+        to_nodes, served, to_sum = self.to_nodes[:, rows], self.served.copy(), self.state.to_sum[rows]
+        free, path = np.ones(len(rows), dtype=bool), [0]
+        while len(path) <= min(n, len(rows) - 1):
+            free[path[-1]] = False
+            served += to_nodes[:, path[-1]]
+            to_sum += cosines[path[-1]]
+            repeated = self.redundancy / (len(self.taken) + len(path)) * to_sum
+            score = self.factors[rows] * (node_weights(served) @ to_nodes) - repeated
+            path.append(int(np.where(free, score, -np.inf).argmax()))
+        return path[1:]
+
     def _error(self) -> float:
         return super()._error() * math.sqrt(max(self._squared_direction(), 0.0))
 

@@ -256,6 +256,12 @@ def cosines_to(source: FeatureSource, directions: NDArray[np.floating]) -> NDArr
     return found
 
 
+def cosines_among(source: FeatureSource, terms: Terms, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(k, k) cosines among a few rows, of a source with these terms."""
+    codes, own = codes_of(numbers, source.rows(numbers)), terms.at(numbers)
+    return own.cosines(products(codes, codes), own)
+
+
 def real_rows(source: FeatureSource, values: NDArray[Any]) -> NDArray[np.float64]:
     """(n, d) unit rows, less the mean where one is removed, that values of a source stand for; zeros for zero rows."""
     rows = unit_rows(quantise(values)).astype(np.float64)

@@ -14,11 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from g2is_assets.core.codes import ZERO_NORM
 from g2is_assets.core.knowledge import allocate_budgets
-from g2is_assets.core.rows import FeatureSource, as_source, unit_rows
+from g2is_assets.core.rows import FeatureSource, as_source, cosines_among, unit_rows
 from g2is_assets.core.walk_state import CodedRows, Ended, FloatRows, Likely, Record, Refusals, Walk, WalkState
 
 AT_A_TIME: Final = 16
 """Columns of products taken at a time: the row nearest to the one just taken is seldom among many likely ones."""
+AHEAD: Final = 1024
+"""Rows among which a walk looks ahead, at least: their products with each other cost a small part of a block's."""
 Method = Literal["reference", "g2is"]
 Consistency = Literal["previous", "best", "anchor"]
 
@@ -213,11 +215,30 @@ class ComponentWalk:
         return int(position), float(largest)
 
     def _likely(self, n: int) -> NDArray[np.int64]:
-        """The n free rows with the largest score as it is now: most of the next ones are among them."""
-        places = np.flatnonzero(self.state.free[self.state.rows.index] & (self.state.minimum >= 0) & self.allowed)
-        if len(places) > n > 0:
-            places = places[np.argpartition(self._score()[places], -n)[-n:]]
-        return self.state.rows.index[places] if n else np.empty(0, dtype=np.int64)
+        """Up to n rows that are likely to be next: those that the walk would take if there were only the best ones now.
+
+        A guess: it minds no consistency.
+        """
+        state, wide = self.state, max(AHEAD, 16 * n)
+        places = np.flatnonzero(state.free[state.rows.index] & (state.minimum >= 0) & self.allowed)
+        if len(places) > wide:
+            places = places[np.argpartition(self._score()[places], -wide)[-wide:]]
+        rows = np.append(self.taken[-1], state.rows.index[places])
+        assert isinstance(state.rows, CodedRows)
+        return rows[self._path(cosines_among(state.rows.source, state.rows.terms, rows), rows, n)]
+
+    def _path(self, cosines: NDArray[np.float64], rows: NDArray[np.int64], n: int) -> list[int]:
+        """Places of the next n among these rows, of which the first is the one just taken."""
+        free, path = np.ones(len(rows), dtype=bool), [0]
+        while len(path) <= n:
+            here = cosines[path[-1]]
+            free[path[-1]] = False
+            if self.state.conflict:
+                free &= here >= 0
+            if not free.any():
+                break
+            path.append(int(np.where(free, here, -np.inf).argmax()))
+        return path[1:]
 
     def _score(self) -> NDArray[np.floating]:
         """What the next row has most of, for every active row: coherence, or nearness to K for the anchor."""
