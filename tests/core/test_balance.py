@@ -13,7 +13,7 @@ from g2is_assets.core.balance import balanced_walk, mean_feature
 from g2is_assets.core.codes import quantise
 from g2is_assets.core.edges import edge_matrix
 from g2is_assets.core.graph import build_graph
-from g2is_assets.core.walk_state import Walk
+from g2is_assets.core.walk_state import AT_A_TIME, CodedRows, Walk
 
 MARGIN = 1e-6
 """Problems in which a decision of the definition is closer than this are not drawn."""
@@ -291,6 +291,19 @@ def test_a_walk_by_blocks_of_likely_rows_is_the_walk_row_by_row(rules: dict[str,
             walks.append(walk_of(problem, **rules))
     assert_equal(walks[0], walks[1])
     assert_equal(walks[0], walks[2])
+
+
+def test_a_block_of_likely_rows_serves_as_many_steps_as_it_has_rows(monkeypatch: pytest.MonkeyPatch):
+    rng, blocks, multiply = np.random.default_rng(0), [], CodedRows.products
+
+    def counted(self: CodedRows, codes: np.ndarray) -> np.ndarray:
+        blocks.append(len(codes))
+        return multiply(self, codes)
+
+    monkeypatch.setattr(CodedRows, "products", counted)
+    problem = Problem(quantise(rng.normal(size=(300, 24)) + 0.5), rng.normal(size=(5, 24)) + 0.5, 3 * AT_A_TIME, 0.5)
+    assert len(walk_of(replace(problem, fair=True)).rows) == 3 * AT_A_TIME
+    assert blocks == [AT_A_TIME] * 3
 
 
 def test_a_row_of_zeros_pulls_nothing_and_resembles_nothing():

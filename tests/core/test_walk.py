@@ -596,8 +596,8 @@ def test_a_block_of_likely_rows_serves_several_steps(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(CodedRows, "products", counted)
     walk = gradient_walk(rows, np.ones((1, 24)), [60], delta=0.0, method="g2is", no_conflict=False)
     assert len(walk.rows) == 60
-    assert len(blocks) < 20
-    assert max(blocks) == AT_A_TIME
+    # Of so few rows all are looked ahead among, and without rules no guess fails.
+    assert blocks == [AT_A_TIME] * 4
 
 
 def test_a_walk_does_not_depend_on_the_number_of_threads():
