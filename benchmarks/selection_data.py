@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.contracts.gradients import INDEX
+from g2is_assets.core.codes import quantise
 from g2is_assets.core.knowledge import core_knowledge
 from g2is_assets.core.rows import unit_rows
 from g2is_assets.store.features import StoredFeatures
@@ -141,6 +143,42 @@ def make_pool(task: Mapping[str, Any]) -> dict[str, Any]:
         "n_components": len(knowledge.weights),
         "edges": measured,
     }
+
+
+class FileFeatures(StoredFeatures):
+    """Codes in files of `SHARD_ROWS` rows as the store maps them, without the compressed shards of which those are."""
+
+    def __init__(self, folder: Path, n_rows: int) -> None:
+        files = [folder / f"{number:06d}.npy" for number in range(-(-n_rows // SHARD_ROWS))]
+        rows = np.arange(n_rows)
+        index = pl.DataFrame({"shard": [file.name for file in files]}).select(
+            pl.col("shard").repeat_by(SHARD_ROWS).explode().head(n_rows), position=pl.Series(rows % SHARD_ROWS)
+        )
+        super().__init__({file.name: file for file in files}, index, "raw")  # type: ignore[arg-type]
+        self.n_passes = 0
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int8]]]:
+        """Rows shard by shard."""
+        self.n_passes += 1
+        return super().blocks()
+
+    def _open(self, number: int) -> NDArray[np.int8]:
+        return np.load(self.shards[number], mmap_mode="r", allow_pickle=False)  # type: ignore[arg-type]
+
+
+def make_files(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `n` rows of codes, each a mix of two of `SYNTHETIC_ROWS` rows, and a domain's rows around four of these."""
+    rng, folder = np.random.default_rng(0), Path(task["folder"])
+    rows = synthetic_features(rng, SYNTHETIC_ROWS, task["dim"])
+    validation = Resampler(rows, rng).draw(50, near=rng.choice(len(rows), size=4, replace=False))
+    np.savez(folder / "knowledge.npz", validation=validation)
+    half, n_bytes = quantise(rows) >> 1, 0
+    for number, start in enumerate(range(0, task["n"], SHARD_ROWS)):
+        first, second = rng.integers(len(half), size=(2, min(SHARD_ROWS, task["n"] - start)))
+        codes = half[first] + (half[second] >> 1)  # that no two mixes are equal
+        np.save(folder / f"{number:06d}.npy", codes, allow_pickle=False)
+        n_bytes += codes.nbytes
+    return {"n_bytes": n_bytes}
 
 
 def in_order(lengths: Sequence[int]) -> list[list[int]]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from published_walk import published_walk, sorted_adjacency
-from selection_data import make_pool
+from selection_data import FileFeatures, make_files, make_pool
 
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.core.balance import balanced_walk
@@ -89,6 +89,17 @@ def balanced(task: Task, fair: bool = False) -> dict[str, Any]:
 def fair(task: Task) -> dict[str, Any]:
     """The same, and fair to the validation rows."""
     return balanced(task, fair=True)
+
+
+def million(task: Task) -> dict[str, Any]:
+    """The balanced walk, fair to 50 rows, of codes that are read from disk at every use."""
+    folder = Path(task["folder"])
+    with np.load(folder / "knowledge.npz", allow_pickle=False) as file:
+        validation = file["validation"]
+    clock = Clock()
+    source = FileFeatures(folder, task["n"])
+    taken = balanced_walk(source, validation, task["budget"], memory_bytes=10**9)
+    return {"seconds": clock.lap(), "rows": taken.rows.tolist(), "n_passes": source.n_passes}
 
 
 def steps(task: Task) -> dict[str, Any]:
@@ -201,6 +212,8 @@ MEASURES: dict[str, Callable[[Task], dict[str, Any]]] = {
     measure.__name__: measure
     for measure in (
         make_pool,
+        make_files,
+        million,
         walk,
         balanced,
         fair,

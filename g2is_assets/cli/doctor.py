@@ -19,6 +19,7 @@ from g2is_assets.cli import checkup
 from g2is_assets.cli.checkup import EMBEDDED_PARAMETERS, Finding, Model, PoolSize, readable_version, standing
 from g2is_assets.cli.init import documents
 from g2is_assets.cli.options import print_json
+from g2is_assets.core.codes import SLOW, kernel_is_exact
 from g2is_assets.errors import ModelError, SettingsError, command
 from g2is_assets.reports.terminal import Terminal
 from g2is_assets.reports.words import counted, folded
@@ -143,6 +144,8 @@ def check_torch(project: Project | None) -> Iterator[Finding]:
         yield Finding("torch", "warning", said, 'compute = "bfloat16" is slow here; set compute = "float32"')
     else:
         yield Finding("torch", "ok", said)
+    if not kernel_is_exact("cpu"):
+        yield Finding("products", "warning", SLOW)
 
 
 def check_gradients(project: Project, workspace: Workspace) -> Iterator[Finding]:

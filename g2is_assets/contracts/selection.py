@@ -28,13 +28,21 @@ SUBSET: Final = Contract(
         "score": Column(
             pl.Float64, "What it had most of: coherence (an anchor: core cosine); balanced: pull less redundancy"
         ),
-        "margin": Column(pl.Float64, "How far the next best row allowed lay behind", nullable=True, minimum=0),
+        "margin": Column(
+            pl.Float64,
+            "How far the best row then allowed that no walk ever took lay behind: by which it is in the subset at all",
+            nullable=True,
+            minimum=0,
+        ),
         "error": Column(pl.Float64, "Standard error of such a margin, at most, that the sketch makes", minimum=0),
         "pull": Column(
             pl.Float64, "Balanced: mean cosine to the domain's validation rows, as weighed then", nullable=True
         ),
         "redundancy": Column(pl.Float64, "Balanced: taken off for resembling the rows taken before", nullable=True),
-        "nearest_row": pool_row("Balanced: the row taken before that it resembles most", nullable=True),
+        "nearest_row": pool_row(
+            "Balanced: the row taken before that it resembles most (neighbours_only: that it has an edge with)",
+            nullable=True,
+        ),
         "nearest_cosine": Column(pl.Float64, "The cosine to it", nullable=True),
         "pulled_by": Column(
             PULLED_BY, "Validation rows with the largest cosine to it, at most three, the largest first"

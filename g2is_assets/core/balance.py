@@ -4,15 +4,24 @@ The gradient walk with another idea of the next row. Rules of the paper's walk c
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2is_assets.core.codes import ZERO_NORM
-from g2is_assets.core.rows import FeatureSource, as_source, unit_rows
+from g2is_assets.core.codes import ZERO_NORM, n_threads
+from g2is_assets.core.edges import EdgeRows
+from g2is_assets.core.rows import FeatureSource, as_source, real_rows, unit_rows
 from g2is_assets.core.walk import ComponentWalk, Consistency, Rules
 from g2is_assets.core.walk_state import CodedRows, Likely, Record, Walk, WalkState
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+PART_ROWS: Final = 16_384
+"""Rows whose pull one thread takes at a time."""
 
 
 def balanced_walk(
@@ -28,6 +37,7 @@ def balanced_walk(
     min_core_cosine: float | None = None,
     no_conflict: bool = False,
     memory_bytes: int | None = None,
+    edges: "csr_array | None" = None,
 ) -> Walk:
     """Take, again and again, the free row z with the largest <z, t> - redundancy / (n + 1) * sum_{s in S} cos(z, s).
 
@@ -40,6 +50,9 @@ def balanced_walk(
     x = sum_{s in S} cos(s, v), to a sum of 1, new at every step: the row that was served least pulls most. With
     redundancy 0 it follows the gradient of a sum over validation rows, of log(1 + x), or of x where that is below 0:
     proportional fairness (Kelly, Maulloo and Tan 1998).
+    With `edges`, cos(z, s) in the second term is the cosine of the edge between the two, and 0 where there is none: of
+    a row that has more rows like it than its list holds, and than list it, redundancy is understated. All else is as
+    without, the pull too; so is the row that one resembles most, of those it has an edge with (an edge of 0 is none).
     The paper's rules hold on top where asked for, with the plain mean as the only component.
     Deterministic, as `gradient_walk` with `g2is`: ties go to the lower row index. Cost: one (n, d) product with a block
     of likely rows whenever the row taken is not among them. Memory: as `gradient_walk`, and if fair 8 n v bytes, which
@@ -57,6 +70,7 @@ def balanced_walk(
         min_core_cosine: Smallest cosine to the plain mean that a row must have; None for no such floor.
         no_conflict: Forbid negative cosines between rows taken.
         memory_bytes: Most that the codes may take; beyond, they are read anew for every block. None: no limit.
+        edges: (n, n) symmetric, as `edges.edge_matrix` gives them; admits neither delta nor `no_conflict`.
 
     Returns:
         The walk of component 0, without predecessors.
@@ -72,24 +86,31 @@ def balanced_walk(
         raise ValueError(f"factors must be {source.shape[0]} positive numbers")
     if not 0 <= redundancy <= 1 or not 0 <= delta <= 1:
         raise ValueError(f"redundancy {redundancy} or delta {delta} is not in [0, 1]")
+    if edges is not None and (delta or no_conflict):
+        raise ValueError("a walk on edges knows too few cosines for delta or no_conflict")
     mean, nodes = mean_feature(own), nodes_of(own, fair)
     rules = Rules(delta, consistency, min_core_cosine, no_conflict, conflicts_across=False)
-    rows = CodedRows(source, memory_bytes)
-    state = WalkState(rows, across=False, conflict=no_conflict, compact=False)
+    kind: type[BalancedWalk] = BalancedWalk
+    rows: Any = None
+    if edges is None:
+        rows = CodedRows(source, memory_bytes)
+    else:
+        rows, kind = EdgeRows(source, edges), EdgeWalk
+    state = WalkState(rows, budget, across=False, conflict=no_conflict, compact=False)
     trace: list[Record] = []
-    to_core, to_nodes = rows.towards(unit_rows(mean[None]))[0], rows.towards(nodes)
-    walk = BalancedWalk(
+    to_core, *_ = to_both = rows.towards(np.concatenate([unit_rows(mean[None]), nodes]))  # in one pass
+    walk = kind(
         0,
         to_core,
         state,
         rules,
-        to_nodes=to_nodes,
+        to_nodes=to_both[1:],
         gram=np.einsum("kd,ld->kl", nodes, nodes),
         factors=scale,
         redundancy=redundancy,
     )
     walk.run(budget, trace)
-    return Walk.of(trace, [walk.ended], [walk.refusals])
+    return Walk.of(state, trace, [walk.ended], [walk.refusals])
 
 
 def mean_feature(validation: ArrayLike) -> NDArray[np.float64]:
@@ -131,6 +152,7 @@ class BalancedWalk(ComponentWalk):
         super().__post_init__()
         n_rows = self.state.rows.n_rows
         # No row leaves the active ones, so positions are row numbers.
+        self.threads = ThreadPoolExecutor(n_threads())
         self.served = np.zeros(len(self.to_nodes))
         self.nearest = np.full(n_rows, -np.inf)
         self.nearest_row = np.full(n_rows, -1, dtype=np.int64)
@@ -141,19 +163,45 @@ class BalancedWalk(ComponentWalk):
         return self.redundancy / (len(self.taken) + 1)
 
     def _pull(self) -> NDArray[np.float64]:
-        # einsum, unlike BLAS, adds in one order whatever the number of threads.
-        return self.factors * np.einsum("k,kn->n", node_weights(self.served), self.to_nodes)
+        weights, found = node_weights(self.served), np.empty(len(self.factors))
+
+        def pull(part: slice) -> None:
+            # einsum, unlike BLAS, adds in one order whatever the number of threads.
+            np.einsum("k,kn->n", weights, self.to_nodes[:, part], out=found[part])
+
+        list(self.threads.map(pull, (slice(s, s + PART_ROWS) for s in range(0, len(found), PART_ROWS))))
+        found *= self.factors
+        return found
 
     def _score(self) -> NDArray[np.floating]:
         self.pull = self._pull()
         return self.pull - self.weight * self.state.to_sum
 
+    def _path(self, cosines: NDArray[np.float64], rows: NDArray[np.int64], n: int) -> list[int]:
+        to_nodes, served, to_sum = self.to_nodes[:, rows], self.served.copy(), self.state.to_sum[rows]
+        free, path = np.ones(len(rows), dtype=bool), [0]
+        while len(path) <= min(n, len(rows) - 1):
+            free[path[-1]] = False
+            served += to_nodes[:, path[-1]]
+            to_sum += cosines[path[-1]]
+            repeated = self.redundancy / (len(self.taken) + len(path)) * to_sum
+            score = self.factors[rows] * (node_weights(served) @ to_nodes) - repeated
+            path.append(int(np.where(free, score, -np.inf).argmax()))
+        return path[1:]
+
     def _error(self) -> float:
+        return super()._error() * math.sqrt(max(self._squared_direction(), 0.0))
+
+    def _squared_direction(self) -> float:
+        """Squared norm of what scores are products with."""
         weights = node_weights(self.served)
-        squared = (
+        return float(
             weights @ self.gram @ weights - 2 * self.weight * weights @ self.served + self.weight**2 * self.squared
         )
-        return super()._error() * math.sqrt(max(float(squared), 0.0))
+
+    def _resembling(self) -> NDArray[np.floating]:
+        """(n,) how much each row resembles the one taken last."""
+        return self.state.to_last
 
     def _more(self, position: int) -> dict[str, float]:
         nearest = int(self.nearest_row[position])
@@ -168,8 +216,8 @@ class BalancedWalk(ComponentWalk):
     def _absorb(self, step: int, number: int, likely: Likely) -> None:
         super()._absorb(step, number, likely)
         self.served += self.to_nodes[:, number]
-        closer = self.state.to_last > self.nearest
-        self.nearest[closer], self.nearest_row[closer] = self.state.to_last[closer], number
+        closer = (alike := self._resembling()) > self.nearest
+        self.nearest[closer], self.nearest_row[closer] = alike[closer], number
 
     def _close(self) -> None:
         super()._close()
@@ -179,5 +227,33 @@ class BalancedWalk(ComponentWalk):
             pull=self._pull().astype(np.float32),
             redundancy=(self.weight * self.state.to_sum).astype(np.float32),
             nearest_row=self.nearest_row,
-            nearest_cosine=self.nearest.astype(np.float32),
+            nearest_cosine=np.where(self.nearest_row < 0, np.nan, self.nearest).astype(np.float32),
         )
+
+
+@dataclass
+class EdgeWalk(BalancedWalk):
+    """A balanced walk whose redundancy, and resemblance to rows taken, are told by edges; its consistency is exact."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.total = np.zeros(self.state.rows.n_columns)
+
+    def _row(self, number: int) -> NDArray[np.float64]:
+        source = self.state.rows.source
+        return real_rows(source, source.rows(np.array([number])))[0]
+
+    def _with_sum(self, position: int) -> float:
+        return float(np.einsum("d,d->", self._row(position), self.total))
+
+    def _absorb(self, step: int, number: int, likely: Likely) -> None:
+        super()._absorb(step, number, likely)
+        self.total += self._row(number)
+
+    def _resembling(self) -> NDArray[np.floating]:
+        return np.where(self.state.to_last != 0, self.state.to_last, -np.inf)
+
+    def _squared_direction(self) -> float:
+        # Edges of a row to those taken are few and nearly at right angles: at most, all of them.
+        weights = node_weights(self.served)
+        return float(weights @ self.gram @ weights) + self.weight**2 * len(self.taken)

@@ -92,6 +92,23 @@ def products(rows: NDArray[np.int8], others: NDArray[np.int8], n_parts: int = 1)
     return found[0][None] if n_parts == 1 else np.stack(found)
 
 
+def squared_lengths(codes: NDArray[np.int8]) -> NDArray[np.float64]:
+    """(n,) squared lengths of codes (n, d), exact: sums of so few columns at a time that float32 rounds nothing."""
+    squared = np.zeros(len(codes))
+    for start in range(0, len(codes), 64):  # whose floats fit in a processor's own cache
+        few = codes[start : start + 64].astype(np.float32)
+        for part in np.split(few, range(EXACT_COLUMNS, few.shape[1], EXACT_COLUMNS), axis=1):
+            squared[start : start + 64] += np.einsum("nd,nd->n", part, part)
+    return squared
+
+
+def n_threads() -> int:
+    """Threads that products use; what is done with them may use as many."""
+    import torch
+
+    return torch.get_num_threads()
+
+
 def int_products(rows: "Tensor", others: "Tensor") -> "Tensor":
     """(n, k) dot products of int8 rows (n, d) and (k, d), exact: int32, or int64 where d is too large for that."""
     import torch
@@ -121,6 +138,13 @@ def by_float32(rows: "Tensor", others: "Tensor") -> "Tensor":
     for part, other in zip(torch.split(rows, EXACT_COLUMNS, 1), torch.split(others, EXACT_COLUMNS, 1), strict=True):
         found += (part.float() @ other.float().T).int()
     return found
+
+
+SLOW: Final = (
+    "this processor's int8 products are not exact, so codes are multiplied in float32: the same values, several times "
+    "slower"
+)
+"""What is said where `kernel_is_exact` is false."""
 
 
 @cache

@@ -1,13 +1,19 @@
 """Lists of each row's strongest edges: how they are merged, how far they are whole, what is left when rows go.
 
-Edges of equal strength stand by the lower other end, so that a list is the same in whatever order edges are found.
+Edges of equal strength stand by the lower other end, so that a list is the same in whatever order edges are found. A
+walk on the stored graph reads the edges of single rows.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from g2is_assets.core.rows import FeatureSource, cosines_to, terms_of
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 N_SPARE: Final = 8
 """Edges kept of each row beyond those that are shown, of either kind: so many may go before its list is made anew."""
@@ -127,3 +133,41 @@ def _ties_to_the_lower(
     for row in np.flatnonzero(tied):
         best[row] = np.lexsort((others[row], -values[row]))[: best.shape[1]]
     return np.take_along_axis(values, best, 1), np.take_along_axis(others, best, 1)
+
+
+def edge_matrix(
+    rows: NDArray[np.integer], others: NDArray[np.integer], cosines: NDArray[np.floating], n: int
+) -> "csr_array":
+    """(n, n) symmetric cosines of edges (m,) among n rows; an edge counts for both ends, whichever of them lists it."""
+    from scipy.sparse import csr_array
+
+    first, second = np.concatenate([rows, others]).astype(np.int64), np.concatenate([others, rows]).astype(np.int64)
+    _, once = np.unique(first * n + second, return_index=True)
+    values = np.concatenate([cosines, cosines]).astype(np.float64)[once]
+    return csr_array((values, (first[once], second[once])), shape=(n, n))
+
+
+class EdgeRows:
+    """Rows that know their edges, in the place of `walk_state.CodedRows`; all stay active."""
+
+    def __init__(self, source: FeatureSource, edges: "csr_array") -> None:
+        """Wrap the edges (n, n) of a source's rows."""
+        if edges.shape != (source.shape[0],) * 2:
+            raise ValueError(f"edges {edges.shape} are not of {source.shape[0]} rows")
+        self.source, self.edges = source, edges.tocsr()
+        self.n_rows, self.n_columns = source.shape
+        self.index = np.arange(self.n_rows)
+        self.alive = terms_of(source).alive.astype(np.float64)
+
+    def reset(self) -> None:
+        """Every row is active."""
+
+    def towards(self, directions: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(k, n) products with a few directions, of all rows."""
+        return np.ascontiguousarray(cosines_to(self.source, directions).T)
+
+    def to_row(self, number: int, likely: object = None) -> NDArray[np.float64]:
+        """(n,) cosines of the row's edges, 0 where it has none."""
+        found, part = np.zeros(self.n_rows), slice(*self.edges.indptr[number : number + 2])
+        found[self.edges.indices[part]] = self.edges.data[part]
+        return found

@@ -5,6 +5,7 @@ blocks of rows is multiplied once, as integers, and serves both; a graph that is
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -14,12 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from g2is_assets.core.codes import n_threads
 from g2is_assets.core.codes import products as products_of
 from g2is_assets.core.edges import N_SPARE, Edges, Ranked
 from g2is_assets.core.rows import FeatureSource, Terms, as_source, codes_of, cosines_to, real_rows, sum_of, terms_of
 
 BLOCK_ROWS: Final = 1024
 """Rows of a block: 8 MB of codes at 8,192 columns, and as much of cosines of two blocks."""
+PART_ROWS: Final = 128
+"""Rows of a block that one thread looks at: their cosines fit in a processor's own cache."""
+Parts = list[slice]
 MapBlocks = Callable[[Callable[[], Callable[[tuple[int, int]], "Block"]], Iterable[tuple[int, int]]], Iterator["Block"]]
 """How pairs of blocks are worked off, such as `Engine.map`; results come in the order of the pairs."""
 
@@ -111,9 +116,10 @@ class BlockWorker:
     def __post_init__(self) -> None:
         self.held: tuple[int, NDArray[np.int8]] | None = None
         self.partly = not self.whole.all()
+        self.threads = ThreadPoolExecutor(n_threads())
 
     def __call__(self, pair: tuple[int, int]) -> Block:
-        """Candidates and counts of one pair of blocks."""
+        """Candidates and counts of one pair of blocks; parts of it are looked at by several threads."""
         first, second = pair
         if self.held is None or self.held[0] != first:
             self.held = (first, self.load(first))
@@ -121,50 +127,71 @@ class BlockWorker:
         columns = rows if first == second else self.load(second)
         here, there = self.numbers(first), self.numbers(second)
         products = products_of(rows, columns, len(self.source.weights))
-        cosines = self.terms.at(here).cosines(products, self.terms.at(there))
-        duplicate = np.nonzero(cosines >= self.duplicate_cosine)
-        pairs = np.sort(np.stack([here[duplicate[0]], there[duplicate[1]]], axis=1), axis=1)
-        pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+        of_rows, of_columns = self.terms.at(here), self.terms.at(there)
+        cosines = np.empty(products.shape[1:])
+
+        def multiplied(part: slice) -> None:
+            cosines[part] = of_rows.at(part).cosines(products[:, part], of_columns)
+
+        parts = [slice(start, start + PART_ROWS) for start in range(0, len(here), PART_ROWS)]
+        list(self.threads.map(multiplied, parts))
         if first == second:
             np.fill_diagonal(cosines, np.nan)  # which is above or below nothing
-        sides = [self.side(cosines, here, there, axis=1)]
+        sides = [self.side(cosines, here, there, parts, axis=1)]
         if first != second:
-            sides.append(self.side(cosines, there, here, axis=0))
+            sides.append(self.side(cosines, there, here, parts, axis=0))
+        alike = self.where(parts, lambda part: cosines[part] >= self.duplicate_cosine)
+        pairs = np.sort(np.stack([here[alike[0]], there[alike[1]]], axis=1), axis=1)
         return Block(sides, np.unique(pairs, axis=0))
 
     def side(
-        self, cosines: NDArray[np.float64], rows: NDArray[np.int64], columns: NDArray[np.int64], axis: int
+        self, cosines: NDArray[np.float64], rows: NDArray[np.int64], columns: NDArray[np.int64], parts: Parts, axis: int
     ) -> tuple[Edges, Edges, NDArray[np.int64]]:
         """What cosines tell `rows`, whose own lie along the axis: edges near and far, and how many are negative."""
         if self.partly:
             news = self.whole[rows][:, None] | self.is_new[columns][None, :]
             cosines = np.where(news if axis == 1 else news.T, cosines, np.nan)
-        negative = np.count_nonzero(cosines < 0, axis=axis)
-        near = self.candidates(cosines, rows, columns, axis, far=False)
-        # Until a list is full, every edge is of use; where these are many, only the strongest are looked at.
-        return near, self.candidates(cosines, rows, columns, axis, far=True, n_most=int(negative.max())), negative
+        counts = self.threads.map(lambda part: np.count_nonzero(cosines[part] < 0, axis=axis), parts)
+        negative = np.concatenate(list(counts)) if axis == 1 else sum(counts, np.zeros(len(rows), dtype=np.int64))
+        near = self.candidates(cosines, rows, columns, parts, axis, np.full(len(rows), len(columns)), far=False)
+        return near, self.candidates(cosines, rows, columns, parts, axis, negative, far=True), negative
 
     def candidates(
         self,
         cosines: NDArray[np.float64],
         rows: NDArray[np.int64],
         columns: NDArray[np.int64],
+        parts: Parts,
         axis: int,
+        n_most: NDArray[np.integer],
         *,
         far: bool,
-        n_most: int | None = None,
     ) -> Edges:
-        """Edges strong enough to be of use to their row, of which none has more than `n_most`."""
+        """Edges strong enough to be of use to their row, which has at most `n_most`."""
         worst, width = self.worst[far][rows], self.widths[far]
-        unmet = np.flatnonzero(np.isneginf(worst))
-        if len(unmet) and 0 < width < (len(columns) if n_most is None else n_most):
+        if not width:
+            return Edges(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        # Until a list is full, every edge is of use; where these are many, only the strongest are looked at.
+        unmet = np.flatnonzero(np.isneginf(worst) & (n_most > width))
+        if len(unmet):
             some = cosines[unmet] if axis == 1 else cosines[:, unmet].T
-            ranked = np.sort(np.where(np.isnan(some), -np.inf, -some if far else some), axis=1)
-            worst[unmet] = ranked[:, -width]
+            strengths = np.where(np.isnan(some), -np.inf, -some if far else some)
+            worst[unmet] = np.partition(strengths, -width, axis=1)[:, -width]
         bound = np.minimum(-worst, -np.finfo(np.float64).tiny) if far else worst
-        bound = bound[:, None] if axis == 1 else bound[None, :]
-        where = np.nonzero((cosines <= bound) if far else (cosines >= bound)) if width else (np.empty(0, np.int64),) * 2
-        return Edges(where[1 - axis], columns[where[axis]], cosines[where])
+        bound = np.broadcast_to(bound[:, None] if axis == 1 else bound[None, :], cosines.shape)
+        compare = np.less_equal if far else np.greater_equal
+        found = self.where(parts, lambda part: compare(cosines[part], bound[part]))
+        return Edges(found[1 - axis], columns[found[axis]], cosines[found])
+
+    def where(self, parts: Parts, holds: Callable[[slice], NDArray[np.bool_]]) -> tuple[NDArray[np.int64], ...]:
+        """Places (rows, columns) in a block at which something holds that is asked part by part."""
+
+        def places(part: slice) -> tuple[NDArray[np.int64], ...]:
+            held = holds(part)
+            found = np.divmod(np.flatnonzero(held), held.shape[1])
+            return found[0] + part.start, found[1]
+
+        return tuple(np.concatenate(side) for side in zip(*self.threads.map(places, parts), strict=True))
 
     def numbers(self, block: int) -> NDArray[np.int64]:
         """The rows of a block."""

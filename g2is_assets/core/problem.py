@@ -36,6 +36,7 @@ class Problem:
         options: Keys of [selection] that differ from the defaults, for the selectors that walk.
         knowledge: Keys of [knowledge], likewise.
         nodes: The domain's nodes, where they are known; else a walk that goes from node to node makes them.
+        edges: (n, n) of the pool's graph (`edges.edge_matrix`), for a walk on these.
     """
 
     domain: str
@@ -52,6 +53,7 @@ class Problem:
     options: Mapping[str, Any] = field(default_factory=dict)
     knowledge: Mapping[str, Any] = field(default_factory=dict)
     nodes: Nodes | None = None
+    edges: Any = None
 
     def __post_init__(self) -> None:
         """Refuse lengths that differ, eligible rows that are not ascending row numbers, and a budget beyond them."""

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2is_assets.core.codes import ZERO_NORM, joined, planes_of, products, quantise
+from g2is_assets.core.codes import ZERO_NORM, joined, planes_of, products, quantise, squared_lengths
 
 AT_THE_MEAN: Final = 1e-8
 """Squared distance from the mean up to which a row counts as zero: codes themselves are further from their row."""
@@ -249,8 +249,8 @@ class Terms:
         squared_mean: float,
     ) -> "Terms":
         """Of codes (n, d), the weights of their parts, the products (n,) of each with the mean's, and its square."""
-        wide = codes.reshape(len(codes), len(weights), codes.shape[1] // len(weights)).astype(np.int32)
-        squared = np.einsum("npd,npd->pn", wide, wide, dtype=np.int64).astype(np.float64)
+        shape = len(codes), len(weights)
+        squared = squared_lengths(codes.reshape(math.prod(shape), codes.shape[1] // len(weights))).reshape(shape).T
         inverse = np.divide(1.0, np.sqrt(squared), out=np.zeros(squared.shape), where=squared > 0)
         if len(weights) > 1:  # of a row that is zero at a checkpoint the others count for all
             shares = np.array(weights)[:, None] * (squared > 0)
@@ -324,6 +324,12 @@ def cosines_to(source: FeatureSource, directions: NDArray[np.floating]) -> NDArr
     for numbers, cosines in cosines_towards(source, directions):
         found[numbers] = cosines
     return found
+
+
+def cosines_among(source: FeatureSource, terms: Terms, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(k, k) cosines among a few rows, of a source with these terms."""
+    codes, own = codes_of(numbers, source.rows(numbers), source), terms.at(numbers)
+    return own.cosines(products(codes, codes, len(source.weights)), own)
 
 
 def real_rows(source: FeatureSource, values: NDArray[Any]) -> NDArray[np.float64]:

@@ -137,7 +137,7 @@ def g2is_without_graph(problem: Problem) -> Selection:
     return largest(problem, cosines_to(source, mean_feature(own)[None])[:, 0])
 
 
-@_selector("g2is_without_gradient", features="embeddings", options=_RULES, walks=True)
+@_selector("g2is_without_gradient", features="embeddings", options=_RULES - {"neighbours_only"}, walks=True)
 def g2is_without_gradient(problem: Problem) -> Selection:
     """The walk of `g2is` with embeddings in the place of gradient features: what gradients add to it is their part."""
     return select_by_walk(problem, problem.embedding_features(), problem.settings, problem.knowledge_settings)
@@ -163,6 +163,10 @@ def select_by_walk(
     }
     if settings.walk == "balanced":
         options |= {"redundancy": settings.redundancy, "fair": settings.fair}
+        if settings.neighbours_only:
+            if problem.edges is None:
+                raise ValueError(f"domain '{problem.domain}': neighbours_only needs the graph's edges")
+            options["edges"] = problem.edges[problem.eligible][:, problem.eligible]
         walk = balanced_walk(source, own, problem.budget, **options)
         split = np.ones(1), np.array([problem.budget])
     else:

@@ -7,16 +7,20 @@ all rows.
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from g2is_assets.core.codes import ZERO_NORM
 from g2is_assets.core.knowledge import allocate_budgets
-from g2is_assets.core.rows import FeatureSource, as_source, unit_rows
+from g2is_assets.core.rows import FeatureSource, as_source, cosines_among, unit_rows
 from g2is_assets.core.walk_state import CodedRows, Ended, FloatRows, Likely, Record, Refusals, Walk, WalkState
 
+AT_A_TIME: Final = 16
+"""Columns of products taken at a time: the row nearest to the one just taken is seldom among many likely ones."""
+AHEAD: Final = 1024
+"""Rows among which a walk looks ahead, at least: their products with each other cost a small part of a block's."""
 Method = Literal["reference", "g2is"]
 Consistency = Literal["previous", "best", "anchor"]
 
@@ -34,11 +38,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Choice:
-    """The next row: its position, what it had most of and by how much, and the two sides of consistency."""
+    """The next row: its position, what it had most of, and the two sides of consistency."""
 
     position: int
     score: float
-    margin: float
     reached: float
     against: float
 
@@ -97,8 +100,8 @@ def gradient_walk(
     if method == "reference" and options != ("previous", None, True, False, False):
         raise ValueError("method='reference' takes no options but delta")
     rules = Rules(delta, consistency, min_core_cosine, no_conflict, conflicts_across)
-    rows = CodedRows(source, memory_bytes) if method == "g2is" else FloatRows(source, memory_bytes)
-    state = WalkState(rows, across=conflicts_across, conflict=no_conflict)
+    rows = CodedRows(source, memory_bytes, AT_A_TIME) if method == "g2is" else FloatRows(source, memory_bytes)
+    state = WalkState(rows, int(limits.sum()), across=conflicts_across, conflict=no_conflict)
     trace: list[Record] = []
     # Every vector is finite by now, yet some BLAS kernels raise the invalid flag on unused vector lanes.
     with np.errstate(invalid="ignore"):
@@ -107,7 +110,7 @@ def gradient_walk(
             walk.run(int(limit), trace)
         if reallocate:
             _reallocate(walks, limits, trace)
-    return Walk.of(trace, [walk.ended for walk in walks], [walk.refusals for walk in walks])
+    return Walk.of(state, trace, [walk.ended for walk in walks], [walk.refusals for walk in walks])
 
 
 def _reallocate(walks: list["ComponentWalk"], limits: NDArray[np.int64], trace: list[Record]) -> None:
@@ -170,11 +173,13 @@ class ComponentWalk:
         unblocked = free & (state.minimum >= 0)
         candidates = unblocked & self.allowed
         if not self.taken:
-            best = self._best(candidates)
-            reached, against = np.abs(self.to_core), np.nan
+            best, against = self._best(candidates), np.nan
+        elif self.rules.delta == 0:
+            best, against = self._best(candidates), self._against()
+            self.n_choices += 1
         else:
-            reached, against = self._consistency(), self._against()
-            enough = reached >= self.rules.delta * against
+            against = self._against()
+            enough = self._consistency() >= self.rules.delta * against
             self.n_choices += 1
             self.n_inconsistent[state.rows.index[candidates & ~enough]] += 1
             best = self._best(candidates & enough)
@@ -186,8 +191,10 @@ class ComponentWalk:
             ]
             self.ended = next((reason for reason, rows in left if rows.any()), "no free row")
             return None
-        position, score, margin = best
-        return Choice(position, score, margin, float(reached[position]), against)
+        position, score = best
+        here = slice(position, position + 1)
+        reached = self._consistency(here) if self.taken else np.abs(self.to_core[here])
+        return Choice(position, score, float(reached[0]), against)
 
     def _against(self) -> float:
         """The value that consistency is measured against."""
@@ -195,35 +202,57 @@ class ComponentWalk:
             return self.reached[-1]
         return max(self.reached) if self.rules.consistency == "best" else self.reached[0]
 
-    def _best(self, candidates: NDArray[np.bool_]) -> tuple[int, float, float] | None:
-        """The candidate with the largest score, that score, and its lead over the next (NaN if there is no other).
-
-        Ties go to the lower row index.
-        """
+    def _best(self, candidates: NDArray[np.bool_]) -> tuple[int, float] | None:
+        """The candidate with the largest score, and that score; ties go to the lower row index."""
         places = np.flatnonzero(candidates)
         if not len(places):
             return None
         scores = self._score()[places]
-        second, largest = np.partition(scores, -2)[-2:] if len(scores) > 1 else (np.nan, scores[0])
+        self.state.rivals.note(self.state.rows.index[places], scores)
+        largest = scores.max()
         first = places[scores == largest]
         position = first[self.state.rows.index[first].argmin()]
-        return int(position), float(largest), float(largest - second)
+        return int(position), float(largest)
 
     def _likely(self, n: int) -> NDArray[np.int64]:
-        """The n free rows with the largest score as it is now: most of the next ones are among them."""
-        places = np.flatnonzero(self.state.free[self.state.rows.index] & (self.state.minimum >= 0) & self.allowed)
-        if len(places) > n > 0:
-            places = places[np.argpartition(self._score()[places], -n)[-n:]]
-        return self.state.rows.index[places] if n else np.empty(0, dtype=np.int64)
+        """Up to n rows that are likely to be next: those that the walk would take if there were only the best ones now.
+
+        A guess: it minds no consistency.
+        """
+        state, wide = self.state, max(AHEAD, 16 * n)
+        places = np.flatnonzero(state.free[state.rows.index] & (state.minimum >= 0) & self.allowed)
+        if len(places) > wide:
+            places = places[np.argpartition(self._score()[places], -wide)[-wide:]]
+        rows = np.append(self.taken[-1], state.rows.index[places])
+        assert isinstance(state.rows, CodedRows)
+        return rows[self._path(cosines_among(state.rows.source, state.rows.terms, rows), rows, n)]
+
+    def _path(self, cosines: NDArray[np.float64], rows: NDArray[np.int64], n: int) -> list[int]:
+        """Places of the next n among these rows, of which the first is the one just taken."""
+        free, path = np.ones(len(rows), dtype=bool), [0]
+        while len(path) <= n:
+            here = cosines[path[-1]]
+            free[path[-1]] = False
+            if self.state.conflict:
+                free &= here >= 0
+            if not free.any():
+                break
+            path.append(int(np.where(free, here, -np.inf).argmax()))
+        return path[1:]
 
     def _score(self) -> NDArray[np.floating]:
         """What the next row has most of, for every active row: coherence, or nearness to K for the anchor."""
         return self.state.to_last if self.taken else self.to_core
 
-    def _consistency(self) -> NDArray[np.floating]:
+    def _with_sum(self, position: int) -> float:
+        """Product of an active row and the sum of the rows taken."""
+        return float(self.state.to_sum[position])
+
+    def _consistency(self, at: slice = slice(None)) -> NDArray[np.floating]:
         """|cosine(sum(S + z), K)| for every active row z: closed form from running dot products."""
-        squared = self.squared + 2 * self.state.to_sum + self.state.squared_now()
-        return _cosine(self.core_dot + self.to_core, squared)
+        to_sum = self.state.to_sum[at] if at == slice(None) else np.array([self._with_sum(at.start)])
+        squared = self.squared + 2 * to_sum + self.state.squared_now()[at]
+        return _cosine(self.core_dot + self.to_core[at], squared)
 
     def _take(self, choice: Choice, trace: list[Record]) -> None:
         state, step, position = self.state, len(self.taken), choice.position
@@ -241,11 +270,10 @@ class ComponentWalk:
             "consistency_before": choice.against,
             "consistency": choice.reached,
             "score": choice.score,
-            "margin": choice.margin,
             "error": self._error(),
         }
         trace.append(record | self._more(position))
-        self.squared += 2 * float(state.to_sum[position]) + float(state.rows.alive[number])
+        self.squared += 2 * self._with_sum(position) + float(state.rows.alive[number])
         self.core_dot += core_cosine
         self.taken.append(number)
         self.reached.append(choice.reached)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g2is_assets.core.codes import products
+from g2is_assets.core.rivals import Rivals
 from g2is_assets.core.rows import (
     BLOCK_ROWS,
     FeatureSource,
@@ -26,6 +27,10 @@ Likely = Callable[[int], NDArray[np.int64]]
 
 AT_A_TIME: Final = 64
 """Columns of products taken at a time: one costs nearly as much, for the rows have to be read."""
+AT_A_TIME_STREAMED: Final = 128
+"""The same where they have to be read from disk."""
+HELD: Final = 256
+"""Columns of products held: 1 KB for each row."""
 
 
 class ActiveRows(ABC):
@@ -99,7 +104,7 @@ class ActiveRows(ABC):
             if not every.size:
                 every = np.empty((*part.shape[:-1], self.n_rows), dtype=part.dtype)
             every[..., numbers] = part
-        return every[..., self.index]
+        return every if len(self.index) == self.n_rows else every[..., self.index]
 
     def _read(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         matrix = np.empty((len(numbers), self.n_columns), dtype=self.dtype)
@@ -124,17 +129,17 @@ class CodedRows(ActiveRows):
 
     dtype = np.int8
 
-    def __init__(self, source: FeatureSource, memory_bytes: int | None = None) -> None:
-        """Read the rows if they fit, and what makes cosines of their products."""
+    def __init__(self, source: FeatureSource, memory_bytes: int | None = None, at_a_time: int | None = None) -> None:
+        """Read the rows if they fit, and what makes cosines of their products, of which so many are taken at a time."""
         self.terms = terms_of(source)
         super().__init__(source, memory_bytes)
+        self.at_a_time = AT_A_TIME_STREAMED if self.streamed else at_a_time or AT_A_TIME
         self.alive = self.terms.alive.astype(np.float64)
         self._forget()
 
     def _forget(self) -> None:
         """Columns of products that are held are of the active rows before."""
-        self.held: dict[int, int] = {}
-        self.columns: NDArray[np.integer] = np.empty((0, 0), dtype=np.int32)
+        self.held: list[tuple[dict[int, int], NDArray[np.integer]]] = []
         self.active = self.terms.at(self.index)
 
     def form(self, numbers: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.int8]:
@@ -154,17 +159,20 @@ class CodedRows(ActiveRows):
 
         `likely` names up to so many other rows that are asked for next: they share the reading of all rows.
         """
-        if number not in self.held:
-            numbers = np.unique(np.append(likely(AT_A_TIME - 1), number))
-            self.columns = self.products(self.form(numbers, self.source.rows(numbers)))
-            self.held = {int(row): place for place, row in enumerate(numbers)}
-        column = self.columns[..., self.held[number], :, None]
+        if not any(number in places for places, _ in self.held):
+            wanted = [int(row) for row in likely(self.at_a_time - 1) if not any(row in held for held, _ in self.held)]
+            numbers = np.unique(np.array([*wanted, number], dtype=np.int64))
+            self.held = self.held[: HELD // self.at_a_time - 1]  # room first: these are large
+            columns = self.products(self.form(numbers, self.source.rows(numbers)))
+            self.held.insert(0, ({int(row): place for place, row in enumerate(numbers)}, columns))
+        column = next(columns[..., places[number], :, None] for places, columns in self.held if number in places)
         return self.active.cosines(column, self.terms.at([number]))[:, 0]
 
     def keep(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Keep some of the active rows, and of the columns held what is of these."""
         stay = super().keep(kept)
-        self.columns, self.active = self.columns[..., stay], self.terms.at(self.index)
+        self.held = [(places, columns[..., stay]) for places, columns in self.held]
+        self.active = self.terms.at(self.index)
         return stay
 
     def reset(self) -> None:
@@ -209,12 +217,15 @@ class FloatRows(ActiveRows):
 class WalkState:
     """What the walk knows of every row that it may still take; positions are into the active rows."""
 
-    def __init__(self, rows: CodedRows | FloatRows, *, across: bool, conflict: bool, compact: bool = True) -> None:
+    def __init__(
+        self, rows: CodedRows | FloatRows, budget: int, *, across: bool, conflict: bool, compact: bool = True
+    ) -> None:
         """Start with every row free and active.
 
         Conflicts count across components, or at all, where so said; `compact` lets rows that can no longer be taken
         leave the active ones.
         """
+        self.rivals = Rivals(budget)
         self.rows, self.across, self.conflict, self.compact = rows, across, conflict, compact
         self.free = np.ones(rows.n_rows, dtype=bool)
         self._forget()
@@ -337,10 +348,13 @@ class Walk:
     refusals: list[Refusals | None]
 
     @classmethod
-    def of(cls, records: Sequence[Record], ended: list[Ended], refusals: list[Refusals | None]) -> "Walk":
+    def of(
+        cls, state: WalkState, records: Sequence[Record], ended: list[Ended], refusals: list[Refusals | None]
+    ) -> "Walk":
         """The walk of these records, one per row taken."""
         columns: dict[str, Any] = {}
         for name in (f.name for f in fields(cls) if f.name not in ("ended", "refusals")):
             missing, dtype = (-1, np.int64) if name in _WHOLE else (np.nan, np.float64)
             columns[name] = np.array([record.get(name, missing) for record in records], dtype=dtype)
+        columns["margin"] = state.rivals.margins(columns["rows"], columns["score"], state.rows.n_rows)
         return cls(**columns, ended=ended, refusals=refusals)

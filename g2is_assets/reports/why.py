@@ -153,7 +153,7 @@ def _taken(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
     lines = [f"Taken as row {row['order'] + 1} of {made.n_rows['subset']}, by component {row['component']}."]
     if row["step"] == 0:
         nearest = f"of the rows allowed the nearest to the component, cosine {row['core_cosine']:.4f}."
-        return [*lines, f"It is that walk's anchor: {nearest}", *_pulled_by(row, quoted)]
+        return [*lines, f"It is that walk's anchor: {nearest}", *_by_chance(row), *_pulled_by(row, quoted)]
     lines.append(
         f"Step {row['step']}: of the rows allowed the nearest to the one taken before, {quoted(row['predecessor'])}, "
         f"cosine {row['predecessor_cosine']:.4f}."
@@ -174,26 +174,26 @@ def _taken(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
 
 
 def _taken_in_balance(row: Mapping[str, Any], made: Manifest, quoted: Quote) -> list[str]:
-    lead = "the only row allowed" if row["margin"] is None else f"{row['margin']:.4f} ahead of the next row allowed"
-    lines = [
+    lead = "all rows then allowed were taken in the end"
+    if row["margin"] is not None:
+        lead = f"{row['margin']:.4f} ahead of the best row that was never taken"
+    return [
         f"Taken as row {row['order'] + 1} of {made.n_rows['subset']} by the balanced walk: pull "
         f"{row['pull']:.4f} less redundancy {row['redundancy']:.4f} is {row['score']:.4f}, {lead}.",
         *_by_chance(row),
         *_pulled_by(row, quoted),
+        *_nearest(row, "Of the rows taken before", quoted),
     ]
-    if row["nearest_row"] is not None:
-        lines.append(
-            f"Of the rows taken before, it resembles {quoted(row['nearest_row'])} most, cosine "
-            f"{row['nearest_cosine']:.4f}."
-        )
-    return lines
 
 
 def _by_chance(row: Mapping[str, Any]) -> list[str]:
-    """Whether another sketch might have turned a choice."""
+    """Whether another sketch might have left it out."""
     if row["margin"] is None or row["margin"] >= row["error"]:
         return []
-    return [f"The lead is less than the sketch's error, {row['error']:.4f}: another seed might have put it elsewhere."]
+    return [
+        f"The best row then allowed that was never taken lay only {row['margin']:.4f} behind, less than the sketch's "
+        f"error, {row['error']:.4f}: another seed might have left this row out."
+    ]
 
 
 def _pulled_by(row: Mapping[str, Any], quoted: Quote) -> list[str]:
@@ -235,8 +235,14 @@ def _left_in_balance(row: dict[str, Any], version: Version, walk: dict[str, Any]
         f"When the walk ended, its pull was {row['pull']:.4f} and its redundancy {row['redundancy']:.4f}{in_line}.",
         f"Its cosine to the domain's mean, {row['core_cosine']:.4f}, is the {_ordinal(place)} largest of the eligible "
         "rows.",
-        f"Of the rows taken, it resembles {quoted(row['nearest_row'])} most, cosine {row['nearest_cosine']:.4f}.",
+        *_nearest(row, "Of the rows taken", quoted),
     ]
+
+
+def _nearest(row: Mapping[str, Any], among: str, quoted: Quote) -> list[str]:
+    if row["nearest_row"] is None:
+        return []
+    return [f"{among}, it resembles {quoted(row['nearest_row'])} most, cosine {row['nearest_cosine']:.4f}."]
 
 
 def _floor(made: Manifest) -> float | None:

@@ -20,8 +20,9 @@ from g2is_assets.core.balance import mean_feature
 from g2is_assets.reports.page.material import Checked
 from g2is_assets.settings.selection import AnySelection, selection_settings
 from g2is_assets.stages import evaluators
+from g2is_assets.stages.choosing import EDGES_READ
 from g2is_assets.stages.evaluators import Verdict
-from g2is_assets.stages.features import all_rows, stored_features
+from g2is_assets.stages.features import all_rows, stored_edges, stored_features
 from g2is_assets.stages.warmup import of_sample, sample_stands_for_the_pool
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.version import Version
@@ -47,7 +48,10 @@ def subset_keeps_the_rules(workspace: Workspace, version: Version) -> Verdict:
         return evaluators.subset_keeps_the_rules(subset, features, cores, settings)
     validation = _validation(workspace, version)
     kept = evaluators.subset_keeps_the_rules(subset, features, mean_feature(validation)[None], settings)
-    return kept.also(evaluators.balance_was_kept(subset, left, row_ids, source, validation, settings))
+    edges = None
+    if settings.neighbours_only:
+        edges = stored_edges(workspace.lake.input_of(version, EDGES_READ), row_ids, settings)
+    return kept.also(evaluators.balance_was_kept(subset, left, row_ids, source, validation, settings, edges))
 
 
 @dataclass(frozen=True)

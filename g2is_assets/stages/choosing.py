@@ -7,7 +7,7 @@ left out.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -22,11 +22,13 @@ from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.errors import SettingsError, StoreError, command
 from g2is_assets.reports.words import counted
 from g2is_assets.settings.selection import selection_settings
-from g2is_assets.stages.features import all_rows, stored_features
+from g2is_assets.stages.features import all_rows, stored_edges, stored_features
 from g2is_assets.stages.stage import Task
 
 EMBEDDING = "embedding"
 """The one feature kind of `study/embedding`."""
+EDGES_READ: Final = "graph/neighbors/edges"
+"""What a walk on neighbours alone is made from besides."""
 
 
 @dataclass
@@ -146,6 +148,8 @@ class Chooser:
             kind, removed = settings.kind, settings.mean_removed
             name = f"{kind}/mean_removed" if removed else kind
             given["gradients"] = {name: self._features("gradients/pool", kind, mean_removed=removed)}
+            if getattr(settings, "neighbours_only", False):
+                given["edges"] = stored_edges(self.task.version(EDGES_READ), self.row_ids, settings)
         return given
 
     def _of_domain(self, steering: Sequence[str] | None) -> dict[str, Any]:

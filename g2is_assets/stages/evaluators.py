@@ -6,7 +6,7 @@ Tables are those of the contracts in `contracts/` that bear the argument's name.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -64,12 +64,11 @@ def components_are_orthonormal_and_oriented(
         mean: (d,), of the domain's validation features.
         nodes: What the directions are; `rows` and `mean` need only be of norm 1.
     """
-    gram = directions.astype(np.float64) @ directions.T.astype(np.float64)
-    off = gram - np.eye(len(gram))
+    off = directions.astype(np.float64) @ directions.T.astype(np.float64) - np.eye(len(directions))
     deviation = float(np.abs(off if nodes == "components" else off.diagonal()).max())
     towards = float((directions @ mean).min())
     passed = deviation <= COSINE_TOLERANCE and (nodes != "components" or towards >= -COSINE_TOLERANCE)
-    numbers = {"n_components": len(gram), "largest_deviation": deviation, "smallest_product_with_mean": towards}
+    numbers = {"n_components": len(off), "largest_deviation": deviation, "smallest_product_with_mean": towards}
     return Verdict(passed, f"deviation from orthonormality {deviation:.1e}, towards the mean {towards:.1e}", numbers)
 
 
@@ -122,10 +121,11 @@ def balance_was_kept(
     source: FeatureSource,
     validation: NDArray[np.floating],
     settings: BalancedSelection,
+    edges: Any = None,
 ) -> Verdict:
     """Every row taken has the pull and redundancy that its record says, and no row that was allowed had a better score.
 
-    The ids (n,) and features (n, d) are of all rows, those taken and those left; validation is (v, d).
+    Ids (n,) and features (n, d) are of all rows, taken or left; validation is (v, d), edges (n, n) of a walk on these.
     """
     place = {row_id: number for number, row_id in enumerate(row_ids)}
     numbers = np.array([place[row_id] for row_id in subset["row_id"]])
@@ -135,14 +135,19 @@ def balance_was_kept(
     targets = node_weights(sums @ nodes.T) @ nodes
     weights = settings.redundancy / np.arange(1, len(taken) + 1)
     pull, repeated = np.einsum("md,md->m", taken, targets), weights * np.einsum("md,md->m", taken, sums)
+    if edges is not None:
+        repeated = weights * np.tril(edges[numbers][:, numbers].toarray(), -1).sum(axis=1)
     said = subset.select("pull", "redundancy").to_numpy()
     misstated = int((~(np.abs(said - np.column_stack([pull, repeated])) <= COSINE_TOLERANCE).all(axis=1)).sum())
     until = _held_until(subset, left, place, settings)
     worst = np.zeros(len(taken))
     for start in range(0, len(taken), STEPS):
         steps = np.arange(start, min(start + STEPS, len(taken)))
-        directions = targets[steps] - weights[steps, None] * sums[steps]
+        directions = targets[steps] - (0 if edges is not None else weights[steps, None] * sums[steps])
         for rows, scores in cosines_towards(source, directions):
+            if edges is not None:
+                met = edges[rows][:, numbers].toarray()
+                scores -= weights[steps] * (met.cumsum(axis=1) - met)[:, steps]
             lead = scores - (pull - repeated)[steps]
             lead[steps >= until[rows, None]] = 0
             worst[steps] = np.maximum(worst[steps], lead.max(axis=0))

@@ -3,20 +3,28 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from g2is_assets.contracts.gradients import EARLIER, INDEX, MEANS, SET_ASIDE
+from g2is_assets.contracts.graph import EDGES
+from g2is_assets.core.codes import SLOW, kernel_is_exact
 from g2is_assets.core.rows import FeatureSource, JoinedFeatures, real_rows
+from g2is_assets.errors import SettingsError
 from g2is_assets.hashing import json_sha256
+from g2is_assets.progress import say
+from g2is_assets.settings.selection import AnySelection
 from g2is_assets.stages.stage import Task
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.features import StoredFeatures
 from g2is_assets.store.vectors import Vectors, VectorStore, address_of
 from g2is_assets.store.version import Draft, Version
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Compute = Callable[[str, Iterable[list[str]]], Iterator[Vectors]]
 """From a checkpoint's folder and batches of row ids to their vectors, in order."""
@@ -156,6 +164,29 @@ def stored_features(
         stored = stored.of(rows)
     mean = gradients.read(MEANS).filter(pl.col("kind") == kind)["mean"].to_numpy()[0] if mean_removed else None
     return stored.index["row_id"].to_list(), stored.features(kind, mean)
+
+
+def tell_of_slow_products(stage: str) -> None:
+    """Say where what a stage multiplies takes long for want of a kernel."""
+    if not kernel_is_exact("cpu"):
+        say(f"{stage}: {SLOW}")
+
+
+def stored_edges(graph: Version, row_ids: Sequence[str], settings: AnySelection) -> "csr_array":
+    """(n, n) edges of the stored graph among these rows; a SettingsError if they are not of the walk's features."""
+    from g2is_assets.core.edges import edge_matrix
+
+    made = {name: graph.manifest.settings[name] for name in ("kind", "mean_removed")}
+    if made != {"kind": settings.kind, "mean_removed": settings.mean_removed}:
+        raise SettingsError(
+            f"`neighbours_only` walks {settings.kind}, mean_removed = {settings.mean_removed}, but graph/neighbors is "
+            f"of {made['kind']}, mean_removed = {made['mean_removed']}; set them alike in [graph] or [selection]"
+        )
+    place = pl.DataFrame({"row_id": row_ids}).with_row_index("row")
+    edges = graph.read(EDGES).join(place, on="row_id")
+    edges = edges.join(place.rename({"row": "other"}), left_on="other_row_id", right_on="row_id")
+    rows, others, cosines = (edges[name].to_numpy() for name in ("row", "other", "cosine"))
+    return edge_matrix(rows, others, cosines, len(place))
 
 
 def all_rows(source: FeatureSource) -> np.ndarray:

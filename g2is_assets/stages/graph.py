@@ -12,7 +12,7 @@ from g2is_assets.contracts.graph import COSINES, DUPLICATES, EDGES, GROUPS, MAP,
 from g2is_assets.contracts.instructions import POOL
 from g2is_assets.errors import StoreError
 from g2is_assets.progress import say, track
-from g2is_assets.stages.features import stored_features, stores_of
+from g2is_assets.stages.features import stored_features, stores_of, tell_of_slow_products
 from g2is_assets.stages.stage import MadeFrom, Task, stage
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.version import Draft, Version
@@ -55,6 +55,7 @@ def neighbors(draft: Draft, task: Task) -> None:
     except StoreError as error:
         say(f"graph/neighbors: the graph before cannot be gone on from ({error}); all edges are computed")
         known = None
+    tell_of_slow_products("graph/neighbors")
     with track("graph", len(row_ids), "rows") as progress:
         graph = build_graph(
             source,

@@ -14,23 +14,25 @@ from g2is_assets.contracts.selection import BUDGETS, EXCLUDED, LEFT, SUBSET
 from g2is_assets.core.knowledge import measure_home, strongest_pulls
 from g2is_assets.core.walk_state import Walk
 from g2is_assets.settings.project import Project
-from g2is_assets.stages.choosing import Chooser
-from g2is_assets.stages.features import stored_features
+from g2is_assets.stages.choosing import EDGES_READ, Chooser
+from g2is_assets.stages.features import stored_features, tell_of_slow_products
 from g2is_assets.stages.stage import MadeFrom, Place, Task, stage
 from g2is_assets.store.version import Draft
 
 
 def _inputs(project: Project, place: Place) -> Sequence[str]:
-    """A balanced walk reads no nodes, and no walk the edges that are stored."""
+    """A balanced walk reads no nodes, and only one on neighbours alone the edges that are stored."""
     read = ["gradients/pool", "gradients/target", "graph/neighbors/groups", "instructions/pool", "instructions/target"]
-    balanced = project.domain(place.domain).selection.walk == "balanced"
-    return read if balanced else [*read, "knowledge/components"]
+    settings = project.domain(place.domain).selection
+    if settings.walk != "balanced":
+        return [*read, "knowledge/components"]
+    return [*read, EDGES_READ] if settings.neighbours_only else read
 
 
 @stage(
     "selection/subset",
     "domain",
-    "7",
+    "8",
     {"numpy", "parquet"},
     inputs=_inputs,
     made_from=lambda workspace, place, _: MadeFrom(
@@ -54,6 +56,7 @@ def subset(draft: Draft, task: Task) -> None:
     options = settings.model_dump(exclude={"budget", "allow_leaks"})
     chooser = Chooser(task, "g2is", options, nodes=nodes, allow_leaks=settings.allow_leaks)
     problem = chooser.problem(settings.budget)
+    tell_of_slow_products("selection/subset")
     found = chooser.choose(problem)
     walk, ids = found.walk, np.array(chooser.row_ids)[chooser.eligible]
     assert walk is not None and found.split is not None

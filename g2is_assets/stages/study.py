@@ -22,7 +22,7 @@ from g2is_assets.progress import track
 from g2is_assets.settings.config import KnowledgeSettings
 from g2is_assets.settings.project import Project
 from g2is_assets.settings.selection import selection_settings
-from g2is_assets.stages.choosing import EMBEDDING, Chooser
+from g2is_assets.stages.choosing import EDGES_READ, EMBEDDING, Chooser
 from g2is_assets.stages.features import fill
 from g2is_assets.stages.stage import MadeFrom, Place, RecipeNow, Task, Versions, stage
 from g2is_assets.stages.studies import BASE, load_studies
@@ -106,6 +106,8 @@ def _subset_inputs(_: Project, place: Place) -> list[str]:
     if place.said.selector == BASE:
         return ["instructions/pool"]
     read = ["gradients/pool", "gradients/target", "graph/neighbors/groups", "instructions/pool", "instructions/target"]
+    if place.said.options.get("neighbours_only"):
+        read.append(EDGES_READ)
     return [*read, "study/embedding"] if SELECTORS[place.said.selector].features == "embeddings" else read
 
 

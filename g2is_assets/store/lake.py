@@ -179,12 +179,12 @@ class Lake:
         return None
 
     def input_of(self, version: Version, asset: str, partition: str | None = None) -> Version:
-        """The version of `asset` that a version was made from.
+        """The version of `asset`, or of a table of it as the manifest names it, that a version was made from.
 
         Raises:
             StoreError: It is damaged or no longer kept whole.
         """
-        name = next(name for name in version.manifest.inputs if asset_of(name) == asset)
+        name = next(name for name in version.manifest.inputs if asset in (name, asset_of(name)))
         found = self.find_whole(name, version.manifest.inputs[name].data_version, partition)
         if found is None:
             label = f"{version.manifest.asset}[{version.manifest.partition}]"

@@ -15,14 +15,17 @@ from types import SimpleNamespace
 import dagster as dg
 import psutil
 import pytest
+import torch
 from click.testing import CliRunner
 
 from g2is_assets.cli import checkup, main
 from g2is_assets.cli.checkup import Finding, Model, PoolSize
-from g2is_assets.cli.doctor import bytes_needed, check_disk, check_memory, check_python, cpu_has_bf16
+from g2is_assets.cli.doctor import bytes_needed, check_disk, check_memory, check_python, check_torch, cpu_has_bf16
+from g2is_assets.core.codes import SLOW, kernel_is_exact
 from g2is_assets.errors import G2isError, StoreError
 from g2is_assets.orchestration.automation import build_schedules
 from g2is_assets.settings.project import load_project
+from g2is_assets.stages.features import tell_of_slow_products
 from g2is_assets.stages.frame import make
 from g2is_assets.stages.stage import PROJECT, Place
 from g2is_assets.stages.workspace import Workspace
@@ -384,3 +387,18 @@ def test_of_a_large_pool_the_first_rows_of_each_file_are_read(
     assert "about 41 rows in 2 files, of which the first 3 of each file were read" in found["pool"].said
     edit(small.parent / "pool" / "sums.jsonl", '"output"', '"ouput"')
     assert "beside `instruction` stands no response" in doctor(small, port)[1]["pool"].said
+
+
+def test_where_int8_products_are_not_exact_doctor_and_the_log_say_what_that_costs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Some kernels saturate at 16 bits.
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.int() @ b.int()).clamp(-(2**15), 2**15 - 1))
+    kernel_is_exact.cache_clear()
+    try:
+        assert [finding.said for finding in check_torch(None)][1:] == [SLOW]
+        with caplog.at_level("INFO", "g2is_assets"):
+            tell_of_slow_products("graph/neighbors")
+    finally:
+        kernel_is_exact.cache_clear()
+    assert f"graph/neighbors: {SLOW}" in caplog.text

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from g2is_assets.core.balance import balanced_walk, mean_feature
 from g2is_assets.core.codes import quantise
-from g2is_assets.core.walk_state import Walk
+from g2is_assets.core.edges import edge_matrix
+from g2is_assets.core.graph import build_graph
+from g2is_assets.core.walk_state import AT_A_TIME, CodedRows, Walk
 
 MARGIN = 1e-6
 """Problems in which a decision of the definition is closer than this are not drawn."""
@@ -65,10 +68,13 @@ def brute_force(
     consistency: str = "previous",
     min_core_cosine: float | None = None,
     no_conflict: bool = False,
+    edges: np.ndarray | None = None,
 ) -> tuple[list[dict[str, float]], float]:
     """Row, pull, redundancy and margin of every step, candidate by candidate, and the closest decision."""
+    allowed_then: list[dict[int, float]] = []
     rows, own = units(problem.features), units(problem.validation)
     mean = own.mean(axis=0)
+    alike = rows @ rows.T if edges is None else edges
     steps: list[dict[str, float]] = []
     taken: list[int] = []
     reached: list[float] = []
@@ -97,17 +103,21 @@ def brute_force(
         for z in set(range(len(rows))) - set(taken):
             if allowed(z):
                 pull = sum(w * (rows[z] @ v) for w, v in zip(weights, own, strict=True)) / sum(weights)
-                redundancy = problem.redundancy / (len(taken) + 1) * sum(rows[z] @ rows[s] for s in taken)
+                redundancy = problem.redundancy / (len(taken) + 1) * sum(alike[z, s] for s in taken)
                 scores[z] = (pull - redundancy, pull, redundancy)
         if not scores:
             break
         best = max(scores, key=lambda z: scores[z][0])
-        rest = [scores[best][0] - score[0] for z, score in scores.items() if z != best]
-        decisions += rest
+        decisions += [scores[best][0] - score[0] for z, score in scores.items() if z != best]
+        allowed_then.append({z: score[0] for z, score in scores.items()})
         step = {"row": best, "pull": scores[best][1], "redundancy": scores[best][2]}
-        steps.append(step | {"score": scores[best][0], "margin": min(rest, default=np.nan)})
+        steps.append(step | {"score": scores[best][0]})
         taken.append(best)
         reached.append(abs(cosine(rows[taken].sum(axis=0), mean)))
+        steps[-1]["consistency"] = reached[-1]
+    for step, then in zip(steps, allowed_then, strict=True):
+        never = [score for z, score in then.items() if z not in taken]
+        step["margin"] = step["score"] - max(never) if never else np.nan
     return steps, min(decisions)
 
 
@@ -171,6 +181,7 @@ def test_redundancy_1_is_kernel_herding(problem: Problem):
 
 # --- by hand ------------------------------------------------------------------------------------------------------
 
+EAST_OF_THREE = [[1.0, 0.0, 0.0]]
 EAST, NORTH = [[1.0, 0.0]], [0.0, 1.0]
 
 
@@ -184,7 +195,10 @@ def test_of_two_copies_the_second_gives_way_to_another_direction():
     assert walk.rows.tolist() == [2, 0, 1]
     np.testing.assert_allclose(walk.pull, [0.7, 0.5, 0.5], atol=1e-6)
     np.testing.assert_allclose(walk.redundancy, [0.0, 0.3, 1.6 / 3], atol=1e-6)
-    np.testing.assert_allclose(walk.margin, [0.2, 0.0, np.nan], atol=1e-6)
+    np.testing.assert_array_equal(walk.margin, np.full(3, np.nan))  # no row is left out
+    # Of two, row 1 is left out: 0.5 behind at first, and no worse than its copy at last.
+    walk = balanced_walk(features, [[1.0, 0.0], NORTH], 2, redundancy=1.0, fair=False)
+    np.testing.assert_allclose(walk.margin, [0.2, 0.0], atol=1e-6)
 
 
 def test_a_factor_counts_for_the_pull_and_not_for_the_redundancy():
@@ -279,10 +293,78 @@ def test_a_walk_by_blocks_of_likely_rows_is_the_walk_row_by_row(rules: dict[str,
     assert_equal(walks[0], walks[2])
 
 
+def test_a_block_of_likely_rows_serves_as_many_steps_as_it_has_rows(monkeypatch: pytest.MonkeyPatch):
+    rng, blocks, multiply = np.random.default_rng(0), [], CodedRows.products
+
+    def counted(self: CodedRows, codes: np.ndarray) -> np.ndarray:
+        blocks.append(len(codes))
+        return multiply(self, codes)
+
+    monkeypatch.setattr(CodedRows, "products", counted)
+    problem = Problem(quantise(rng.normal(size=(300, 24)) + 0.5), rng.normal(size=(5, 24)) + 0.5, 3 * AT_A_TIME, 0.5)
+    assert len(walk_of(replace(problem, fair=True)).rows) == 3 * AT_A_TIME
+    assert blocks == [AT_A_TIME] * 3
+
+
 def test_a_row_of_zeros_pulls_nothing_and_resembles_nothing():
     walk = balanced_walk([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0]], EAST, 3)
     assert walk.rows.tolist() == [1, 0, 2]
     assert walk.score.tolist() == pytest.approx([1.0, 0.0, -1.0 + 0.25 / 3])
+
+
+# --- on stored edges ----------------------------------------------------------------------------------------------
+
+
+def stored_edges(features: np.ndarray, n_neighbors: int, n_conflicts: int) -> csr_array:
+    graph, rows = build_graph(features, n_neighbors, n_conflicts), np.arange(len(features))[:, None]
+    others = np.concatenate([graph.neighbors, graph.conflicts], axis=1)
+    cosines = np.concatenate([graph.neighbor_cosines, graph.conflict_cosines], axis=1)
+    listed = others >= 0
+    return edge_matrix((rows + 0 * others)[listed], others[listed], cosines[listed], len(features))
+
+
+@given(problem=problems(), n_neighbors=st.integers(1, 6), n_conflicts=st.integers(0, 3))
+@bounded
+def test_a_walk_on_edges_is_the_brute_force_walk_that_knows_these_alone(
+    problem: Problem, n_neighbors: int, n_conflicts: int
+):
+    n, rows = len(problem.features), units(problem.features)
+    assume(n > 1)
+    cosines, edges = rows @ rows.T, np.zeros((n, n))
+    for i in range(n):
+        others = sorted(set(range(n)) - {i}, key=lambda j: -cosines[i, j])
+        for j in [*others[:n_neighbors], *(j for j in others[::-1][:n_conflicts] if cosines[i, j] < 0)]:
+            edges[i, j] = edges[j, i] = cosines[i, j]  # either end may list it
+    steps, closest = brute_force(problem, edges=edges)
+    assume(closest > MARGIN)
+    walk = walk_of(problem, edges=stored_edges(problem.features, n_neighbors, n_conflicts))
+    assert walk.rows.tolist() == [step["row"] for step in steps]
+    for name in ("pull", "redundancy", "score", "margin", "consistency"):
+        np.testing.assert_allclose(getattr(walk, name), [step[name] for step in steps], atol=1e-6, err_msg=name)
+    for step, row in enumerate(walk.rows):
+        before = [s for s in walk.rows[:step] if edges[row, s]]
+        nearest = max(before, key=lambda s: edges[row, s], default=-1)
+        assert walk.nearest_row[step] == nearest
+        np.testing.assert_allclose(walk.nearest_cosine[step], edges[row, nearest] if before else np.nan, atol=1e-6)
+
+
+@given(problem=problems())
+@bounded
+def test_on_a_graph_that_stores_all_edges_it_is_the_exact_walk(problem: Problem):
+    n = len(problem.features)
+    assume(n > 1)
+    assume(brute_force(problem)[1] > MARGIN)
+    walk, exact = walk_of(problem, edges=stored_edges(problem.features, n, 0)), walk_of(problem)
+    assert walk.rows.tolist() == exact.rows.tolist()
+    np.testing.assert_allclose(walk.margin, exact.margin, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [{"delta": 0.5}, {"no_conflict": True}])
+def test_edges_admit_no_rule_that_asks_for_all_cosines(rule: dict[str, Any]):
+    with pytest.raises(ValueError, match="knows too few cosines"):
+        balanced_walk(np.eye(3), EAST_OF_THREE, 2, edges=stored_edges(np.eye(3), 1, 0), **rule)
+    with pytest.raises(ValueError, match=r"edges .* are not of 3 rows"):
+        balanced_walk(np.eye(3), EAST_OF_THREE, 2, edges=stored_edges(np.eye(4), 1, 0))
 
 
 # --- how it ends, memory, faults -----------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 
 from g2is_assets.core.balance import balanced_walk
+from g2is_assets.core.edges import edge_matrix
+from g2is_assets.core.graph import build_graph
 from g2is_assets.core.knowledge import strongest_pulls
 from g2is_assets.core.rows import ArrayFeatures
 from g2is_assets.settings.selection import BalancedSelection
@@ -23,11 +25,15 @@ RULES = {
     "no_conflict": BalancedSelection(no_conflict=True),
     "floor": BalancedSelection(min_core_cosine=0.3),
     "consistency": BalancedSelection(delta=0.99),
+    "edges": BalancedSelection(neighbours_only=True),
 }
+GRAPH = build_graph(POOL, 4, 0)
+EDGES = edge_matrix(np.repeat(np.arange(80), 4), GRAPH.neighbors.ravel(), GRAPH.neighbor_cosines.ravel(), 80)
 
 
 def tables(rules: BalancedSelection = NONE, fair: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
     asked = {"delta": rules.delta, "min_core_cosine": rules.min_core_cosine, "no_conflict": rules.no_conflict}
+    asked |= {"edges": EDGES} if rules.neighbours_only else {}
     walk = balanced_walk(POOL, OWN, 12, fair=fair, **asked)
     own_ids = np.array([f"own{i}" for i in range(5)])
     pulls = strongest_pulls(POOL, walk.rows, OWN)
@@ -42,7 +48,8 @@ def judge(
     fair: bool = False,
 ) -> Verdict:
     settings = rules.model_copy(update={"redundancy": redundancy, "fair": fair})
-    return balance_was_kept(subset, left, IDS.tolist(), POOL, OWN, settings)
+    edges = EDGES if rules.neighbours_only else None
+    return balance_was_kept(subset, left, IDS.tolist(), POOL, OWN, settings, edges)
 
 
 @pytest.mark.parametrize("fair", [False, True])
@@ -74,9 +81,12 @@ def other_number(subset: pl.DataFrame, left: pl.DataFrame) -> tuple[pl.DataFrame
     return subset.with_columns(pl.col("redundancy") + 1e-4 * (pl.col("order") == 4)), left
 
 
+@pytest.mark.parametrize("rules", [NONE, RULES["edges"]], ids=["exact", "edges"])
 @pytest.mark.parametrize("falsify", [other_row, other_order, other_number])
-def test_a_falsified_walk_fails(falsify: Callable[..., tuple[pl.DataFrame, pl.DataFrame]]) -> None:
-    verdict = judge(*falsify(*tables()))
+def test_a_falsified_walk_fails(
+    falsify: Callable[..., tuple[pl.DataFrame, pl.DataFrame]], rules: BalancedSelection
+) -> None:
+    verdict = judge(*falsify(*tables(rules)), rules)
     assert not verdict.passed
     assert verdict.numbers["n_misstated"] >= 1
 
@@ -100,3 +110,4 @@ def test_a_walk_of_another_redundancy_or_fairness_fails() -> None:
     assert not judge(*tables(), redundancy=0.4).passed
     assert not judge(*tables(), fair=True).passed
     assert not judge(*tables(fair=True)).passed
+    assert not judge(*tables(), RULES["edges"]).passed

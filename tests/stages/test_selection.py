@@ -208,6 +208,7 @@ OPTIONS = {
     "momentum_free": f'{PAPERS_WALK}kind = "adam_without_momentum"\n[knowledge]\ncentered = false\n',
     "leaks_allowed": "[selection]\nallow_leaks = true\n",
     "conflicts_allowed": f'{PAPERS_WALK}kind = "adam_without_momentum"\nno_conflict = false\n',
+    "edges": '[selection]\nneighbours_only = true\nkind = "adam"\n',
     "balance": '[selection]\nwalk = "balanced"\nkind = "adam_without_momentum"\n',
     "balance_with_rules": '[selection]\nwalk = "balanced"\nkind = "adam_without_momentum"\nno_conflict = true\n'
     "delta = 0.9\nmin_core_cosine = 0.0\nmean_removed = true\n",
@@ -225,8 +226,11 @@ def tell_balance_in_words(project: Path, version: Version) -> None:
     assert second["nearest_row"] == subset["row_id"][0]
     words = "\n".join(explain(lake, "sums", second["row_id"]).lines)
     assert f"pull {second['pull']:.4f} less redundancy {second['redundancy']:.4f}" in words
-    assert f"{second['margin']:.4f} ahead" in words
-    assert ("less than the sketch's error" in words) == (second["margin"] < second["error"])
+    if second["margin"] is None:
+        assert "all rows then allowed were taken in the end" in words
+    else:
+        assert f"{second['margin']:.4f} ahead of the best row that was never taken" in words
+        assert ("less than the sketch's error" in words) == (second["margin"] < second["error"])
     assert f"it resembles {second['nearest_row'][:8]} (" in words
     assert f"{second['pulled_by'][0]['row_id'][:8]} (Add" in words  # a validation row, quoted
     left, floor = version.read(contracts.LEFT), version.manifest.settings["min_core_cosine"] or -1
@@ -285,6 +289,14 @@ def test_every_option_gives_a_subset_that_its_checks_accept(
             count_validation_rows_without_help(project, version)
         if name.startswith("balance"):
             tell_balance_in_words(project, version)
+        if name == "edges":
+            assert {"graph/neighbors/edges", "graph/neighbors/groups"} <= version.manifest.inputs.keys()
+            alone = subset.filter(pl.col("nearest_row").is_null())["row_id"].to_list()
+            assert len(alone) > 1  # rows without an edge to one taken before, of which `why` tells none
+            assert not any(
+                "resembles" in line and "Of the rows" in line
+                for line in explain(lake_of(project), "sums", alone[-1]).lines
+            )
         if name == "leaks_allowed":
             assert version.manifest.metrics["n_leaks"] == 0
     finally:
@@ -296,6 +308,18 @@ def test_a_walk_that_takes_no_row_is_an_error_that_says_why(project: Path, insta
     file.write_text("[selection]\nmin_core_cosine = 0.99\n")
     try:
         with pytest.raises(SettingsError, match=r"the walk took no row \(core cosine\)"):
+            select(project, instance, "sums")
+    finally:
+        file.unlink()
+
+
+def test_a_walk_on_edges_of_other_features_is_an_error_that_names_both(
+    project: Path, instance: dg.DagsterInstance
+) -> None:
+    file = project.parent / "domains" / "sums" / "domain.toml"
+    file.write_text("[selection]\nneighbours_only = true\n")
+    try:
+        with pytest.raises(SettingsError, match=r"walks adam_without_momentum, .* graph/neighbors is of adam, "):
             select(project, instance, "sums")
     finally:
         file.unlink()
