@@ -19,9 +19,10 @@ from report import Report
 
 from g2is_assets.contracts.gradients import INDEX, MEANS
 from g2is_assets.contracts.instructions import POOL
+from g2is_assets.core.features import ArrayFeatures, FeatureSource
 from g2is_assets.core.graph import sampled_cosines
 from g2is_assets.core.knowledge import allocate_budgets, core_knowledge, measure_home
-from g2is_assets.core.rows import ArrayFeatures, FeatureSource, unit_rows
+from g2is_assets.core.rows import unit_rows
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.core.walk_state import FloatRows
 from g2is_assets.store.features import StoredFeatures

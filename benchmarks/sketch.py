@@ -124,7 +124,7 @@ class Exact:
         for name in (name for name in rows if not self.files[name].exists()):
             self._compute(name, rows[name])
         self.row_ids = [example.row_id for example in rows["pool"]]
-        self.of = {name: np.load(file, mmap_mode="r") for name, file in self.files.items()}
+        self.of = {name: np.load(file, mmap_mode="r", allow_pickle=False) for name, file in self.files.items()}
 
     @cached_property
     def cosines(self) -> Features:

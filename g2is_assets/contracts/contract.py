@@ -176,7 +176,9 @@ class Contract:
     def _validate_column(self, label: str, name: str, column: Column, values: pl.Series) -> None:
         def refuse(bad: pl.Series, fault: str) -> None:
             if (row := bad.arg_true()).len():
-                raise ContractError(f"{label}: column {name}, row {row[0]}: {fault} ({row.len()} of {len(values)})")
+                raise ContractError(
+                    f"{label}: column {name}, row {row[0]}: {fault} ({row.len()} of {len(values)} rows)"
+                )
 
         if not column.nullable:
             refuse(values.is_null(), "value is missing")

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from g2is_assets.core.codes import ZERO_NORM, n_threads
 from g2is_assets.core.edges import EdgeRows
-from g2is_assets.core.rows import FeatureSource, as_source, real_rows, unit_rows
+from g2is_assets.core.features import FeatureSource, as_source
+from g2is_assets.core.rows import real_rows, unit_rows
 from g2is_assets.core.walk import ComponentWalk, Consistency, Rules
 from g2is_assets.core.walk_state import CodedRows, Likely, Record, Walk, WalkState
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from g2is_assets.core.rows import FeatureSource, cosines_to, terms_of
+from g2is_assets.core.features import FeatureSource
+from g2is_assets.core.rows import cosines_to, terms_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

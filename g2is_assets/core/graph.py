@@ -18,7 +18,8 @@ from scipy.sparse.csgraph import connected_components
 from g2is_assets.core.codes import n_threads
 from g2is_assets.core.codes import products as products_of
 from g2is_assets.core.edges import N_SPARE, Edges, Ranked
-from g2is_assets.core.rows import FeatureSource, Terms, as_source, codes_of, cosines_to, real_rows, sum_of, terms_of
+from g2is_assets.core.features import FeatureSource, as_source
+from g2is_assets.core.rows import Terms, codes_of, cosines_to, real_rows, sum_of, terms_of
 
 BLOCK_ROWS: Final = 1024
 """Rows of a block: 8 MB of codes at 8,192 columns, and as much of cosines of two blocks."""

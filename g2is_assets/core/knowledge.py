@@ -6,7 +6,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2is_assets.core.rows import ChosenFeatures, FeatureSource, cosines_to, real_rows, unit_rows
+from g2is_assets.core.features import ChosenFeatures, FeatureSource
+from g2is_assets.core.rows import cosines_to, real_rows, unit_rows
 from g2is_assets.settings.config import KnowledgeSettings
 
 Nodes = Literal["rows", "mean"]

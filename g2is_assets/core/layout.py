@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
-from g2is_assets.core.rows import FeatureSource, cosines_to, real_rows, unit_rows
+from g2is_assets.core.features import FeatureSource
+from g2is_assets.core.rows import cosines_to, real_rows, unit_rows
 
 SAMPLE_ROWS: Final = 1000
 """Rows that the principal directions are taken from: their Gram matrix is small, and the first two need no more."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from g2is_assets.core.rows import ChosenFeatures, FeatureSource
+from g2is_assets.core.features import ChosenFeatures, FeatureSource
 from g2is_assets.core.walk_state import Walk
 from g2is_assets.settings.config import KnowledgeSettings
 from g2is_assets.settings.selection import AnySelection, selection_settings

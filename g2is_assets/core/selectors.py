@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g2is_assets.core.balance import balanced_walk, mean_feature
+from g2is_assets.core.features import FeatureSource
 from g2is_assets.core.knowledge import allocate_budgets, knowledge_of
 from g2is_assets.core.problem import Problem, Selection, Selector
-from g2is_assets.core.rows import FeatureSource, cosines_to, unit_rows
+from g2is_assets.core.rows import cosines_to, unit_rows
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.settings.config import KnowledgeSettings

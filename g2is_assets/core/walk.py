@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from g2is_assets.core.codes import ZERO_NORM
+from g2is_assets.core.features import FeatureSource, as_source
 from g2is_assets.core.knowledge import allocate_budgets
-from g2is_assets.core.rows import FeatureSource, as_source, cosines_among, unit_rows
+from g2is_assets.core.rows import cosines_among, unit_rows
 from g2is_assets.core.walk_state import CodedRows, Ended, FloatRows, Likely, Record, Refusals, Walk, WalkState
 
 AT_A_TIME: Final = 16
@@ -285,7 +286,7 @@ class ComponentWalk:
 
         Both scores are products with one vector, here of norm 1; two rows at right angles are the root of 2 apart.
         """
-        return math.sqrt(2 / self.state.rows.n_columns)
+        return math.sqrt(2 * len(self.state.rows.source.weights) / self.state.rows.n_columns)
 
     def _more(self, position: int) -> dict[str, float]:
         """What a kind of walk records otherwise, or besides, of the row that it takes."""

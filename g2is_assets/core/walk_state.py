@@ -9,21 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g2is_assets.core.codes import products
+from g2is_assets.core.features import BLOCK_ROWS, FeatureSource
 from g2is_assets.core.rivals import Rivals
-from g2is_assets.core.rows import (
-    BLOCK_ROWS,
-    FeatureSource,
-    codes_of,
-    cosines_to,
-    naming_the_row,
-    real_rows,
-    terms_of,
-    unit_rows,
-)
+from g2is_assets.core.rows import codes_of, cosines_to, naming_the_row, real_rows, terms_of, unit_rows
 
 Likely = Callable[[int], NDArray[np.int64]]
 """Names up to so many rows that the walk is likely to take next."""
-
 
 AT_A_TIME: Final = 64
 """Columns of products taken at a time: one costs nearly as much, for the rows have to be read."""
@@ -66,8 +57,7 @@ class ActiveRows(ABC):
     def reset(self) -> None:
         """Make every row active."""
         if self.streamed:
-            self.matrix = None
-            self.order = np.arange(self.n_rows)
+            self.matrix, self.order = None, np.arange(self.n_rows)
         self.index = self.order[: self.n_rows].copy()
 
     def keep(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -120,8 +110,8 @@ class ActiveRows(ABC):
         return matrix
 
     def _fits(self, n_rows: int) -> bool:
-        needed = np.dtype(self.dtype).itemsize * n_rows * self.n_columns
-        return self.memory_bytes is None or needed <= self.memory_bytes
+        n_bytes = np.dtype(self.dtype).itemsize * n_rows * self.n_columns
+        return self.memory_bytes is None or n_bytes <= self.memory_bytes
 
 
 class CodedRows(ActiveRows):

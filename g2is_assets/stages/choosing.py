@@ -15,9 +15,9 @@ import polars as pl
 from g2is_assets.contracts.graph import GROUPS
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.selection import EXCLUDED
+from g2is_assets.core.features import FeatureSource, FoldedFeatures
 from g2is_assets.core.leakage import Text, find_leaks
 from g2is_assets.core.problem import Nodes, Problem, Selection
-from g2is_assets.core.rows import FeatureSource, FoldedFeatures
 from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.errors import SettingsError, StoreError, command
 from g2is_assets.reports.words import counted

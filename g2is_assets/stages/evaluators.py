@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from g2is_assets.core.balance import node_weights, nodes_of
 from g2is_assets.core.codes import LARGEST, ZERO_NORM
+from g2is_assets.core.features import FeatureSource
 from g2is_assets.core.leakage import Text, compared_whole
-from g2is_assets.core.rows import FeatureSource, cosines_towards, real_rows
+from g2is_assets.core.rows import cosines_towards, real_rows
 from g2is_assets.errors import REDRAW, command
 from g2is_assets.reports.words import counted, difference_to, guessing, percent
 from g2is_assets.settings.config import LicensesSettings
@@ -242,11 +243,8 @@ def constraints_bite(selection: Metrics, graph: Metrics, rules: AnySelection) ->
         graph: Metrics of `graph/neighbors`, for the shares of negative edges.
         rules: What the walk was held to, as set.
     """
-    ruled = {
-        "conflict": rules.no_conflict,
-        "consistency": rules.delta > 0,
-        "core_cosine": rules.min_core_cosine is not None,
-    }
+    floor = rules.min_core_cosine is not None
+    ruled = {"conflict": rules.no_conflict, "consistency": rules.delta > 0, "core_cosine": floor}
     refused = {rule: int(selection[f"n_refused_by_{rule}"]) for rule, on in ruled.items() if on}
     idle = [rule.replace("_", " ") for rule, n in refused.items() if n == 0]
     near = int(selection["n_refused_within_distortion"])
@@ -254,9 +252,8 @@ def constraints_bite(selection: Metrics, graph: Metrics, rules: AnySelection) ->
     said = ", ".join(f"{rule.replace('_', ' ')} {n}" for rule, n in refused.items()) or "no rule, as none is in force"
     return Verdict(
         not idle,
-        f"of {counted(int(selection['n_candidates']), 'candidate')} refused by {said}; "
-        f"{counted(near, 'conflict lies', 'conflicts lie')} within the sketch's distortion; negative edges "
-        f"{percent(shares['raw'], 2)} raw, {percent(shares['mean_removed'], 2)} mean-removed"
+        f"of {counted(int(selection['n_candidates']), 'candidate')} refused by {said}; within the sketch's distortion "
+        f"{near}; negative edges {percent(shares['raw'], 2)} raw, {percent(shares['mean_removed'], 2)} mean-removed"
         + (f"; no candidate was refused by {', '.join(idle)}" if idle else ""),
         {f"n_refused_by_{rule}": n for rule, n in refused.items()}
         | {"n_refused_within_distortion": near, "n_candidates": int(selection["n_candidates"])}
@@ -290,8 +287,7 @@ def pool_is_free_of_leaks(excluded: pl.DataFrame, allowed: bool, own: pl.DataFra
     short = own[compared_whole([Text(*pair) for pair in own.select("prompt", "response").rows()])]
     names = [f"{split} row {row_id}" for split, row_id in short.select("split", "row_id").rows()]
     more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
-    said = f"{counted(len(leaks), 'pool row repeats', 'pool rows repeat')} a row of the domain and "
-    said += f"{'was' if len(leaks) == 1 else 'were'} left out ({reasons}; {test} of test rows)"
+    said = f"{counted(len(leaks), 'pool row')} left out for repeating the domain's ({reasons}; {test} of test rows)"
     if names:
         said += f"; of the domain's {counted(len(own), 'row')} {counted(len(names), 'is', 'are')} so short that only "
         said += f"equal text is found to repeat: {', '.join(names[:N_NAMED])}{more}"

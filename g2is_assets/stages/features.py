@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from g2is_assets.contracts.gradients import EARLIER, INDEX, MEANS, SET_ASIDE
 from g2is_assets.contracts.graph import EDGES
 from g2is_assets.core.codes import SLOW, kernel_is_exact
-from g2is_assets.core.rows import FeatureSource, JoinedFeatures, real_rows
+from g2is_assets.core.features import FeatureSource, JoinedFeatures
+from g2is_assets.core.rows import real_rows
 from g2is_assets.errors import SettingsError
 from g2is_assets.hashing import json_sha256
 from g2is_assets.progress import say

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from g2is_assets.contracts.gradients import VECTORS
 from g2is_assets.core.codes import from_bytes
-from g2is_assets.core.rows import BLOCK_ROWS
+from g2is_assets.core.features import BLOCK_ROWS
 from g2is_assets.errors import StoreError
 from g2is_assets.hashing import known_sha256
 from g2is_assets.store.files import read_parquet, replacing

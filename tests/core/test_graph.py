@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from g2is_assets.core.codes import quantise
 from g2is_assets.core.edges import N_SPARE
+from g2is_assets.core.features import ArrayFeatures
 from g2is_assets.core.graph import Graph, build_graph, count_negative, duplicate_groups, known_rows
-from g2is_assets.core.rows import ArrayFeatures
 
 N, K, C = 23, 5, 4
 

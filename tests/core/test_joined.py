@@ -8,20 +8,11 @@ import pytest
 
 from g2is_assets.core.balance import balanced_walk
 from g2is_assets.core.codes import quantise
+from g2is_assets.core.features import ArrayFeatures, ChosenFeatures, FeatureSource, FoldedFeatures, JoinedFeatures
 from g2is_assets.core.graph import build_graph, count_negative
 from g2is_assets.core.knowledge import core_knowledge
 from g2is_assets.core.problem import Problem
-from g2is_assets.core.rows import (
-    ArrayFeatures,
-    ChosenFeatures,
-    FeatureSource,
-    FoldedFeatures,
-    JoinedFeatures,
-    cosines_to,
-    real_rows,
-    sum_of,
-    terms_of,
-)
+from g2is_assets.core.rows import cosines_to, real_rows, sum_of, terms_of
 from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.core.walk_state import CodedRows, FloatRows

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from g2is_assets.core.features import ArrayFeatures
 from g2is_assets.core.knowledge import core_knowledge, domain_nodes, measure_home, strongest_pulls
-from g2is_assets.core.rows import ArrayFeatures
 
 CROSS = np.array([[5.0, 1.0], [-1.0, 1.0], [2.0, 2.0], [2.0, 0.0]])
 """Mean (2, 1); deviations ±3 along the first axis and ±1 along the second: variances 18 and 2 of 20."""

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from g2is_assets.core.features import ArrayFeatures
 from g2is_assets.core.graph import build_graph, sampled_cosines
 from g2is_assets.core.layout import N_AMONG, layout, place_among, principal_places
-from g2is_assets.core.rows import ArrayFeatures
 
 
 def two_groups(n: int = 40, d: int = 16) -> np.ndarray:

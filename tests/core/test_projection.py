@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from g2is_assets.core import projection
+from g2is_assets.core.features import ArrayFeatures, FoldedFeatures
 from g2is_assets.core.projection import Sketch
-from g2is_assets.core.rows import ArrayFeatures, FoldedFeatures
 
 SIZES = {"layers.0.lora_A.weight": 50, "layers.0.lora_B.weight": 23}
 K = 16

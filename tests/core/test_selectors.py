@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from g2is_assets.core.balance import balanced_walk
 from g2is_assets.core.codes import quantise
+from g2is_assets.core.features import ArrayFeatures, ChosenFeatures, FoldedFeatures
 from g2is_assets.core.knowledge import allocate_budgets, core_knowledge
 from g2is_assets.core.problem import Problem
-from g2is_assets.core.rows import ArrayFeatures, ChosenFeatures, FoldedFeatures
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.core.walk import gradient_walk

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from g2is_assets.core import rivals
 from g2is_assets.core.codes import quantise
+from g2is_assets.core.features import ArrayFeatures
 from g2is_assets.core.knowledge import allocate_budgets
-from g2is_assets.core.rows import ArrayFeatures, real_rows
+from g2is_assets.core.rows import real_rows
 from g2is_assets.core.walk import AT_A_TIME, gradient_walk
 from g2is_assets.core.walk_state import CodedRows, Walk
 

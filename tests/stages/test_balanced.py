@@ -8,9 +8,9 @@ import pytest
 
 from g2is_assets.core.balance import balanced_walk
 from g2is_assets.core.edges import edge_matrix
+from g2is_assets.core.features import ArrayFeatures
 from g2is_assets.core.graph import build_graph
 from g2is_assets.core.knowledge import strongest_pulls
-from g2is_assets.core.rows import ArrayFeatures
 from g2is_assets.settings.selection import BalancedSelection
 from g2is_assets.stages.evaluators import Verdict, balance_was_kept
 from g2is_assets.stages.selection import left_table, subset_table

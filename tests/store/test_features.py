@@ -10,9 +10,9 @@ import pytest
 from g2is_assets.contracts import graph as graph_contracts
 from g2is_assets.contracts import selection as contracts
 from g2is_assets.core.codes import quantise
+from g2is_assets.core.features import as_source
 from g2is_assets.core.graph import build_graph
 from g2is_assets.core.knowledge import strongest_pulls
-from g2is_assets.core.rows import as_source
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.errors import StoreError
 from g2is_assets.stages.graph import STORED, graph_from_tables, graph_tables
