@@ -20,7 +20,7 @@ from selection_data import FileFeatures, make_files, make_pool
 
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.core.balance import balanced_walk
-from g2is_assets.core.knowledge import allocate_budgets
+from g2is_assets.core.knowledge import allocate_budgets, core_knowledge
 from g2is_assets.core.rows import unit_rows
 from g2is_assets.core.walk import gradient_walk
 from g2is_assets.core.walk_state import FloatRows
@@ -92,13 +92,18 @@ def fair(task: Task) -> dict[str, Any]:
 
 
 def million(task: Task) -> dict[str, Any]:
-    """The balanced walk, fair to 50 rows, of codes that are read from disk at every use."""
+    """A walk, the balanced one fair to 50 rows, of codes that are read from disk at every use."""
     folder = Path(task["folder"])
     with np.load(folder / "knowledge.npz", allow_pickle=False) as file:
         validation = file["validation"]
     clock = Clock()
     source = FileFeatures(folder, task["n"])
-    taken = balanced_walk(source, validation, task["budget"], memory_bytes=10**9)
+    if task["walk"] == "balanced":
+        taken = balanced_walk(source, validation, task["budget"], memory_bytes=10**9)
+    else:
+        core = core_knowledge(validation)
+        budgets = allocate_budgets(task["budget"], core.weights)
+        taken = gradient_walk(source, core.components, budgets, method="g2is", memory_bytes=10**9)
     return {"seconds": clock.lap(), "rows": taken.rows.tolist(), "n_passes": source.n_passes}
 
 
