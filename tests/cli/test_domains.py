@@ -53,7 +53,7 @@ def test_a_domain_is_added_with_its_rows_and_settings(settings: Path, files: tup
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "validation: 5 usable rows, 0 repeated, 0 rejected" in done.output
-    assert f"Next: `g2is refresh --domain prices --config {settings}`" in done.output
+    assert f"then `g2is refresh --domain prices --config {settings}`" in done.output
     domain = load_project(settings).domain("prices")
     assert (domain.title, domain.selection.budget, domain.owner) == (title, 0.1, "team:prices")
     assert (domain.refresh, domain.timezone) == ("0 5 * * 1", "Europe/Berlin")

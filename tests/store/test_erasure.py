@@ -424,6 +424,7 @@ NAMES |= {
     "nearest_row",
     "pulled_by",
     "place",
+    "folder",
     "study",
     "variant",
     "cell",
