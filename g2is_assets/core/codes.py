@@ -87,9 +87,18 @@ def products(rows: NDArray[np.int8], others: NDArray[np.int8], n_parts: int = 1)
     """(n_parts, n, k) dot products of rows (n, d) and (k, d), of each of so many parts of columns."""
     import torch
 
-    parts = zip(*(torch.chunk(torch.from_numpy(side), n_parts, 1) for side in (rows, others)), strict=True)
-    found = [int_products(*part).numpy() for part in parts]
+    device = product_device()
+    parts = zip(*(torch.chunk(torch.from_numpy(side).to(device), n_parts, 1) for side in (rows, others)), strict=True)
+    found = [int_products(*part).cpu().numpy() for part in parts]
     return found[0][None] if n_parts == 1 else np.stack(found)
+
+
+@cache
+def product_device() -> str:
+    """Where products are taken: on a GPU whose int8 products are exact, else on the CPU; they are equal to the bit."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() and kernel_is_exact("cuda") else "cpu"
 
 
 def squared_lengths(codes: NDArray[np.int8]) -> NDArray[np.float64]:
