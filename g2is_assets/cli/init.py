@@ -18,7 +18,7 @@ WORKSPACE: Final = "load_from:\n  - python_module: g2is_assets.orchestration.def
 TEXTS: Final = {
     SETTINGS_FILE: """\
 # Settings of this project: what differs from the defaults. Paths are relative to this file; unknown keys are refused.
-# docs/settings.md has every key; `g2is doctor` says where it lies. Domains may differ: domains/<name>/domain.toml.
+# docs/settings.md has every key; `doctor` says where it lies. Domains may differ: domains/<name>/domain.toml.
 # model = "smollm2-135m-instruct"   # the default, fetched once per user; or a hub id, or a folder with safetensors
 # owner = "team:g2is"               # who answers for assets and domains: `team:` and a name, or an email address
 

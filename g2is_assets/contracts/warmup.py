@@ -25,11 +25,11 @@ CHECKPOINTS: Final = Contract(
     "checkpoints",
     "The epochs whose weights and moments are kept, the last one last",
     {
-        "epoch": Column(pl.Int64, "Passes over the rows by then", unique=True, minimum=1),
+        "epochs": Column(pl.Int64, "Passes over the rows by then", unique=True, minimum=1),
         "folder": Column(pl.String, "Where they lie within the version", unique=True),
         "learning_rate": Column(pl.Float64, "Mean rate of the epoch's steps, by which its cosines weigh", minimum=0),
     },
-    sorted_by=("epoch",),
+    sorted_by=("epochs",),
     pruned="whole",
 )
 

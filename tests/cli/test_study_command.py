@@ -42,7 +42,7 @@ def test_a_study_runs_after_its_plan_stops_in_time_goes_on_and_is_shown(settings
     assert stopped.returncode == 0, stopped.stderr
     # Three variants: two rates each but for the base model; no subset was selected yet.
     assert "4 trainings and 3 scorings are missing" in stopped.stdout
-    assert "assumed: no cell has been made yet" in stopped.stdout
+    assert "assumed: none has been made yet" in stopped.stdout
     assert "2 subsets are not selected yet" in stopped.stdout
     assert "the time given is over" in stopped.stdout
     assert set(planned.stdout.splitlines()[1:]) <= set(stopped.stdout.splitlines())  # the plan was right
@@ -52,7 +52,7 @@ def test_a_study_runs_after_its_plan_stops_in_time_goes_on_and_is_shown(settings
     assert "study/leaderboard: done" in done.stderr
     again = g2is("study", "run", "small", "--config", str(settings))
     assert "0 trainings and 0 scorings are missing" in again.stdout
-    assert "as the cells so far took" in again.stdout
+    assert "as those of this study so far took" in again.stdout
     assert "study/adapter[words.small.less]: unchanged" in again.stderr
     shown = g2is("study", "show", "small", "--config", str(settings))
     assert shown.returncode == 0, shown.stderr

@@ -39,9 +39,11 @@ def hostile(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(pool / f"{ODD}.jsonl", [arithmetic_row(n) | told | {"id": f"{n}{ODD}"} for n in range(20)])
     named = [{column: row.pop("instruction"), **row} for row in map(arithmetic_row, range(20, 40))]
     write_jsonl(pool / "named.json", [*named, {column: odd, "output": [odd], ODD: odd}])
-    text = settings.read_text().replace('["pool/*.jsonl"]', '["pool/*.jsonl", {path = "pool/named.json", columns = X}]')
+    text = settings.read_text().replace(
+        '["pool/*.jsonl"]', '["pool/*.jsonl", {path = "pool/named.json", columns = COLUMNS}]'
+    )
     columns = f'{{prompt = {json.dumps(column)}, response = "output"}}'.replace("\x7f", "\\u007f")
-    settings.write_text(text.replace("X", columns))
+    settings.write_text(text.replace("COLUMNS", columns))
     title = json.dumps(f"{MARKUP}{ODD}").replace("\x7f", "\\u007f")
     (settings.parent / "domains" / "sums" / "domain.toml").write_text(f"title = {title}\n")
     (settings.parent / "studies").mkdir()

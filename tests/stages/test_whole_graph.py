@@ -452,7 +452,7 @@ def test_a_test_file_without_usable_rows_is_refused(built: Path, instance: dg.Da
 def test_a_budget_larger_than_the_pool_is_refused(built: Path, instance: dg.DagsterInstance) -> None:
     (built.parent / "domains" / "sums" / "domain.toml").write_text("budget = 4000\n")
     before = payload(built.parent / "lake")
-    with pytest.raises(SettingsError, match=r"domain 'sums': the budget of 4000 rows is larger than the pool's \d+"):
+    with pytest.raises(SettingsError, match=r"domain 'sums': the budget of 4,000 rows is larger than the pool's \d+"):
         run(built, instance, "refresh_domain", "sums")
     assert payload(built.parent / "lake") == before
 
