@@ -114,9 +114,10 @@ def select(
 def _passing_folder() -> Iterator[Path]:
     """A folder for one call; what one that was killed left behind, which nobody locks any more, goes with the next."""
     for left in Path(tempfile.gettempdir()).glob(f"{PASSING}*"):
-        with suppress(OSError), _locked(left):
+        with suppress(OSError):  # of a young one the lock is not even tried: its owner is about to take it
             if time.time() - left.stat().st_mtime > SETTLED_S:
-                shutil.rmtree(left)
+                with _locked(left):
+                    shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=PASSING) as name, _locked(Path(name)):
         yield Path(name)
 

@@ -102,7 +102,10 @@ def test_a_killed_calls_folder_goes_with_the_next_call_and_that_of_a_running_one
         killed.wait()
         for folder in folders:
             os.utime(folder, (0, 0))
+        young = tmp_path / f"{library.PASSING}young"  # not locked yet
+        young.mkdir()
         with library._passing_folder() as own:
+            assert young.exists()
             assert [folder.exists() for folder in (*folders, own)] == [False, True, True]
         running.kill()
 

@@ -1,6 +1,7 @@
 """`g2is sql`: questions to the lake's views, as a table, JSON or CSV; without a question, the views themselves."""
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +15,8 @@ from g2is_assets.errors import command
 from g2is_assets.reports.words import counted, printable
 from g2is_assets.store.query import Answer, View, ask, list_views
 
+READ: Final = {"prompt": 0, "response": 1}
+"""What is looked for first where not all columns have room."""
 SHOWN_ROWS: Final = 40
 """Rows of a table in a terminal, unless it is said otherwise."""
 
@@ -73,11 +76,14 @@ def _print_answer(answer: Answer, form: str) -> None:
         if all(isinstance(row[n], int | float | Decimal | None) and not isinstance(row[n], bool) for row in answer.rows)
     }
     rows = [dict(zip(answer.columns, map(_cell, row), strict=True)) for row in answer.rows]
-    # What people read, such as prompts; not ids, and not what other records are packed in.
-    words = {
-        name for n, name in enumerate(answer.columns) if any(isinstance(r[n], str) and " " in r[n] for r in answer.rows)
-    }
-    print_table(form, rows, right=numbers, cut=set(answer.columns) - numbers, first=words)
+    packed = {name for n, name in enumerate(answer.columns) if any(isinstance(r[n], list | dict) for r in answer.rows)}
+    order = sorted(answer.columns, key=lambda name: (_rank(name, packed), READ.get(name, 0)))
+    print_table(form, rows, right=numbers, cut=set(answer.columns) - numbers, order=order)
+
+
+def _rank(name: str, packed: Collection[str]) -> int:
+    """What people read comes first, ids and what other records are packed in last."""
+    return 0 if name in READ else 2 if name in packed or name.endswith("id") else 1
 
 
 def _cell(value: Any) -> str:

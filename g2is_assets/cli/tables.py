@@ -94,7 +94,7 @@ def print_table(
     right: Collection[str] = (),
     extra: Collection[str] = (),
     cut: Collection[str] = (),
-    first: Collection[str] = (),
+    order: Sequence[str] = (),
     title: str = "",
     lines: bool = True,
 ) -> None:
@@ -106,7 +106,7 @@ def print_table(
         right: Columns of numbers.
         extra: Columns of `wide` alone.
         cut: Columns of long text, of which a table shows the beginning, in one line.
-        first: Columns that come first where not all have room.
+        order: All columns in the order in which they have room where not all do; as they come by default.
         title: Said above.
         lines: Whether there are lines and heads.
     """
@@ -119,8 +119,7 @@ def print_table(
         word = _longest_word([printable(head)] if head in cut else [printable(head), *texts[head]])
         least[head] = max(word, min(CUT, natural[head])) if head in cut else word
     widths = natural if form == "wide" else _widths(natural, least, console.width)
-    if len(widths) < len(heads) and first:
-        order = sorted(natural, key=lambda head: head not in first)
+    if len(widths) < len(heads) and order:
         widths = _widths({head: natural[head] for head in order}, least, console.width)
     table = Table(title=Text(printable(title)) if title else None)
     if not lines:

@@ -65,7 +65,8 @@ def test_numbers_keep_every_digit_and_what_has_no_room_is_named(settings: Path) 
     assert " 123457 │" in shown
     assert " -0.00012345 │" in shown
     said = " ".join(fits(settings, "sql", QUERY, width=60).split())
-    assert "Too narrow for number, small: --wide shows all, --json and --csv print all." in said
+    assert "│ prompt" in said.replace("┃", "│")
+    assert "Too narrow for row_id, sources: --wide shows all, --json and --csv print all." in said
     whole = g2is(settings, "sql", "SELECT prompt FROM instructions_pool ORDER BY length(prompt) DESC", "--wide").stdout
     assert "…" not in whole
 
