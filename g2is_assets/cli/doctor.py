@@ -63,8 +63,9 @@ def run_doctor(config: Path | None, port: int, as_json: bool, try_model: bool) -
             said = f"{finding.said}{f'; {finding.remedy}' if finding.remedy else ''}"
             room = max(30, console.width - MARGIN) if console.is_terminal else len(said)
             first, *more = folded([said], room)
-            label = Text.assemble((f"{finding.state:<8}", COLOURS[finding.state]), f" {finding.check:<10} {first}")
-            console.print(label, *(" " * MARGIN + line.strip() for line in more), sep="\n", soft_wrap=True)
+            below = "".join(f"\n{' ' * MARGIN}{line.strip()}" for line in more)
+            label = f" {finding.check:<10} {first}{below}"
+            console.print(Text.assemble((f"{finding.state:<8}", COLOURS[finding.state]), label), soft_wrap=True)
     sys.exit(1 if any(finding.state == "problem" for finding in findings) else 0)
 
 
