@@ -15,8 +15,6 @@ from g2is_assets.errors import command
 from g2is_assets.reports.words import counted, printable
 from g2is_assets.store.query import Answer, View, ask, list_views
 
-READ: Final = {"prompt": 0, "response": 1}
-"""What is looked for first where not all columns have room."""
 SHOWN_ROWS: Final = 40
 """Rows of a table in a terminal, unless it is said otherwise."""
 
@@ -77,13 +75,18 @@ def _print_answer(answer: Answer, form: str) -> None:
     }
     rows = [dict(zip(answer.columns, map(_cell, row), strict=True)) for row in answer.rows]
     packed = {name for n, name in enumerate(answer.columns) if any(isinstance(r[n], list | dict) for r in answer.rows)}
-    order = sorted(answer.columns, key=lambda name: (_rank(name, packed), READ.get(name, 0)))
+    order = sorted(answer.columns, key=lambda name: _rank(name, packed))
     print_table(form, rows, right=numbers, cut=set(answer.columns) - numbers, order=order)
 
 
 def _rank(name: str, packed: Collection[str]) -> int:
-    """What people read comes first, ids and what other records are packed in last."""
-    return 0 if name in READ else 2 if name in packed or name.endswith("id") else 1
+    """What people read comes first, prompts before all, ids and what other records are packed in last."""
+    from g2is_assets.contracts.instructions import POOL
+
+    if name in packed or name.endswith("id"):
+        return 3
+    said = POOL.texts.get(name)
+    return 0 if name == "prompt" else 1 if said and not said.nullable else 2
 
 
 def _cell(value: Any) -> str:

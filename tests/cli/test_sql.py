@@ -35,9 +35,10 @@ def test_a_query_prints_a_table_and_says_what_it_left_out(refreshed: Path) -> No
 def test_columns_for_which_a_terminal_has_no_room_are_named(refreshed: Path) -> None:
     result = sql(refreshed, "FROM instructions_pool LIMIT 1", width=60)
     assert max(map(len, result.output.splitlines())) <= 60
-    left_out = result.output.split("Too narrow for ")[1]
-    assert "choices" in left_out
-    assert "row_id" not in left_out
+    shown, left_out = result.output.split("Too narrow for ")
+    assert "sources" in left_out
+    assert "row_id" in left_out  # what people read has the room
+    assert shown.index("prompt") < shown.index("response")
 
 
 def test_json_holds_every_value_of_every_row_and_nothing_that_json_lacks(refreshed: Path) -> None:
