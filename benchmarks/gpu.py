@@ -235,6 +235,11 @@ def graph_within(rows: np.ndarray, n_neighbors: int, ends: float) -> tuple[float
     return time.perf_counter() - begun, done / len(rows)
 
 
+def agree(one: bool) -> str:
+    """What is said of a comparison with the CPU: nothing, where that is all there is."""
+    return "not compared, there is no GPU" if codes.product_device() == "cpu" else str(one)
+
+
 def on_cpu(run: Callable[[], Any]) -> Any:
     """What a step gives with products of the CPU."""
     before = codes.product_device
@@ -256,7 +261,9 @@ def graphs(report: Report, sizes: Sizes, ends: float) -> None:
         share = (ends - time.monotonic()) / (len(sizes.graphs) - number + 1)
         seconds, done = graph_within(drawn(n, sizes.sketch_dim), sizes.edges, time.monotonic() + share)
         table.append([f"{n:,}", f"{seconds:.1f}", f"{100 * done:.1f} %", f"{seconds / max(done, 1e-9):,.0f}"])
-    caption = f"Products on {codes.product_device()}. Of {sizes.compared} rows equal to the CPU's to the bit: {same}."
+    caption = (
+        f"Products on {codes.product_device()}. Of {sizes.compared} rows equal to the CPU's to the bit: {agree(same)}."
+    )
     report.table("Graph", ("rows", "s", "done by then", "s in all, at that rate"), table, caption)
 
 
@@ -272,7 +279,7 @@ def walks(report: Report, sizes: Sizes) -> None:
         begun = time.perf_counter()
         taken = balanced_walk(source, validation, sizes.budget, memory_bytes=1)
         seconds = time.perf_counter() - begun
-    caption = f"Streamed from disk. Of {sizes.compared} rows the same as the CPU's: {same}."
+    caption = f"Streamed from disk. Of {sizes.compared} rows the same as the CPU's: {agree(same)}."
     cells = [f"{sizes.walk:,}", len(taken.rows), source.n_passes, f"{seconds:.1f}"]
     report.table("Balanced walk", ("rows", "taken", "passes", "s"), [cells], caption)
 

@@ -76,7 +76,7 @@ def fit(
             progress=progress,
         )
     save_adapter(model, folder)
-    return replace(fitted, optimizer=None, seconds=monotonic() - begun)
+    return replace(fitted, seconds=monotonic() - begun)
 
 
 def tuned(workspace: Workspace, adapter: Path | None) -> Any:

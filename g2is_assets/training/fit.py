@@ -38,7 +38,6 @@ class Fit:
         rates: Mean learning rate of each epoch's steps.
         best_epoch: Epoch whose weights the model now has; 0 is the untouched start.
         validation_nll: Mean NLL of the validation rows at each epoch, the start first; empty without such rows.
-        optimizer: The Trainer's AdamW, with its moments.
         n_tokens: Tokens trained on, padding not counted.
         n_tokens_passed: The same with those of validation.
         passed_s: Wall-clock of training and validation.
@@ -50,7 +49,6 @@ class Fit:
     rates: list[float] = field(default_factory=list)
     best_epoch: int = 0
     validation_nll: list[float] = field(default_factory=list)
-    optimizer: Any = None
     n_tokens: int = 0
     n_tokens_passed: int = 0
     passed_s: float = 0.0
@@ -178,7 +176,6 @@ def fit_lora(
     peak = peak_flops(str(next(model.parameters()).device), compute)
     result.peak_share = needed / result.passed_s / peak
     result.log = _tidy(trainer.state.log_history)
-    result.optimizer = trainer.optimizer
     model.eval()
     losses = [entry[name] for entry in result.log for name in ("train_loss", "validation_loss")]
     if not all(loss is None or math.isfinite(loss) for loss in losses):

@@ -20,7 +20,15 @@ from click.testing import CliRunner
 
 from g2is_assets.cli import checkup, main
 from g2is_assets.cli.checkup import Finding, Model, PoolSize
-from g2is_assets.cli.doctor import bytes_needed, check_disk, check_memory, check_python, check_torch, cpu_has_bf16
+from g2is_assets.cli.doctor import (
+    _look_at_disk,
+    bytes_needed,
+    check_disk,
+    check_memory,
+    check_python,
+    check_torch,
+    cpu_has_bf16,
+)
 from g2is_assets.core.codes import SLOW, kernel_is_exact
 from g2is_assets.errors import G2isError, StoreError
 from g2is_assets.orchestration.automation import build_schedules
@@ -222,6 +230,9 @@ def test_memory_and_disk_are_held_against_what_is_needed(refreshed: Path, monkey
     needed = bytes_needed(project, PoolSize(1000), Model(adapter_bytes=70))
     assert needed["gradients"] == int((1 + STORED) * 256) * 2 * 960  # of 1,000 rows 40 are stored
     assert needed["adapters"] == 70
+    parts = {"gradients": 1_400_000, "graph": 1_400_000, "text": 100}  # 2.8 MB in all, and what is told adds up
+    (found,) = _look_at_disk(project.home, parts, "mend it")
+    assert found.said.endswith("about 2 MB needed: gradients 1, graph 1")
     need = sum(bytes_needed(project, PoolSize(1000), Model()).values())
     for free in (2 * need + 1e9, need + 1e6, need - 1):
         monkeypatch.setattr("g2is_assets.cli.doctor.shutil.disk_usage", lambda _, free=free: Usage(0, 0, int(free)))

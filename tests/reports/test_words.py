@@ -125,3 +125,14 @@ def test_before_now_and_difference_are_told_of_a_served_adapter_and_why_it_stays
     assert words.better_where_it_decides(measured(**decides | {"validation_minus_served": -0.1}))
     alone = {name: value for name, value in measured().items() if "served" not in name}
     assert words.against_served(alone) is None
+
+
+def test_lines_are_folded_between_words_and_go_on_further_in() -> None:
+    assert words.folded(["    from one two three", "short"], 16) == ["    from one two", "        three", "short"]
+    assert words.folded(["a-very-long-word that is left whole"], 10)[0] == "a-very-long-word"
+
+
+def test_a_share_has_a_space_before_its_sign_and_a_text_is_cut_between_words() -> None:
+    assert (words.percent(0.0664, 1), words.percent(1)) == ("6.6 %", "100 %")
+    assert words.beginning("What is the role of a central bank?", 24) == "What is the role of a…"
+    assert words.beginning("x" * 40, 10) == "x" * 9 + "…"

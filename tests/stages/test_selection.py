@@ -303,23 +303,20 @@ def test_every_option_gives_a_subset_that_its_checks_accept(
         file.unlink()
 
 
-def test_a_walk_that_takes_no_row_is_an_error_that_says_why(project: Path, instance: dg.DagsterInstance) -> None:
-    file = project.parent / "domains" / "sums" / "domain.toml"
-    file.write_text("[selection]\nmin_core_cosine = 0.99\n")
-    try:
-        with pytest.raises(SettingsError, match=r"the walk took no row \(core cosine\)"):
-            select(project, instance, "sums")
-    finally:
-        file.unlink()
-
-
-def test_a_walk_on_edges_of_other_features_is_an_error_that_names_both(
-    project: Path, instance: dg.DagsterInstance
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("min_core_cosine = 0.99", r"the walk took no row \(core cosine\)"),
+        ("neighbours_only = true", "walks adam_without_momentum, .* graph/neighbors is of adam, "),
+    ],
+)
+def test_a_walk_that_takes_no_row_or_has_edges_of_other_features_is_an_error_that_says_why(
+    project: Path, instance: dg.DagsterInstance, said: str, fault: str
 ) -> None:
     file = project.parent / "domains" / "sums" / "domain.toml"
-    file.write_text("[selection]\nneighbours_only = true\n")
+    file.write_text(f"[selection]\n{said}\n")
     try:
-        with pytest.raises(SettingsError, match=r"walks adam_without_momentum, .* graph/neighbors is of adam, "):
+        with pytest.raises(SettingsError, match=fault):
             select(project, instance, "sums")
     finally:
         file.unlink()
