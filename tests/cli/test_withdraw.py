@@ -1,170 +1,43 @@
 """A row is withdrawn, leaves by refresh, is erased: what goes, what stays, and what people are told."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
-from click.testing import Result
 from filelock import FileLock
 
 from g2is_assets.contracts.audit import ERASED_PAGE, PAGE
 from g2is_assets.contracts.gradients import INDEX
-from g2is_assets.contracts.instructions import POOL, TARGET, WITHHELD
+from g2is_assets.contracts.instructions import POOL, WITHHELD
 from g2is_assets.contracts.warmup import SAMPLE
-from g2is_assets.errors import SettingsError, SourceError
-from g2is_assets.store.lake import Lake
+from g2is_assets.errors import SettingsError
 from g2is_assets.store.manifest import ERASED, describe_bytes
 from g2is_assets.store.tombstones import read_tombstones
-from g2is_assets.store.versions import assets_of, partitions_of, versions_of
+from g2is_assets.store.versions import assets_of, versions_of
 from support.commands import g2is
 from support.projects import DOMAINS, Undisturbed, lake_of, rows_of
-from support.runs import computed, own_instance, run
+from support.runs import own_instance, run
 from support.shared import copied
-
-MakeProject = Callable[..., Path]
-REASON = "asked by its author"
-
-
-@dataclass
-class Outcome:
-    """What the runs of one refresh did: whether each asset did work, and which checks failed how."""
-
-    computed: dict[str, bool]
-    failed: dict[str, dg.AssetCheckSeverity]
-
-
-def refresh(settings: Path, instance: dg.DagsterInstance, *, domains: bool = True, **ops: object) -> Outcome:
-    results = [run(settings, instance, "refresh_pool", ops=ops)]
-    results += [run(settings, instance, "refresh_domain", domain) for domain in DOMAINS if domains]
-    checks = [check for result in results for check in result.get_asset_check_evaluations()]
-    return Outcome(computed(*results), {check.check_name: check.severity for check in checks if not check.passed})
-
-
-def vectors_of(lake: Lake, row: str) -> list[np.ndarray]:
-    """Every vector that a store has of a row."""
-    found = []
-    for file in lake.root.glob("vectors/shard/*/*/vectors.parquet"):
-        part = pl.read_parquet(file).filter(pl.col("row_id") == row)
-        names = [name for name in part.columns if name.startswith("codes_")]
-        found += [np.frombuffer(codes, np.int8) for name in names for codes in part[name]]
-    return found
-
-
-def strings_of(value: Any) -> Iterator[str]:
-    """Every string in a value, at any depth."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from strings_of(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from strings_of(part)
-
-
-def all_strings(lake: Lake) -> set[str]:
-    """Every string in every Parquet file below the lake."""
-    return {
-        text
-        for file in lake.root.rglob("*.parquet")
-        for row in pl.read_parquet(file).select(~pl.selectors.numeric() & ~pl.selectors.array()).rows()
-        for text in strings_of(row)
-    }
-
-
-def all_vectors(lake: Lake) -> Iterator[np.ndarray]:
-    """Every (n, d) array of numbers that is stored below the lake."""
-    for file in lake.root.rglob("*.parquet"):
-        table = pl.read_parquet(file).select(pl.selectors.array())
-        yield from (table[name].to_numpy() for name in table.columns)
-    yield from (np.load(file) for file in lake.root.rglob("*.npy"))
-
-
-@dataclass
-class Story:
-    """One project from its first refresh to the last, with what was seen on the way."""
-
-    settings: Path
-    in_subset: str
-    in_sample: str
-    own: str  # a validation row of `words`
-    texts: list[str]
-    ids: list[str]
-    vectors: list[np.ndarray]
-    n_pool: int
-    withdrawn: list[dict[str, Any]]
-    refused: Result
-    refreshed: Outcome
-    dry: dict[str, Any]
-    before_erasure: dict[str, str]
-    erased: dict[str, Any]
-    after: Outcome
-
-    @property
-    def rows(self) -> list[str]:
-        return list(dict.fromkeys([self.in_subset, self.in_sample, self.own]))
-
-
-def payload_versions(lake: Lake) -> dict[str, str]:
-    """Data version of every current version."""
-    return {
-        f"{asset}[{p}]": lake.current(asset, p).manifest.data_version
-        for asset in assets_of(lake)
-        for p in partitions_of(lake, asset)
-        if lake.find(asset, p)
-    }
+from support.withdrawals import (
+    REASON,
+    Story,
+    all_strings,
+    all_vectors,
+    payload_versions,
+    refresh,
+    tell,
+)
 
 
 @pytest.fixture(scope="module")
 def story(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     settings = copied(undisturbed.settings, tmp_path_factory.mktemp("withdraw") / "project", history=False)
-    lake = lake_of(settings)
     with dg.DagsterInstance.ephemeral() as instance:
-        pool = lake.current("instructions/pool").read(POOL)
-        target = lake.current("instructions/target", "words").read(TARGET)
-        sample = rows_of(lake.current("warmup/sample"), "sample")
-        in_sample = sample[0]
-        subset = rows_of(lake.current("selection/subset", "sums"), "subset")
-        in_subset = next(row for row in subset if row not in sample)
-        own = target.filter(pl.col("split") == "validation")["row_id"][0]
-        rows = [in_subset, in_sample, own]
-        columns = ["row_id", "ids", "prompt", "response"]
-        said = pl.concat([pool.select(columns), target.select(columns)]).filter(pl.col("row_id").is_in(rows))
-        vectors = [vector for row in rows for vector in vectors_of(lake, row)]
-        arguments = [part for row in rows for part in ("--row", row)]
-        withdrawn = g2is(settings, "withdraw", *arguments, "--reason", REASON, "--by", "ann", "--json")
-        erase = ["gc", *(part for row in rows for part in ("--erase", row))]
-        refused = g2is(settings, *erase)
-        refreshed = refresh(settings, instance)
-        before = payload_versions(lake)
-        dry = g2is(settings, *erase, "--dry-run", "--json")
-        texts_before = all_strings(lake)
-        erased = g2is(settings, *erase, "--json")
-        assert (withdrawn.exit_code, dry.exit_code, erased.exit_code) == (0, 0, 0), erased.output
-        assert set(said["prompt"]) <= texts_before  # else their absence later would prove nothing
-        yield Story(
-            settings=settings,
-            in_subset=in_subset,
-            in_sample=in_sample,
-            own=own,
-            texts=[*said["prompt"], *said["response"]],
-            ids=said["ids"].explode().to_list(),
-            vectors=vectors,
-            n_pool=len(pool),
-            withdrawn=json.loads(withdrawn.output),
-            refused=refused,
-            refreshed=refreshed,
-            dry=json.loads(dry.output),
-            before_erasure=before,
-            erased=json.loads(erased.output),
-            after=refresh(settings, instance),
-        )
+        yield tell(settings, instance)
 
 
 def test_withdrawing_says_what_follows(story: Story) -> None:
@@ -457,79 +330,3 @@ def test_a_withdrawal_that_was_deleted_by_hand_is_refused(copy: Path, instance: 
     (copy.parent / "withdrawn.jsonl").unlink()
     with pytest.raises(SettingsError, match="is missing, with which the current pool was made"):
         refresh(copy, instance, domains=False)
-
-
-def set_policy(settings: Path, policy: str) -> None:
-    settings.write_text(settings.read_text() + f"[licenses]\n{policy}\n")
-
-
-def set_licenses(settings: Path, licenses: dict[str, str | None]) -> None:
-    """Other licences for rows, by the id that their source gave them."""
-    for file in (settings.parent / "pool").glob("*.jsonl"):
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-        for row in rows:
-            row["license"] = licenses.get(row["id"], row["license"])
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def test_a_denied_licence_keeps_a_row_out_of_all_that_is_trained_on(built: Path, instance: dg.DagsterInstance) -> None:
-    settings, lake = built, lake_of(built)
-    rows = lake.current("instructions/pool").read(POOL)
-    ids = dict(rows.select("row_id", pl.col("ids").list.first()).iter_rows())
-    in_sample = rows_of(lake.current("warmup/sample"), "sample")[0]
-    denied = [in_sample, *[row for row in ids if row != in_sample][:2]]
-    set_licenses(settings, {ids[denied[0]]: "GPL-3.0", ids[denied[1]]: " gpl-3.0 "})
-    again = next(row for row in pool_lines(settings) if row["id"] == ids[denied[2]])
-    again |= {"id": "copied", "license": "GPL-3.0"}
-    (settings.parent / "pool" / "again.jsonl").write_text(json.dumps(again) + "\n")
-    set_policy(settings, 'allow = ["MIT", "apache-2.0"]\nunknown = "deny"')
-    outcome = refresh(settings, instance)
-    version = lake.current("instructions/pool")
-    withheld = version.read(WITHHELD)
-    assert set(withheld["row_id"]) == set(denied)
-    assert set(withheld["reason"]) == {"license"}
-    merged = withheld.row(by_predicate=pl.col("row_id") == denied[2], named=True)
-    assert (merged["licenses"], merged["detail"]) == (["Apache-2.0", "GPL-3.0"], "GPL-3.0")
-    assert version.manifest.metrics["n_withheld_license"] == 3
-    assert outcome.failed["sample_holds_no_withheld_row"] == dg.AssetCheckSeverity.ERROR
-    after = refresh(settings, instance, domains=False, warmup__sample={"config": {"redraw": True}})
-    assert "sample_holds_no_withheld_row" not in after.failed
-    used = [("instructions/pool", None, "pool"), ("warmup/sample", None, "sample")]
-    used += [(a, d, t) for d in DOMAINS for a, t in (("selection/subset", "subset"), ("finetune/baseline", "rows"))]
-    for asset, domain, table in used:
-        assert set(rows_of(lake.current(asset, domain), table)).isdisjoint(denied)
-
-
-def pool_lines(settings: Path) -> list[dict[str, Any]]:
-    files = sorted((settings.parent / "pool").glob("*.jsonl"))
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
-
-
-def test_without_a_policy_the_table_is_empty_and_an_unknown_licence_is_decided_on_explicitly(
-    make_project: MakeProject, instance: dg.DagsterInstance
-) -> None:
-    settings = make_project()
-    lake = lake_of(settings)
-    set_licenses(settings, {"sums:0": None})
-    pools = []
-    for policy in (None, 'deny = ["GPL"]\nunknown = "allow"', 'deny = ["GPL"]\nunknown = "deny"'):
-        if policy:
-            settings.write_text(settings.read_text().split("[licenses]")[0])
-            set_policy(settings, policy)
-        run(settings, instance, "refresh_pool", asset_selection=[dg.AssetKey(["instructions", "pool"])])
-        pools.append(lake.current("instructions/pool"))
-    assert [len(pool.read(WITHHELD)) for pool in pools] == [0, 0, 1]
-    assert pools[2].read(WITHHELD)["ids"].to_list() == [["sums:0"]]
-    assert "licenses" not in pools[0].manifest.settings
-    assert len({pool.manifest.input_digest for pool in pools}) == 3
-    assert pools[0].manifest.data_version == pools[1].manifest.data_version != pools[2].manifest.data_version
-
-
-def test_everything_withheld_is_one_clear_error(make_project: MakeProject, instance: dg.DagsterInstance) -> None:
-    settings = make_project()
-    set_policy(settings, 'deny = ["Apache-2.0"]\nunknown = "deny"')
-    with pytest.raises(
-        SourceError, match=r"the pool is empty: no usable row in .*40 withheld, see \[licenses\].*Apache"
-    ):
-        refresh(settings, instance, domains=False)
-    assert not list((settings.parent / "lake" / "instructions").rglob("*.parquet"))

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from g2is_assets.contracts.contract import Column, Contract, row_id
+from g2is_assets.contracts.gradients import VECTORS
 from g2is_assets.contracts.tables import TABLES, main_table
 from g2is_assets.orchestration.assets import table_metadata
 from g2is_assets.orchestration.auditing import FIRST_ROWS, assets_showing
@@ -130,3 +131,34 @@ def test_a_table_that_is_described_nowhere_is_neither_erased_nor_pruned_but_name
     report = erase(lake, ["gone"], "asked", [])
     assert report.versions == []
     assert ["has no table 'inbox'" in said and "it may hold the row" in said for said in report.left_alone] == [True]
+
+
+NAMES = {"row_id", "domain", "split", "model", "shard", "sha256", "kind", "file", "id", "source", "sources", "licenses"}
+NAMES |= {"reason", "detail", "ended", "relation", "other_row_id", "duplicate_group", "lost", "chosen"}
+NAMES |= {
+    "features",
+    "predecessor",
+    "min_cosine_row",
+    "conflict_row",
+    "nearest_row",
+    "pulled_by",
+    "place",
+    "folder",
+    "study",
+    "variant",
+    "cell",
+    "part",
+    "other",
+}
+OF_MANIFESTS = {"asset", "partition", "version", "manifest_sha256", "data_version", "input_digest", "code_version"}
+OF_MANIFESTS |= {"git_revision", "made_by", "run_id", "created_at", "seeds", "settings", "libraries", "n_rows"}
+OF_MANIFESTS |= {"input", "input_data_version", "input_manifest_sha256", "state", "made_from", "now"}
+
+
+def test_every_column_of_every_table_that_can_hold_text_is_erased_or_holds_names_only() -> None:
+    for contract in TABLES.values():
+        can_hold = {n for n, t in contract.schema.items() if isinstance(t, pl.String | pl.List)}
+        names = NAMES | (OF_MANIFESTS if contract.name.startswith("audit") else set())
+        texts = contract.texts.keys() - {name for name in contract.columns if name.startswith(("codes_", "norm_"))}
+        assert can_hold - names == texts, contract.name
+        assert (contract is VECTORS) == (texts != contract.texts.keys())

@@ -1,4 +1,4 @@
-"""Core knowledge: a PCA worked by hand, its rule for how many, its orientation, its refusals; what is near."""
+"""Core knowledge: a PCA worked by hand, its rules, orientation and refusals; what is near; shares of a budget."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g2is_assets.core.features import ArrayFeatures
-from g2is_assets.core.knowledge import core_knowledge, domain_nodes, measure_home, strongest_pulls
+from g2is_assets.core.knowledge import allocate_budgets, core_knowledge, domain_nodes, measure_home, strongest_pulls
 
 CROSS = np.array([[5.0, 1.0], [-1.0, 1.0], [2.0, 2.0], [2.0, 0.0]])
 """Mean (2, 1); deviations ±3 along the first axis and ±1 along the second: variances 18 and 2 of 20."""
@@ -260,3 +260,45 @@ def test_the_strongest_pulls_are_the_validation_rows_with_the_largest_cosines_of
     np.testing.assert_allclose(cosines, [[1.0, 1.0, 0.8], [1.0, 0.6, 0.0]], atol=1e-7)
     assert strongest_pulls(POOL, np.array([0]), own[:1])[0].tolist() == [[0]]
     assert strongest_pulls(POOL, np.array([], dtype=np.int64), own)[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("total", "weights", "budgets"),
+    [
+        (10, [0.5, 0.3, 0.2], [5, 3, 2]),
+        (10, [0.56, 0.27, 0.17], [5, 3, 2]),  # remainders .6, .7, .7
+        (7, [3, 2, 2], [3, 2, 2]),
+        (5, [1, 2, 7], [1, 1, 3]),
+        (1, [0.2, 0.3, 0.5], [0, 0, 1]),
+        (4, [1, 0, 0], [4, 0, 0]),
+        (0, [0.5, 0.5], [0, 0]),
+    ],
+)
+def test_largest_remainders_get_the_rows_that_are_left(total: int, weights: list[float], budgets: list[int]):
+    assert allocate_budgets(total, weights).tolist() == budgets
+
+
+@pytest.mark.parametrize(
+    ("total", "weights", "budgets"), [(1, [1, 1], [1, 0]), (3, [1] * 4, [1, 1, 1, 0]), (10, [7, 7, 6], [4, 3, 3])]
+)
+def test_equal_remainders_go_to_the_higher_component(total: int, weights: list[float], budgets: list[int]):
+    assert allocate_budgets(total, weights).tolist() == budgets
+
+
+@given(total=st.integers(0, 10_000), weights=st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=30))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_budgets_sum_to_the_total_and_differ_from_the_exact_share_by_less_than_one(total: int, weights: list[float]):
+    budgets = allocate_budgets(total, weights)
+    exact = total * np.array(weights) / np.sum(weights)
+    assert budgets.sum() == total
+    assert (np.abs(budgets - exact) < 1 + 1e-9).all()
+    order = np.argsort(-np.array(weights), kind="stable")
+    assert (np.diff(budgets[order]) <= 0).all(), "a larger weight never gets fewer rows"
+
+
+@pytest.mark.parametrize(
+    ("total", "weights"), [(-1, [1.0]), (1, [0.0, 0.0]), (1, [-1.0, 2.0]), (1, [np.nan]), (1, [np.inf]), (1, [[1.0]])]
+)
+def test_a_budget_that_cannot_be_split_is_refused(total: int, weights: list[float]):
+    with pytest.raises(ValueError, match="cannot split"):
+        allocate_budgets(total, weights)

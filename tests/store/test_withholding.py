@@ -1,12 +1,18 @@
 """The licence policy by hand: every licence of a row counts, and rows without one are decided on explicitly."""
 
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.settings.config import LicensesSettings
-from g2is_assets.store.withholding import Withholding
+from g2is_assets.store.lake import Lake
+from g2is_assets.store.pruning import plan_pruning
+from g2is_assets.store.version import Draft, Recipe
+from g2is_assets.store.withholding import Withholding, licenses_of
+from support.erasable import ROWS, pool_of, record
 
 
 def policy(**values: Any) -> LicensesSettings:
@@ -67,3 +73,21 @@ def test_accents_are_compared_however_they_are_encoded() -> None:
     for said, in_row in ((whole, parts), (parts, whole)):
         assert policy(deny=[said], unknown="allow").denied([in_row]) == [in_row]
         assert policy(allow=[said], unknown="deny").denied([in_row]) == []
+
+
+def test_the_licences_of_a_sample_are_known_also_when_its_pool_was_pruned(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    drawn_from = pool_of(lake, "1", ROWS)
+
+    def write(draft: Draft) -> None:
+        rows = [{n: record(ROWS[0])[n] for n in SAMPLE.columns}]
+        draft.write(SAMPLE, pl.DataFrame(rows, schema=SAMPLE.schema))
+
+    sample, _ = lake.make(
+        Recipe("warmup/sample", None, "1", {}, {"instructions/pool": drawn_from.as_input}), "run", write
+    )
+    pool_of(lake, "2", ROWS[1:])
+    pruning = plan_pruning(drawn_from.folder, drawn_from.manifest)
+    assert pruning
+    pruning.apply()
+    assert licenses_of(lake, sample)[ROWS[0]] == ["MIT"]
