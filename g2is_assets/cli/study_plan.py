@@ -18,7 +18,7 @@ from g2is_assets.stages.trials import Chosen, DomainTrials, Work
 from g2is_assets.stages.variants import chosen_rows, up_to_date
 from g2is_assets.stages.workspace import Workspace
 
-TRAINING_TOKENS_PER_S: Final = 200.0
+TRAINING_TOKENS_PER_S: Final = 250.0
 SCORING_TOKENS_PER_S: Final = 400.0
 """Of two quiet CPU cores with the 135M model: assumed as long as no cell says what this machine does."""
 

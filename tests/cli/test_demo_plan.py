@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from g2is_assets.cli.refresh import plan_lines
+from g2is_assets.cli.refresh import HALVED, _seconds, _speed, plan_lines
 from g2is_assets.settings.project import load_project
 from g2is_assets.training import model
 from support.rows import arithmetic_row, write_jsonl
@@ -50,6 +50,19 @@ def test_a_limit_counts_and_hours_are_hours(make_project: object, monkeypatch: p
     assert time.split()[2] == "hours"
     settings.write_text(settings.read_text().replace("max_length", "limit = 30\nmax_length"))
     assert plan(settings, "sums")[0].startswith("Pool of about 30 rows")
+
+
+def test_gradients_in_bfloat16_are_quicker_and_tell_no_more_of_a_trainings_speed(copy: Path) -> None:
+    before, (manifest,) = load_project(copy), (copy.parent / "lake" / "gradients" / "pool").glob("*/manifest.json")
+    text = manifest.read_text()
+    speed = _speed(before, 1.0)[0]
+    manifest.write_text(text.replace('"settings": {', '"settings": {"compute": "bfloat16",', 1))
+    assert _speed(before, 1.0)[0] == pytest.approx(speed / HALVED)
+    made = {("gradients/pool", None), ("warmup/checkpoint", None)}
+    padded = _seconds(before, {("warmup/checkpoint", None)}, [], 1000, 1e5)
+    copy.write_text(copy.read_text().replace("[gradients]", '[gradients]\ncompute = "bfloat16"'))
+    times = [_seconds(project, made, [], 1000, 1e5) - padded for project in (before, load_project(copy))]
+    assert times[0] == pytest.approx(times[1] * HALVED)
 
 
 def test_what_cannot_be_known_is_not_guessed(make_project: object, monkeypatch: pytest.MonkeyPatch) -> None:
