@@ -100,17 +100,19 @@ def balanced_walk(
     state = WalkState(rows, budget, across=False, conflict=no_conflict, compact=False)
     trace: list[Record] = []
     to_core, *_ = to_both = rows.towards(np.concatenate([unit_rows(mean[None]), nodes]))  # in one pass
-    walk = kind(
-        0,
-        to_core,
-        state,
-        rules,
-        to_nodes=to_both[1:],
-        gram=np.einsum("kd,ld->kl", nodes, nodes),
-        factors=scale,
-        redundancy=redundancy,
-    )
-    walk.run(budget, trace)
+    with ThreadPoolExecutor(n_threads()) as threads:
+        walk = kind(
+            0,
+            to_core,
+            state,
+            rules,
+            to_nodes=to_both[1:],
+            gram=np.einsum("kd,ld->kl", nodes, nodes),
+            factors=scale,
+            redundancy=redundancy,
+            threads=threads,
+        )
+        walk.run(budget, trace)
     return Walk.of(state, trace, [walk.ended], [walk.refusals])
 
 
@@ -148,12 +150,12 @@ class BalancedWalk(ComponentWalk):
     gram: NDArray[np.float64] = field(kw_only=True)
     factors: NDArray[np.float64] = field(kw_only=True)
     redundancy: float = field(kw_only=True)
+    threads: ThreadPoolExecutor = field(kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         n_rows = self.state.rows.n_rows
         # No row leaves the active ones, so positions are row numbers.
-        self.threads = ThreadPoolExecutor(n_threads())
         self.served = np.zeros(len(self.to_nodes))
         self.nearest = np.full(n_rows, -np.inf)
         self.nearest_row = np.full(n_rows, -1, dtype=np.int64)

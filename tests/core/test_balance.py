@@ -1,5 +1,6 @@
 """The balanced walk against its definition: brute force in float64, its two ends, and examples worked by hand."""
 
+import threading
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from g2is_assets.core.balance import balanced_walk, mean_feature
+from g2is_assets.core.balance import BalancedWalk, balanced_walk, mean_feature
 from g2is_assets.core.codes import quantise
 from g2is_assets.core.edges import edge_matrix
 from g2is_assets.core.graph import build_graph
@@ -304,6 +305,17 @@ def test_a_block_of_likely_rows_serves_as_many_steps_as_it_has_rows(monkeypatch:
     problem = Problem(quantise(rng.normal(size=(300, 24)) + 0.5), rng.normal(size=(5, 24)) + 0.5, 3 * AT_A_TIME, 0.5)
     assert len(walk_of(replace(problem, fair=True)).rows) == 3 * AT_A_TIME
     assert blocks == [AT_A_TIME] * 3
+
+
+def test_a_walk_leaves_no_thread_behind_also_when_it_fails(monkeypatch: pytest.MonkeyPatch):
+    def fail(self: BalancedWalk) -> None:
+        raise RuntimeError("on the way")
+
+    monkeypatch.setattr(BalancedWalk, "_close", fail)
+    before = set(threading.enumerate())
+    with pytest.raises(RuntimeError, match="on the way") as held:
+        balanced_walk(np.eye(3), np.ones((1, 3)), 2)
+    assert set(threading.enumerate()) <= before, held
 
 
 def test_a_row_of_zeros_pulls_nothing_and_resembles_nothing():
