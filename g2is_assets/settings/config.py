@@ -339,8 +339,16 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _graph_of_the_walk(self) -> Self:
+        if getattr(self.selection, "neighbours_only", False):
+            left = {"kind", "mean_removed"} - self.graph.model_fields_set
+            graph = self.graph.model_copy(update={name: getattr(self.selection, name) for name in left})
+            object.__setattr__(self, "graph", graph)
+        return self
+
+    @model_validator(mode="after")
     def _stored_kinds(self) -> Self:
-        for section, kind in (("graph", self.graph.kind), ("selection", self.selection.kind)):
+        for section, kind in (("selection", self.selection.kind), ("graph", self.graph.kind)):
             if kind not in self.gradients.kinds:
                 raise ValueError(f"{section}.kind = '{kind}' is not among gradients.kinds {list(self.gradients.kinds)}")
         return self

@@ -55,8 +55,9 @@ class BalancedSelection(_Ruled):
     by mean cosine, 1 kernel herding)."""
     neighbours_only: bool = False
     """Tell redundancy by the stored edges of the graph alone, for many domains over one large pool: each then costs a
-    pass over it. With 32, 128 and 256 of them 78, 84 and 91 % of the rows were the exact walk's (100 of 2,000). Needs
-    `kind` and `mean_removed` as in [graph], and neither `delta` nor `no_conflict`."""
+    pass over it. With 32, 128 and 256 of them 78, 84 and 91 % of the rows were the exact walk's (100 of 2,000). Set in
+    `g2is.toml` it gives [graph] its `kind` and `mean_removed`, where that names none; a domain that sets it alone needs
+    those of [graph]. Takes neither `delta` nor `no_conflict`."""
     delta: Delta = 0.0
     no_conflict: NoConflict = False
     conflicts_across: ClassVar = False

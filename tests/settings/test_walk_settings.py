@@ -57,3 +57,27 @@ def test_the_balanced_walk_has_no_rule_but_those_it_is_given(tmp_path: Path) -> 
 @pytest.mark.parametrize("redundancy", ["-0.1", "1.1"])
 def test_redundancy_is_a_share(tmp_path: Path, redundancy: str) -> None:
     assert "selection.redundancy" in refusal(tmp_path, f"[selection]\nredundancy = {redundancy}")
+
+
+@pytest.mark.parametrize(
+    ("graph", "features"),
+    [
+        ("", ("adam_without_momentum", True)),
+        ("n_neighbors = 64", ("adam_without_momentum", True)),
+        ('kind = "adam"', ("adam", True)),
+        ("mean_removed = false", ("adam_without_momentum", False)),
+    ],
+)
+def test_a_walk_on_neighbours_alone_gives_the_graph_its_features_unless_that_names_others(
+    tmp_path: Path, graph: str, features: tuple[str, bool]
+) -> None:
+    said = f"[graph]\n{graph}\n[selection]\nmean_removed = true\n"
+    alone, exact = (load(tmp_path, said + more).settings.graph for more in ("neighbours_only = true\n", ""))
+    assert (alone.kind, alone.mean_removed) == features
+    assert (exact.kind, exact.mean_removed) == ("adam", False)
+    assert alone.n_neighbors == exact.n_neighbors
+
+
+def test_a_walk_on_neighbours_alone_has_no_features_that_are_not_stored(tmp_path: Path) -> None:
+    said = '[gradients]\nkinds = ["adam"]\n[selection]\nneighbours_only = true\n'
+    assert "selection.kind = 'adam_without_momentum' is not among" in refusal(tmp_path, said)
