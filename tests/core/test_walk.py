@@ -16,7 +16,6 @@ from support.walks import (
     PLANE,
     Problem,
     arrays,
-    assert_equal,
     bounded,
     brute_force,
     pairs,
@@ -203,12 +202,6 @@ def test_positive_factors_on_rows_and_components_do_not_matter(problem: Problem,
     cores = problem.components * rng.uniform(0.1, 10, size=(len(problem.components), 1))
     scaled = gradient_walk(rows, cores, problem.budgets, delta=problem.delta)
     assert scaled.rows.tolist() == walk_of(problem).rows.tolist()
-
-
-def test_two_runs_give_the_same_trace_bit_for_bit():
-    rng = np.random.default_rng(0)
-    problem = Problem(quantise(rng.normal(size=(80, 16)) + 0.3), rng.normal(size=(2, 16)), [20, 20], 0.8)
-    assert_equal(walk_of(problem, method="g2is"), walk_of(problem, method="g2is"))
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------

@@ -129,6 +129,8 @@ def test_an_unknown_key_like_no_other_is_refused_with_those_there_are(tmp_path: 
         ("[selection]\nbudget = nan", "selection.budget"),
         ("[selection]\nbudget = inf", "selection"),
         ("[selection]\ndelta = 1.01", "selection.delta"),
+        ("[selection]\nredundancy = -0.1", "selection.redundancy"),
+        ("[selection]\nredundancy = 1.1", "selection.redundancy"),
         ("[selection]\nmin_core_cosine = -1.01", "selection.min_core_cosine"),
         ("[finetune]\nepochs = 1.5", "finetune.epochs"),
         ('[finetune]\nbatch_size = "many"', "finetune.batch_size"),

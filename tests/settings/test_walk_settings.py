@@ -54,11 +54,6 @@ def test_the_balanced_walk_has_no_rule_but_those_it_is_given(tmp_path: Path) -> 
     assert domains["plain"].selection.redundancy == 0.25
 
 
-@pytest.mark.parametrize("redundancy", ["-0.1", "1.1"])
-def test_redundancy_is_a_share(tmp_path: Path, redundancy: str) -> None:
-    assert "selection.redundancy" in refusal(tmp_path, f"[selection]\nredundancy = {redundancy}")
-
-
 @pytest.mark.parametrize(
     ("graph", "features"),
     [
