@@ -6,15 +6,20 @@ each entry by itself; so a product is the same in any block, with any number of 
 Torch, which multiplies, takes seconds to import: who only reads a trace does not wait for it.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 ZERO_NORM: Final = 1e-10
 """A norm up to this counts as zero: its row has cosine 0 with everything (as in the published code)."""
@@ -116,6 +121,29 @@ def n_threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Results in the order of the items, of which as many are in work as torch has threads, each on a single one.
+
+    So nothing waits for the last of the threads that share a product. Of each thread one result may wait.
+    """
+    import torch
+
+    n, begun = n_threads(), deque[Future[Result]]()
+    if n == 1:
+        yield from map(work, items)
+        return
+    try:
+        with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as threads:
+            for item in items:
+                if len(begun) == 2 * n:
+                    yield begun.popleft().result()
+                begun.append(threads.submit(work, item))
+            while begun:
+                yield begun.popleft().result()
+    finally:
+        torch.set_num_threads(n)
 
 
 def int_products(rows: "Tensor", others: "Tensor") -> "Tensor":

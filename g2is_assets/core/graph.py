@@ -5,7 +5,6 @@ blocks of rows is multiplied once, as integers, and serves both; a graph that is
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -15,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from g2is_assets.core.codes import n_threads
+from g2is_assets.core.codes import in_threads
 from g2is_assets.core.codes import products as products_of
 from g2is_assets.core.edges import N_SPARE, Edges, Ranked
 from g2is_assets.core.features import FeatureSource, as_source
@@ -23,11 +22,8 @@ from g2is_assets.core.rows import Terms, codes_of, cosines_to, real_rows, sum_of
 
 BLOCK_ROWS: Final = 1024
 """Rows of a block: 8 MB of codes at 8,192 columns, and as much of cosines of two blocks."""
-PART_ROWS: Final = 128
-"""Rows of a block that one thread looks at: their cosines fit in a processor's own cache."""
-Parts = list[slice]
 MapBlocks = Callable[[Callable[[], Callable[[tuple[int, int]], "Block"]], Iterable[tuple[int, int]]], Iterator["Block"]]
-"""How pairs of blocks are worked off, such as `Engine.map`; results come in the order of the pairs."""
+"""How pairs of blocks are worked off, such as `Engine.map`, by any threads; results come in the order of the pairs."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ class Block:
 
 @dataclass
 class BlockWorker:
-    """Multiplies pairs of blocks; holds the codes of two blocks and their products.
+    """Multiplies pairs of blocks, several at the same time; holds the codes of the block that they have in common.
 
     Attributes:
         order: (n,) int64, rows in the order in which they are cut into blocks.
@@ -117,52 +113,43 @@ class BlockWorker:
     def __post_init__(self) -> None:
         self.held: tuple[int, NDArray[np.int8]] | None = None
         self.partly = not self.whole.all()
-        self.threads = ThreadPoolExecutor(n_threads())
 
     def __call__(self, pair: tuple[int, int]) -> Block:
-        """Candidates and counts of one pair of blocks; parts of it are looked at by several threads."""
+        """Candidates and counts of one pair of blocks."""
         first, second = pair
-        if self.held is None or self.held[0] != first:
-            self.held = (first, self.load(first))
-        rows = self.held[1]
+        held = self.held
+        if held is None or held[0] != first:
+            held = self.held = first, self.load(first)
+        rows = held[1]
         columns = rows if first == second else self.load(second)
         here, there = self.numbers(first), self.numbers(second)
         products = products_of(rows, columns, len(self.source.weights))
-        of_rows, of_columns = self.terms.at(here), self.terms.at(there)
-        cosines = np.empty(products.shape[1:])
-
-        def multiplied(part: slice) -> None:
-            cosines[part] = of_rows.at(part).cosines(products[:, part], of_columns)
-
-        parts = [slice(start, start + PART_ROWS) for start in range(0, len(here), PART_ROWS)]
-        list(self.threads.map(multiplied, parts))
+        cosines = self.terms.at(here).cosines(products, self.terms.at(there))
         if first == second:
             np.fill_diagonal(cosines, np.nan)  # which is above or below nothing
-        sides = [self.side(cosines, here, there, parts, axis=1)]
+        sides = [self.side(cosines, here, there, axis=1)]
         if first != second:
-            sides.append(self.side(cosines, there, here, parts, axis=0))
-        alike = self.where(parts, lambda part: cosines[part] >= self.duplicate_cosine)
+            sides.append(self.side(cosines, there, here, axis=0))
+        alike = places(cosines >= self.duplicate_cosine)
         pairs = np.sort(np.stack([here[alike[0]], there[alike[1]]], axis=1), axis=1)
         return Block(sides, np.unique(pairs, axis=0))
 
     def side(
-        self, cosines: NDArray[np.float64], rows: NDArray[np.int64], columns: NDArray[np.int64], parts: Parts, axis: int
+        self, cosines: NDArray[np.float64], rows: NDArray[np.int64], columns: NDArray[np.int64], axis: int
     ) -> tuple[Edges, Edges, NDArray[np.int64]]:
         """What cosines tell `rows`, whose own lie along the axis: edges near and far, and how many are negative."""
         if self.partly:
             news = self.whole[rows][:, None] | self.is_new[columns][None, :]
             cosines = np.where(news if axis == 1 else news.T, cosines, np.nan)
-        counts = self.threads.map(lambda part: np.count_nonzero(cosines[part] < 0, axis=axis), parts)
-        negative = np.concatenate(list(counts)) if axis == 1 else sum(counts, np.zeros(len(rows), dtype=np.int64))
-        near = self.candidates(cosines, rows, columns, parts, axis, np.full(len(rows), len(columns)), far=False)
-        return near, self.candidates(cosines, rows, columns, parts, axis, negative, far=True), negative
+        negative = np.count_nonzero(cosines < 0, axis=axis)
+        near = self.candidates(cosines, rows, columns, axis, np.full(len(rows), len(columns)), far=False)
+        return near, self.candidates(cosines, rows, columns, axis, negative, far=True), negative
 
     def candidates(
         self,
         cosines: NDArray[np.float64],
         rows: NDArray[np.int64],
         columns: NDArray[np.int64],
-        parts: Parts,
         axis: int,
         n_most: NDArray[np.integer],
         *,
@@ -179,20 +166,9 @@ class BlockWorker:
             strengths = np.where(np.isnan(some), -np.inf, -some if far else some)
             worst[unmet] = np.partition(strengths, -width, axis=1)[:, -width]
         bound = np.minimum(-worst, -np.finfo(np.float64).tiny) if far else worst
-        bound = np.broadcast_to(bound[:, None] if axis == 1 else bound[None, :], cosines.shape)
         compare = np.less_equal if far else np.greater_equal
-        found = self.where(parts, lambda part: compare(cosines[part], bound[part]))
+        found = places(compare(cosines, bound[:, None] if axis == 1 else bound))
         return Edges(found[1 - axis], columns[found[axis]], cosines[found])
-
-    def where(self, parts: Parts, holds: Callable[[slice], NDArray[np.bool_]]) -> tuple[NDArray[np.int64], ...]:
-        """Places (rows, columns) in a block at which something holds that is asked part by part."""
-
-        def places(part: slice) -> tuple[NDArray[np.int64], ...]:
-            held = holds(part)
-            found = np.divmod(np.flatnonzero(held), held.shape[1])
-            return found[0] + part.start, found[1]
-
-        return tuple(np.concatenate(side) for side in zip(*self.threads.map(places, parts), strict=True))
 
     def numbers(self, block: int) -> NDArray[np.int64]:
         """The rows of a block."""
@@ -204,6 +180,11 @@ class BlockWorker:
         return codes_of(numbers, self.source.rows(numbers), self.source)
 
 
+def places(holds: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns (m,) each at which something holds; of few in many faster than `np.nonzero`."""
+    return np.divmod(np.flatnonzero(holds), holds.shape[1])
+
+
 def build_graph(
     features: ArrayLike | FeatureSource,
     n_neighbors: int,
@@ -212,16 +193,17 @@ def build_graph(
     block_rows: int = BLOCK_ROWS,
     *,
     known: Known | None = None,
-    map_blocks: MapBlocks = lambda make_worker, pairs: map(make_worker(), pairs),
+    map_blocks: MapBlocks = lambda make_worker, pairs: in_threads(make_worker(), pairs),
     progress: Callable[[int], None] = lambda n_rows: None,
 ) -> Graph:
     """Exact nearest and most conflicting rows by blocked products of codes, each pair of blocks once.
 
     Features are (n, d) codes, floats, which are quantised, or a source; of neighbours (k >= 1) and conflicts (c >= 0)
     at most n - 1 are returned, ties going to the lower index. From `duplicate_cosine` on, two rows count as
-    near-duplicates. Memory: the result, the codes of two blocks and their cosines. Of rows known already only what is
-    missing is multiplied. The same to the bit in blocks of any size, with any number of threads, made anew or extended.
-    `progress` is called after each pair with the number of rows that it stands for; they sum to n.
+    near-duplicates. Memory: the result, and of each thread the codes of two blocks and their cosines. Of rows known
+    already only what is missing is multiplied. The same to the bit in blocks of any size, with any number of threads,
+    made anew or extended. `progress` is called after each pair with the number of rows that it stands for; they sum
+    to n.
 
     Raises:
         ValueError: Fewer than 2 rows.

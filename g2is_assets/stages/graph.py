@@ -1,6 +1,7 @@
 """Stage `graph`: the stored part of the instruction graph, and its tables, in which ids stand for row numbers."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -63,7 +64,7 @@ def neighbors(draft: Draft, task: Task) -> None:
             settings.n_conflicts,
             settings.duplicate_cosine,
             known=known,
-            map_blocks=workspace.engine.map,
+            map_blocks=partial(workspace.engine.map, threaded=True),
             progress=progress,
         )
     *tables, groups = graph_tables(graph, row_ids, same_text)

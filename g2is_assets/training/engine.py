@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import torch
 
+from g2is_assets.core.codes import in_threads
 from g2is_assets.errors import SettingsError
 from g2is_assets.progress import say
 
@@ -22,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 IN_FLIGHT: Final = 2
-"""Items that each Ray worker has at hand: one in work and one waiting, so that results never pile up."""
+"""Items that each thread of Ray's workers has at hand: one in work and one waiting, so that results never pile up."""
 MAX_RETRIES: Final = 3
 """How often Ray starts a dead worker again, and how often it repeats an item that died with it."""
 
@@ -45,11 +46,14 @@ def make_engine(name: Literal["in_process", "ray"], workers: int) -> "Engine":
 class Engine:
     """One worker in this process."""
 
-    def map(self, make_worker: Callable[[], Callable[[Item], Result]], items: Iterable[Item]) -> Iterator[Result]:
-        """Results in the order of the items, computed as they are asked for; a worker is made once, with its model."""
-        worker = make_worker()
-        for item in items:
-            yield worker(item)
+    def map(
+        self, make_worker: Callable[[], Callable[[Item], Result]], items: Iterable[Item], *, threaded: bool = False
+    ) -> Iterator[Result]:
+        """Results in the order of the items, computed as they are asked for; a worker is made once, with its model.
+
+        A worker has torch's threads for one item at a time; `threaded`, each thread has an item of its own.
+        """
+        yield from (in_threads if threaded else map)(make_worker(), items)
 
 
 class RayEngine(Engine):
@@ -62,22 +66,28 @@ class RayEngine(Engine):
             raise SettingsError("engine = 'ray' needs Ray: pip install 'g2is_assets[ray]'") from None
         self.ray, self.workers, self.threads = ray, workers, threads
 
-    def map(self, make_worker: Callable[[], Callable[[Item], Result]], items: Iterable[Item]) -> Iterator[Result]:
+    def map(
+        self, make_worker: Callable[[], Callable[[Item], Result]], items: Iterable[Item], *, threaded: bool = False
+    ) -> Iterator[Result]:
         """Results in the order of the items; a worker that dies is started again and its items are repeated."""
-        ray = self.ray
+        ray, at_once = self.ray, self.threads if threaded else 1
         started = not ray.is_initialized()
         if started:
             ray.init(address=os.environ.get("RAY_ADDRESS"), include_dashboard=False, log_to_driver=False)
         # Retries cover machine faults only: an exception of the worker itself is raised here, as in process.
-        options: dict[str, Any] = {"max_restarts": MAX_RETRIES, "max_task_retries": MAX_RETRIES}
+        options: dict[str, Any] = {
+            "max_restarts": MAX_RETRIES,
+            "max_task_retries": MAX_RETRIES,
+            "max_concurrency": at_once,
+        }
         if torch.cuda.is_available():
             options["num_gpus"] = 1
         actor = ray.remote(**options)(_Worker)
         try:
-            actors = [actor.remote(make_worker, self.threads) for _ in range(self.workers)]
+            actors = [actor.remote(make_worker, self.threads // at_once) for _ in range(self.workers)]
             pending: deque[Any] = deque()
             for number, item in enumerate(items):
-                if len(pending) == IN_FLIGHT * self.workers:
+                if len(pending) == IN_FLIGHT * self.workers * at_once:
                     yield ray.get(pending.popleft())
                 pending.append(actors[number % self.workers].run.remote(item))
             while pending:
@@ -91,10 +101,12 @@ class _Worker:
     """Lives in its own process and keeps what `make_worker` loaded."""
 
     def __init__(self, make_worker: Callable[[], Callable[[Any], Any]], threads: int) -> None:
+        self.threads = threads
         torch.set_num_threads(threads)
         self.worker = make_worker()
 
     def run(self, item: Any) -> Any:
+        torch.set_num_threads(self.threads)  # of the thread that runs this, which need not be the one before
         return self.worker(item)
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -68,6 +69,30 @@ def test_a_killed_ray_worker_is_survived(cluster: None, tmp_path: Path) -> None:
 def test_an_error_of_the_worker_reaches_the_caller(cluster: None, make: Callable[[], Engine]) -> None:
     with pytest.raises(ValueError, match="item 0 is wrong"):
         list(make().map(Refuses, range(2)))
+
+
+class Meets:
+    """Ends only while another thread is in it too; says how many threads torch has there."""
+
+    def __init__(self) -> None:
+        self.both = threading.Barrier(2)
+
+    def __call__(self, item: int) -> tuple[int, int]:
+        self.both.wait(timeout=60)
+        return item, torch.get_num_threads()
+
+
+@pytest.mark.parametrize("make", [Engine, lambda: RayEngine(1, 2)], ids=["in process", "ray"])
+def test_threads_that_have_an_item_each_work_at_the_same_time_with_one_thread_of_torch(
+    cluster: None, make: Callable[[], Engine]
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert list(make().map(Meets, range(10), threaded=True)) == [(item, 1) for item in range(10)]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_settings_choose_the_engine() -> None:
