@@ -283,7 +283,7 @@ def known_rows(previous: Graph, today: NDArray[np.int64], n: int, n_negative_gon
 
 def mean_cosines(source: FeatureSource, terms: Terms) -> NDArray[np.float64]:
     """(n,) mean cosine of every row to the others, from the sum of all rows: exact at the cost of two passes."""
-    together = cosines_to(source, sum_of(source, terms)[None])[:, 0]
+    together = cosines_to(source, sum_of(source, terms)[None], terms)[:, 0]
     return (together - terms.alive) / (source.shape[0] - 1)
 
 

@@ -31,13 +31,19 @@ def unit_rows(vectors: ArrayLike) -> NDArray[np.float32]:
     Raises:
         ValueError: An entry is not finite, or so large that a norm overflows float32.
     """
-    with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(vectors, dtype=np.float32)
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not np.isfinite(norms).all():
-        bad = int((~np.isfinite(norms)).argmax())
-        raise ValueError(f"row {bad} is not finite or overflows float32")
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > ZERO_NORM)
+    given = np.asarray(vectors)
+    rows = np.empty(given.shape, dtype=np.float32)
+    for start in range(0, len(rows), 64):  # which fit in a processor's own cache
+        few = rows[start : start + 64]
+        with np.errstate(over="ignore"):
+            few[:] = given[start : start + 64]
+            norms = np.linalg.norm(few, axis=1)
+        if not np.isfinite(norms).all():
+            bad = start + int((~np.isfinite(norms)).argmax())
+            raise ValueError(f"row {bad} is not finite or overflows float32")
+        few[norms <= ZERO_NORM], norms[norms <= ZERO_NORM] = 0, 1
+        few /= norms[:, None]
+    return rows
 
 
 class Directions:
@@ -58,23 +64,27 @@ class Directions:
 
     def terms(self, codes: NDArray[np.int8]) -> "Terms":
         """What makes cosines of products of these codes."""
-        return self._read(codes)[1]
+        return self._terms(codes, self._products(codes))
 
-    def cosines(self, codes: NDArray[np.int8]) -> NDArray[np.float64]:
-        """(n, k) products with the unit rows that these codes stand for."""
-        raw, terms = self._read(codes)
+    def cosines(self, codes: NDArray[np.int8], terms: "Terms | None" = None) -> NDArray[np.float64]:
+        """(n, k) products with the unit rows that these codes stand for, whose terms may be known."""
+        raw = self._products(codes)
+        terms = terms or self._terms(codes, raw)
         found = _summed(part[:, : self.k] * inverse[:, None] for part, inverse in zip(raw, terms.inverse, strict=True))
         if terms.factor is not None:
             found = (found - self.of_mean[: self.k]) * terms.factor[:, None]
         return found
 
-    def _read(self, codes: NDArray[np.int8]) -> tuple[list[NDArray[np.float64]], "Terms"]:
-        """By part (n, k) or, where a mean is removed, (n, k + 1) products of codes, the mean's last; and terms."""
+    def _products(self, codes: NDArray[np.int8]) -> list[NDArray[np.float64]]:
+        """By part (n, k) or, where a mean is removed, (n, k + 1) products of codes, the mean's last."""
         if not len(self.steps):
-            return [np.empty((len(codes), 0))] * len(self.weights), Terms.of(codes, self.weights, None, 0.0)
-        raw = [joined(part) * self.steps for part in products(codes, self.planes, len(self.weights))]
-        to_mean = [part[:, -1] for part in raw] if self.centred else None
-        return raw, Terms.of(codes, self.weights, to_mean, float(self.of_mean[-1]))
+            return [np.empty((len(codes), 0))] * len(self.weights)
+        return [joined(part) * self.steps for part in products(codes, self.planes, len(self.weights))]
+
+    def _terms(self, codes: NDArray[np.int8], raw: list[NDArray[np.float64]]) -> "Terms":
+        if not self.centred:
+            return Terms.of(codes, self.weights, None, 0.0)
+        return Terms.of(codes, self.weights, [part[:, -1] for part in raw], float(self.of_mean[-1]))
 
 
 @dataclass(frozen=True)
@@ -164,26 +174,30 @@ def terms_of(source: FeatureSource) -> Terms:
 
 
 def cosines_towards(
-    source: FeatureSource, directions: NDArray[np.floating]
+    source: FeatureSource, directions: NDArray[np.floating], terms: Terms | None = None
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Row numbers and their (len, k) products with a few directions (k, d) as they are, block by block."""
+    """Row numbers and their (len, k) products with a few directions (k, d) as they are, block by block.
+
+    `terms` of all rows, where they are known, are not made again.
+    """
     few = Directions(directions, source)
     for numbers, values in source.blocks():
-        yield numbers, few.cosines(codes_of(numbers, values, source))
+        yield numbers, few.cosines(codes_of(numbers, values, source), terms and terms.at(numbers))
 
 
-def cosines_to(source: FeatureSource, directions: NDArray[np.floating]) -> NDArray[np.float64]:
+def cosines_to(
+    source: FeatureSource, directions: NDArray[np.floating], terms: Terms | None = None
+) -> NDArray[np.float64]:
     """(n, k) of all rows together."""
     found = np.empty((source.shape[0], len(directions)))
-    for numbers, cosines in cosines_towards(source, directions):
+    for numbers, cosines in cosines_towards(source, directions, terms):
         found[numbers] = cosines
     return found
 
 
-def cosines_among(source: FeatureSource, terms: Terms, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(k, k) cosines among a few rows, of a source with these terms."""
-    codes, own = codes_of(numbers, source.rows(numbers), source), terms.at(numbers)
-    return own.cosines(products(codes, codes, len(source.weights)), own)
+def cosines_among(codes: NDArray[np.int8], terms: Terms) -> NDArray[np.float64]:
+    """(k, k) cosines among a few rows, of their codes and terms."""
+    return terms.cosines(products(codes, codes, len(terms.inverse)), terms)
 
 
 def real_rows(source: FeatureSource, values: NDArray[Any]) -> NDArray[np.float64]:

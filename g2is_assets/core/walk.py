@@ -21,7 +21,7 @@ from g2is_assets.core.walk_state import CodedRows, Ended, FloatRows, Likely, Rec
 AT_A_TIME: Final = 16
 """Columns of products taken at a time: the row nearest to the one just taken is seldom among many likely ones."""
 AHEAD: Final = 1024
-"""Rows among which a walk looks ahead, at least: their products with each other cost a small part of a block's."""
+"""Rows among which a walk looks ahead, or fewer where their products with each other cost more than a block's."""
 Method = Literal["reference", "g2is"]
 Consistency = Literal["previous", "best", "anchor"]
 
@@ -220,13 +220,15 @@ class ComponentWalk:
 
         A guess: it minds no consistency.
         """
-        state, wide = self.state, max(AHEAD, 16 * n)
+        state = self.state
+        # Of a block with few columns a product costs some four times as much as of a square one.
+        wide = min(max(AHEAD, 16 * n), 2 * math.isqrt((n + 1) * len(state.rows.index)))
         places = np.flatnonzero(state.free[state.rows.index] & (state.minimum >= 0) & self.allowed)
         if len(places) > wide:
             places = places[np.argpartition(self._score()[places], -wide)[-wide:]]
         rows = np.append(self.taken[-1], state.rows.index[places])
         assert isinstance(state.rows, CodedRows)
-        return rows[self._path(cosines_among(state.rows.source, state.rows.terms, rows), rows, n)]
+        return rows[self._path(cosines_among(state.rows.at(rows), state.rows.terms.at(rows)), rows, n)]
 
     def _path(self, cosines: NDArray[np.float64], rows: NDArray[np.int64], n: int) -> list[int]:
         """Places of the next n among these rows, of which the first is the one just taken."""

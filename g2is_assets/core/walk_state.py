@@ -96,13 +96,17 @@ class ActiveRows(ABC):
             every[..., numbers] = part
         return every if len(self.index) == self.n_rows else every[..., self.index]
 
+    def at(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
+        """The matrix's rows with these numbers, active or not."""
+        if self.streamed or self.matrix is None:
+            return self.form(numbers, self.source.rows(numbers))
+        return np.asarray(self.matrix[np.argsort(self.order)[numbers]])
+
     def _read(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         matrix = np.empty((len(numbers), self.n_columns), dtype=self.dtype)
-        if len(numbers) == self.n_rows:
-            place = np.empty(self.n_rows, dtype=np.int64)
-            place[numbers] = np.arange(self.n_rows)
+        if len(numbers) == self.n_rows:  # in their order
             for some, values in self.source.blocks():
-                matrix[place[some]] = self.form(some, values)
+                matrix[some] = self.form(some, values)
             return matrix
         for start in range(0, len(numbers), BLOCK_ROWS):
             some = numbers[start : start + BLOCK_ROWS]
@@ -142,18 +146,15 @@ class CodedRows(ActiveRows):
 
     def towards(self, directions: NDArray[np.floating]) -> NDArray[np.float64]:
         """(k, n) products with a few directions, of all rows."""
-        return np.ascontiguousarray(cosines_to(self.source, directions).T)
+        return np.ascontiguousarray(cosines_to(self.source, directions, self.terms).T)
 
     def to_row(self, number: int, likely: Likely) -> NDArray[np.float64]:
-        """(n_active,) cosines with a row.
-
-        `likely` names up to so many other rows that are asked for next: they share the reading of all rows.
-        """
+        """(n_active,) cosines with a row; `likely` ones, asked for next, share the reading of all rows."""
         if not any(number in places for places, _ in self.held):
             wanted = [int(row) for row in likely(self.at_a_time - 1) if not any(row in held for held, _ in self.held)]
             numbers = np.unique(np.array([*wanted, number], dtype=np.int64))
             self.held = self.held[: HELD // self.at_a_time - 1]  # room first: these are large
-            columns = self.products(self.form(numbers, self.source.rows(numbers)))
+            columns = self.products(self.at(numbers))
             self.held.insert(0, ({int(row): place for place, row in enumerate(numbers)}, columns))
         column = next(columns[..., places[number], :, None] for places, columns in self.held if number in places)
         return self.active.cosines(column, self.terms.at([number]))[:, 0]
@@ -180,8 +181,9 @@ class FloatRows(ActiveRows):
         """Read the rows if they fit, and which of them are zero."""
         super().__init__(source, memory_bytes)
         self.alive = np.empty(self.n_rows, dtype=np.float32)
-        for numbers, values in source.blocks():
-            self.alive[numbers] = self.form(numbers, values).any(axis=1)
+        held = None if self.matrix is None else [(self.index, self.matrix)]
+        for numbers, rows in held or ((some, self.form(some, values)) for some, values in source.blocks()):
+            self.alive[numbers] = np.einsum("nd,nd->n", rows, rows) > 0
 
     def form(self, numbers: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.float32]:
         """Unit rows."""
@@ -200,8 +202,7 @@ class FloatRows(ActiveRows):
 
     def to_row(self, number: int, likely: Likely) -> NDArray[np.float32]:
         """(n_active,) cosines with a row."""
-        one = np.array([number])
-        return self.products(self.form(one, self.source.rows(one)))[0]
+        return self.products(self.at(np.array([number])))[0]
 
 
 class WalkState:
@@ -245,10 +246,7 @@ class WalkState:
         return self.rows.alive[self.rows.index]
 
     def absorb(self, step: int, number: int, likely: Likely) -> NDArray[np.int64] | None:
-        """Let all active rows know of a row taken; old positions of those that stay if many dropped out, else None.
-
-        `likely` names rows that are taken next, as far as one can guess.
-        """
+        """Let all active rows know of a row taken; old positions of those that stay if many dropped out, else None."""
         self.to_last = self.rows.to_row(number, likely)
         if self.conflict:
             self._note_conflicts(step, number)

@@ -76,8 +76,11 @@ class StoredFeatures:
         Raises:
             StoreError: A shard is missing or damaged.
         """
+        shards = np.unique(self.shard[numbers])
+        if len(shards) == 1:  # one copy less
+            return self._open(int(shards[0]))[self.position[numbers]]
         out = np.empty((len(numbers), self.shape[1]), dtype=np.int8)
-        for number in np.unique(self.shard[numbers]):
+        for number in shards:
             here = np.flatnonzero(self.shard[numbers] == number)
             out[here] = self._open(int(number))[self.position[numbers[here]]]
         return out

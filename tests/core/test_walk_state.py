@@ -38,7 +38,7 @@ def test_a_walk_by_blocks_of_likely_rows_is_the_walk_row_by_row(width: int, prob
 
 def test_a_block_of_likely_rows_serves_several_steps(monkeypatch: pytest.MonkeyPatch):
     rng = np.random.default_rng(0)
-    rows, blocks, multiply = quantise(rng.normal(size=(200, 24)) + 1.0), [], CodedRows.products
+    rows, blocks, multiply = quantise(rng.normal(size=(64, 24)) + 1.0), [], CodedRows.products
 
     def counted(self: CodedRows, codes: np.ndarray) -> np.ndarray:
         blocks.append(len(codes))
