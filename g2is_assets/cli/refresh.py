@@ -42,6 +42,8 @@ ANSWER_S: Final = 0.6
 """Of an answer in words, one of fifty that are generated together."""
 SCORED: Final = 3
 """Models that an evaluation scores, where none is served before."""
+SCREENING: Final = {"bm25": 0.0, "embedding": 0.4, "early_exit": 0.3}
+"""Of a row's gradient, what scoring the row by each `prescreen` takes."""
 START_S: Final = 20.0
 """What a run takes even if it computes nothing."""
 REDRAWN: Final = {"ops": {"warmup__sample": {"config": {"redraw": True}}}}
@@ -195,7 +197,11 @@ def _seconds(
         # With the same checkpoint only new rows are computed.
         made = None if ("warmup/checkpoint", None) in to_make else readable_version(project, "gradients/pool")
         n_stored = made.manifest.n_rows.get("index", 0) if made else 0
-        seconds += settings.warmup.checkpoints * max(0, n_rows - n_stored) * per_row / gradient_rate
+        n_wanted = float(n_rows)
+        if screen := settings.gradients.prescreen:
+            n_wanted *= min(1.0, screen.keep * len(project.domains))
+            seconds += SCREENING[screen.by] * n_rows * per_row / gradient_rate
+        seconds += settings.warmup.checkpoints * max(0, n_wanted - n_stored) * per_row / gradient_rate
     for name in domains:
         domain = project.domains[name]
         n_validation, n_test = (_count(files) for files in (domain.validation, domain.test))

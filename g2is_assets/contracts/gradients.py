@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from g2is_assets.contracts.contract import Column, Contract, count, row_id, vector
+from g2is_assets.contracts.contract import DOMAIN, Column, Contract, count, row_id, vector
 
 INDEX: Final = Contract(
     ("gradients/pool", "gradients/target", "study/embedding"),
@@ -52,6 +52,20 @@ SET_ASIDE: Final = Contract(
     pruned="whole",
 )
 
+SCREEN: Final = Contract(
+    ("gradients/pool",),
+    "screen",
+    "Where `prescreen` is set: the cheap score of every pool row for each domain, and whether it was kept for it",
+    {
+        "domain": DOMAIN,
+        "row_id": row_id("The row in instructions/pool", of="instructions/pool"),
+        "score": Column(pl.Float64, "Its score; null where it has no vector to be scored by", nullable=True),
+        "rank": Column(pl.Int64, "Its place by that, 1 the best", nullable=True, minimum=1),
+        "kept": Column(pl.Boolean, "Whether it is among the best, or has no score: its gradient is computed"),
+    },
+    sorted_by=("domain", "row_id"),
+    pruned="whole",
+)
 
 MEANS: Final = Contract(
     ("gradients/pool",),

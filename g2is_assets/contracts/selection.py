@@ -6,6 +6,8 @@ import polars as pl
 
 from g2is_assets.contracts.contract import DOMAIN, Column, Contract, count, pool_row, row_id, share
 
+SCREENED_OUT: Final = "screened out"
+"""Reason of a row that a prescreen did not keep for the domain."""
 PULLED_BY: Final = pl.List(pl.Struct({"row_id": pl.String(), "cosine": pl.Float64()}))
 
 SUBSET: Final = Contract(
@@ -120,9 +122,10 @@ EXCLUDED: Final = Contract(
         "row_id": row_id("The row in instructions/pool", of="instructions/pool", unique=True),
         "reason": Column(
             pl.String,
-            "`near-duplicate` of a pool row; or of a row of the domain: `equal`, `shared 13-gram`, `word trigrams`",
+            "`near-duplicate` of a pool row; or of a row of the domain: `equal`, `shared 13-gram`, `word trigrams`; or "
+            "`screened out`, with its score in `gradients/pool screen`",
         ),
-        "other_row_id": pool_row("The row that it repeats"),
+        "other_row_id": pool_row("The row that it repeats", nullable=True),
         "split": Column(pl.String, "Whether that is a `validation` or `test` row of the domain", nullable=True),
         "share": share("Share of that row's word trigrams found in it", nullable=True),
     },

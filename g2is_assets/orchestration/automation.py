@@ -22,7 +22,8 @@ from g2is_assets.stages.catalog import STAGES, refreshed
 from g2is_assets.stages.frame import recipe_of
 from g2is_assets.stages.gradients import VECTORS_VERSION
 from g2is_assets.stages.instructions import READ_EVERY_RUN
-from g2is_assets.stages.stage import Place
+from g2is_assets.stages.screen import screened_by
+from g2is_assets.stages.stage import MadeFrom, Place
 from g2is_assets.stages.staleness import staleness
 from g2is_assets.stages.workspace import Workspace
 
@@ -256,7 +257,7 @@ def _content(workspace: Workspace, domain: str | None) -> str:
     if domain is None:
         stages = {"warmup", "gradients", "graph", "model", "revision", "device"}
         said: Any = settings.model_dump(mode="json", include=stages)
-        behind: Any = VECTORS_VERSION
+        behind: Any = [VECTORS_VERSION, screened_by(workspace, MadeFrom({})).settings]
     else:
         project = workspace.project
         said = project.domain(domain).model_dump(mode="json", include={"knowledge", "selection", "finetune"})

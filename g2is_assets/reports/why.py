@@ -9,7 +9,7 @@ import polars as pl
 
 from g2is_assets.contracts import selection as contracts
 from g2is_assets.contracts.contract import Contract
-from g2is_assets.contracts.gradients import SET_ASIDE
+from g2is_assets.contracts.gradients import SCREEN, SET_ASIDE
 from g2is_assets.contracts.instructions import POOL, REJECTED, TARGET, WITHHELD
 from g2is_assets.contracts.tables import main_table
 from g2is_assets.errors import SettingsError, StoreError, command
@@ -76,11 +76,29 @@ def explain(lake: Lake, domain: str, asked: str) -> Answer:
         table = _find(version, contract, pl.col("row_id") == row_id)
         records = (table.sort("component") if "component" in table.columns else table).to_dicts()
         if records:
+            records[0] |= _screened(lake, version, records[0])
             return Answer(row_id, state, records, [line, *words(records)])
     reasons = lake.current("gradients/pool").read(SET_ASIDE).filter(row_id=row_id)["reason"]
     if reasons.is_empty():
         raise SettingsError(f"row {row_id} came into the pool after this selection; refresh the domain")
     return Answer(row_id, "without gradient", [], [line, f"Not eligible: {reasons[0]}."])
+
+
+def _screened(lake: Lake, subset: Version, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a row that was screened out its score and place, and the lowest score that was kept."""
+    if record.get("reason") != contracts.SCREENED_OUT:
+        return {}
+    gradients = lake.input_of(subset, "gradients/pool")
+    table = _find(gradients, SCREEN, pl.col("domain") == record["domain"])
+    kept = table.filter(pl.col("kept") & pl.col("score").is_not_null())
+    own = table.row(by_predicate=pl.col("row_id") == record["row_id"], named=True)
+    return {
+        "by": gradients.manifest.settings["prescreen"]["by"],
+        **{name: own[name] for name in ("score", "rank")},
+        "n_scored": len(table),
+        "n_kept": len(kept),
+        "lowest_kept": kept["score"].min(),
+    }
 
 
 def taken_lines(record: Mapping[str, Any], made: Manifest, prompts: Mapping[str, str]) -> list[str]:
@@ -203,6 +221,13 @@ def _pulled_by(row: Mapping[str, Any], quoted: Quote) -> list[str]:
 
 
 def _excluded(row: Mapping[str, Any], quoted: Quote) -> list[str]:
+    if row["reason"] == contracts.SCREENED_OUT:
+        if "rank" not in row:
+            return ["Not eligible: screened out by a cheap score."]
+        return [
+            f"Not eligible: screened out. Its score by {row['by']}, {row['score']:.4f}, is the {_ordinal(row['rank'])} "
+            f"of {row['n_scored']}; the best {row['n_kept']}, down to {row['lowest_kept']:.4f}, were kept."
+        ]
     if row["split"] is None:
         return [f"Not eligible: a near-duplicate of {quoted(row['other_row_id'])}, which stands for both."]
     rule = {"equal": "equal text", "shared 13-gram": "13 words in a row that both hold"}.get(row["reason"])

@@ -1,7 +1,7 @@
 """What a selector is given in a domain, and what it chooses: for the domain's own subset and for every variant.
 
-Which pool rows may be chosen, and how many, is one rule for all: repeats of the domain's rows and near-duplicates are
-left out.
+Which pool rows may be chosen, and how many, is one rule for all: repeats of the domain's rows, rows that a prescreen
+did not keep for it, and near-duplicates are left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,10 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from g2is_assets.contracts.gradients import SCREEN
 from g2is_assets.contracts.graph import GROUPS
 from g2is_assets.contracts.instructions import POOL, TARGET
-from g2is_assets.contracts.selection import EXCLUDED
+from g2is_assets.contracts.selection import EXCLUDED, SCREENED_OUT
 from g2is_assets.core.features import FeatureSource, FoldedFeatures
 from g2is_assets.core.leakage import Text, find_leaks
 from g2is_assets.core.problem import Nodes, Problem, Selection
@@ -22,11 +23,9 @@ from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.errors import SettingsError, StoreError, command
 from g2is_assets.reports.words import counted
 from g2is_assets.settings.selection import selection_settings
-from g2is_assets.stages.features import all_rows, stored_edges, stored_features
+from g2is_assets.stages.features import EMBEDDING, all_rows, stored_edges, stored_features
 from g2is_assets.stages.stage import Task
 
-EMBEDDING = "embedding"
-"""The one feature kind of `study/embedding`."""
 EDGES_READ: Final = "graph/neighbors/edges"
 """What a walk on neighbours alone is made from besides."""
 
@@ -57,20 +56,26 @@ class Chooser:
         """What the selector is given.
 
         Args:
-            budget: Below 1 a share of the pool's rows with gradients, rounded, at least 1; else the count itself.
+            budget: Below 1 a share of the pool's rows that have gradients or were screened out, rounded, at least 1;
+                else the count itself.
             seed: Of what is random.
             steering: The validation rows that steer the selection; all by default.
 
         Raises:
             SettingsError: The budget is more than the eligible rows.
         """
-        n_pool, n_eligible = len(self.row_ids), len(self.eligible)
+        n_pool, n_eligible = len({*self.row_ids, *self._screened_out}), len(self.eligible)
         n_rows = max(1, round(budget * n_pool)) if budget < 1 else int(budget)
         if n_rows > n_eligible:
+            screened, more = len(self._screened_out), ""
+            counts = f"{n_pool} with gradients"
+            if screened:
+                counts = f"of {n_pool}, {screened} screened out"
+                more = ", or raise `keep` in [gradients.prescreen]"
             raise SettingsError(
                 f"domain '{self.task.domain}': the budget of {counted(n_rows, 'row')} is larger than the pool's "
-                f"{counted(n_eligible, 'eligible row')} ({n_pool} with gradients, near-duplicates counted once, "
-                "repeats of the domain's rows left out); lower `budget`"
+                f"{counted(n_eligible, 'eligible row')} ({counts}, near-duplicates counted once, "
+                f"repeats of the domain's rows left out); lower `budget`{more}"
             )
         return Problem(**self._of_pool, **self._of_domain(steering), budget=n_rows, seed=seed)
 
@@ -91,7 +96,7 @@ class Chooser:
 
     @cached_property
     def excluded(self) -> pl.DataFrame:
-        """Contract `selection/subset excluded`, without the domain: repeats of its rows, then near-duplicates."""
+        """Contract `selection/subset excluded`, without the domain: its repeats, rows screened out, near-duplicates."""
         rows, target = self.pool, self._own
         texts = [[Text(*pair) for pair in table.select("prompt", "response").rows()] for table in (rows, target)]
         leaks = [] if self.allow_leaks else find_leaks(*texts)
@@ -105,12 +110,26 @@ class Chooser:
             },
             schema=pl.Schema({n: t for n, t in EXCLUDED.schema.items() if n != "domain"}),
         )
-        # Of a group, the first row that repeats no row of the domain stands for all.
+        screened = pl.DataFrame({"row_id": self._screened_out}, schema={"row_id": pl.String})
+        screened = screened.with_columns(reason=pl.lit(SCREENED_OUT))
+        found = pl.concat([found, screened.join(found, on="row_id", how="anti")], how="diagonal")
+        # Of a group, the first row that repeats no row of the domain and was kept for it stands for all.
         rest = self._groups.join(found, on="row_id", how="anti")
         doubles = rest.with_columns(other_row_id=pl.col("row_id").min().over("duplicate_group"))
         doubles = doubles.filter(pl.col("row_id") != pl.col("other_row_id"))
         doubles = doubles.select("row_id", "other_row_id", reason=pl.lit("near-duplicate"))
         return pl.concat([found, doubles], how="diagonal").sort("row_id")
+
+    @cached_property
+    def _screened_out(self) -> list[str]:
+        """Rows that a prescreen did not keep for the domain; some have gradients, kept for another."""
+        gradients, domain = self.task.version("gradients/pool"), self.task.domain
+        if "prescreen" not in gradients.manifest.settings:
+            return []
+        own = gradients.read(SCREEN).filter(domain=domain)
+        if own.is_empty():
+            raise StoreError(f"gradients/pool was screened without '{domain}'; run {command('refresh --pool')} first")
+        return own.filter(~pl.col("kept"))["row_id"].to_list()
 
     @cached_property
     def row_ids(self) -> list[str]:

@@ -1,5 +1,6 @@
 """What several stages want of stored vectors: filling a store with rows, and reading unit features back."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,21 +17,29 @@ from g2is_assets.core.features import FeatureSource, JoinedFeatures
 from g2is_assets.core.rows import real_rows
 from g2is_assets.errors import SettingsError
 from g2is_assets.hashing import json_sha256
-from g2is_assets.progress import say
+from g2is_assets.progress import say, track
 from g2is_assets.settings.selection import AnySelection
 from g2is_assets.stages.stage import Task
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.features import StoredFeatures
-from g2is_assets.store.vectors import Vectors, VectorStore, address_of
+from g2is_assets.store.vectors import Filled, Vectors, VectorStore, address_of
 from g2is_assets.store.version import Draft, Version
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+    from g2is_assets.training.text import Example
+
 Compute = Callable[[str, Iterable[list[str]]], Iterator[Vectors]]
 """From a checkpoint's folder and batches of row ids to their vectors, in order."""
 LAST: Final = "."
 """The folder of the last checkpoint, in which the earlier ones lie."""
+BESIDES: Final = ("store", "earlier", "weights", "prescreen")
+"""Settings of a recipe that determine no row's vector at the last checkpoint."""
+EMBEDDING: Final = "embedding"
+"""The one feature kind of embeddings."""
+EMBEDDINGS_VERSION: Final = "1"
+"""Part of the embeddings' address: raise it when the same row gives another embedding."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class Stored:
 
 def settings_of_vectors(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What determines a row's vector at each checkpoint of a recipe, by the checkpoint's folder, the last one last."""
-    own = {name: value for name, value in settings.items() if name not in ("store", "earlier", "weights")}
+    own = {name: value for name, value in settings.items() if name not in BESIDES}
     earlier = {folder: own | {"checkpoint": files} for folder, files in settings.get("earlier", {}).items()}
     return earlier | {LAST: own}
 
@@ -77,7 +86,7 @@ def stores_of(settings: Mapping[str, Any]) -> tuple[list[str], Sequence[float]]:
     return [address_of(own) for own in settings_of_vectors(settings).values()], settings.get("weights", [1.0])
 
 
-def fill(draft: Draft, task: Task, n_tokens: dict[str, int], compute: Compute, served: pl.Series) -> tuple[Stored, int]:
+def fill(draft: Draft, task: Task, n_tokens: dict[str, int], compute: Compute, served: pl.Series) -> Stored:
     """Compute the vectors that no shard has; write which of the rows served have one and where, and which have none.
 
     Args:
@@ -88,24 +97,13 @@ def fill(draft: Draft, task: Task, n_tokens: dict[str, int], compute: Compute, s
         served: Row ids of the version's own rows; the others are computed for what else the stage makes of them.
 
     Returns:
-        All rows, and the tokens passed for those that no shard had.
+        All rows.
     """
-    from g2is_assets.training.text import plan_batches
-
-    settings = task.workspace.project.settings.gradients
     filled = [
-        VectorStore(task.workspace.lake, vectors).fill(
-            n_tokens,
-            lambda lengths: plan_batches(lengths, settings.batch_tokens),
-            partial(compute, folder),
-            settings.shard_rows,
-            draft.run_id,
-            settings.batch_tokens,
-        )
+        fill_store(draft, task, vectors, n_tokens, partial(compute, folder))
         for folder, vectors in settings_of_vectors(task.recipe.settings).items()
     ]
     shards = [shard for each in filled for shard in each.shards]
-    draft.made_of(shards)
     here, weights = pl.col("row_id").is_in(served.implode()), stores_of(task.recipe.settings)[1]
     reasons = {row: reason for each in filled for row, reason in each.set_aside.items()}
     set_aside = pl.DataFrame(sorted(reasons.items()), schema=SET_ASIDE.schema, orient="row").filter(here)
@@ -122,7 +120,30 @@ def fill(draft: Draft, task: Task, n_tokens: dict[str, int], compute: Compute, s
         n_damaged_shards=sum(each.n_damaged_shards for each in filled),
         n_set_aside=len(set_aside),
     )
-    return stored, sum(each.n_tokens_computed for each in filled)
+    return stored
+
+
+def fill_store(
+    draft: Draft,
+    task: Task,
+    vectors: Mapping[str, Any],
+    n_tokens: Mapping[str, int],
+    compute: Callable[[Iterable[list[str]]], Iterator[Vectors]],
+) -> Filled:
+    """Compute the vectors of one address that no shard has; the shards become parts of the draft."""
+    from g2is_assets.training.text import plan_batches
+
+    settings = task.workspace.project.settings.gradients
+    found = VectorStore(task.workspace.lake, vectors).fill(
+        n_tokens,
+        lambda lengths: plan_batches(lengths, settings.batch_tokens),
+        compute,
+        settings.shard_rows,
+        draft.run_id,
+        settings.batch_tokens,
+    )
+    draft.made_of(found.shards)
+    return found
 
 
 def _together(indexes: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -139,6 +160,52 @@ def _together(indexes: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFra
     if parts:  # so that what differs at any checkpoint is seen to differ
         index = index.with_columns(sha256=pl.Series([json_sha256(list(each)) for each in digests], dtype=pl.String))
     return index, earlier
+
+
+def embedding_vectors(workspace: Workspace) -> dict[str, Any]:
+    """What determines a row's embedding."""
+    return {
+        "kinds": [EMBEDDING],
+        "sketch_dim": workspace.model.hidden_size,
+        "bits": 8,
+        "model": workspace.model.digest,
+        "template": workspace.template_digest,
+        "pooling": "last hidden states, position-weighted mean",
+        "code_version": EMBEDDINGS_VERSION,
+    }
+
+
+class Embedder:
+    """Computes embeddings of batches of rows, and counts what that took."""
+
+    def __init__(self, workspace: Workspace, by_id: "Mapping[str, Example]") -> None:
+        self.workspace, self.by_id = workspace, by_id
+        self.n_tokens, self.passed_s, self.peak_s = 0, 0.0, 0.0
+
+    def __call__(self, batches: Iterable[list[str]]) -> Iterator[Vectors]:
+        """Vectors of each batch of row ids, in order; a row's loss is not computed and stands as 0."""
+        from g2is_assets.training.engine import flops, peak_flops
+        from g2is_assets.training.evaluate import embed_rows
+
+        workspace, settings, planned = self.workspace, self.workspace.project.settings, list(batches)
+        model = workspace.model.load(settings.device)
+        per_token = flops(model, 1, 0, backward=False) / peak_flops(str(model.device), "float32")
+        with track("embeddings", sum(self.by_id[i].n_tokens for batch in planned for i in batch), "tokens") as progress:
+            for batch in planned:
+                encoded = [self.by_id[row_id] for row_id in batch]
+                n_tokens, begun = [row.n_tokens for row in encoded], time.monotonic()
+                values = embed_rows(model, workspace.template.tokenizer, encoded, settings.gradients.batch_tokens)
+                self.passed_s += time.monotonic() - begun
+                self.peak_s += per_token * sum(n_tokens)
+                self.n_tokens += sum(n_tokens)
+                progress(sum(n_tokens))
+                yield Vectors(batch, n_tokens, np.zeros(len(batch), dtype=np.float32), {EMBEDDING: values})
+
+    def speed(self) -> dict[str, float]:
+        """Metrics of all passes, which are told to whoever watches."""
+        from g2is_assets.training.engine import speed
+
+        return speed("embeddings", self.n_tokens, self.passed_s, self.peak_s / self.passed_s if self.passed_s else 0.0)
 
 
 def stored_features(

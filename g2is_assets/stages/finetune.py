@@ -12,7 +12,7 @@ from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.finetune import ADAPTER_LOG, ANSWERS, BASELINE_LOG, BASELINE_ROWS, SCORES, VALIDATION
 from g2is_assets.contracts.gradients import INDEX
 from g2is_assets.contracts.instructions import POOL, TARGET
-from g2is_assets.contracts.selection import EXCLUDED, SUBSET
+from g2is_assets.contracts.selection import EXCLUDED, SCREENED_OUT, SUBSET
 from g2is_assets.core.problem import Problem
 from g2is_assets.core.sampling import paired_difference
 from g2is_assets.core.selectors import SELECTORS
@@ -76,10 +76,13 @@ def adapter(draft: Draft, task: Task) -> None:
 def baseline(draft: Draft, task: Task) -> None:
     """The adapter of a random subset of the same size, trained by the same rule: what selection has to beat.
 
-    The rows are those that the selector `random` draws among the rows that the subset was chosen from.
+    The rows are those that the selector `random` draws among the rows that the subset was chosen from, and among those
+    that a prescreen kept from that choice: what is measured is the choice from the whole pool.
     """
-    row_ids = task.read(INDEX, "gradients/pool")["row_id"]
-    excluded = task.read(EXCLUDED)["row_id"]
+    table = task.read(EXCLUDED)
+    screened = pl.col("reason") == SCREENED_OUT
+    out, excluded = (table.filter(which)["row_id"] for which in (screened, ~screened))
+    row_ids = pl.concat([task.read(INDEX, "gradients/pool")["row_id"], out]).unique(maintain_order=True)
     problem = Problem(
         domain=task.domain,
         row_ids=row_ids.to_list(),

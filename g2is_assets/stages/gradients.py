@@ -1,11 +1,11 @@
 """Stage `gradients`: sketched per-example gradients of pool and domain rows at the warmup checkpoint."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
@@ -19,11 +19,16 @@ from g2is_assets.progress import say, track
 from g2is_assets.reports.words import counted
 from g2is_assets.settings.selection import FeatureKind
 from g2is_assets.stages.features import LAST, Stored, fill, stores_of
+from g2is_assets.stages.screen import prescreened, screened_by
 from g2is_assets.stages.stage import MadeFrom, Place, Task, Versions, stage
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.erasure import with_text
 from g2is_assets.store.vectors import Vectors, address_of
 from g2is_assets.store.version import Draft, Version
+
+if TYPE_CHECKING:
+    from g2is_assets.training.gradients import BatchCost
+    from g2is_assets.training.text import Example
 
 VECTORS_VERSION: Final = "2"
 """Part of the vectors' address: raise it when the same row and settings give another vector. An asset's own
@@ -71,7 +76,7 @@ def _in(name: Path) -> str:
 
 
 def _pool_from(workspace: Workspace, _: Place, versions: Versions) -> MadeFrom:
-    return _vectors(workspace, workspace.project.settings.gradients.kinds, versions)
+    return screened_by(workspace, _vectors(workspace, workspace.project.settings.gradients.kinds, versions))
 
 
 def _target_from(workspace: Workspace, _: Place, versions: Versions) -> MadeFrom:
@@ -92,11 +97,14 @@ def pool(draft: Draft, task: Task) -> None:
 
     Vectors lie in content-addressed shards: only rows that the store lacks are computed, and a vector made with other
     settings is never mixed in. Rows without a usable gradient are listed with the reason. The mean vector of the
-    warmup sample's rows, for mean removal, stands beside them.
+    warmup sample's rows, for mean removal, stands beside them. Where the settings have a prescreen, only rows that its
+    cheap score keeps for some domain are computed; every row's score stands beside them too.
     """
-    sample, means = with_text(task.read(SAMPLE)), _pinned_means(task)
+    rows, sample, means = task.read(POOL), with_text(task.read(SAMPLE)), _pinned_means(task)
+    if "prescreen" in task.recipe.settings:
+        rows = prescreened(draft, task, rows, sample, partial(_gradients, task))
     # Also rows of the sample that have left the pool since.
-    stored = _fill(draft, task, task.read(POOL), sample if means is None else None)
+    stored = _fill(draft, task, rows, sample if means is None else None)
     draft.write(MEANS, _means(task, stored, sample) if means is None else means)
 
 
@@ -119,33 +127,16 @@ def target(draft: Draft, task: Task) -> None:
 
 def _fill(draft: Draft, task: Task, table: pl.DataFrame, also: pl.DataFrame | None = None) -> Stored:
     """Compute what the store lacks of these rows, and of others that are not served; write the index."""
-    from g2is_assets.training.gradients import BatchCost, BatchGradients, GradientWorker, summarise
-    from g2is_assets.training.text import Example, examples
+    from g2is_assets.training.gradients import BatchCost, summarise
+    from g2is_assets.training.text import examples
 
-    workspace, settings = task.workspace, task.workspace.project.settings
+    workspace = task.workspace
     by_id = {example.row_id: example for example in examples(table, workspace.template)}
     if also is not None:
         by_id |= {e.row_id: e for e in examples(also, workspace.template) if e.row_id not in by_id}
     costs: list[BatchCost] = []
-
-    def compute(folder: str, batches: Iterable[list[str]]) -> Iterator[Vectors]:
-        items: list[list[Example]] = [[by_id[row_id] for row_id in batch] for batch in batches]
-        # Plain arguments, so that a worker can also be made in another process; what `auto` means is settled here.
-        settled = settings.gradients.model_copy(update={"compute": task.recipe.settings.get("compute", "float32")})
-        checkpoint = task.version("warmup/checkpoint").folder / folder
-        kinds = task.recipe.settings["kinds"]
-        make_worker = partial(GradientWorker, workspace.model, checkpoint, kinds, settled, settings.device)
-        with track("gradients", sum(row.n_tokens for batch in items for row in batch), "tokens") as progress:
-            result: BatchGradients
-            for batch, result in zip(items, workspace.engine.map(make_worker, items), strict=True):
-                n_tokens = [row.n_tokens for row in batch]
-                progress(sum(n_tokens))
-                costs.append(result.cost)
-                features = {kind: values.numpy() for kind, values in result.features.items()}
-                yield Vectors([row.row_id for row in batch], n_tokens, result.losses.numpy(), features)
-
-    begun = time.monotonic()
-    stored, _ = fill(draft, task, {e.row_id: e.n_tokens for e in by_id.values()}, compute, table["row_id"])
+    begun, compute = time.monotonic(), partial(_gradients, task, by_id, task.recipe.settings["kinds"], costs)
+    stored = fill(draft, task, {e.row_id: e.n_tokens for e in by_id.values()}, compute, table["row_id"])
     if n_padded := sum(cost.n_rows - cost.packed_rows for cost in costs):
         padded = counted(n_padded, "row")
         say(f"gradients: {padded} passed padded: the model or the device does not keep packed rows apart")
@@ -155,6 +146,37 @@ def _fill(draft: Draft, task: Task, table: pl.DataFrame, also: pl.DataFrame | No
         **summarise(costs, time.monotonic() - begun),
     )
     return stored
+
+
+def _gradients(
+    task: Task,
+    by_id: "Mapping[str, Example]",
+    kinds: Sequence[FeatureKind],
+    costs: "list[BatchCost]",
+    folder: str,
+    batches: Iterable[list[str]],
+    depth: float = 1.0,
+) -> Iterator[Vectors]:
+    """Vectors of batches of these rows at the checkpoint of that folder; what they cost is added to `costs`.
+
+    `depth` is the share of the model's layers that are passed.
+    """
+    from g2is_assets.training.gradients import BatchGradients, GradientWorker
+
+    workspace, settings = task.workspace, task.workspace.project.settings
+    items = [[by_id[row_id] for row_id in batch] for batch in batches]
+    # Plain arguments, so that a worker can also be made in another process; what `auto` means is settled here.
+    settled = settings.gradients.model_copy(update={"compute": task.recipe.settings.get("compute", "float32")})
+    checkpoint = task.version("warmup/checkpoint").folder / folder
+    make_worker = partial(GradientWorker, workspace.model, checkpoint, kinds, settled, settings.device, depth)
+    with track("gradients", sum(row.n_tokens for batch in items for row in batch), "tokens") as progress:
+        result: BatchGradients
+        for batch, result in zip(items, workspace.engine.map(make_worker, items), strict=True):
+            n_tokens = [row.n_tokens for row in batch]
+            progress(sum(n_tokens))
+            costs.append(result.cost)
+            features = {kind: values.numpy() for kind, values in result.features.items()}
+            yield Vectors([row.row_id for row in batch], n_tokens, result.losses.numpy(), features)
 
 
 def _pinned_means(task: Task) -> pl.DataFrame | None:

@@ -96,7 +96,11 @@ def _as_recorded(source: Source) -> dict[str, Any]:
 
 
 def _target_from(workspace: Workspace, place: Place, _: Versions) -> MadeFrom:
-    files = [file for split in target_files(workspace, place.domain).values() for file in split]
+    return rows_from(workspace, [file for split in target_files(workspace, place.domain).values() for file in split])
+
+
+def rows_from(workspace: Workspace, files: Sequence[Path]) -> MadeFrom:
+    """What determines the rows of a domain that are read from these of its files."""
     settings = workspace.project.settings.instructions.model_dump(
         mode="json", include={"max_length", "system", "turns", "after_turn", "date"}
     )

@@ -6,9 +6,9 @@ measured once and kept (`store.measured`), outside of the lake where the study s
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,12 +18,11 @@ from g2is_assets.contracts.study import ADAPTER, GENERAL, LEADERBOARD, OVERLAP, 
 from g2is_assets.core.selectors import SELECTORS
 from g2is_assets.errors import MissingInputError
 from g2is_assets.hashing import json_sha256
-from g2is_assets.progress import track
 from g2is_assets.settings.config import KnowledgeSettings
 from g2is_assets.settings.project import Project
 from g2is_assets.settings.selection import selection_settings
-from g2is_assets.stages.choosing import EDGES_READ, EMBEDDING, Chooser
-from g2is_assets.stages.features import fill
+from g2is_assets.stages.choosing import EDGES_READ, Chooser
+from g2is_assets.stages.features import Embedder, embedding_vectors, fill
 from g2is_assets.stages.stage import MadeFrom, Place, RecipeNow, Task, Versions, stage
 from g2is_assets.stages.studies import BASE, load_studies
 from g2is_assets.stages.trials import DomainTrials, Work
@@ -39,24 +38,13 @@ from g2is_assets.stages.variants import (
 )
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.measured import CELLS_VERSION, SCORES_VERSION
-from g2is_assets.store.vectors import Vectors, address_of
+from g2is_assets.store.vectors import address_of
 from g2is_assets.store.version import Draft, Version
-
-EMBEDDINGS_VERSION: Final = "1"
-"""Part of the embeddings' address: raise it when the same row gives another embedding."""
 
 
 def _embedding_from(workspace: Workspace, _: Place, __: Versions) -> MadeFrom:
     """Settings are the store's, with its name."""
-    vectors: dict[str, Any] = {
-        "kinds": [EMBEDDING],
-        "sketch_dim": workspace.model.hidden_size,
-        "bits": 8,
-        "model": workspace.model.digest,
-        "template": workspace.template_digest,
-        "pooling": "last hidden states, position-weighted mean",
-        "code_version": EMBEDDINGS_VERSION,
-    }
+    vectors = embedding_vectors(workspace)
     return MadeFrom(vectors | {"store": address_of(vectors)})
 
 
@@ -75,30 +63,13 @@ def embedding(draft: Draft, task: Task) -> None:
     RDS+: the mean of the last hidden states, later tokens weighing more. Kept like gradients, so that only rows that
     the store lacks are computed; a row's loss is not computed and stands as 0.
     """
-    from g2is_assets.training.engine import flops, peak_flops, speed
-    from g2is_assets.training.evaluate import embed_rows
     from g2is_assets.training.text import examples
 
-    workspace, settings, rows = task.workspace, task.workspace.project.settings, task.read(POOL)
-    by_id = {example.row_id: example for example in examples(rows, workspace.template)}
-    lengths = {row_id: row.n_tokens for row_id, row in by_id.items()}
-    passed_s = peak_s = 0.0
-
-    def compute(_: str, batches: Iterable[list[str]]) -> Iterator[Vectors]:
-        nonlocal passed_s, peak_s
-        model, planned = workspace.model.load(settings.device), list(batches)
-        per_token = flops(model, 1, 0, backward=False) / peak_flops(str(model.device), "float32")
-        with track("embeddings", sum(lengths[i] for batch in planned for i in batch), "tokens") as progress:
-            for batch in planned:
-                encoded, n_tokens = [by_id[i] for i in batch], [lengths[i] for i in batch]
-                begun = time.monotonic()
-                values = embed_rows(model, workspace.template.tokenizer, encoded, settings.gradients.batch_tokens)
-                passed_s, peak_s = passed_s + time.monotonic() - begun, peak_s + per_token * sum(n_tokens)
-                progress(sum(n_tokens))
-                yield Vectors(batch, n_tokens, np.zeros(len(batch), dtype=np.float32), {EMBEDDING: values})
-
-    _, n_passed = fill(draft, task, lengths, compute, rows["row_id"])
-    draft.metric(**speed("embeddings", n_passed, passed_s, peak_s / passed_s if passed_s else 0.0))
+    rows = task.read(POOL)
+    by_id = {example.row_id: example for example in examples(rows, task.workspace.template)}
+    embedder, lengths = Embedder(task.workspace, by_id), {row_id: row.n_tokens for row_id, row in by_id.items()}
+    fill(draft, task, lengths, lambda _, batches: embedder(batches), rows["row_id"])
+    draft.metric(**embedder.speed())
 
 
 def _subset_inputs(_: Project, place: Place) -> list[str]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from g2is_assets.core.projection import Sketch
 from g2is_assets.settings.config import GradientsSettings
 from g2is_assets.training.engine import flops, peak_flops, speed
-from g2is_assets.training.lora import load_adapter, lora_parameters
+from g2is_assets.training.lora import keep_first_layers, load_adapter, lora_parameters
 from g2is_assets.training.loss import APART, attending, per_example_gradients, row_losses, way_to_pack
 from g2is_assets.training.model import ModelSource, pick_compute
 from g2is_assets.training.text import Example, collator
@@ -87,13 +87,15 @@ class GradientWorker:
         kinds: Sequence[str],
         settings: GradientsSettings,
         device: str = "auto",
+        depth: float = 1.0,
     ) -> None:
         """Load the base model, and adapter and moments from the folder that `train_warmup` wrote.
 
         All kinds come from one backward pass. Where passes compute in bfloat16, the frozen weights are held in it; LoRA
         weights, losses, gradients, mix and sketch are float32 always. On a CPU a batch's rows pass as one sequence
         without padding, where the model keeps them apart. A GPU has them padded, which batches of similar lengths
-        hardly are: there the products row by row would cost more.
+        hardly are: there the products row by row would cost more. Below 1 `depth` is the share of the layers, the
+        first ones, that are passed; what they put out is read by the model's last norm and head.
         """
         self.kinds = tuple(kinds)
         self.compute = pick_compute(settings.compute, device)
@@ -114,6 +116,8 @@ class GradientWorker:
             n: (moments.beta2 * v + moments.epsilon).flatten().to(self.device) for n, v in moments.exp_avg_sq.items()
         }
         self.one_minus_beta1, self.one_minus_beta2 = 1 - moments.beta1, 1 - moments.beta2
+        if depth < 1:
+            keep_first_layers(self.model, depth)
         self.collate = collator(source.tokenizer())
         self.packs = self.device.type == "cpu" and self._keeps_rows_apart(HALF_TOLERANCE if halved else TOLERANCE)
         # Rows longer than an attention's window are left to the model's own attention, and padded.

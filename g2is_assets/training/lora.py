@@ -1,6 +1,7 @@
 """LoRA adapters on a frozen model: making, naming, saving without volatile bytes, loading."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -100,6 +101,22 @@ def convert_frozen(model: Any) -> None:
                 if not parameter.requires_grad:
                     parameter.data = parameter.data.to(torch.bfloat16 if halved else torch.float32)
     model.get_input_embeddings().register_forward_hook(lambda _module, _inputs, output: output.float())
+
+
+def keep_first_layers(model: Any, share: float) -> None:
+    """Take all but the first layers out of a model, their number rounded up.
+
+    Raises:
+        ModelError: Its layers do not stand in one list.
+    """
+    config = model.config.get_text_config()
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, torch.nn.ModuleList) and len(child) == config.num_hidden_layers:
+                config.num_hidden_layers = math.ceil(share * len(child))
+                setattr(module, name, child[: config.num_hidden_layers])
+                return
+    raise ModelError("the model's layers do not stand in one list; set another `by` in [gradients.prescreen]")
 
 
 def canonical_name(name: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from g2is_assets.contracts.instructions import count_lost
+from g2is_assets.contracts.selection import SCREENED_OUT
 from g2is_assets.core.sampling import hash_sample
 from g2is_assets.errors import StoreError
 from g2is_assets.reports.page.charts import MODELS
@@ -253,8 +254,12 @@ def kept_out(material: Material) -> list[tuple[str, str, int]]:
         lost = count_lost(table).items()
         found += [(of, f"used, but tokenizer and chat template do not keep: {what}", n) for what, n in lost]
         found.append((of, "used, but max_length cut the end off", int(table["truncated"].sum())))
-    found.append(("pool rows", "no gradient: it is zero or not finite", len(material.pool) - len(material.places)))
-    near = material.excluded["split"].null_count()
+    screened = material.excluded.filter(reason=SCREENED_OUT)
+    without = material.pool.join(material.places, on="row_id", how="anti").join(screened, on="row_id", how="anti")
+    found.append(("pool rows", "no gradient: it is zero or not finite", len(without)))
+    if len(screened):
+        found.append(("pool rows", "screened out by a cheap score", len(screened)))
+    near = material.excluded["split"].null_count() - len(screened)
     found.append(("pool rows", "near-duplicate of another pool row", near))
     for split in ("validation", "test"):
         kinds = material.excluded.filter(split=split)["reason"].value_counts().sort("reason")
