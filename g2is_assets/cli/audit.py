@@ -142,8 +142,7 @@ def impact(config: Path | None, row_id: str | None, source: str | None, license_
 
     Past ones too.
     """
-    from g2is_assets.reports.audit import exposure_lines
-    from g2is_assets.reports.why import find_row
+    from g2is_assets.reports.audit import exposure_lines, find_row
     from g2is_assets.trail.exposure import Exposure, Exposures
 
     if not (row_id or source or license_) or (row_id and (source or license_)):

@@ -13,8 +13,7 @@ from rich.filesize import decimal
 from g2is_assets.cli.options import open_lake, print_json
 from g2is_assets.cli.tables import print_csv, print_table
 from g2is_assets.errors import SettingsError, SourceError, StoreError, command
-from g2is_assets.reports.audit import Consequences, adapter_line, consequences, trained_on
-from g2is_assets.reports.why import find_row
+from g2is_assets.reports.audit import Consequences, adapter_line, consequences, find_row, trained_on
 from g2is_assets.reports.words import counted
 from g2is_assets.settings.project import Project
 from g2is_assets.stages.catalog import kept_up_to_date

@@ -4,21 +4,25 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from g2is_assets.contracts.contract import Contract
 from g2is_assets.contracts.gradients import INDEX
-from g2is_assets.contracts.instructions import POOL, TARGET
+from g2is_assets.contracts.instructions import POOL, TARGET, WITHHELD
 from g2is_assets.contracts.selection import SUBSET
+from g2is_assets.contracts.tables import main_table
 from g2is_assets.contracts.warmup import SAMPLE
-from g2is_assets.errors import REDRAW, StoreError, command
+from g2is_assets.errors import REDRAW, SettingsError, StoreError, command
+from g2is_assets.reports.why import MIN_PREFIX, answers_to, only_one, say_why_not, table_part
 from g2is_assets.reports.words import beginning, counted, printable
 from g2is_assets.store.files import read_parquet
 from g2is_assets.store.lake import Lake
+from g2is_assets.store.pruning import ROW_IDS
 from g2is_assets.store.version import Version
-from g2is_assets.store.versions import partitions_of
+from g2is_assets.store.versions import partitions_of, versions_of
 from g2is_assets.trail.chain import Link, content_of, label_of, nearest, rows_file
 from g2is_assets.trail.exposure import BASELINE, KINDS, TRAINED, Exposure, Exposures
 from g2is_assets.trail.subset_diff import Chosen, Difference, Metrics
@@ -297,3 +301,32 @@ def _rows(version: Version, contract: Contract) -> set[str]:
     with suppress(StoreError):
         return set(read_parquet(version.folder / contract.file, ["row_id"])["row_id"])
     return set()
+
+
+def find_row(lake: Lake, asked: str) -> str:
+    """The id of a row that stands, or stood, in any version of the pool or of a domain's rows.
+
+    Raises:
+        SettingsError: No row or several rows answer to `asked`.
+    """
+    found: set[str] = set()
+    versions = [version for asset in WITHHELD.assets for version in versions_of(lake, asset)[0]]
+    for version in versions:
+        for file in (main_table(version.manifest.asset).file, WITHHELD.file, ROW_IDS):
+            found |= _answering(version.folder / file, asked)
+    if row := only_one([{"row_id": row_id} for row_id in sorted(found)], asked):
+        return str(row["row_id"])
+    for version in versions:
+        say_why_not(version, asked)
+    raise SettingsError(
+        f"no row in {lake.root} is or was '{asked}'; give a row id, its first {MIN_PREFIX} characters or more, or a "
+        "source's id"
+    )
+
+
+def _answering(file: Path, asked: str) -> set[str]:
+    table = table_part(file, ("row_id", "ids"))
+    if table is None:
+        return set()
+    rule = answers_to(asked) | pl.col("ids").list.contains(asked) if "ids" in table.columns else answers_to(asked)
+    return set(table.filter(rule)["row_id"])

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from g2is_assets.settings.parsing import Count, Owner, Rate, Section, Seed, Share, license_name
 from g2is_assets.settings.redaction import without_credentials
-from g2is_assets.settings.selection import BalancedSelection, FeatureKind, Kind, MeanRemoved, Selection
+from g2is_assets.settings.selection import BalancedSelection, FeatureKind, Kind, MeanRemoved, Prescreen, Selection
 
 DOMAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 ALL_DOMAINS = "all"
@@ -208,21 +208,6 @@ class WarmupSettings(LoraSettings):
         return self
 
 
-class PrescreenSettings(Section):
-    """A cascade: only rows that a cheap score puts among the best for some domain get gradients and stand in the graph.
-
-    A domain chooses among the rows kept for it; its budget still counts the whole pool. What is lost by it was measured
-    ([Pools too large](guide.md#pools-too-large-for-gradients-of-every-row)).
-    """
-
-    by: Literal["bm25", "embedding", "early_exit"]
-    """Mean over a domain's validation rows of: standardised BM25 of the texts; the cosine of the model's embeddings,
-    less their mean (a forward pass a row); the cosine of gradients of the first quarter of the layers, whose output is
-    read by the model's head (a quarter of the work)."""
-    keep: Share = 0.2
-    """Share of the pool kept for each domain; what is kept for any of them is computed. The graph is of these rows."""
-
-
 class GradientsSettings(Section):
     """What is stored of every row's gradient, and how the work is cut into batches and shards."""
 
@@ -242,7 +227,7 @@ class GradientsSettings(Section):
     """Padded tokens per batch."""
     shard_rows: Count = 128
     """Rows per file of the store: what a crash can lose."""
-    prescreen: PrescreenSettings | None = None
+    prescreen: Prescreen | None = None
 
 
 class GraphSettings(Section):

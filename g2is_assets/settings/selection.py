@@ -1,11 +1,11 @@
-"""The section [selection]: one class for each walk, with its own keys only; `walk` says which of them it is."""
+"""The section [selection], one class for each walk with its own keys only; and what screens rows out before it."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from g2is_assets.settings.parsing import Budget, Section
+from g2is_assets.settings.parsing import Budget, Section, Share
 
 FeatureKind = Literal["adam", "adam_without_momentum", "sgd"]
 Kind = Annotated[
@@ -143,6 +143,22 @@ Selection = Annotated[
     BeforeValidator(_own_keys),
 ]
 """[selection]: one kind of section per walk, each with its own keys only."""
+
+
+class Prescreen(Section):
+    """Unset, every pool row gets a gradient; set, only rows that a cheap score puts among the best for some domain.
+
+    A domain chooses among the rows kept for it; its budget still counts the whole pool. When it pays is told in
+    [A pool too large](guide.md#a-pool-too-large-for-every-rows-gradient).
+    """
+
+    by: Literal["bm25", "embedding", "early_exit"]
+    """Mean over a domain's validation rows of: standardised BM25 of the texts; the cosine of the model's embeddings,
+    less their mean (a forward pass a row); the cosine of gradients of the first quarter of the layers, whose output is
+    read by the model's head (a quarter of the work)."""
+    keep: Share = 0.2
+    """Share of the pool kept for each domain. What is kept for any of them is computed, and the graph is of these rows,
+    whose edges alone a walk with `neighbours_only` knows."""
 
 
 class SelectionSection(Section):
