@@ -177,19 +177,7 @@ class Exact:
 
     def walks(self, cosines: Features, to_nodes: Mapping[str, Features]) -> dict[str, NDArray[np.int64]]:
         """Rows that a fair balanced walk takes for each domain, told plainly, as `tests/core` has it."""
-        return {name: self._walk(cosines, own[:, self.eligible]) for name, own in to_nodes.items()}
-
-    def _walk(self, cosines: Features, to_nodes: Features) -> NDArray[np.int64]:
-        served, repeated = np.zeros(len(to_nodes)), np.zeros(len(self.eligible))
-        taken: list[int] = []
-        for _ in range(self.budget):
-            score = node_weights(served) @ to_nodes - REDUNDANCY / (len(taken) + 1) * repeated
-            score[taken] = -np.inf
-            row = int(score.argmax())
-            taken.append(row)
-            served += to_nodes[:, row]
-            repeated += cosines[self.eligible[row], self.eligible]
-        return self.eligible[taken]
+        return {name: walk(cosines, own, self.eligible, self.budget) for name, own in to_nodes.items()}
 
     def pull(self, name: str, rows: NDArray[np.int64]) -> float:
         """Mean cosine of these rows to the domain's rows, both without a sketch."""
@@ -210,6 +198,20 @@ class Exact:
             return np.concatenate(done)
 
         return {name: of(rows) for name, rows in self.of.items()}
+
+
+def walk(cosines: Features, to_nodes: Features, eligible: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
+    """Rows that a fair balanced walk takes among these, from cosines of all rows and of a domain's rows to them."""
+    to_nodes, served, repeated = to_nodes[:, eligible], np.zeros(len(to_nodes)), np.zeros(len(eligible))
+    taken: list[int] = []
+    for _ in range(budget):
+        score = node_weights(served) @ to_nodes - REDUNDANCY / (len(taken) + 1) * repeated
+        score[taken] = -np.inf
+        row = int(score.argmax())
+        taken.append(row)
+        served += to_nodes[:, row]
+        repeated += cosines[eligible[row], eligible]
+    return eligible[taken]
 
 
 def _blocks(rows: Features, size: int = 64) -> Iterator[torch.Tensor]:
@@ -292,40 +294,45 @@ def show_trained(
     taken: Mapping[tuple[str, int], Any],
     names: Sequence[str],
     seeds: Sequence[int],
+    ways: Sequence[str] = TRAINED,
+    known: str = "trained.json",
 ) -> None:
-    """Mean NLL on test rows of adapters trained on what each way takes at the smaller budget."""
+    """Mean NLL on test rows of adapters trained on what each way takes at the smaller budget, the first way's beside.
+
+    They stand in the file `known` of the folder.
+    """
     n = round(BUDGETS[0] * len(exact.eligible))
-    pool, known = workspace.lake.current("instructions/pool").read(POOL), folder / "trained.json"
-    scores: dict[str, list[float]] = json.loads(known.read_text()) if known.exists() else {}
+    pool, file = workspace.lake.current("instructions/pool").read(POOL), folder / known
+    scores: dict[str, list[float]] = json.loads(file.read_text()) if file.exists() else {}
     for seed in seeds:
         for name in names:
             own = workspace.lake.current("instructions/target", name).read(TARGET)
             test, validation = (own.filter(pl.col("split") == split) for split in ("test", "validation"))
-            for way in TRAINED:
-                drawn = 0 if way == "exact" else seed
+            for way in ways:
+                drawn = 0 if way == ways[0] else seed
                 key = f"{name}/{way}/{drawn}"
                 if key in scores:
                     continue
                 rows = pool_rows(pool, [exact.row_ids[i] for i in taken[way, drawn][name][:n]], "this benchmark")
                 fit(workspace, rows, validation, workspace.project.settings.finetune, folder / "adapter", key)
                 scores[key] = score(workspace, tuned(workspace, folder / "adapter"), test).nll
-                known.write_text(json.dumps(scores))
+                file.write_text(json.dumps(scores))
                 print(key, np.mean(scores[key]), flush=True)
     rng = np.random.default_rng(0)
     table = []
-    for way in TRAINED[1:]:
+    for way in ways[1:]:
         cells, every = [], []
         for name in names:
-            best = np.array(scores[f"{name}/exact/0"])
+            best = np.array(scores[f"{name}/{ways[0]}/0"])
             gaps = np.mean([np.array(scores[f"{name}/{way}/{seed}"]) - best for seed in seeds], axis=0)
             drawn = rng.choice(gaps, (2000, len(gaps))).mean(axis=1)
             cells.append(f"{gaps.mean():+.4f} [{np.quantile(drawn, 0.025):+.4f}, {np.quantile(drawn, 0.975):+.4f}]")
             every.append(gaps.mean())
         table.append([way, f"{np.mean(every):+.4f}", *cells])
     report.table(
-        f"NLL on test rows of adapters trained on the {n} rows, less that of the exact walk's; sketch seeds "
+        f"NLL on test rows of adapters trained on the {n} rows, less that of the {ways[0]} walk's; sketch seeds "
         f"{', '.join(map(str, seeds))}",
-        ("numbers x bits", "mean", *names),
+        ("rows of", "mean", *names),
         table,
         "In brackets 95 % of 2,000 bootstrap draws over test rows.",
     )
