@@ -25,6 +25,9 @@ SELECTORS: Final[dict[str, Selector]] = {}
 _FEATURES: Final = frozenset({"kind", "mean_removed"})
 _RULES: Final = frozenset().union(*(w.model_fields for w in WALKS.values())) - _FEATURES - {"budget", "allow_leaks"}
 
+SPAN: Final = 0.99
+"""Share of the squared lengths of a domain's gradients that the directions hold which `gist` keeps."""
+
 Select = Callable[[Problem], Selection]
 
 
@@ -72,11 +75,11 @@ def by_embedding(problem: Problem) -> Selection:
 def less(problem: Problem) -> Selection:
     """Largest mean cosine of the Adam mix to the validation gradients of a sub-task, of its nearest sub-task.
 
-    Xia et al. 2024, with one checkpoint: max over sub-tasks of the mean over its rows; without sub-tasks, one mean.
+    Xia et al. 2024: cosines of the checkpoints that there are, weighted by their rates; max over sub-tasks of the mean
+    over its rows; without sub-tasks, one mean.
     """
     source, own = problem.gradient_features("adam")
-    names = np.array(problem.sub_tasks if problem.sub_tasks is not None else [""] * len(own))
-    unit = unit_rows(own).astype(np.float64)
+    names, unit = _sub_tasks(problem), unit_rows(own).astype(np.float64)
     means = np.array([unit[names == name].mean(axis=0) for name in np.unique(names)])
     return largest(problem, cosines_to(source, means).max(axis=1))
 
@@ -88,6 +91,52 @@ def less_round_robin(problem: Problem) -> Selection:
     The round robin of Ivison et al. 2025 over the features of LESS: no validation row goes without.
     """
     return in_turn(problem, *problem.gradient_features("adam"))
+
+
+@_selector("bids", features="adam")
+def bids(problem: Problem) -> Selection:
+    """BIDS (Dai et al. 2025, arXiv 2501.12147): the next row lifts most the validation row that is served least.
+
+    Cosines of the Adam mix to each validation row are standardised over the eligible rows. Row after row is taken whose
+    standardised cosine to some validation row lies highest above the mean of those taken. Our fair pull is a soft form
+    of it, which weighs all validation rows by how little they are served.
+    """
+    source, own = problem.gradient_features("adam")
+    cosines = cosines_to(source, unit_rows(own))
+    spread = cosines.std(axis=0)
+    scores = np.divide(cosines - cosines.mean(axis=0), spread, out=np.zeros_like(cosines), where=spread > 0)
+    served, free, taken, lifts = np.zeros(scores.shape[1]), np.ones(len(scores), dtype=bool), [], []
+    for step in range(problem.budget):
+        lift = np.where(free, (scores - served / max(step, 1)).max(axis=1), -np.inf)
+        row = int(lift.argmax())
+        free[row] = False
+        served += scores[row]
+        taken.append(row)
+        lifts.append(lift[row])
+    return Selection(problem.eligible[np.array(taken, dtype=np.int64)], np.array(lifts, dtype=np.float64))
+
+
+@_selector("gist", features="adam")
+def gist(problem: Problem) -> Selection:
+    """GIST (Min et al. 2026, arXiv 2602.18584): LESS by what of a gradient lies in the span of the domain's own.
+
+    Of each checkpoint the validation rows, of length 1, are decomposed by singular values, uncentred; directions that
+    hold `SPAN` of their squared lengths stay. Within these counts a row's cosine to the mean of a sub-task's rows,
+    weighted over checkpoints, of its nearest sub-task. The published code decomposes gradients of any length, and keeps
+    as many directions as there are sub-tasks.
+    """
+    source, own = problem.gradient_features("adam")
+    unit, names = unit_rows(own).astype(np.float64), _sub_tasks(problem)
+    scores = np.zeros((source.shape[0], len(np.unique(names))))
+    for part, weight in zip(np.split(np.arange(unit.shape[1]), len(source.weights)), source.weights, strict=True):
+        _, lengths, directions = np.linalg.svd(unit[:, part], full_matrices=False)
+        held = np.cumsum(lengths**2) / np.square(lengths).sum()
+        directions = directions[: int(np.searchsorted(held, SPAN)) + 1]
+        means = np.array([(unit[names == name][:, part] @ directions.T).mean(axis=0) for name in np.unique(names)])
+        whole = np.zeros((len(directions), unit.shape[1]))
+        whole[:, part] = directions
+        scores += weight * unit_rows(cosines_to(source, whole)).astype(np.float64) @ unit_rows(means).T
+    return largest(problem, scores.max(axis=1))
 
 
 @_selector("g2is_reference", features="adam")
@@ -142,6 +191,12 @@ def g2is_without_graph(problem: Problem) -> Selection:
 def g2is_without_gradient(problem: Problem) -> Selection:
     """The walk of `g2is` with embeddings in the place of gradient features: what gradients add to it is their part."""
     return select_by_walk(problem, problem.embedding_features(), problem.settings, problem.knowledge_settings)
+
+
+def _sub_tasks(problem: Problem) -> NDArray[np.str_]:
+    """(v,) the sub-task of each validation row; one name where none are told apart."""
+    assert problem.target is not None
+    return np.array(problem.sub_tasks if problem.sub_tasks is not None else [""] * len(problem.target))
 
 
 def select_by_walk(

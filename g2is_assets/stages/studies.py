@@ -29,8 +29,8 @@ class Variant(Section):
     """One entry of a study: a selector; what its options leave open is the program's default, not the project's."""
 
     selector: str
-    """`base` (the base model, untrained), `random`, `full`, `length`, `embedding`, `less`, `less_round_robin`,
-    `g2is_reference`, `g2is`, `g2is_by_length`, `g2is_without_graph` or `g2is_without_gradient`."""
+    """`base` (the base model, untrained), `random`, `full`, `length`, `embedding`, `less`, `less_round_robin`, `bids`,
+    `gist`, `g2is_reference`, `g2is`, `g2is_by_length`, `g2is_without_graph` or `g2is_without_gradient`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keys of `[selection]`, for selectors that read them."""
     knowledge: dict[str, Any] = Field(default_factory=dict)

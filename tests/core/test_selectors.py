@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from g2is_assets.core.balance import balanced_walk
 from g2is_assets.core.codes import quantise
-from g2is_assets.core.features import ArrayFeatures, ChosenFeatures, FoldedFeatures
+from g2is_assets.core.features import ArrayFeatures, ChosenFeatures, FoldedFeatures, JoinedFeatures
 from g2is_assets.core.knowledge import allocate_budgets, core_knowledge
 from g2is_assets.core.problem import Problem
 from g2is_assets.core.sampling import hash_sample
@@ -103,6 +103,57 @@ def test_less_takes_the_nearest_of_named_sub_tasks():
     assert rows("less", replace(HAND, sub_tasks=["same", "same"])) == rows("less")
 
 
+def test_bids_takes_what_lifts_the_least_served_validation_row_most():
+    # Standardised cosines to east 0.90, 0.90, 0.37, -, -0.42, -1.75 and to north -0.81, -0.81, 0.99, -, 1.44, -0.81.
+    # Row 4 is first; above its own (-0.42, 1.44) row 0 stands by 1.33; above the mean of the two, (0.24, 0.31), row 2
+    # by 0.67 and row 1 by 0.66.
+    selection = SELECTORS["bids"].select(HAND)
+    assert selection.rows.tolist() == [4, 0, 2]
+    np.testing.assert_allclose(selection.scores, [1.437, 1.325, 0.673], atol=2e-3)
+
+
+def test_gist_counts_only_what_lies_in_the_span_of_the_domains_gradients():
+    # East and north in space: what a row has upwards does not count. Cosines to their mean: 0.71, 0.71, 0.99, -, 0.71.
+    aside = np.column_stack([POOL, [9, 0, 50, 0, 0, 0]])
+    spatial = replace(HAND, gradients={"adam": ArrayFeatures(aside)}, target=np.eye(2, 3, dtype=np.float32))
+    selection = SELECTORS["gist"].select(spatial)
+    assert selection.rows.tolist() == [2, 0, 1]
+    np.testing.assert_allclose(selection.scores, [0.99, 0.707, 0.707], atol=2e-3)
+    assert rows("less", spatial) == [1, 4, 2]
+    assert rows("gist", replace(spatial, sub_tasks=["east", "north"])) == [0, 1, 4]
+
+
+def test_less_and_gist_are_those_of_an_independent_reimplementation_over_checkpoints_and_sub_tasks():
+    rng, weights = np.random.default_rng(3), [3e-5, 2e-5, 1e-5, 5e-6]
+    pool = [quantise(rng.normal(size=(60, 16)) + 0.2) for _ in weights]
+    own = [rng.normal(size=(9, 16)) + 0.2 for _ in weights]
+    tasks = ["a", "b", "a", "c", "b", "c", "a", "b", "c"]
+    shares = np.array(weights) / sum(weights)
+    less, gist = np.zeros((60, 9)), np.zeros((60, 3))
+    for share, train, validation in zip(shares, pool, own, strict=True):
+        train = train / np.linalg.norm(train, axis=1, keepdims=True)
+        validation = validation / np.linalg.norm(validation, axis=1, keepdims=True)
+        less += share * train @ validation.T
+        _, lengths, directions = np.linalg.svd(validation)
+        span = directions[: 1 + sum(np.cumsum(lengths**2) < 0.99 * sum(lengths**2))].T
+        inside = train @ span / np.linalg.norm(train @ span, axis=1, keepdims=True)
+        for number, task in enumerate("abc"):
+            mean = validation[[name == task for name in tasks]].mean(axis=0) @ span
+            gist[:, number] += share * inside @ mean / np.linalg.norm(mean)
+    means = np.stack([less[:, [name == task for name in tasks]].mean(axis=1) for task in "abc"], axis=1)
+    joined = JoinedFeatures([ArrayFeatures(part) for part in pool], weights)
+    unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in own]
+    problem = replace(
+        random_problem(),
+        gradients={"adam": joined},
+        target=np.concatenate([np.sqrt(share) * part for share, part in zip(shares, unit, strict=True)], axis=1),
+        sub_tasks=tasks,
+    )
+    for name, scores in (("less", means.max(axis=1)), ("gist", gist.max(axis=1))):
+        best = problem.eligible[np.argsort(-scores[problem.eligible], kind="stable")[:12]]
+        assert rows(name, problem) == best.tolist()
+
+
 def test_in_turn_each_validation_row_takes_its_nearest_free_row():
     # East takes row 0, north row 4, east row 1, north row 2.
     assert rows("less_round_robin", replace(HAND, budget=4)) == [0, 4, 1, 2]
@@ -190,7 +241,10 @@ def test_no_budget_takes_no_row(name: str):
     assert rows(name, replace(random_problem(), budget=0)) == []
 
 
-@pytest.mark.parametrize("name", ["less", "less_round_robin", "g2is", "g2is_without_graph", "g2is_reference"])
+GRADIENTS = ["less", "less_round_robin", "bids", "gist", "g2is", "g2is_without_graph", "g2is_reference"]
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
 def test_what_needs_gradients_says_so(name: str):
     with pytest.raises(ValueError, match="no gradients of kind 'adam"):
         SELECTORS[name].select(replace(HAND, gradients={}))
