@@ -9,6 +9,7 @@ import click
 from g2is_assets import __version__
 from g2is_assets.cli.audit import audit
 from g2is_assets.cli.export import export
+from g2is_assets.cli.model import model
 from g2is_assets.cli.options import config_option, dry_run_option, host_option, json_option, port_option, stoppable
 from g2is_assets.cli.study import study
 from g2is_assets.cli.tables import listing
@@ -344,6 +345,5 @@ def doctor(config: Path | None, try_model: bool, port: int, as_json: bool) -> No
     run_doctor(config, port, as_json, try_model)
 
 
-main.add_command(audit)
-main.add_command(export)
-main.add_command(study)
+for group in (audit, export, model, study):
+    main.add_command(group)

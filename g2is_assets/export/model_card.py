@@ -10,7 +10,6 @@ from jinja2 import Environment, FileSystemLoader
 from g2is_assets.errors import StoreError
 from g2is_assets.reports.audit import origins
 from g2is_assets.reports.words import difference_to, printable
-from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.parsing import license_name
 from g2is_assets.settings.project import Domain, Project
 from g2is_assets.store.lake import Lake
@@ -51,14 +50,15 @@ def base_of(project: Project, adapter: Version) -> Base:
     Raises:
         StoreError: The adapter's config is damaged.
     """
-    from g2is_assets.training.model import UPSTREAM_ID
+    from g2is_assets.training.packaged import PACKAGED
 
     file = adapter.folder / "adapter" / "adapter_config.json"
     try:
         name = str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{file} is missing or damaged; materialise finetune/adapter again") from error
-    return Base(name, "/" in name, quantised=name == UPSTREAM_ID and project.settings.model == EMBEDDED_MODEL)
+    said = PACKAGED.get(project.settings.model)
+    return Base(name, "/" in name, quantised=said is not None and name == said.upstream)
 
 
 def evaluation_of(lake: Lake, adapter: Version) -> Version | None:

