@@ -100,7 +100,9 @@ class ActiveRows(ABC):
         """The matrix's rows with these numbers, active or not."""
         if self.streamed or self.matrix is None:
             return self.form(numbers, self.source.rows(numbers))
-        return np.asarray(self.matrix[np.argsort(self.order)[numbers]])
+        place = np.empty(self.n_rows, dtype=np.int64)
+        place[self.order] = np.arange(self.n_rows)
+        return np.asarray(self.matrix[place[numbers]])
 
     def _read(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         matrix = np.empty((len(numbers), self.n_columns), dtype=self.dtype)

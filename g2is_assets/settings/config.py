@@ -214,9 +214,9 @@ class GradientsSettings(Section):
     kinds: tuple[FeatureKind, ...] = Field(default=("adam", "adam_without_momentum"), min_length=1)
     """Features stored: mixed with both of Adam's moments (LESS), the same without the momentum shared by all rows, the
     plain gradient."""
-    sketch_dim: Annotated[int, Field(ge=64)] = 8192
+    sketch_dim: Annotated[int, Field(ge=64)] = 16384
     """Numbers that a gradient is projected to."""
-    bits: Literal[8, 4] = 8
+    bits: Literal[8, 4] = 4
     """Bits that each of these is stored in."""
     nnz: Annotated[int, Field(ge=1, le=64)] = 1
     """Non-zeros per column of the sketch."""

@@ -13,11 +13,8 @@ from support.settings import SOURCES, add_domain, load, refusal
 def test_a_file_with_only_sources_gets_the_demo_defaults(tmp_path: Path) -> None:
     settings = load(tmp_path).settings
     assert [source.path for source in settings.instructions.sources] == ["pool.jsonl"]
-    assert (settings.warmup.share, settings.gradients.sketch_dim, settings.selection.walk) == (
-        0.10,
-        8192,
-        "balanced",
-    )
+    assert (settings.warmup.share, settings.selection.walk) == (0.10, "balanced")
+    assert (settings.gradients.sketch_dim, settings.gradients.bits) == (16384, 4)
 
 
 def test_sources_may_be_tables_with_source_and_licence(tmp_path: Path) -> None:
