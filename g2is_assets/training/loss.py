@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention, softmax
 from transformers import AttentionInterface, DynamicCache
 from transformers.masking_utils import AttentionMaskInterface
 
@@ -64,11 +64,40 @@ def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False,
         ).logits.squeeze(0)
     finally:
         hook.remove()
-    nll = torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][predicted], reduction="none")
+    nll = _NegativeLogLikelihood.apply(logits, labels[:, 1:][predicted])  # type: ignore[no-untyped-call]
     row_of = row_of[:, 1:][predicted]
     n_rows = len(mask)
     total = torch.zeros(n_rows, dtype=nll.dtype, device=nll.device).index_add(0, row_of, nll)
     return total / torch.bincount(row_of, minlength=n_rows)
+
+
+BLOCK: Final = 32
+"""Tokens whose likelihoods over the vocabulary are formed at once: few enough for a processor's cache."""
+
+
+class _NegativeLogLikelihood(torch.autograd.Function):
+    """Cross-entropy of logits (n, n_vocabulary) with labels (n,), in float32 a block of tokens at a time.
+
+    Only logits and their gradient stand whole, in their own number format: torch's cross-entropy holds four arrays of
+    that size in float32, which were a pass's largest.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, labels)
+        blocks = zip(logits.split(BLOCK), labels.split(BLOCK), strict=True)
+        return torch.cat([cross_entropy(block.float(), own, reduction="none") for block, own in blocks])
+
+    @staticmethod
+    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, None]:
+        logits, labels = ctx.saved_tensors
+        gradient = torch.empty_like(logits)
+        parts = (gradient, logits, labels.unsqueeze(1), delta.unsqueeze(1))
+        for out, block, own, weight in zip(*(part.split(BLOCK) for part in parts), strict=True):
+            likelihood = softmax(block.float(), dim=1)
+            likelihood.scatter_add_(1, own, likelihood.new_full(own.shape, -1.0))
+            out.copy_(likelihood.mul_(weight))
+        return gradient, None
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from g2is_assets.training.gradients import INDEPENDENT, GradientWorker, smallest
 from g2is_assets.training.lora import add_lora, load_adapter, lora_parameters
 from g2is_assets.training.loss import (
     APART,
+    _NegativeLogLikelihood,
     attending,
     per_example_gradients,
     row_losses,
@@ -143,6 +144,23 @@ def test_gradients_of_a_batch_are_those_of_each_row_alone_in_float64(
         for name, gradient in exact.items():
             error = ((found[name][row].double() - gradient).norm() / gradient.norm()).item()
             assert error < 1e-5, f"row {row}, {name}: relative error {error:.1e}, norm {gradient.norm():.1e}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("block", [1, 3, 7, 100])
+def test_losses_are_torchs_cross_entropy_whatever_the_blocks_they_are_formed_in(
+    monkeypatch: pytest.MonkeyPatch, block: int, dtype: torch.dtype
+):
+    monkeypatch.setattr("g2is_assets.training.loss.BLOCK", block)
+    random = torch.Generator().manual_seed(0)
+    logits = (5 * torch.randn(7, 50, generator=random)).to(dtype).requires_grad_()
+    labels, weights = torch.randint(50, (7,), generator=random), torch.rand(7, generator=random)
+    nll = _NegativeLogLikelihood.apply(logits, labels)
+    whole = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+    assert torch.equal(nll, whole)
+    found, exact = (torch.autograd.grad((each * weights).sum(), logits)[0] for each in (nll, whole))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, exact)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
