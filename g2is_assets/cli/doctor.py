@@ -91,8 +91,6 @@ EDGE: Final = 40
 """Bytes of a stored edge of the graph."""
 PICTURES: Final = 3_000_000
 """Bytes of what is drawn and written for people of the pool, and of each domain."""
-BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""What `/proc/cpuinfo` calls bfloat16 instructions, on x86 and Arm."""
 
 
 def check_python() -> Iterator[Finding]:
@@ -125,7 +123,7 @@ def check_torch(project: Project | None) -> Iterator[Finding]:
     """torch, the device that the settings ask for, or that is found, and whether it computes in bfloat16."""
     import torch
 
-    from g2is_assets.training.model import pick_device
+    from g2is_assets.training.model import bf16_instructions, pick_device
 
     try:
         device = pick_device(project.settings.device if project else "auto")
@@ -135,7 +133,8 @@ def check_torch(project: Project | None) -> Iterator[Finding]:
     if device.startswith("cuda"):
         has_bf16, name = torch.cuda.is_bf16_supported(), torch.cuda.get_device_name(device)
     else:
-        has_bf16, name = cpu_has_bf16(), f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+        has, name = bf16_instructions(), f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+        has_bf16 = None if has is None else bool(has)
     known = {True: "with bfloat16 instructions", False: "without bfloat16 instructions", None: "bfloat16 unknown"}
     said = f"torch {torch.__version__} on {device} ({name}, {known[has_bf16]})"
     asked = {project.settings.gradients.compute} if project else set()
@@ -174,15 +173,6 @@ def check_gradients(project: Project, workspace: Workspace) -> Iterator[Finding]
     else:
         remedy = 'rows would not be told apart: set another `model`, or [gradients] compute = "float32"'
         yield Finding("gradients", "problem", f"{said}, where rounding leaves {bound}", remedy)
-
-
-def cpu_has_bf16(file: Path = Path("/proc/cpuinfo")) -> bool | None:
-    """Whether the processor says that it has bfloat16 instructions; None where it does not say."""
-    try:
-        words = set(file.read_text(encoding="utf-8").split())
-    except OSError:
-        return None
-    return bool(words & BF16_FLAGS)
 
 
 def check_memory(weights: int | None) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ EMBEDDED_MODEL = "smollm2-135m-instruct"
 
 Compute = Annotated[
     Literal["auto", "float32", "bfloat16"],
-    Field(description="Number format of the passes; `auto` is bfloat16 on a GPU, else float32."),
+    Field(description="Number format of the passes; `auto` is bfloat16 on a GPU and on a CPU where that pays."),
 ]
 Turns = Literal["last", "all"]
 AfterTurn = Literal["drop", "keep"]

@@ -140,6 +140,11 @@ def peak_flops(device: str, compute: str) -> float:
     return 2 * size**3 / best
 
 
+def bfloat16_pays() -> bool:
+    """Whether bfloat16 products are so much faster on this CPU that they make up for what else a pass costs."""
+    return peak_flops("cpu", "bfloat16") > 1.5 * peak_flops("cpu", "float32")
+
+
 def peak_memory_bytes() -> int:
     """Largest resident size of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -27,7 +27,6 @@ from g2is_assets.cli.doctor import (
     check_memory,
     check_python,
     check_torch,
-    cpu_has_bf16,
 )
 from g2is_assets.core.codes import SLOW, kernel_is_exact
 from g2is_assets.errors import G2isError, StoreError
@@ -39,6 +38,7 @@ from g2is_assets.stages.stage import PROJECT, Place
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.files import MEND
 from g2is_assets.store.vectors import STORED
+from g2is_assets.training.model import bf16_instructions
 from support.rows import arithmetic_row, write_jsonl
 
 Usage = namedtuple("Usage", "total used free")
@@ -194,10 +194,11 @@ def test_bfloat16_is_a_warning_where_the_processor_lacks_it(
     flags = tmp_path / "cpuinfo"
     for text, known, state in (("flags : avx2\n", False, "warning"), ("flags : avx2 amx_bf16\n", True, "ok")):
         flags.write_text(text)
-        assert cpu_has_bf16(flags) is known
-        monkeypatch.setattr("g2is_assets.cli.doctor.cpu_has_bf16", lambda known=known: known)
+        found = bf16_instructions(flags)
+        assert bool(found) is known
+        monkeypatch.setattr("g2is_assets.training.model.bf16_instructions", lambda found=found: found)
         assert doctor(settings, port)[1]["torch"].state == state
-    assert cpu_has_bf16(tmp_path / "none") is None
+    assert bf16_instructions(tmp_path / "none") is None
 
 
 def test_the_model_is_tried_on_rows_alone_and_together_with_a_checkpoint_and_without(

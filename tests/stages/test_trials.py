@@ -23,6 +23,7 @@ from g2is_assets.store.measured import Cell, CellKey
 from g2is_assets.store.sources import read_rows
 from g2is_assets.training import evaluate
 from g2is_assets.training import fit as training
+from g2is_assets.training.model import pick_compute
 from g2is_assets.training.text import examples
 
 RATES = (0.03, 0.001)
@@ -335,7 +336,7 @@ def test_a_row_that_left_the_pool_is_refused(cells: DomainTrials, tmp_path: Path
 def test_the_key_holds_what_the_workspace_and_the_study_say(cells: DomainTrials, tmp_path: Path) -> None:
     made = cells.make({0.1: {5: rows_of(cells)}}, tmp_path)[0]
     # `auto` is another training on another device.
-    here = {"seed": 5, "learning_rate": made.trial.rate, "compute": "float32"}
+    here = {"seed": 5, "learning_rate": made.trial.rate, "compute": pick_compute("auto", "cpu")}
     key = CellKey(
         "sums",
         cells.workspace.model.digest,

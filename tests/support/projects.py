@@ -32,6 +32,7 @@ epochs = 1
 rank = 2
 alpha = 4
 [gradients]
+compute = "float32"
 sketch_dim = 256
 batch_tokens = 256
 shard_rows = 8

@@ -392,10 +392,31 @@ def test_half_weights_are_those_of_float32_rounded_once_whatever_the_files_hold(
         assert torch.equal(half, parameter.to(half.dtype)), name
 
 
-def test_compute_is_bfloat16_on_a_gpu_only_unless_it_is_set():
-    assert pick_compute("auto", "cpu") == "float32"
-    assert pick_compute("bfloat16", "cpu") == "bfloat16"
-    assert pick_compute("auto", "auto") == ("bfloat16" if torch.cuda.is_available() else "float32")
+@pytest.mark.parametrize(
+    ("has", "rate", "picked"),
+    [
+        ({"amx_bf16", "avx512_bf16"}, None, "bfloat16"),
+        ({"avx512_bf16"}, 2.7, "bfloat16"),
+        ({"avx512_bf16"}, 0.6, "float32"),
+        (set(), None, "float32"),
+        (None, None, "float32"),
+    ],
+)
+def test_compute_is_bfloat16_where_the_processors_instructions_pay_unless_it_is_set(
+    monkeypatch: pytest.MonkeyPatch, has: set[str] | None, rate: float | None, picked: str
+):
+    timed = []
+
+    def peak(_: str, compute: str) -> float:
+        timed.append(compute)
+        return rate if compute == "bfloat16" else 1.0
+
+    monkeypatch.setattr("g2is_assets.training.model.bf16_instructions", lambda: has)
+    monkeypatch.setattr("g2is_assets.training.engine.peak_flops", peak)
+    assert pick_compute("auto", "cpu") == picked
+    assert bool(timed) is (rate is not None)
+    assert pick_compute("auto", "auto") == ("bfloat16" if torch.cuda.is_available() else picked)
+    assert [pick_compute(compute, "cpu") for compute in ("float32", "bfloat16")] == ["float32", "bfloat16"]
 
 
 def test_the_worker_gives_the_same_bytes_twice(worker: GradientWorker, rows: Sequence[Example]):
