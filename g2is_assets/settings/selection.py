@@ -157,8 +157,8 @@ class Prescreen(Section):
     less their mean (a forward pass a row); the cosine of gradients of the first quarter of the layers, whose output is
     read by the model's head (a quarter of the work)."""
     keep: Share = 0.2
-    """Share of the pool kept for each domain. What is kept for any of them is computed, and the graph is of these rows,
-    whose edges alone a walk with `neighbours_only` knows."""
+    """Share of the pool kept for each domain. What is kept for any of them is computed, and the graph is of these rows;
+    so the walk `neighbours_only`, which knows stored edges alone, may change with another domain."""
 
 
 class SelectionSection(Section):

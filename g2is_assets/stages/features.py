@@ -180,7 +180,7 @@ class Embedder:
 
     def __init__(self, workspace: Workspace, by_id: "Mapping[str, Example]") -> None:
         self.workspace, self.by_id = workspace, by_id
-        self.n_tokens, self.passed_s, self.peak_s = 0, 0.0, 0.0
+        self.n_tokens, self.n_flop, self.passed_s, self.peak = 0, 0.0, 0.0, 1.0
 
     def __call__(self, batches: Iterable[list[str]]) -> Iterator[Vectors]:
         """Vectors of each batch of row ids, in order; a row's loss is not computed and stands as 0."""
@@ -189,14 +189,15 @@ class Embedder:
 
         workspace, settings, planned = self.workspace, self.workspace.project.settings, list(batches)
         model = workspace.model.load(settings.device)
-        per_token = flops(model, 1, 0, backward=False) / peak_flops(str(model.device), "float32")
+        per_token = flops(model, 1, 0, backward=False)
+        self.peak = peak_flops(str(model.device), "float32")
         with track("embeddings", sum(self.by_id[i].n_tokens for batch in planned for i in batch), "tokens") as progress:
             for batch in planned:
                 encoded = [self.by_id[row_id] for row_id in batch]
                 n_tokens, begun = [row.n_tokens for row in encoded], time.monotonic()
                 values = embed_rows(model, workspace.template.tokenizer, encoded, settings.gradients.batch_tokens)
                 self.passed_s += time.monotonic() - begun
-                self.peak_s += per_token * sum(n_tokens)
+                self.n_flop += per_token * sum(n_tokens)
                 self.n_tokens += sum(n_tokens)
                 progress(sum(n_tokens))
                 yield Vectors(batch, n_tokens, np.zeros(len(batch), dtype=np.float32), {EMBEDDING: values})
@@ -205,7 +206,8 @@ class Embedder:
         """Metrics of all passes, which are told to whoever watches."""
         from g2is_assets.training.engine import speed
 
-        return speed("embeddings", self.n_tokens, self.passed_s, self.peak_s / self.passed_s if self.passed_s else 0.0)
+        share = self.n_flop / self.peak / self.passed_s if self.passed_s else 0.0
+        return speed("embeddings", self.n_tokens, self.passed_s, share)
 
 
 def stored_features(

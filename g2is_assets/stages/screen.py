@@ -143,6 +143,7 @@ def _scorer(draft: Draft, task: Task, pool: pl.DataFrame, sample: pl.DataFrame, 
             own[domain] = read_target(task.workspace, domain).used.filter(pl.col("split") == "validation")
     if by == "bm25":
         bm25 = Bm25(_texts(sample))
+        draft.metric(n_tokens_prescreen=0, n_flop_prescreen=0.0)
         return lambda rows, domains: bm25.scores(_texts(rows), [_texts(own[name]) for name in domains])
     places = _vectors(task.workspace, by, task.recipe.settings)
     if by == "embedding":
@@ -163,7 +164,7 @@ def _by_embedding(
     by_id = _by_id(task, [pool, sample, *own.values()])
     embedder = Embedder(task.workspace, by_id)
     stored = _filled(draft, task, place, by_id, embedder)
-    draft.metric(n_tokens_prescreen=embedder.n_tokens)
+    draft.metric(n_tokens_prescreen=embedder.n_tokens, n_flop_prescreen=embedder.n_flop)
     drawn = stored.of(sample["row_id"])
     if drawn.index.is_empty():
         raise SourceError(f"no row of the warmup sample has an embedding; draw another with {command(REDRAW)}")
@@ -175,14 +176,13 @@ def _by_early_exit(
     draft: Draft, task: Task, places: Sequence[Mapping[str, Any]], pool: pl.DataFrame, own: Rows, gradients: Gradients
 ) -> Score:
     """Mean cosine of the gradients of the first layers, with the loss read behind them."""
-    found, n_tokens = [], 0
+    found, costs = [], list[Any]()
     for place, tables in zip(places, ([pool], own.values()), strict=True):
         by_id = _by_id(task, tables)
-        costs: list[Any] = []
         compute = partial(gradients, by_id, place["kinds"], costs, LAST, depth=DEPTH)
         found.append(_filled(draft, task, place, by_id, compute))
-        n_tokens += sum(cost.n_tokens for cost in costs)
-    draft.metric(n_tokens_prescreen=n_tokens)
+    n_tokens, n_flop = (sum(getattr(cost, name) for cost in costs) for name in ("n_tokens", "n_flop"))
+    draft.metric(n_tokens_prescreen=n_tokens, n_flop_prescreen=float(n_flop))
     of_pool, of_domains = found
     return partial(_cosines, of_pool, KIND, None, {name: (of_domains, rows) for name, rows in own.items()}, "sgd")
 

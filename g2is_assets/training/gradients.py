@@ -37,7 +37,8 @@ class BatchCost:
         mix_s: Adam's direction.
         sketch_s: Projection.
         packed_rows: Rows that passed without padding: all of the batch, or none.
-        peak_s: What the operations needed (`engine.flops`) would take at the rate of a bare product.
+        n_flop: Operations needed (`engine.flops`).
+        peak_s: What they would take at the rate of a bare product.
     """
 
     n_rows: int = 0
@@ -46,6 +47,7 @@ class BatchCost:
     mix_s: float = 0.0
     sketch_s: float = 0.0
     packed_rows: int = 0
+    n_flop: float = 0.0
     peak_s: float = 0.0
 
     @contextmanager
@@ -122,9 +124,8 @@ class GradientWorker:
         self.packs = self.device.type == "cpu" and self._keeps_rows_apart(HALF_TOLERANCE if halved else TOLERANCE)
         # Rows longer than an attention's window are left to the model's own attention, and padded.
         self.longest_packed = getattr(self.model.config.get_text_config(), "sliding_window", None) or math.inf
-        self.per_token, self.per_loss = (
-            flops(self.model, *counts) / peak_flops(str(self.device), self.compute) for counts in ((1, 0), (0, 1))
-        )
+        self.per_token, self.per_loss = (flops(self.model, *counts) for counts in ((1, 0), (0, 1)))
+        self.peak = peak_flops(str(self.device), self.compute)
 
     def _keeps_rows_apart(self, tolerance: float) -> bool:
         n_ids = self.model.get_input_embeddings().weight.shape[0]
@@ -137,7 +138,8 @@ class GradientWorker:
         lengths = [example.n_tokens for example in examples]
         packed = self.packs and max(lengths) <= self.longest_packed
         cost = BatchCost(len(examples), sum(lengths), packed_rows=packed * len(examples))
-        cost.peak_s = self.per_token * cost.n_tokens + self.per_loss * sum(example.n_loss for example in examples)
+        cost.n_flop = self.per_token * cost.n_tokens + self.per_loss * sum(example.n_loss for example in examples)
+        cost.peak_s = cost.n_flop / self.peak
         with cost.clock("total"):
             batch = {key: t.to(self.device) for key, t in self.collate([e.features() for e in examples]).items()}
             sums = {kind: self.sketch.zeros(len(examples)).to(self.device) for kind in self.kinds}
@@ -197,6 +199,7 @@ def summarise(costs: Sequence[BatchCost], elapsed_s: float) -> dict[str, float]:
         "sketch_share": share(sum(cost.sketch_s for cost in costs), total),
         "packed_share": share(sum(cost.packed_rows for cost in costs), n_rows),
         "start_and_io_s": max(0.0, elapsed_s - total),
+        "n_flop": float(sum(cost.n_flop for cost in costs)),
         **speed(
             "gradients",
             sum(cost.n_tokens for cost in costs),

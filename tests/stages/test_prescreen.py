@@ -100,6 +100,20 @@ def test_of_forty_rows_the_sixteen_best_are_computed_and_only_they_are_chosen_fr
     assert (metrics["n_screened"], metrics["n_scored"], metrics["share_computed"]) == (24, 40, 0.4)
 
 
+def test_an_early_exit_passes_half_of_two_layers_and_is_counted_apart(screened: Path) -> None:
+    lake = selected(screen(screened, "early_exit"))
+    metrics, n_tokens = pool_of(lake).manifest.metrics, lake.current("instructions/pool").manifest.metrics["n_tokens"]
+    assert metrics["n_tokens_prescreen"] > n_tokens  # also those of the domain's rows
+    assert (
+        0
+        < metrics["n_flop_prescreen"] / metrics["n_tokens_prescreen"]
+        < metrics["n_flop"] / metrics["n_tokens_computed"]
+    )
+    again = selected(screen(screened, "early_exit", keep=0.5))
+    assert pool_of(again).manifest.metrics["n_tokens_prescreen"] == 0
+    assert pool_of(again).manifest.metrics["n_scored"] == 0
+
+
 def test_why_says_of_a_row_that_it_was_screened_out_with_score_and_place(story: Path) -> None:
     table = pool_of(lake_of(story)).read(SCREEN)
     row = table.filter(rank=20).row(0, named=True)

@@ -14,8 +14,8 @@ from g2is_assets.training.model import find_model
 
 def test_a_summary_is_worked_by_hand() -> None:
     costs = [
-        BatchCost(n_rows=2, n_tokens=10, total_s=2.0, mix_s=0.5, sketch_s=0.25, packed_rows=2, peak_s=1.0),
-        BatchCost(n_rows=2, n_tokens=30, total_s=2.0, mix_s=0.5, sketch_s=0.75, peak_s=0.5),
+        BatchCost(n_rows=2, n_tokens=10, total_s=2.0, mix_s=0.5, sketch_s=0.25, packed_rows=2, n_flop=3e9, peak_s=1.0),
+        BatchCost(n_rows=2, n_tokens=30, total_s=2.0, mix_s=0.5, sketch_s=0.75, n_flop=4e9, peak_s=0.5),
     ]
     report = summarise(costs, elapsed_s=5.0)
     assert report.pop("peak_memory_bytes") > 1e6
@@ -28,6 +28,7 @@ def test_a_summary_is_worked_by_hand() -> None:
             "packed_share": 0.5,
             "peak_share": 0.375,
             "start_and_io_s": 1.0,
+            "n_flop": 7e9,
         }
     )
 
