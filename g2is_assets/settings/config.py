@@ -334,21 +334,13 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
-    def _addresses(self) -> Self:
+    def _what_follows(self) -> Self:
         for source in self.instructions.sources:
             source.storage.update(self.storage | source.storage)
-        return self
-
-    @model_validator(mode="after")
-    def _graph_of_the_walk(self) -> Self:
-        if getattr(self.selection, "neighbours_only", False):
+        if getattr(self.selection, "neighbours_only", False):  # the graph has the walk's features
             left = {"kind", "mean_removed"} - self.graph.model_fields_set
-            graph = self.graph.model_copy(update={name: getattr(self.selection, name) for name in left})
-            object.__setattr__(self, "graph", graph)
-        return self
-
-    @model_validator(mode="after")
-    def _stored_kinds(self) -> Self:
+            own = self.graph.model_copy(update={name: getattr(self.selection, name) for name in left})
+            object.__setattr__(self, "graph", own)
         for section, kind in (("selection", self.selection.kind), ("graph", self.graph.kind)):
             if kind not in self.gradients.kinds:
                 raise ValueError(f"{section}.kind = '{kind}' is not among gradients.kinds {list(self.gradients.kinds)}")
