@@ -349,7 +349,8 @@ def test_rows_are_packed_unless_one_is_longer_than_a_window_of_attention(
     together, apart = worker(rows), narrow(rows)
     assert (together.cost.packed_rows, apart.cost.packed_rows) == (len(rows), 0)
     for kind in KINDS:
-        torch.testing.assert_close(together.features[kind], apart.features[kind], rtol=1e-4, atol=1e-6)
+        error = (together.features[kind] - apart.features[kind]).norm(dim=1) / apart.features[kind].norm(dim=1)
+        assert error.max() < 1e-5, kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
