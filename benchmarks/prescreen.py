@@ -13,12 +13,18 @@ attention between tokens is left out. BM25 costs none, an embedding one forward 
 exit the pass of a quarter of the layers with the whole output layer. A prescreen costs its score for every row and the
 whole pass for every row kept: for the domain alone, or for any of all domains, whose scores cost one pass together.
 
+Besides the scores that the setting `prescreen` has, sums of them are tried, and two ways that learn: kernel ridge
+regression from a row's words and lengths and its BM25 to its pull. `learned` knows the gradients of the warmup sample;
+`learned in rounds` computes those of the 5 % of rows that it thinks best, learns from them too, and goes on so. Rows
+learned from count as kept: they cost their part and may be chosen.
+
 With `--subsets FILE` what each way takes at the smaller budget is written as row ids. With `--trained` adapters are
 trained on that for the ways of `TRAINED` and scored on test rows, as benchmarks/sketch.py does it.
 """
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,13 +34,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from report import Report
+from scipy.sparse import csr_array
 from sketch import BUDGETS, KIND, Exact, Features, show_trained, walk
 
 from g2is_assets.contracts.instructions import POOL, TARGET
 from g2is_assets.contracts.warmup import SAMPLE
 from g2is_assets.core.codes import quantise
 from g2is_assets.core.rows import unit_rows
-from g2is_assets.core.screen import Bm25
+from g2is_assets.core.screen import Bm25, words_of
 from g2is_assets.settings.config import GradientsSettings
 from g2is_assets.settings.project import load_project
 from g2is_assets.stages.frame import make
@@ -48,10 +55,14 @@ from g2is_assets.training.lora import keep_first_layers, load_adapter
 from g2is_assets.training.text import Example, examples, plan_batches
 
 Scores = Mapping[str, NDArray[np.float64]]
-KEEPS: Final = (0.1, 0.2, 0.4, 0.6)
+KEEPS: Final = (0.1, 0.2, 0.25, 0.4, 0.6)
 BATCH_TOKENS: Final = 1024
 FULL: Final = "full"
-TRAINED: Final = (FULL, "bm25, 0.2", "embedding, 0.2", "embedding, 0.4", "early_exit, 0.4")
+LEARNED: Final = "learned"
+ROUNDS: Final = "learned in rounds"
+ROUND: Final = 0.05
+"""Share of the pool computed in a round."""
+TRAINED: Final = (FULL, "bm25, 0.2", "embedding, 0.2", "early_exit, 0.2", "learned in rounds, 0.25")
 
 
 def main() -> None:
@@ -71,12 +82,12 @@ def main() -> None:
         make(workspace, "instructions/target", Place(name), "prescreen")
     report, frontier = Report("Below the floor: a prescreen", given.out), Frontier(workspace, given.folder, names)
     taken = {(FULL, 0): frontier.walks(None)}
-    for way in frontier.scores:
-        for keep in KEEPS:
-            taken[f"{way}, {keep}", 0] = frontier.walks(frontier.kept(way, keep))
-            print(way, keep, flush=True)
+    kept = {(way, keep): frontier.kept(way, keep) for way in (*frontier.scores, ROUNDS) for keep in KEEPS}
+    for (way, keep), rows in kept.items():
+        taken[f"{way}, {keep}", 0] = frontier.walks(rows)
+        print(way, keep, flush=True)
     for share in BUDGETS:
-        frontier.show(report, share, taken)
+        frontier.show(report, share, kept, taken)
     frontier.show_costs(report)
     n = round(BUDGETS[0] * len(frontier.exact.eligible))
     if given.subsets:
@@ -127,8 +138,7 @@ class Frontier:
     @cached_property
     def scores(self) -> dict[str, Scores]:
         """By way and domain (n,): what rows are kept by. The first three are those that `prescreen` has."""
-        sample = set(self.workspace.lake.current("warmup/sample").read(SAMPLE)["row_id"])
-        drawn = np.array([row in sample for row in self.exact.row_ids])
+        drawn = self.drawn
         bm25 = Bm25([text for text, here in zip(self._texts("pool"), drawn, strict=True) if here])
         words = bm25.scores(self._texts("pool"), [self._texts(name) for name in self.names]).T
         embedded, early = self._stored("embeddings", self._embed), self._stored("early", self._early)
@@ -143,10 +153,45 @@ class Frontier:
             every[" + ".join(several)] = {
                 name: np.sum([_standardised(every[way][name]) for way in several], axis=0) for name in self.names
             }
+        every[LEARNED] = {name: self._predicted(name, every["bm25"][name], drawn) for name in self.names}
         rng = np.random.default_rng(0)
         every["the pull itself"] = {name: own.mean(axis=0) for name, own in self.to_nodes.items()}
         every["chance"] = {name: rng.random(len(self.exact.row_ids)) for name in self.names}
         return every
+
+    @cached_property
+    def drawn(self) -> NDArray[np.bool_]:
+        """(n,) whether a row is of the warmup sample."""
+        sample = set(self.workspace.lake.current("warmup/sample").read(SAMPLE)["row_id"])
+        return np.array([row in sample for row in self.exact.row_ids])
+
+    @cached_property
+    def kernel(self) -> NDArray[np.float64]:
+        """(n, n) how alike rows are in their words and lengths."""
+        table = self.tables["pool"]
+        lengths = [table["n_response_tokens"], table["n_prompt_tokens"], table["response"].str.count_matches("\n")]
+        kernel = _alike(np.stack([_standardised(np.log1p(each.to_numpy())) for each in lengths], axis=1))
+        for side in ("prompt", "response"):
+            words = _weighed_words(table[side].to_list())
+            kernel = kernel + (words @ words.T).toarray()
+        return kernel
+
+    def _predicted(self, name: str, bm25: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(n,) pulls learned from those of rows known, under the penalty by which rows left out are predicted best."""
+        own = self.kernel + 0.3 * np.outer(*[_standardised(bm25)] * 2)
+        pull, tried = self.to_nodes[name].mean(axis=0)[known], []
+        for penalty in (0.01, 0.1, 0.3, 1.0, 3.0):
+            inverse = np.linalg.inv(own[np.ix_(known, known)] + penalty * np.eye(len(pull)))
+            weights = inverse @ (pull - pull.mean())
+            tried.append((float(np.square(weights / np.diag(inverse)).mean()), own[:, known] @ weights))
+        return min(tried, key=lambda one: one[0])[1]
+
+    def _in_rounds(self, name: str, n_kept: int) -> NDArray[np.bool_]:
+        known = self.drawn.copy()
+        while (left := n_kept - int(known.sum())) > 0:
+            predicted = np.where(known, -np.inf, self._predicted(name, self.scores["bm25"][name], known))
+            known[np.argsort(-predicted, kind="stable")[: min(left, round(ROUND * len(known)))]] = True
+        return known
 
     @cached_property
     def costs(self) -> dict[str, NDArray[np.float64]]:
@@ -160,9 +205,12 @@ class Frontier:
     def kept(self, way: str, keep: float) -> dict[str, NDArray[np.bool_]]:
         """By domain (n,) whether a row is among the best."""
         n, found = round(keep * len(self.exact.row_ids)), {}
+        if way == ROUNDS:
+            return {name: self._in_rounds(name, n) for name in self.names}
         for name in self.names:
             found[name] = np.zeros(len(self.exact.row_ids), dtype=bool)
             found[name][np.argsort(-self.scores[way][name], kind="stable")[:n]] = True
+            found[name] |= self.drawn & (way == LEARNED)
         return found
 
     def walks(self, kept: Mapping[str, NDArray[np.bool_]] | None) -> dict[str, NDArray[np.int64]]:
@@ -174,17 +222,18 @@ class Frontier:
             found[name] = walk(self.cosines, self.to_nodes[name], eligible, min(budget, len(eligible)))
         return found
 
-    def show(self, report: Report, share: float, taken: Mapping[tuple[str, int], Any]) -> None:
+    def show(
+        self, report: Report, share: float, kept: Mapping[tuple[str, float], Any], taken: Mapping[Any, Any]
+    ) -> None:
         """One table of the frontier."""
         n, table = round(share * len(self.exact.eligible)), []
-        for way in self.scores:
-            for keep in KEEPS:
-                kept, own = self.kept(way, keep), taken[f"{way}, {keep}", 0]
-                same = [len({*own[name][:n]} & {*taken[FULL, 0][name][:n]}) / n for name in self.names]
-                alone = np.mean([self.cost(way, kept[name]) for name in self.names])
-                union = np.any([kept[name] for name in self.names], axis=0)
-                shares = (f"{alone:.2f}", f"{self.cost(way, union):.2f}", f"{union.mean():.2f}")
-                table.append([way, keep, *shares, f"{np.mean(same):.1%}", *(f"{each:.0%}" for each in same)])
+        for (way, keep), rows in kept.items():
+            own = taken[f"{way}, {keep}", 0]
+            same = [len({*own[name][:n]} & {*taken[FULL, 0][name][:n]}) / n for name in self.names]
+            alone = np.mean([self.cost(way, rows[name]) for name in self.names])
+            union = np.any([rows[name] for name in self.names], axis=0)
+            shares = (f"{alone:.2f}", f"{self.cost(way, union):.2f}", f"{union.mean():.2f}")
+            table.append([way, keep, *shares, f"{np.mean(same):.1%}", *(f"{each:.0%}" for each in same)])
         report.table(
             f"Rows in common with the walk on all gradients: {n} of {len(self.exact.eligible):,}",
             ("by", "keep", "cost, one domain", f"cost, all {len(self.names)}", "computed", "mean", *self.names),
@@ -230,6 +279,28 @@ class Frontier:
         for batch in plan_batches([row.n_tokens for row in rows], BATCH_TOKENS):
             found[list(batch)] = worker([rows[i] for i in batch]).features[kind].numpy()
         return found
+
+
+def _alike(rows: Features) -> NDArray[np.float64]:
+    """(n, n) Gaussian kernel."""
+    return np.exp(-0.5 * np.square(rows[:, None] - rows[None]).sum(axis=2))
+
+
+def _weighed_words(texts: Sequence[str]) -> Any:
+    """(n, words) sparse unit rows: words of more than two texts, by how often they stand and how rare they are."""
+    counts = [Counter(words_of(text)) for text in texts]
+    holding = Counter(word for count in counts for word in count)
+    number = {word: n for n, word in enumerate(word for word, n in holding.items() if n > 2)}
+    cells = [
+        (row, number[word], (1 + np.log(n)) * np.log(len(texts) / holding[word]))
+        for row, count in enumerate(counts)
+        for word, n in count.items()
+        if word in number
+    ]
+    rows, columns, values = zip(*cells, strict=True)
+    found = csr_array((values, (rows, columns)), shape=(len(texts), len(number)))
+    lengths = np.sqrt(found.multiply(found).sum(axis=1))
+    return csr_array(found.multiply((1 / np.where(lengths > 0, lengths, 1.0))[:, None]))
 
 
 def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
