@@ -155,7 +155,7 @@ class Prescreen(Section):
     by: Literal["bm25", "embedding", "early_exit"]
     """Mean over a domain's validation rows of: standardised BM25 of the texts; the cosine of the model's embeddings,
     less their mean (a forward pass a row); the cosine of gradients of the first quarter of the layers, whose output is
-    read by the model's head (a quarter of the work)."""
+    read by the model's head (a quarter of the layers' work, and the head's)."""
     keep: Share = 0.2
     """Share of the pool kept for each domain. What is kept for any of them is computed, and the graph is of these rows;
     so the walk `neighbours_only`, which knows stored edges alone, may change with another domain."""
