@@ -47,9 +47,10 @@ def _draw_vectors(seen: Seen) -> dict[str, bytes]:
     domain = seen.version.manifest.partition is not None
     origin = "instructions/target" if domain else "instructions/pool"
     index = seen.own(gradients.INDEX, "row_id", "loss")
-    parts = list(seen.lake.parts_of(seen.version).values())
+    settings, made_of = seen.version.manifest.settings, seen.lake.parts_of(seen.version).values()
+    parts = [part for part in made_of if part.manifest.partition == settings["store"]]  # the last checkpoint's
     shown = parts[:: -(-len(parts) // MAX_SHARDS)]
-    norm = f"norm_{seen.version.manifest.settings['kinds'][0]}"
+    norm = f"norm_{settings['kinds'][0]}"
     norms = pl.concat(read_parquet(part.folder / gradients.VECTORS.file, ["row_id", norm]) for part in shown)
     sources = seen.behind(origin, domain=domain).own(main_table(origin), "row_id", "sources").unique("row_id")
     rows = index.join(norms, on="row_id").join(sources, on="row_id", how="left")

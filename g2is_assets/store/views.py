@@ -81,8 +81,10 @@ def _look_at(file: Path) -> None:
 
 
 def _parts(lake: Lake, version: Version) -> list[Version]:
+    """Without those that a prescreen reads alone, whose columns are others."""
+    aside = version.manifest.settings.get("prescreen", {}).get("store", ())
     try:
-        return list(lake.parts_of(version).values())
+        return [part for part in lake.parts_of(version).values() if part.manifest.partition not in aside]
     except StoreError as error:
         log.warning("left out of the views: %s", error)
         return []

@@ -10,6 +10,7 @@ import pytest
 from g2is_assets.contracts.gradients import INDEX, SCREEN
 from g2is_assets.contracts.selection import EXCLUDED, SCREENED_OUT, SUBSET
 from g2is_assets.errors import SettingsError, SourceError, StoreError
+from g2is_assets.reports.drawn import draw
 from g2is_assets.settings.project import load_project
 from g2is_assets.stages.catalog import refreshed as stages_of
 from g2is_assets.stages.frame import make
@@ -18,6 +19,7 @@ from g2is_assets.stages.staleness import staleness
 from g2is_assets.stages.workspace import Workspace
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
+from g2is_assets.store.views import rebuild_views
 from support.commands import g2is
 from support.projects import lake_of, payload, rows_of, write_project
 from support.rows import arithmetic_row, write_jsonl
@@ -109,6 +111,10 @@ def test_an_early_exit_passes_half_of_two_layers_and_is_counted_apart(screened: 
         < metrics["n_flop_prescreen"] / metrics["n_tokens_prescreen"]
         < metrics["n_flop"] / metrics["n_tokens_computed"]
     )
+    rebuild_views(lake)
+    told = g2is(screened, "sql", "--csv", "SELECT count(*), count(codes_adam) FROM gradients_pool_vectors")
+    assert len({*told.output.splitlines()[-1].split(",")}) == 1, told.output  # none of an early exit
+    assert draw(lake, pool_of(lake)).keys() == {"vectors", "time"}
     again = selected(screen(screened, "early_exit", keep=0.5))
     assert pool_of(again).manifest.metrics["n_tokens_prescreen"] == 0
     assert pool_of(again).manifest.metrics["n_scored"] == 0
