@@ -91,11 +91,11 @@ def vectors_of(kinds: Sequence[str]) -> Contract:
         "n_tokens": Column(pl.Int64, "Tokens of prompt and response", minimum=1),
     }
     for kind in kinds:
-        columns[f"codes_{kind}"] = Column(pl.Binary, f"Direction of the sketched {kind} gradient, as codes", text=True)
-        columns[f"norm_{kind}"] = Column(pl.Float64, f"Norm of the sketched {kind} gradient", minimum=0, text=True)
+        columns[f"codes_{kind}"] = Column(pl.Binary, f"Direction of the {kind} vector, as codes", text=True)
+        columns[f"norm_{kind}"] = Column(pl.Float64, f"Norm of the {kind} vector", minimum=0, text=True)
     meaning = "Vectors of some rows, as they were computed"
     return Contract(("vectors/shard",), "vectors", meaning, columns, main=True)
 
 
-VECTORS: Final = vectors_of(("adam", "adam_without_momentum", "sgd"))
+VECTORS: Final = vectors_of(("adam", "adam_without_momentum", "sgd", "embedding"))
 """All kinds that there can be; shards have some of them."""

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 import pytest
 
 from g2is_assets.contracts.gradients import INDEX, SCREEN
@@ -17,6 +18,7 @@ from g2is_assets.stages.frame import make
 from g2is_assets.stages.stage import PROJECT, Place
 from g2is_assets.stages.staleness import staleness
 from g2is_assets.stages.workspace import Workspace
+from g2is_assets.store.erasure import erase
 from g2is_assets.store.lake import Lake
 from g2is_assets.store.version import Version
 from g2is_assets.store.views import rebuild_views
@@ -168,6 +170,21 @@ def test_another_domain_adds_its_rows_and_leaves_the_subset_of_the_first(by: str
     assert subset_of(lake, "sums").equals(subset)
     words = subset_of(lake, "words")["row_id"]
     assert set(words) <= set(second.read(SCREEN).filter(pl.col("kept"), domain="words")["row_id"])
+
+
+@pytest.mark.parametrize("by", ["embedding", "early_exit"])
+def test_an_erased_row_leaves_no_vector_that_it_was_scored_by(by: str, screened: Path) -> None:
+    lake = selected(screen(screened, by), "sums")
+    gone = [pool_of(lake).read(SCREEN)["row_id"][7], rows_of(lake.current("instructions/target", "sums"), "target")[-1]]
+
+    def vectors(row: str) -> list[bytes]:
+        shards = [pl.read_parquet(file) for file in lake.root.glob("vectors/shard/*/*/vectors.parquet")]
+        here = [shard.filter(row_id=row).select(cs.starts_with("codes_")) for shard in shards]
+        return [codes for shard in here for row in shard.rows() for codes in row if any(codes)]
+
+    assert all(map(vectors, gone))
+    erase(lake, gone, "asked for", [])
+    assert not any(map(vectors, gone))
 
 
 def test_edited_rows_of_a_domain_are_scored_for_it_alone(screened: Path) -> None:
