@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {
     "device": "cpu",
     "instructions": {"max_length": 96},
     "warmup": {"share": 0.2, "epochs": 1, "rank": 2, "alpha": 4},
-    "gradients": {"sketch_dim": 256, "batch_tokens": 256, "shard_rows": 8},
+    "gradients": {"compute": "float32", "sketch_dim": 256, "batch_tokens": 256, "shard_rows": 8},
     "graph": {"n_neighbors": 4, "n_conflicts": 2},
 }
 POOL = [arithmetic_row(n) for n in range(20)] + [arithmetic_row(n, "words") for n in range(20)]

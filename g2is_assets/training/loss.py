@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, scaled_dot_product_attention, softmax
+from torch.nn.functional import cross_entropy, pad, scaled_dot_product_attention, softmax
 from transformers import AttentionInterface, DynamicCache
 from transformers.masking_utils import AttentionMaskInterface
 
@@ -47,10 +47,15 @@ def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False,
     row_of = torch.arange(len(ids), device=ids.device).unsqueeze(1).expand_as(ids)
     if packed:
         ids, labels, positions, row_of = (t[mask.bool()].unsqueeze(0) for t in (ids, labels, positions, row_of))
+    size = ROUND if torch.is_autocast_enabled(ids.device.type) else 1
+    if packed and (n_more := -ids.shape[1] % size):  # a row more, without loss
+        ids, row_of, labels = pad(ids, (0, n_more)), pad(row_of, (0, n_more)), pad(labels, (0, n_more), value=IGNORED)
+        positions = torch.cat([positions, torch.arange(n_more, device=ids.device).unsqueeze(0)], dim=1)
     predicted = labels[:, 1:] != IGNORED
+    n_predicted = int(predicted.sum())
 
     def gather(_module: Any, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        return (inputs[0][:, :-1][predicted].unsqueeze(0),)
+        return (pad(inputs[0][:, :-1][predicted], (0, 0, 0, -n_predicted % size)).unsqueeze(0),)
 
     hook = model.get_output_embeddings().register_forward_pre_hook(gather)
     try:
@@ -61,7 +66,7 @@ def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False,
             position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
-        ).logits.squeeze(0)
+        ).logits.squeeze(0)[:n_predicted]
     finally:
         hook.remove()
     nll = _NegativeLogLikelihood.apply(logits, labels[:, 1:][predicted])  # type: ignore[no-untyped-call]
@@ -71,6 +76,9 @@ def row_losses(model: Any, batch: Mapping[str, Tensor], *, packed: bool = False,
     return total / torch.bincount(row_of, minlength=n_rows)
 
 
+ROUND: Final = 64
+"""Tokens, packed or with loss, of which a pass in bfloat16 has a multiple: a CPU's library writes a program for each
+number that it meets, which takes longer than the product itself, and keeps a megabyte of each for the last thousand."""
 BLOCK: Final = 32
 """Tokens whose likelihoods over the vocabulary are formed at once: few enough for a processor's cache."""
 
@@ -158,8 +166,8 @@ def _row_products(delta: Tensor, x: Tensor, lengths: Sequence[int]) -> Tensor:
     if not lengths:
         return torch.bmm(delta.transpose(1, 2), x)
     products = x.new_empty(len(lengths), delta.shape[2], x.shape[2])
-    own = zip(torch.split(delta[0], list(lengths)), torch.split(x[0], list(lengths)), strict=True)
-    for product, (of_delta, of_x) in zip(products, own, strict=True):
+    parts = (torch.split(packed[0, : sum(lengths)], list(lengths)) for packed in (delta, x))
+    for product, of_delta, of_x in zip(products, *parts, strict=True):
         torch.mm(of_delta.T, of_x, out=product)
     return products
 

@@ -229,7 +229,7 @@ def test_memory_and_disk_are_held_against_what_is_needed(refreshed: Path, monkey
     assert [finding.state for finding in check_memory(100_000_000)] == ["problem"]
     project, states = load_project(refreshed), []
     needed = bytes_needed(project, PoolSize(1000), Model(adapter_bytes=70))
-    assert needed["gradients"] == int((1 + STORED) * 256) * 2 * 960  # of 1,000 rows 40 are stored
+    assert needed["gradients"] == int((1 + STORED / 2) * 256) * 2 * 960  # of 1,000 rows 40 are stored
     assert needed["adapters"] == 70
     parts = {"gradients": 1_400_000, "graph": 1_400_000, "text": 100}  # 2.8 MB in all, and what is told adds up
     (found,) = _look_at_disk(project.home, parts, "mend it")

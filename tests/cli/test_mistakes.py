@@ -17,8 +17,8 @@ def is_leaf(path: tuple[str, ...]) -> bool:
     return not isinstance(command, Group)
 
 
-LEAVES = [path for path in every_command(main) if is_leaf(path) and path != ("init",)]
-"""All that work on a project; `init` makes one."""
+LEAVES = [path for path in every_command(main) if is_leaf(path) and path not in {("init",), ("model", "fetch")}]
+"""All that work on a project."""
 ANSWER_ALWAYS = {("domain", "list"), ("gc",), ("service",), ("study", "list"), ("doctor",)}
 """Commands that have something to say of a project without a lake."""
 

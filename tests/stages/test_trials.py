@@ -298,9 +298,9 @@ def test_the_base_model_is_scored_without_a_training(cells: DomainTrials, tmp_pa
     assert len(made_so_far(cells)) == 1
     cell = made[0].cell
     assert (cell.n_rows, cell.n_tokens, cell.best_epoch, cell.finetune) == (0, 0, 0, {})
-    # An adapter at its start is the base model.
+    # An adapter at its start is the base model, but for what passes in bfloat16 round.
     trained = cells.make({0.1: {0: rows_of(cells)}}, tmp_path / "adapters")[0].cell
-    assert trained.validation_nll[0] == pytest.approx(cell.validation_nll[0], abs=1e-5)
+    assert trained.validation_nll[0] == pytest.approx(cell.validation_nll[0], abs=5e-4)
 
 
 def test_when_the_time_is_over_nothing_more_is_begun_and_what_is_made_is_kept(
