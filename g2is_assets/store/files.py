@@ -32,8 +32,8 @@ REFUSALS: Final = (
     errno.ENAMETOOLONG,
 )
 _SQLITE: Final = ("disk is full", "disk I/O error", "readonly database", "unable to open database file")
-_NUMPY: Final = re.compile(r"\d+ requested and \d+ written")
-"""What numpy says, without a number, of an array of which a full disk took a part."""
+_FULL: Final = re.compile(r"\d+ requested and \d+ written|.*Invalid thrift: transport error")
+"""What numpy and Polars say, without a number, of an array or of a file's end of which a full disk took a part."""
 WRITING: Final = ".writing-"
 EXPORTING: Final = ".exporting-"
 MEND: Final = "free space, make it writable, or set G2IS_HOME to another place"
@@ -66,7 +66,7 @@ def is_refusal(error: Exception) -> bool:
     """Whether the machine refused to write. Libraries in Rust and C++ give no error number, only its text."""
     if getattr(error, "errno", None) is not None:
         return getattr(error, "errno", None) in REFUSALS
-    if _NUMPY.fullmatch(str(error)):
+    if _FULL.fullmatch(str(error)):
         return True
     said = [*_SQLITE, *(f"(os error {n})" for n in REFUSALS), *map(os.strerror, REFUSALS)]
     return any(text in str(error) for text in said)
@@ -80,7 +80,7 @@ def refusal(error: Exception) -> str | None:
 
 def _reason(error: Exception) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"{os.strerror(errno.ENOSPC)} ({reason})" if _NUMPY.fullmatch(reason) else reason
+    return f"{os.strerror(errno.ENOSPC)} ({reason})" if _FULL.fullmatch(reason) else reason
 
 
 @contextmanager
