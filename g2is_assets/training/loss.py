@@ -93,7 +93,7 @@ class _NegativeLogLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
         ctx.save_for_backward(logits, labels)
-        blocks = zip(logits.split(BLOCK), labels.split(BLOCK), strict=True)
+        blocks = zip(torch.split(logits, BLOCK), torch.split(labels, BLOCK), strict=True)
         return torch.cat([cross_entropy(block.float(), own, reduction="none") for block, own in blocks])
 
     @staticmethod
@@ -101,7 +101,7 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         logits, labels = ctx.saved_tensors
         gradient = torch.empty_like(logits)
         parts = (gradient, logits, labels.unsqueeze(1), delta.unsqueeze(1))
-        for out, block, own, weight in zip(*(part.split(BLOCK) for part in parts), strict=True):
+        for out, block, own, weight in zip(*(torch.split(part, BLOCK) for part in parts), strict=True):
             likelihood = softmax(block.float(), dim=1)
             likelihood.scatter_add_(1, own, likelihood.new_full(own.shape, -1.0))
             out.copy_(likelihood.mul_(weight))
